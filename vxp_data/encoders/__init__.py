@@ -1,0 +1,1 @@
+"""One image encoder per file, behind one Protocol."""

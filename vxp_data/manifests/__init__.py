@@ -1,0 +1,1 @@
+"""One annotation format per file: rows in, the same rows out."""

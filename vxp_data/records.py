@@ -1,0 +1,127 @@
+"""The records that cross layers; their Arrow schemas are in `schemas`.
+
+Identity: a *sample* is an annotation row; a *media* is a file; a *clip* is a media from
+`clip_start_s` to `clip_end_s` (0 and infinity for the whole file). Many samples share one clip. Clips
+are decoded, embedded and scored once; decisions are made per sample, within its task subset.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Outcome(StrEnum):
+    """Where a sample ends. Every input row ends in exactly one of these."""
+
+    KEEP = "keep"
+    PRUNE = "prune"
+    DUPLICATE = "duplicate"
+    QUARANTINE = "quarantine"
+
+
+class Task(StrEnum):
+    """The task subsets of the paper (section 3.3); a recipe may name others."""
+
+    CAPTION = "caption"
+    MULTIPLE_CHOICE = "multiple_choice"
+    OPEN_ENDED = "open_ended"
+
+
+class Modality(StrEnum):
+    """What a sample's media is."""
+
+    VIDEO = "video"
+    IMAGE = "image"
+    TEXT = "text"
+
+
+class Reason(StrEnum):
+    """Why a sample ended where it did: a closed set."""
+
+    # keep
+    WITHIN_THRESHOLD = "within_threshold"
+    IMAGE = "image"  # one picture has nothing to be redundant with
+    TEXT_ONLY = "text_only"  # no media at all
+    # prune
+    REDUNDANT = "redundant"
+    # quarantine: the row
+    BAD_ROW = "bad_row"
+    # quarantine: the file
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    EMPTY = "empty"
+    FORBIDDEN = "forbidden"
+    TOO_LARGE = "too_large"
+    NOT_VIDEO = "not_video"
+    NO_VIDEO_STREAM = "no_video_stream"
+    NO_FRAMES = "no_frames"
+    OUTSIDE_CLIP = "outside_clip"
+    ENCRYPTED = "encrypted"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    # quarantine: the decode
+    UNSUPPORTED = "unsupported"
+    DECODE_FAILED = "decode_failed"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+KEEP_REASONS: Final = frozenset({Reason.WITHIN_THRESHOLD, Reason.IMAGE, Reason.TEXT_ONLY})
+PRUNE_REASONS: Final = frozenset({Reason.REDUNDANT})
+QUARANTINE_REASONS: Final = frozenset(Reason) - KEEP_REASONS - PRUNE_REASONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One annotation row of a manifest.
+
+    `sample_id` is unique in a run. `media_uri` is empty for a text-only row. A row that cannot be
+    used carries `reason` and `message` and goes straight to quarantine.
+    """
+
+    sample_id: str
+    dataset: str
+    row: int
+    """Place of the row in its dataset's manifest, from 0."""
+    task: str
+    task_origin: str
+    """How the task was found: 'dataset', 'field', 'map' or 'rule'."""
+    modality: Modality
+    media_uri: str
+    clip_start_s: float = 0.0
+    clip_end_s: float = math.inf
+    annotation: bytes
+    """The row as the manifest has it, byte for byte (Parquet: the row as JSON)."""
+    reason: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """Facts about one file, from its header and one demux-only pass. Unknown numbers are 0."""
+
+    media_id: str
+    uri: str
+    num_bytes: int = 0
+    container: str = ""
+    codec: str = ""
+    pixel_format: str = ""
+    width_px: int = 0
+    """Displayed width: after pixel aspect and rotation."""
+    height_px: int = 0
+    """Displayed height."""
+    fps: float = 0.0
+    """Frames over duration, measured, not the header's."""
+    num_frames: int = 0
+    """Packets of the first video stream with a timestamp (or all, where none has one) and without
+    the discard flag."""
+    duration_s: float = 0.0
+    """From the first frame's start to the last frame's end, seconds."""
+    start_s: float = 0.0
+    """The container's own time of the first presented frame; every other time counts from it."""
+    rotation: int = 0
+    """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""

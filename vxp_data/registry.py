@@ -1,0 +1,123 @@
+"""Tables from a name to the thing of that name.
+
+An entry is a string 'module:attribute', so that importing this file costs nothing and loads nobody's
+dependency. A third party adds an entry with a Python entry point in the group 'vxp_data.<table>'.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import Any, Final
+
+from vxp_data.errors import UserError, unknown_name
+
+
+class Registry:
+    """One table: what it holds, and `name -> 'module:attribute'`."""
+
+    def __init__(self, what: str, group: str, entries: dict[str, str]) -> None:
+        self.what = what
+        self._group = f"vxp_data.{group}"
+        self._builtin = dict(entries)
+
+    def names(self) -> list[str]:
+        """Give every known name, ours first, each once."""
+        ours = list(self._builtin)
+        return ours + sorted(set(self._third_party()) - set(ours))
+
+    def require(self, name: str) -> None:
+        """Check that a name is known.
+
+        Raises:
+            UserError: it is not; the message has the nearest known name.
+        """
+        if name not in self._builtin and name not in self._third_party():
+            raise unknown_name(self.what, name, self.names())
+
+    def load(self, name: str) -> Any:  # noqa: ANN401 - each table's Protocol is checked by its caller
+        """Import and give the object of that name.
+
+        Raises:
+            UserError: the name is unknown, or the module it needs is not installed.
+        """
+        self.require(name)
+        target = self._builtin.get(name) or self._third_party()[name]
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name and module.startswith(error.name):
+                raise  # the entry itself points nowhere: our bug, not a missing extra
+            raise UserError(
+                f"{self.what} {name!r} needs the Python package {error.name!r}, which is not "
+                f"installed. Install it (pip install {error.name}) or choose another of: "
+                f"{', '.join(self.names())}."
+            ) from error
+
+    def _third_party(self) -> dict[str, str]:
+        return {point.name: point.value for point in metadata.entry_points(group=self._group)}
+
+
+DECODERS: Final = Registry(
+    "decoder",
+    "decoders",
+    {
+        "pyav": "vxp_data.decoders.pyav_decoder:PyavDecoder",
+        "decord": "vxp_data.decoders.decord_decoder:DecordDecoder",
+        "torchcodec": "vxp_data.decoders.torchcodec_decoder:TorchcodecDecoder",
+    },
+)
+
+ENCODERS: Final = Registry(
+    "encoder",
+    "encoders",
+    {
+        "siglip": "vxp_data.encoders.siglip:SiglipEncoder",
+        "thumbnail": "vxp_data.encoders.thumbnail:ThumbnailEncoder",
+    },
+)
+
+FRAME_SAMPLERS: Final = Registry(
+    "frame sampler",
+    "frame_samplers",
+    {
+        "uniform": "vxp_data.core.frame_sampling:uniform",
+        "midpoint": "vxp_data.core.frame_sampling:midpoint",
+    },
+)
+
+MEASURES: Final = Registry(
+    "similarity measure",
+    "measures",
+    {
+        "mean_pairwise": "vxp_data.core.similarity:MEAN_PAIRWISE",
+        "mean_adjacent": "vxp_data.core.similarity:MEAN_ADJACENT",
+        "min_pairwise": "vxp_data.core.similarity:MIN_PAIRWISE",
+        "centroid": "vxp_data.core.similarity:CENTROID",
+        "effective_frames": "vxp_data.core.similarity:EFFECTIVE_FRAMES",
+    },
+)
+
+THRESHOLDS: Final = Registry(
+    "threshold policy",
+    "thresholds",
+    {
+        "fixed": "vxp_data.core.thresholds:fixed",
+        "quantile": "vxp_data.core.thresholds:quantile",
+        "share": "vxp_data.core.thresholds:share",
+        "count": "vxp_data.core.thresholds:count",
+    },
+)
+
+MANIFEST_FORMATS: Final = Registry(
+    "manifest format",
+    "manifest_formats",
+    {
+        "json": "vxp_data.manifests.json_array:JsonArray",
+        "jsonl": "vxp_data.manifests.json_lines:JsonLines",
+        "parquet": "vxp_data.manifests.parquet_table:ParquetTable",
+        "csv": "vxp_data.manifests.csv_table:CsvTable",
+        "folder": "vxp_data.manifests.folder:Folder",
+    },
+)

@@ -1,0 +1,1 @@
+"""Where bytes lie: atomic writes and content digests."""
