@@ -1,8 +1,8 @@
 """The records that cross layers; their Arrow schemas are in `schemas`.
 
 Identity: a *sample* is an annotation row; a *media* is a file; a *clip* is a media from
-`clip_start_s` to `clip_end_s` (0 and infinity for the whole file). Many samples share one clip. Clips
-are decoded, embedded and scored once; decisions are made per sample, within its task subset.
+`clip_start_s` to `clip_end_s` (0 and infinity for the whole file). Many samples share one clip.
+Clips are decoded, embedded and scored once; decisions are made per sample, in its task subset.
 """
 
 from __future__ import annotations
@@ -123,5 +123,7 @@ class Media:
     """From the first frame's start to the last frame's end, seconds."""
     start_s: float = 0.0
     """The container's own time of the first presented frame; every other time counts from it."""
+    has_edit_list: bool = False
+    """Some packets are decoded but not shown."""
     rotation: int = 0
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""

@@ -1,7 +1,8 @@
 """Tables from a name to the thing of that name.
 
-An entry is a string 'module:attribute', so that importing this file costs nothing and loads nobody's
-dependency. A third party adds an entry with a Python entry point in the group 'vxp_data.<table>'.
+An entry is a string 'module:attribute', so that importing this file costs nothing and loads
+nobody's dependency. A third party adds an entry with a Python entry point in the group
+'vxp_data.<table>'.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Registry:
         if name not in self._builtin and name not in self._third_party():
             raise unknown_name(self.what, name, self.names())
 
-    def load(self, name: str) -> Any:  # noqa: ANN401 - each table's Protocol is checked by its caller
+    def load(self, name: str) -> Any:
         """Import and give the object of that name.
 
         Raises:

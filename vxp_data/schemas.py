@@ -40,12 +40,38 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("num_frames", pa.int64()),
         ("duration_s", pa.float64()),
         ("start_s", pa.float64()),
+        ("has_edit_list", pa.bool_()),
         ("rotation", pa.int16()),
     ]
 )
 
-CLIP_KEY: Final = ("media_uri", "clip_start_s", "clip_end_s")
-"""The columns that name a clip, in samples and in embeddings."""
+EMBEDDING_FACTS: Final = pa.schema(
+    [
+        *MEDIA_SCHEMA,
+        ("clip_start_s", pa.float64()),
+        ("clip_end_s", pa.float64()),
+        ("file_stamp", pa.string()),  # size and modification time: has the file changed since?
+        ("frame_index", pa.list_(pa.int64())),
+        ("time_s", pa.list_(pa.float64())),
+        ("frames_expected", pa.int32()),
+        ("frames_exact", pa.int32()),  # others were replaced by the nearest earlier one
+        ("decoder", pa.string()),
+        ("decoder_note", pa.string()),  # why not the decoder asked for
+        ("encoder", pa.string()),  # fingerprints
+        ("sampler", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+"""One row a clip in embeddings/part-*.parquet, but for the embedding; `uri` and the clip's limits
+are its key."""
+
+
+def embedding_schema(dim: int) -> pa.Schema:
+    """Give the schema of an embeddings part: the facts, and float16 [F, dim] unit rows or null."""
+    rows_FD = pa.list_(pa.list_(pa.float16(), dim))
+    return EMBEDDING_FACTS.append(pa.field("embedding", rows_FD))
+
 
 DECISION_SCHEMA: Final = pa.schema(
     [

@@ -1,0 +1,108 @@
+"""Random-weight models on disk, for tests and for trying things without the hub.
+
+From the command line: python tests/tiny_models.py FOLDER [image_px]
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+SO400M = "ViT-SO400M-14-SigLIP-384"
+
+SQUASH = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
+
+
+def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Path:
+    """Write a SigLIP of 0.5 M parameters with random weights as an open_clip local-dir checkpoint.
+
+    The layout and tensor names are those of the real models (timm ViT with attention pooling,
+    open_clip text tower); timm's own small test ViT stands in for the image tower: width 64, 6
+    layers, 16 px patches, any input size. Same arguments, same bytes.
+
+    Args:
+        folder: made if missing; gets open_clip_config.json and open_clip_model.safetensors.
+        image_px: side of the square input; a multiple of 16.
+    """
+    config = {
+        "embed_dim": 64,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": image_px,
+            "timm_model_name": "test_vit",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {
+            "context_length": 8,
+            "vocab_size": 64,
+            "width": 64,
+            "heads": 2,
+            "layers": 2,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+            "norm_kwargs": {"eps": 1e-6},
+        },
+    }
+    return _write(folder, config, seed=seed, keep="", dtype=torch.float32)
+
+
+def write_random_so400m(folder: Path, *, seed: int = 0) -> Path:
+    """Write the default model's architecture with random weights, image tower only: 0.9 GB in bf16.
+
+    Needs about 2.6 GB of memory for a moment.
+    """
+    config = open_clip.get_model_config(SO400M)
+    return _write(folder, config, seed=seed, keep="visual.", dtype=torch.bfloat16)
+
+
+def _write(
+    folder: Path, config: dict[str, Any], *, seed: int, keep: str, dtype: torch.dtype
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"model_cfg": config, "preprocess_cfg": SQUASH}, indent=2)
+    (folder / "open_clip_config.json").write_text(text + "\n")
+    with torch.device("meta"):  # names and shapes only
+        model = open_clip.CustomTextCLIP(**{k: v for k, v in config.items() if k != "custom_text"})
+    shapes = [(name, tuple(t.shape)) for name, t in model.state_dict().items()]
+    state = _random_state(((n, s) for n, s in shapes if n.startswith(keep)), seed, dtype)
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def _random_state(
+    shapes: Iterable[tuple[str, tuple[int, ...]]], seed: int, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Draw weights that keep activations at size one, so that different pictures differ."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in shapes:
+        if len(shape) >= 2:
+            fan_in = 1 if "embed" in name and "proj" not in name else math.prod(shape[1:])
+            tensor = torch.randn(shape, generator=generator) / math.sqrt(fan_in)
+        elif "norm" in name and name.endswith("weight"):
+            tensor = torch.ones(shape)
+        else:
+            tensor = torch.zeros(shape)
+        state[name] = tensor.to(dtype)
+    return state
+
+
+if __name__ == "__main__":
+    write_tiny_siglip(Path(sys.argv[1]), image_px=int(sys.argv[2]) if len(sys.argv) > 2 else 64)

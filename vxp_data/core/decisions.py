@@ -1,0 +1,242 @@
+"""Decisions: where each sample ends, and the accounting that none is lost.
+
+Shapes: N samples of a run, in input order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import zip_longest
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.core.similarity import Measure
+from vxp_data.core.thresholds import ThresholdSpec, cut
+from vxp_data.errors import unknown_name
+from vxp_data.records import (
+    KEEP_REASONS,
+    PRUNE_REASONS,
+    QUARANTINE_REASONS,
+    Modality,
+    Outcome,
+    Reason,
+)
+
+TextColumn = Sequence[str | None] | NDArray[np.object_]
+"""N texts (members of a StrEnum are texts); None and '' both mean: none."""
+
+REASONS_OF: Final[Mapping[str, frozenset[Reason]]] = {
+    Outcome.KEEP: KEEP_REASONS,
+    Outcome.PRUNE: PRUNE_REASONS,
+    Outcome.DUPLICATE: frozenset(),  # no such reason exists yet
+    Outcome.QUARANTINE: QUARANTINE_REASONS,
+}
+"""The reasons that may stand beside each outcome."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleColumns:
+    """What a decision needs to know of N samples."""
+
+    sample_id: TextColumn
+    """Unique in a run."""
+
+    task: TextColumn
+    """Task subset; each is cut on its own."""
+
+    modality: TextColumn
+    """Values of records.Modality."""
+
+    reason: TextColumn
+    """Why the row itself cannot be used; '' or None if it can."""
+
+    media_reason: TextColumn
+    """Why the row's media cannot be used; '' or None if it can or there is none."""
+
+    score: NDArray[np.float64]
+    """The measure's score of the row's clip, in the measure's own units; NaN where none."""
+
+    def __post_init__(self) -> None:
+        _check_lengths(self)
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """What was decided for N samples, in their order."""
+
+    decision: NDArray[np.object_]
+    """str, a value of records.Outcome."""
+
+    reason: NDArray[np.object_]
+    """str, a value of records.Reason."""
+
+    score: NDArray[np.float64]
+    """As given."""
+
+    threshold: NDArray[np.float64]
+    """Of the row's task subset, in the measure's own units; NaN for rows that took no part."""
+
+    def __post_init__(self) -> None:
+        _check_lengths(self)
+
+    def __len__(self) -> int:
+        return len(self.decision)
+
+
+def decide(
+    samples: SampleColumns,
+    *,
+    thresholds: Mapping[str, ThresholdSpec],
+    default: ThresholdSpec,
+    measure: Measure,
+) -> Decisions:
+    """Decide for every sample: quarantine, keep or prune.
+
+    A row with a reason of its own or of its media is quarantined (its own reason goes first); text
+    and single images are kept; videos are cut per task subset. Does not look for duplicates.
+
+    Args:
+        samples: N rows.
+        thresholds: by task; see `check_tasks` for names that no row has.
+        default: for every other task.
+        measure: whose scores they are.
+
+    Returns:
+        One decision a sample, in input order.
+
+    Raises:
+        RuntimeError: a video without reason has no score, or a modality is unknown: our bug.
+        UserError: a fixed threshold is outside the measure's range.
+    """
+    sample_id_N, task_N, modality_N = map(
+        _objects, (samples.sample_id, samples.task, samples.modality)
+    )
+    own_N, media_N = _objects(samples.reason), _objects(samples.media_reason)
+    reason_N = np.where(own_N.astype(np.bool_), own_N, media_N)
+    lost_N = reason_N.astype(np.bool_)
+    video_N = ~lost_N & (modality_N == Modality.VIDEO)
+    image_N = ~lost_N & (modality_N == Modality.IMAGE)
+    text_N = ~lost_N & (modality_N == Modality.TEXT)
+    _refuse(~(lost_N | video_N | image_N | text_N), sample_id_N, "has no known modality")
+    _refuse(
+        video_N & ~np.isfinite(samples.score), sample_id_N, "is a video with no score or reason"
+    )
+
+    decision_N = np.full(len(samples), Outcome.KEEP.value, dtype=np.object_)
+    threshold_N = np.full(len(samples), np.nan)
+    decision_N[lost_N] = Outcome.QUARANTINE.value
+    reason_N[lost_N] = [str(reason) for reason in reason_N[lost_N]]
+    reason_N[image_N] = Reason.IMAGE.value
+    reason_N[text_N] = Reason.TEXT_ONLY.value
+    for task, row_M in _rows_by_task(task_N, np.flatnonzero(video_N)).items():
+        spec = thresholds.get(task, default)
+        done = cut(spec, samples.score[row_M], sample_id_N[row_M].tolist(), measure)
+        pruned_M = row_M[~done.keep_N]
+        threshold_N[row_M] = done.threshold
+        reason_N[row_M] = Reason.WITHIN_THRESHOLD.value
+        reason_N[pruned_M] = Reason.REDUNDANT.value
+        decision_N[pruned_M] = Outcome.PRUNE.value
+    return Decisions(
+        decision=decision_N, reason=reason_N, score=samples.score.copy(), threshold=threshold_N
+    )
+
+
+def check_tasks(thresholds: Mapping[str, ThresholdSpec], tasks_present: Iterable[str]) -> None:
+    """Check that every task with a threshold of its own has rows.
+
+    Raises:
+        UserError: no row has such a task: the threshold would silently do nothing.
+    """
+    present = set(tasks_present)
+    for task in thresholds:
+        if task not in present:
+            raise unknown_name("task in thresholds", task, present)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """How many samples came in, and where they ended."""
+
+    num_samples: int
+    """Samples that came in."""
+
+    counts: Mapping[tuple[str, str, str], int]
+    """Decisions by (task, outcome, reason), sorted."""
+
+    def per_task(self) -> dict[str, dict[str, int]]:
+        """Give counts by task, then by each of the four outcomes, zeros included."""
+        tasks = {task: {outcome.value: 0 for outcome in Outcome} for task, _, _ in self.counts}
+        for (task, outcome, _), number in self.counts.items():
+            tasks[task][outcome] = tasks[task].get(outcome, 0) + number
+        return tasks
+
+    def per_reason(self) -> dict[str, int]:
+        """Give counts by reason, in the order of reasons' names."""
+        reasons: Counter[str] = Counter()
+        for (_, _, reason), number in self.counts.items():
+            reasons[reason] += number
+        return dict(sorted(reasons.items()))
+
+    def check(self) -> None:
+        """Check that no sample is lost, none counted twice and every reason fits its outcome.
+
+        Raises:
+            RuntimeError: otherwise; always our bug.
+        """
+        for (task, outcome, reason), number in self.counts.items():
+            if reason not in REASONS_OF.get(outcome, frozenset()):
+                raise RuntimeError(
+                    f"{number} samples of task {task!r} have outcome {outcome!r} with reason "
+                    f"{reason!r}, which does not belong to it; this is a bug in a stage"
+                )
+        if (decided := sum(self.counts.values())) != self.num_samples:
+            raise RuntimeError(
+                f"{self.num_samples} samples came in, {decided} are accounted for "
+                f"({self.per_task()}); this is a bug in a stage"
+            )
+
+
+def account(decisions: Decisions, samples: SampleColumns) -> Accounting:
+    """Count decisions by task, outcome and reason; `check()` the result.
+
+    Columns of different lengths are counted to the longer one, so that `check` sees the difference.
+    """
+    rows = zip_longest(samples.task, decisions.decision, decisions.reason, fillvalue="")
+    return Accounting(len(samples), dict(sorted(Counter(rows).items())))
+
+
+def _objects(column: TextColumn) -> NDArray[np.object_]:
+    return np.asarray(column, dtype=np.object_)
+
+
+def _check_lengths(columns: Any) -> None:
+    lengths = {field.name: len(getattr(columns, field.name)) for field in fields(columns)}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns must have the same length, got {lengths}")
+
+
+def _refuse(bad_N: NDArray[np.bool_], sample_id_N: NDArray[np.object_], what: str) -> None:
+    if bad_N.any():
+        raise RuntimeError(
+            f"sample {sample_id_N[int(bad_N.argmax())]!r} {what} ({int(bad_N.sum())} of "
+            f"{len(bad_N)} samples); this is a bug in a stage"
+        )
+
+
+def _rows_by_task(
+    task_N: NDArray[np.object_], row_M: NDArray[np.intp]
+) -> dict[str, NDArray[np.intp]]:
+    """Give the rows of each task, ascending, in one pass however many tasks there are."""
+    code_of: dict[str, int] = {}
+    codes = (code_of.setdefault(task, len(code_of)) for task in task_N[row_M])
+    code_M = np.fromiter(codes, dtype=np.int64, count=len(row_M))
+    sorted_M = row_M[np.argsort(code_M, kind="stable")]
+    ends = np.cumsum(np.bincount(code_M, minlength=len(code_of)))
+    return dict(zip(code_of, np.split(sorted_M, ends[:-1]), strict=False))

@@ -1,0 +1,158 @@
+"""What a decoder is given and what it gives back.
+
+Shapes: N packets or presented frames of a media, F planned frames, H x W pixels, C = 3 (red, green,
+blue).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.records import Media
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramePlan:
+    """Which frames of one media to decode, as facts about their packets.
+
+    A *position* is a packet's place in the file, from 0, in decode order. Where the stream has no
+    usable timestamps (`timed` is False), only `frame_index_F` means anything: the frame's place in
+    the decoder's output order.
+    """
+
+    frame_index_F: NDArray[np.int64]
+    """Places in presentation order, from 0, strictly increasing."""
+    pts_F: NDArray[np.int64]
+    """Presentation timestamps, in the stream's time base."""
+    time_s_F: NDArray[np.float64]
+    """Seconds since the first presented frame."""
+    position_F: NDArray[np.int64]
+    start_position_F: NDArray[np.int64]
+    """Position of the key frame from which the frame is decoded."""
+    start_pts_F: NDArray[np.int64]
+    """Presentation timestamp of that key frame: how it is recognised."""
+    start_dts_F: NDArray[np.int64]
+    """Its decoding timestamp: where to seek, as containers index by decoding time."""
+    timed: bool
+
+    def __len__(self) -> int:
+        """Give the number of planned frames, F."""
+        return len(self.frame_index_F)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """Every presented frame of a video's first stream, in presentation order.
+
+    Made by one demux-only pass. Times are seconds since the first presented frame.
+    """
+
+    pts_N: NDArray[np.int64]
+    time_s_N: NDArray[np.float64]
+    is_key_N: NDArray[np.bool_]
+    position_N: NDArray[np.int64]
+    start_position_N: NDArray[np.int64]
+    start_pts_N: NDArray[np.int64]
+    start_dts_N: NDArray[np.int64]
+    timed: bool
+    """False: timestamps are missing, repeated or go backwards, so the order in which the decoder
+    gives frames rules, and `time_s_N` is the place over the nominal rate."""
+
+    def __len__(self) -> int:
+        """Give the number of presented frames, N."""
+        return len(self.pts_N)
+
+    def plan(self, frame_index_F: NDArray[np.int64]) -> FramePlan:
+        """Pick frames by their place in presentation order."""
+        return FramePlan(
+            frame_index_F=frame_index_F,
+            pts_F=self.pts_N[frame_index_F],
+            time_s_F=self.time_s_N[frame_index_F],
+            position_F=self.position_N[frame_index_F],
+            start_position_F=self.start_position_N[frame_index_F],
+            start_pts_F=self.start_pts_N[frame_index_F],
+            start_dts_F=self.start_dts_N[frame_index_F],
+            timed=self.timed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSize:
+    """The size at which frames are wanted, pixels; the whole picture is squashed to it."""
+
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """How a video is displayed: size after pixel aspect and rotation, and the clockwise turn."""
+
+    width_px: int
+    height_px: int
+    rotation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedFrames:
+    """The frames of a plan.
+
+    A frame that could not be decoded is replaced by the nearest earlier one that could (the nearest
+    later one, where there is no earlier), and `is_exact_F` says so.
+    """
+
+    frames_FHWC: NDArray[np.uint8]
+    is_exact_F: NDArray[np.bool_]
+    geometry: Geometry | None = field(default=None)
+    """None where the library does not tell."""
+
+    def __post_init__(self) -> None:
+        if self.frames_FHWC.ndim != 4 or self.frames_FHWC.shape[0] != len(self.is_exact_F):
+            raise ValueError(
+                f"frames_FHWC has shape {self.frames_FHWC.shape}, is_exact_F {len(self.is_exact_F)}"
+                " entries; want [F, H, W, 3] and F"
+            )
+
+
+class Decoder(Protocol):
+    """One video library. Constructed without arguments, in a child process.
+
+    Colour, in every decoder: 8-bit RGB, full range; matrix and range as the stream says, ITU-R
+    BT.601 limited where it says nothing. More than 8 bits are reduced to 8. High dynamic range (PQ,
+    HLG) is not tone-mapped: code values are converted with the stream's own matrix, as SigLIP's
+    training pipeline and the usual video loaders do.
+    """
+
+    name: str
+
+    def check(self) -> None:
+        """Check, before a run, that the library can work on this machine.
+
+        Raises:
+            UserError: it cannot; the message says what to install.
+        """
+        ...
+
+    def supports(self, media: Media) -> bool:
+        """Tell whether this library gives the right frames of such a media."""
+        ...
+
+    def decode(
+        self, path: str, media: Media, plan: FramePlan, size: FrameSize | None
+    ) -> DecodedFrames:
+        """Decode the planned frames.
+
+        Args:
+            path: a local file that the PyAV gate has accepted.
+            media: what the gate found out about it.
+            plan: at least one frame.
+            size: None for the displayed size.
+
+        Raises:
+            MediaError: not one frame could be decoded, or the library cannot open the file.
+        """
+        ...

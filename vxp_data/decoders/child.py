@@ -1,0 +1,69 @@
+"""What runs in the sandbox's child: probe a file, decode a plan into shared memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.decoders.base import Decoder, FramePlan, FrameSize, Geometry
+from vxp_data.decoders.probe import Probe, probe
+from vxp_data.decoders.pyav_decoder import displayed_geometry
+from vxp_data.decoders.sandbox import cap_memory, put_frames
+from vxp_data.errors import MediaError
+from vxp_data.records import Media, Reason
+from vxp_data.registry import DECODERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What a decode gave, but for the pixels, which lie in the arena: uint8 [F, H, W, 3]."""
+
+    shape: tuple[int, int, int, int]
+    is_exact_F: NDArray[np.bool_]
+    geometry: Geometry
+
+
+def probe_file(path: str, uri: str, image: bool) -> Probe:
+    """Probe under the memory cap; see `probe.probe`."""
+    cap_memory()
+    return probe(path, uri, image=image)
+
+
+def check_decoder(name: str) -> None:
+    """Check that a decoder can work here; see `Decoder.check`."""
+    _decoder(name).check()
+
+
+def decode_file(
+    name: str, path: str, media: Media, plan: FramePlan, size: FrameSize, arena_path: str
+) -> Decoded:
+    """Decode a plan into the parent's arena.
+
+    Raises:
+        MediaError: `unsupported` where the decoder does not claim such media; else as
+            `Decoder.decode`.
+    """
+    decoder = _decoder(name)
+    if not decoder.supports(media):
+        raise MediaError(
+            Reason.UNSUPPORTED,
+            f"{name} does not claim {media.container}/{media.codec} of this kind",
+        )
+    cap_memory()
+    decoded = decoder.decode(path, media, plan, size)
+    put_frames(arena_path, decoded.frames_FHWC)
+    num_frames, height_px, width_px, channels = decoded.frames_FHWC.shape
+    return Decoded(
+        shape=(num_frames, height_px, width_px, channels),
+        is_exact_F=decoded.is_exact_F,
+        geometry=decoded.geometry or displayed_geometry(path, media),
+    )
+
+
+@cache
+def _decoder(name: str) -> Decoder:
+    decoder: Decoder = DECODERS.load(name)()
+    return decoder

@@ -1,0 +1,121 @@
+"""What a file is by its first bytes: for the reasons of files that will not open."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from typing import Final
+
+from vxp_data.records import Reason
+
+VIDEO_DEMUXERS: Final = (
+    "asf",
+    "av1",
+    "avi",
+    "flv",
+    "gif",
+    "h264",
+    "hevc",
+    "ivf",
+    "m4v",
+    "matroska",
+    "mov",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "mxf",
+    "nut",
+    "obu",
+    "ogg",
+    "webm",
+)
+"""FFmpeg demuxers that may open a row's video: self-contained formats only. Playlists and scripts
+(hls, dash, concat, ...) name other files and hosts and are never opened."""
+
+IMAGE_DEMUXERS: Final = (
+    "apng",
+    "bmp_pipe",
+    "gif",
+    "jpeg_pipe",
+    "jpegxl_pipe",
+    "mov",
+    "png_pipe",
+    "tiff_pipe",
+    "webp_pipe",
+)
+"""Demuxers that may open a row's image ('mov': HEIC and AVIF)."""
+
+_POINTS_ELSEWHERE: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"RTSPtext")
+_MP4_BOXES: Final = frozenset(
+    {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"sidx", b"uuid"}
+)
+_ENCRYPTED_SAMPLE_ENTRIES: Final = (b"encv", b"pssh", b"cenc", b"cbcs")
+_MATROSKA_MAGIC: Final = b"\x1a\x45\xdf\xa3"
+_MATROSKA_ENCRYPTION: Final = re.compile(rb"\x6d\x80.{1,8}\x62\x40.{1,64}\x50\x35", re.DOTALL)
+_HEAD_BYTES: Final = 1 << 16
+
+
+def is_encrypted(path: str) -> bool:
+    """Tell whether an MP4 or Matroska header declares common encryption of its samples."""
+    head = _head(path)
+    if head.startswith(_MATROSKA_MAGIC):
+        return _MATROSKA_ENCRYPTION.search(head) is not None
+    return _looks_like_mp4(head) and any(kind in head for kind in _ENCRYPTED_SAMPLE_ENTRIES)
+
+
+def why_unopenable(path: str, message: str) -> tuple[Reason, str]:
+    """Find the reason for a file that no allowed demuxer could open.
+
+    Args:
+        path: a readable, non-empty file.
+        message: the demuxer's own words, returned with what was found.
+    """
+    head = _head(path)
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_POINTS_ELSEWHERE):
+        return Reason.FORBIDDEN, f"a playlist or script that names other files ({message})"
+    if not _looks_like_mp4(head):
+        return Reason.NOT_VIDEO, f"no allowed container ({message})"
+    if is_encrypted(path):
+        return Reason.ENCRYPTED, message
+    if cut := mp4_cut_short(path):
+        return Reason.TRUNCATED, f"{cut} ({message})"
+    return Reason.CORRUPT, message
+
+
+def mp4_cut_short(path: str) -> str:
+    """Walk an MP4's top-level boxes; say what is missing, or nothing ('') where all is there."""
+    num_bytes = Path(path).stat().st_size
+    seen: list[bytes] = []
+    with Path(path).open("rb") as file:
+        offset = 0
+        while offset + 8 <= num_bytes and len(seen) < 10_000:
+            file.seek(offset)
+            header = file.read(16)
+            box_bytes, kind = struct.unpack(">I4s", header[:8])
+            if box_bytes == 1 and len(header) == 16:
+                (box_bytes,) = struct.unpack(">Q", header[8:])
+            elif box_bytes == 0:  # to the end of the file
+                box_bytes = num_bytes - offset
+            if box_bytes < 8:
+                break
+            seen.append(kind)
+            offset += box_bytes
+            if offset > num_bytes:
+                return (
+                    f"box {kind.decode('latin-1')!r} ends {offset - num_bytes} bytes past the file"
+                )
+    if b"moov" not in seen:
+        return "no 'moov' box"
+    if not {b"mdat", b"moof"} & set(seen):
+        return "a header without sample data"
+    return ""
+
+
+def _looks_like_mp4(head: bytes) -> bool:
+    return head[4:8] in _MP4_BOXES
+
+
+def _head(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(_HEAD_BYTES)

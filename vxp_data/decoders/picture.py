@@ -1,0 +1,100 @@
+"""From a decoded PyAV frame to the RGB picture as it is displayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, cast
+
+import numpy as np
+from av.buffer import Buffer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from vxp_data.decoders.base import FrameSize, Geometry
+
+_SCALING: Final = Interpolation.BICUBIC
+_NEARLY_SQUARE: Final = 0.01
+"""Pixel aspects this near to 1 are an encoder's rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orientation:
+    """A display matrix as one of the eight turns and mirrorings of a rectangle."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """Read a frame's display matrix; a matrix that is no multiple of 90 degrees is ignored."""
+        side_data = cast("Mapping[str, Buffer]", frame.side_data)  # PyAV's stub knows one kind
+        if (data := side_data.get("DISPLAYMATRIX")) is None:
+            return cls()
+        matrix = np.frombuffer(bytes(data), dtype=np.int32)
+        a, b, c, d = (float(matrix[i]) for i in (0, 1, 3, 4))
+        straight, turned = min(abs(a), abs(d)), min(abs(b), abs(c))
+        if max(abs(b), abs(c)) < 0.01 * straight:
+            return cls(flip_x=a < 0, flip_y=d < 0)
+        if max(abs(a), abs(d)) < 0.01 * turned:
+            return cls(transpose=True, flip_x=c < 0, flip_y=b < 0)
+        return cls()
+
+    @property
+    def rotation(self) -> int:
+        """Clockwise turn, degrees; a mirroring counts as none."""
+        if self.transpose:
+            return {(True, False): 90, (False, True): 270}.get((self.flip_x, self.flip_y), 0)
+        return 180 if self.flip_x and self.flip_y else 0
+
+    def apply(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a picture from stored to displayed orientation."""
+        if self.transpose:
+            rgb_HWC = rgb_HWC.transpose(1, 0, 2)
+        return rgb_HWC[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+def geometry_of(frame: VideoFrame, pixel_aspect: Fraction | None) -> Geometry:
+    """Give a frame's displayed size: pixels made square (never fewer of them), then turned."""
+    width_px, height_px = _square_pixels(frame.width, frame.height, pixel_aspect)
+    orientation = Orientation.of(frame)
+    if orientation.transpose:
+        width_px, height_px = height_px, width_px
+    return Geometry(width_px=width_px, height_px=height_px, rotation=orientation.rotation)
+
+
+class Picture:
+    """Scales, converts and turns frames of one video to one size; reuses swscale's tables."""
+
+    def __init__(self, size: FrameSize) -> None:
+        self._size = size
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Give the picture as displayed: uint8 [height_px, width_px, 3], full-range RGB."""
+        orientation = Orientation.of(frame)
+        width_px, height_px = self._size.width_px, self._size.height_px
+        if orientation.transpose:
+            width_px, height_px = height_px, width_px
+        scaled = self._reformatter.reformat(
+            frame,
+            width=width_px,
+            height=height_px,
+            format="rgb24",
+            interpolation=_SCALING,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        rgb_HWC = scaled.to_ndarray()
+        return orientation.apply(rgb_HWC.astype(np.uint8, copy=False))
+
+
+def _square_pixels(width_px: int, height_px: int, aspect: Fraction | None) -> tuple[int, int]:
+    if not aspect or abs(aspect - 1) < _NEARLY_SQUARE:
+        return width_px, height_px
+    if aspect > 1:
+        return round(width_px * aspect), height_px
+    return width_px, round(height_px / aspect)

@@ -1,0 +1,261 @@
+"""PyAV: the default decoder. Seeks once per group of pictures and decodes only what it must.
+
+For 20 frames of a long video nearly all the cost is in pictures that nobody asked for. So: planned
+frames that can share a run of packets are grouped into *runs*; each run starts at a key frame found
+in the demux pass, goes forward only, lets the codec drop pictures to which no other refers, and
+stops at its last planned frame. The frames are bit for bit those of a full decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import av
+import numpy as np
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
+from vxp_data.decoders.containers import VIDEO_DEMUXERS
+from vxp_data.decoders.picture import Picture, geometry_of
+from vxp_data.decoders.probe import open_video
+from vxp_data.errors import MediaError
+from vxp_data.records import Media, Reason
+
+_NEAR_PACKETS = 48
+"""A run that starts this many packets ahead is reached by reading on, not by a seek."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Planned frames [first, last] of the plan, decoded from `start` to `end` (positions)."""
+
+    first: int
+    last: int
+    start: int
+    start_pts: int
+    start_dts: int
+    end: int
+
+
+class _SeekError(Exception):
+    """The demuxer cannot be brought to a key frame that it gave in the first pass."""
+
+
+class PyavDecoder:
+    """Decodes with the FFmpeg that PyAV carries; takes every media that passed the gate."""
+
+    name = "pyav"
+
+    def check(self) -> None:
+        """Pass: the gate has used it already."""
+
+    def supports(self, media: Media) -> bool:  # noqa: ARG002 - the Protocol's question
+        """Tell that whatever passed the gate is supported: the gate is PyAV's own."""
+        return True
+
+    def decode(
+        self, path: str, media: Media, plan: FramePlan, size: FrameSize | None
+    ) -> DecodedFrames:
+        """Decode the planned frames; see `Decoder.decode`.
+
+        Where a planned frame does not come, all is decoded again without leaving pictures out, so
+        that the nearest earlier picture is really the nearest.
+        """
+        runs = list(runs_of(plan)) if plan.timed else []
+        try:
+            frames = _decode(path, media, plan, size, runs, skip_nonref=True)
+            if plan.timed and not frames.is_exact_F.all():
+                frames = _decode(path, media, plan, size, runs, skip_nonref=False)
+        except _SeekError:  # one pass from the top gives the same frames, for more work
+            frames = _decode(path, media, plan, size, [_whole(plan)], skip_nonref=False)
+        return frames
+
+
+def displayed_geometry(path: str, media: Media) -> Geometry:
+    """Decode the first picture for how the video is displayed.
+
+    Raises:
+        MediaError: not one frame can be decoded.
+    """
+    with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
+        try:
+            frame = next(container.decode(stream))
+        except (av.FFmpegError, StopIteration) as error:
+            raise MediaError(Reason.DECODE_FAILED, str(error)) from error
+        return geometry_of(frame, stream.sample_aspect_ratio)
+
+
+def _decode(
+    path: str,
+    media: Media,
+    plan: FramePlan,
+    size: FrameSize | None,
+    runs: list[Run],
+    *,
+    skip_nonref: bool,
+) -> DecodedFrames:
+    with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
+        session = _Session(container, stream, plan, size)
+        if plan.timed:
+            for run in runs:
+                session.decode_run(run, skip_nonref=skip_nonref)
+        else:
+            session.decode_in_order()
+        return session.frames()
+
+
+def _whole(plan: FramePlan) -> Run:
+    return Run(0, len(plan) - 1, 0, 0, 0, int(plan.position_F.max()))
+
+
+def runs_of(plan: FramePlan) -> Iterator[Run]:
+    """Group planned frames whose stretches of packets overlap; runs come in decode order."""
+    first, end = 0, int(plan.position_F[0])
+    for i in range(1, len(plan)):
+        if plan.start_position_F[i] > end:
+            yield _run(plan, first, i - 1, end)
+            first, end = i, int(plan.position_F[i])
+        end = max(end, int(plan.position_F[i]))
+    yield _run(plan, first, len(plan) - 1, end)
+
+
+def _run(plan: FramePlan, first: int, last: int, end: int) -> Run:
+    start = int(plan.start_position_F[first])
+    return Run(first, last, start, int(plan.start_pts_F[first]), int(plan.start_dts_F[first]), end)
+
+
+class _Session:
+    """One decode of one file: where the demuxer stands, and the pictures so far."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        plan: FramePlan,
+        size: FrameSize | None,
+    ) -> None:
+        self._container = container
+        self._stream = stream
+        self._codec = stream.codec_context
+        self._codec.thread_count = 1  # one video, one core: parallelism is across videos
+        self._codec.thread_type = ThreadType.NONE
+        self._plan = plan
+        self._wanted_positions = frozenset(plan.position_F.tolist())
+        self._size = size
+        self._packets = container.demux(stream)
+        self._next_position = 0
+        self._picture: Picture | None = None
+        self._geometry: Geometry | None = None
+        self._rgb: list[NDArray[np.uint8] | None] = [None] * len(plan)
+        self._is_exact_F = np.zeros(len(plan), dtype=np.bool_)
+        self._previous: VideoFrame | None = None
+        self._last_error = ""
+
+    def decode_run(self, run: Run, *, skip_nonref: bool) -> None:
+        """Decode one run; `skip_nonref` leaves out pictures to which no other refers."""
+        slot_of = {int(self._plan.pts_F[slot]): slot for slot in range(run.first, run.last + 1)}
+        waiting = list(range(run.first, run.last + 1))
+        for frame in self._frames_of(run, skip_nonref=skip_nonref):
+            if frame.pts is None:
+                continue
+            while waiting and self._plan.pts_F[waiting[0]] < frame.pts:
+                self._fill([waiting.pop(0)])
+            if (slot := slot_of.get(frame.pts)) is not None:
+                self._put(slot, frame, exact=True)
+                waiting = [other for other in waiting if other != slot]
+            self._previous = frame
+        self._fill(waiting)
+
+    def decode_in_order(self) -> None:
+        """Decode from the start and count: for streams without usable timestamps."""
+        slot_of = {int(index): slot for slot, index in enumerate(self._plan.frame_index_F)}
+        last = int(self._plan.frame_index_F[-1])
+        for index, frame in enumerate(self._all_frames()):
+            if index in slot_of:
+                self._put(slot_of[index], frame, exact=True)
+            self._previous = frame
+            if index >= last:
+                break
+        self._fill(range(len(self._plan)))
+
+    def frames(self) -> DecodedFrames:
+        """Give what was decoded; planned frames before the first that worked repeat that one."""
+        good = [rgb for rgb in self._rgb if rgb is not None]
+        if not good:
+            why = self._last_error or "the decoder gave no frame"
+            raise MediaError(Reason.DECODE_FAILED, f"{self._codec.name}: {why}")
+        filled = [rgb if rgb is not None else good[0] for rgb in self._rgb]
+        return DecodedFrames(
+            frames_FHWC=np.stack(filled), is_exact_F=self._is_exact_F, geometry=self._geometry
+        )
+
+    def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
+        """Feed a run's packets to the codec and give what comes out, in presentation order."""
+        self._go_to(run)
+        for packet in self._packets:
+            position, self._next_position = self._next_position, self._next_position + 1
+            wanted = not skip_nonref or position in self._wanted_positions
+            self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
+            yield from self._feed(packet)
+            if position >= run.end:
+                break
+        yield from self._feed(None)
+        self._codec.flush_buffers()
+
+    def _all_frames(self) -> Iterator[VideoFrame]:
+        for packet in self._packets:
+            yield from self._feed(packet if packet.size else None)
+
+    def _feed(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        try:
+            return self._codec.decode(packet)
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, av.EOFError):
+                return []
+            self._last_error = str(error)
+            return []
+
+    def _go_to(self, run: Run) -> None:
+        """Bring the demuxer to a run's first packet: by reading on, or by a seek."""
+        packets_ahead = run.start - self._next_position
+        if 0 <= packets_ahead <= _NEAR_PACKETS:
+            for _ in range(packets_ahead):
+                next(self._packets, None)
+        else:
+            self._seek(run)
+        self._next_position = run.start
+
+    def _seek(self, run: Run) -> None:
+        try:
+            self._container.seek(run.start_dts, stream=self._stream)
+        except (av.FFmpegError, OSError) as error:
+            raise _SeekError from error
+        packets = self._container.demux(self._stream)
+        for packet in packets:
+            if packet.pts == run.start_pts:
+                self._packets = chain([packet], packets)
+                return
+            if packet.pts is None or (packet.is_keyframe and packet.pts > run.start_pts):
+                break
+        raise _SeekError
+
+    def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
+        if self._picture is None:
+            geometry = geometry_of(frame, self._stream.sample_aspect_ratio)
+            size = self._size or FrameSize(width_px=geometry.width_px, height_px=geometry.height_px)
+            self._geometry, self._picture = geometry, Picture(size)
+        self._rgb[slot] = self._picture.rgb(frame)
+        self._is_exact_F[slot] = exact
+
+    def _fill(self, slots: Iterable[int]) -> None:
+        """Give planned frames that did not come the nearest earlier picture."""
+        for slot in slots:
+            if self._rgb[slot] is None and self._previous is not None:
+                self._put(slot, self._previous, exact=False)

@@ -1,0 +1,124 @@
+"""What every encoder is: pictures in, one unit vector a picture out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EncoderSettings(Protocol):
+    """What an encoder may be told; the config layer's encoder section has these attributes."""
+
+    @property
+    def model(self) -> str:
+        """Name of an open_clip model; default 'ViT-SO400M-14-SigLIP-384'."""
+
+    @property
+    def pretrained(self) -> str:
+        """Tag of open_clip's pretrained weights of that model; default 'webli'."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Local weights used instead of the hub's; '' for none.
+
+        Either a folder with `open_clip_config.json` and one weights file (it then names its own
+        model), or a weights file of `model`.
+        """
+
+    @property
+    def device(self) -> str:
+        """'auto', 'cpu' or 'cuda'; 'auto' takes CUDA where this machine has it."""
+
+    @property
+    def batch_frames(self) -> int:
+        """Pictures a forward pass takes, 1 or more; default 64."""
+
+    @property
+    def precision(self) -> str:
+        """'auto', 'fp32' or 'bf16'; 'auto' is bf16 on CUDA and fp32 on CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """What the decode stage and the run record must know, without loading any weights."""
+
+    name: str
+    """Registry name."""
+    frame_px: int
+    """Frames arrive as uint8 RGB [F, frame_px, frame_px, 3]: the whole displayed picture squashed
+    to a square, aspect ratio given up."""
+    dim: int
+    """Length D of an embedding."""
+    fingerprint: str
+    """16 hex digits over everything that changes the numbers: encoder and its version, model,
+    weights, precision class, preprocessing. Not over batch size: see the encoder about that."""
+    in_decode_task: bool
+    """True: cheap and weight-free; runs in the CPU decode task, so that frames never enter the
+    object store."""
+
+
+class Encoder(Protocol):
+    """Turns pictures into unit vectors whose dot product is their similarity.
+
+    A class is registered in `registry.ENCODERS`. Same picture and same batch size, same vector,
+    whatever else is in the call.
+    """
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What this encoder takes and gives."""
+
+    @classmethod
+    def describe(cls, settings: EncoderSettings) -> EncoderSpec:
+        """Give the spec without loading weights.
+
+        Raises:
+            UserError: the settings name a model, a tag or a file that does not exist.
+        """
+
+    @classmethod
+    def load(cls, settings: EncoderSettings) -> Self:
+        """Build the encoder, with weights where it has any, on its device.
+
+        Raises:
+            UserError: as `describe`; or weights or device are not there.
+        """
+
+    def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed pictures, in order.
+
+        Args:
+            frames_FHWC: uint8 RGB [F, frame_px, frame_px, 3]; F may be 0, and may span videos.
+
+        Returns:
+            emb_FD: float32 [F, D], rows of unit L2 norm to 1e-5.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+
+
+def check_frames(frames_FHWC: NDArray[np.uint8], *, frame_px: int) -> None:
+    """Refuse anything but uint8 [F, frame_px, frame_px, 3].
+
+    Raises:
+        ValueError: another shape or dtype; the message has both.
+    """
+    wanted = (frame_px, frame_px, 3)
+    if frames_FHWC.dtype != np.uint8 or frames_FHWC.ndim != 4 or frames_FHWC.shape[1:] != wanted:
+        raise ValueError(
+            f"frames_FHWC must be uint8 [F, {frame_px}, {frame_px}, 3], "
+            f"got {frames_FHWC.dtype} {list(frames_FHWC.shape)}."
+        )
+
+
+def fingerprint(facts: Mapping[str, object]) -> str:
+    """Hash JSON-serialisable facts, whatever their order, to 16 hex digits."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,151 @@
+"""CSV and TSV: a header, then one record a row, kept as its own text, quoted newlines and all."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+from vxp_data.errors import UserError
+from vxp_data.manifests.base import ManifestRow, cannot_open, line_end, not_utf8
+
+_BOM: Final = b"\xef\xbb\xbf"
+_DELIMITERS: Final = (",", ";", "\t", "|")
+_MAX_CELL_CHARS: Final = 2**31 - 1
+"""A conversation in one cell is longer than the 131 072 characters that the csv module allows."""
+
+
+class CsvTable:
+    """Records under a header; every value is text. See `base.ManifestFormat`.
+
+    `.tsv` is split at tabs; any other file at the one of , ; tab | that splits its header most.
+    """
+
+    output_suffix = ".csv"
+
+    def rows(self, path: Path) -> Iterator[ManifestRow]:
+        """Give the records under the header; one is held at a time. Blank lines are no rows."""
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                yield from _rows(path, file)
+        except OSError as error:
+            raise cannot_open(path, error) from error
+        except UnicodeDecodeError as error:
+            raise not_utf8(path) from error
+
+    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+        """Write the source's header and the untouched records, with the source's line end."""
+        try:
+            with source.open("rb") as file:
+                mark = _BOM if file.read(len(_BOM)) == _BOM else b""  # spreadsheets ask for it
+            with source.open(encoding="utf-8-sig", newline="") as file:
+                _, raw, _ = next(_records(source, file, _delimiter(source)))
+        except (OSError, StopIteration) as error:
+            raise UserError(
+                f"{source}: the manifest's header can no longer be read, and {out} needs it: "
+                f"{error or 'the file is empty'}. Put the manifest back and run again."
+            ) from error
+        end = line_end(raw.encode())
+        count = 0
+        with out.open("wb") as file:
+            file.write(mark + _without_end(raw).encode() + end)
+            for _, annotation in rows:
+                file.write(annotation + end)
+                count += 1
+        return count
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[ManifestRow]:
+    records = _records(path, file, _delimiter(path))
+    _, _, header = next(records, (0, "", []))
+    _check_header(path, header)
+    for index, (line, raw, cells) in enumerate(records):
+        problem = ""
+        if len(cells) != len(header):
+            problem = f"the row has {len(cells)} cells, the header {len(header)}"
+        yield ManifestRow(
+            index=index,
+            where=f"line {line}",
+            annotation=_without_end(raw).encode(),
+            fields={} if problem else dict(zip(header, cells, strict=True)),
+            problem=problem,
+        )
+
+
+def _records(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, str, list[str]]]:
+    """Give (line it begins on, its own text, its cells) of every record that is not blank."""
+    csv.field_size_limit(_MAX_CELL_CHARS)
+    pulled: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in file:
+            pulled.append(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    while True:
+        pulled.clear()  # the reader pulls just the lines of one record
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _bad_record(path, line, "".join(pulled), delimiter, error) from error
+        if cells:
+            yield line, "".join(pulled), cells
+
+
+def _delimiter(path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = next((line for line in file if line.strip()), "")
+    return max(
+        _DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), []))
+    )
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if not header:
+        raise UserError(f"{path}: the file is empty, wanted a header line with column names.")
+    if doubled := [name for name, times in Counter(header).items() if times > 1]:
+        raise UserError(
+            f"{path}: line 1: the header names {', '.join(map(repr, doubled))} more than once. "
+            "Rename the columns, so that each value has one name."
+        )
+
+
+def _bad_record(path: Path, line: int, raw: str, delimiter: str, error: csv.Error) -> UserError:
+    at, wanted = _quoting_fault(raw, delimiter)
+    line_at = line + raw.count("\n", 0, at)
+    column = at - raw.rfind("\n", 0, at)
+    return UserError(
+        f"{path}: line {line_at}, column {column}: got {raw[at : at + 20]!r}, wanted {wanted} "
+        f'({error}). Inside a quoted cell a quote is written twice: "".'
+    )
+
+
+def _quoting_fault(raw: str, delimiter: str) -> tuple[int, str]:
+    """Find where the quotes of a record go wrong: the place in it, and what should be there."""
+    quoted = re.compile(r'"(?:[^"]|"")*"')
+    plain = re.compile(rf"[^\r\n{re.escape(delimiter)}]*")
+    at = 0
+    while at < len(raw):
+        if raw[at] == '"':
+            cell = quoted.match(raw, at)
+            if cell is None:
+                return at, "a closing quote for the one here"
+            if raw[cell.end() : cell.end() + 1] not in ("", delimiter, "\r", "\n"):
+                return cell.end(), f"{delimiter!r} or the line's end after a quoted cell"
+        else:
+            cell = plain.match(raw, at)
+        at = cell.end() + 1 if cell else len(raw)
+    return 0, "a record"
+
+
+def _without_end(raw: str) -> str:
+    return raw.rstrip("\r\n")

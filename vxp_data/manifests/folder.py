@@ -1,0 +1,67 @@
+"""A folder of video files, without annotations: every file is a row."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from vxp_data.errors import UserError
+from vxp_data.manifests.base import ManifestRow, cannot_open
+from vxp_data.manifests.json_lines import JsonLines
+
+VIDEO_SUFFIXES: Final = frozenset([
+    ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".3gp",
+    ".wmv", ".gif", ".ogv", ".mts", ".m2ts", ".vob", ".asf",
+])  # fmt: skip
+"""Suffixes of the files that count, in lower case."""
+
+
+class Folder:
+    """The videos below a folder, by path; see `base.ManifestFormat`.
+
+    A row is `{"id": path, "video": path}` with the path relative to the folder, so that what is
+    written is a JSON Lines manifest of the same media root. Hidden files and folders are left
+    out, and links to folders are not entered (a link to a file is a row).
+    """
+
+    output_suffix = ".jsonl"
+
+    def rows(self, path: Path) -> Iterator[ManifestRow]:
+        """Give a row for every video, in the order of their relative paths; all paths are held."""
+        if not path.is_dir():
+            raise UserError(
+                f"{path}: no such folder. The format 'folder' wants a folder of video files."
+            )
+        for index, name in enumerate(sorted(_videos(path))):
+            fields = {"id": name, "video": name}
+            yield ManifestRow(
+                index=index,
+                where=f"row {index}",
+                annotation=_row_json(fields),
+                fields=fields,
+            )
+
+    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+        """Write the rows as JSON Lines."""
+        return JsonLines().write(out, source, rows)
+
+
+def _videos(folder: Path) -> Iterator[str]:
+    def stop(error: OSError) -> None:
+        raise cannot_open(Path(error.filename), error)
+
+    for here, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
+                yield (Path(here) / name).relative_to(folder).as_posix()
+
+
+def _row_json(fields: dict[str, str]) -> bytes:
+    try:
+        return json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a name that is not UTF-8 on disk
+        return json.dumps(fields).encode()

@@ -1,0 +1,93 @@
+"""JSON Lines: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vxp_data.errors import UserError
+from vxp_data.manifests.base import (
+    ManifestRow,
+    cannot_open,
+    decode_json,
+    line_end,
+    not_utf8,
+    row_fields,
+)
+
+_BOM = b"\xef\xbb\xbf"
+_SPACE = " \t\r\n"
+
+
+class JsonLines:
+    """One row a line; blank lines are no rows. See `base.ManifestFormat`."""
+
+    output_suffix = ".jsonl"
+
+    def rows(self, path: Path) -> Iterator[ManifestRow]:
+        """Give the lines that are not blank; one is held at a time."""
+        try:
+            with path.open("rb") as file:  # bytes: text files also end lines at a lone '\r'
+                yield from _lines(path, file)
+        except OSError as error:
+            raise cannot_open(path, error) from error
+        except UnicodeDecodeError as error:
+            raise not_utf8(path) from error
+
+    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+        """Write one untouched row a line, with the line end of the source if that is a file."""
+        end = b"\n"
+        if source.is_file():
+            with source.open("rb") as file:
+                end = line_end(file.readline())
+        count = 0
+        with out.open("wb") as file:
+            for _, annotation in rows:
+                file.write(annotation + end)
+                count += 1
+        return count
+
+
+def _lines(path: Path, file: Iterable[bytes]) -> Iterator[ManifestRow]:
+    index = 0
+    for number, raw in enumerate(file, start=1):
+        line = raw.removeprefix(_BOM) if number == 1 else raw
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        text = line.decode()
+        if not text.strip(_SPACE):
+            continue
+        fields, problem = row_fields(_decode_line(path, number, text))
+        yield ManifestRow(
+            index=index, where=f"line {number}", annotation=line, fields=fields, problem=problem
+        )
+        index += 1
+
+
+def _decode_line(path: Path, number: int, text: str) -> object:
+    start = len(text) - len(text.lstrip(_SPACE))
+    try:
+        value, end = decode_json(text, start)
+    except json.JSONDecodeError as error:
+        if number == 1 and text.lstrip(_SPACE).startswith("["):
+            raise UserError(
+                f"{path}: line 1 opens a JSON array, wanted one JSON object a line. "
+                "Set its format to 'json'."
+            ) from error
+        raise _bad_line(path, number, error.pos, text, f"JSON ({error.msg})") from error
+    except RecursionError as error:
+        wanted = "a row nested less than a thousand levels deep"
+        raise _bad_line(path, number, start, text, wanted) from error
+    rest = text[end:].lstrip(_SPACE)
+    if rest:
+        raise _bad_line(path, number, len(text) - len(rest), text, "the line's end after the row")
+    return value
+
+
+def _bad_line(path: Path, number: int, at: int, text: str, wanted: str) -> UserError:
+    got = repr(text[at : at + 20]) if at < len(text) else "the line's end"
+    return UserError(
+        f"{path}: line {number}, column {at + 1}: got {got}, wanted {wanted}. "
+        "Mend that line or take it out; a last line cut short means that the file must be copied "
+        "again."
+    )

@@ -1,0 +1,117 @@
+"""Several datasets at once: a YAML file that lists them, as LLaVA-NeXT's training mixtures do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from vxp_data.errors import UserError, unknown_name
+from vxp_data.manifests.base import cannot_open, not_utf8, type_name
+from vxp_data.manifests.samples import Dataset, detect_format
+from vxp_data.registry import MANIFEST_FORMATS
+
+_KEYS: Final = ("name", "manifest", "media_root", "task", "format")
+_ALIASES: Final = {"json_path": "manifest"}
+"""LLaVA-NeXT's word for it."""
+
+
+def read_mixture(path: Path) -> list[Dataset]:
+    """Read the datasets of a mixture file, in its order.
+
+    The file is `datasets: [{name, manifest, media_root, task?, format?}]`. `json_path`, as
+    LLaVA-NeXT has it, is another name of `manifest`; `format` is told by the manifest's suffix
+    where it is not given; `media_root` may be left out where the manifest is a folder, which then
+    is its own. Relative paths count from the mixture file's folder.
+
+    Raises:
+        UserError: the file cannot be read, a key is unknown or missing, a value is no text, a
+            format is unknown, or two datasets have one name.
+    """
+    entries = _entries(path)
+    datasets: list[Dataset] = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"{path}: dataset {number}"
+        dataset = _dataset(path.parent, where, _texts(where, entry))
+        if dataset.name in {earlier.name for earlier in datasets}:
+            raise UserError(
+                f"{where}: the name {dataset.name!r} is taken by an earlier dataset, and sample "
+                "ids begin with it. Give each dataset its own name."
+            )
+        datasets.append(dataset)
+    return datasets
+
+
+def _entries(path: Path) -> list[object]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise cannot_open(path, error) from error
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(document, Mapping) or "datasets" not in document:
+        raise UserError(
+            f"{path}: got {type_name(document)} without the key 'datasets', wanted "
+            "'datasets: [{name, manifest, media_root}, ...]'."
+        )
+    for key in document:
+        if key != "datasets":
+            raise UserError(f"{path}: {unknown_name('key', str(key), ['datasets'])}")
+    entries = document["datasets"]
+    if not isinstance(entries, list) or not entries:
+        raise UserError(
+            f"{path}: 'datasets' is {type_name(entries)}, wanted a list of one or more datasets."
+        )
+    return entries
+
+
+def _texts(where: str, entry: object) -> dict[str, str]:
+    """Give an entry's keys by our names, and its values as text."""
+    if not isinstance(entry, Mapping):
+        raise UserError(f"{where}: got {type_name(entry)}, wanted {{name, manifest, media_root}}.")
+    texts: dict[str, str] = {}
+    for key, value in entry.items():
+        name = _ALIASES.get(key, key)
+        if name not in _KEYS:
+            raise UserError(f"{where}: {unknown_name('key', str(key), (*_KEYS, *_ALIASES))}")
+        if name in texts:
+            raise UserError(f"{where}: has both 'manifest' and 'json_path', which mean the same.")
+        if value is None and name in ("task", "format"):
+            continue
+        if not isinstance(value, str) or not value:
+            got = repr(value) if value == "" else type_name(value)
+            raise UserError(f"{where}: {key!r} is {got}, wanted text (in quotes if need be).")
+        texts[name] = value
+    return texts
+
+
+def _dataset(folder: Path, where: str, texts: dict[str, str]) -> Dataset:
+    for key in ("name", "manifest"):
+        if key not in texts:
+            raise _missing(where, key, texts)
+    manifest = folder / texts["manifest"]
+    try:
+        kind = texts.get("format") or detect_format(manifest)
+        MANIFEST_FORMATS.require(kind)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if "media_root" not in texts and kind != "folder":
+        raise _missing(where, "media_root", texts)
+    return Dataset(
+        name=texts["name"],
+        manifest=manifest,
+        format=kind,
+        media_root=folder / texts["media_root"] if "media_root" in texts else manifest,
+        task=texts.get("task"),
+    )
+
+
+def _missing(where: str, key: str, texts: dict[str, str]) -> UserError:
+    return UserError(
+        f"{where}: the key {key!r} is missing; it has {', '.join(texts) or 'none'}. "
+        "Wanted: name, manifest, media_root, and if need be task, format."
+    )

@@ -1,0 +1,128 @@
+"""Parquet, as Hugging Face datasets come: rows as JSON, kept rows taken from the source again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vxp_data.errors import UserError
+from vxp_data.manifests.base import ManifestRow, cannot_open
+
+_BATCH_ROWS: Final = 1024
+
+
+class ParquetTable:
+    """A table's rows; a row's annotation is its JSON. See `base.ManifestFormat`.
+
+    In that JSON bytes are base64, times and decimals are text, and numbers that JSON does not have
+    (NaN, infinity) are null. What `write` gives has the table's own types and values.
+    """
+
+    output_suffix = ".parquet"
+
+    def rows(self, path: Path) -> Iterator[ManifestRow]:
+        """Give the table's rows; 1024 of them and one column chunk per column are held."""
+        with _open(path) as table:
+            _check_columns(path, table.schema_arrow)
+            try:
+                yield from _rows(table)
+            except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+                raise _damaged(path, error) from error
+
+    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+        """Take rows from the source, with its schema and metadata; a row group is held at a time.
+
+        A row group of the source becomes a row group of `out`, if any of its rows is wanted.
+        """
+        todo = iter(rows)
+        wanted = next(todo, None)
+        start = count = 0
+        with _open(source) as table, pq.ParquetWriter(out, table.schema_arrow) as writer:
+            for group in range(table.num_row_groups):
+                stop = start + table.metadata.row_group(group).num_rows
+                taken = []
+                while wanted is not None and wanted[0] < stop:
+                    taken.append(wanted[0] - start)
+                    wanted = next(todo, None)
+                if taken:
+                    writer.write_table(table.read_row_group(group).take(taken))
+                count += len(taken)
+                start = stop
+        if wanted is not None:
+            raise UserError(
+                f"{source}: the manifest has {start} rows now, and row {wanted[0]} of it was "
+                "chosen: it changed since it was read. Put the first one back, or run again."
+            )
+        return count
+
+
+def _open(path: Path) -> Any:  # pyarrow has no types
+    try:
+        return pq.ParquetFile(path)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise cannot_open(path, error) from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: cannot be read as Parquet: {error} "
+        "Copy or download the manifest again, or name the format that it has."
+    )
+
+
+def _rows(table: Any) -> Iterator[ManifestRow]:
+    index = 0
+    for batch in table.iter_batches(batch_size=_BATCH_ROWS):
+        for fields in _plain(batch).to_pylist():
+            yield ManifestRow(
+                index=index, where=f"row {index}", annotation=_row_json(fields), fields=fields
+            )
+            index += 1
+
+
+def _check_columns(path: Path, schema: Any) -> None:
+    if doubled := [name for name, times in Counter(schema.names).items() if times > 1]:
+        raise UserError(
+            f"{path}: the table has more than one column {', '.join(map(repr, doubled))}. "
+            "Rename the columns, so that each value has one name."
+        )
+
+
+def _plain(batch: Any) -> Any:
+    """Turn columns of times into text, of durations into numbers: Python has no nanoseconds."""
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_temporal(field.type):
+            kind = pa.int64() if pa.types.is_duration(field.type) else pa.string()
+            batch = batch.set_column(place, field.name, pc.cast(batch.column(place), kind))
+    return batch
+
+
+def _row_json(fields: Mapping[str, object]) -> bytes:
+    try:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, default=_as_text)
+    except ValueError:
+        text = json.dumps(_finite(fields), ensure_ascii=False, default=_as_text)
+    return text.encode()
+
+
+def _as_text(value: object) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    return [_finite(held) for held in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,269 @@
+"""Manifest rows to samples: which media, which task, which id, or why a row cannot be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vxp_data.core.tasks import classify_conversation
+from vxp_data.errors import UserError
+from vxp_data.manifests import conversation, media_path, row_values
+from vxp_data.manifests.base import ManifestFormat, ManifestRow, RowError
+from vxp_data.manifests.conversation import is_given, read_exchanges
+from vxp_data.manifests.media_path import MediaPaths, find_media
+from vxp_data.records import Modality, Sample, Task
+from vxp_data.registry import MANIFEST_FORMATS
+
+_SUFFIXES: Final = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+_READ_COLUMNS: Final = frozenset(
+    (*row_values.ID_COLUMNS, *row_values.CLIP_COLUMNS, *media_path.COLUMNS, *conversation.COLUMNS)
+)
+_NUM_EXAMPLES: Final = 3
+_EXAMPLE_CHARS: Final = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One manifest and where its media lie."""
+
+    name: str
+    """Unique in a run; every sample id begins with it."""
+    manifest: Path
+    format: str
+    """A name in `registry.MANIFEST_FORMATS`; `detect_format` tells it."""
+    media_root: Path
+    """Relative media paths count from here, and no media may lie elsewhere."""
+    task: str | None = None
+    """The task of every row, if the whole set is of one; any name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRules:
+    """How a row names its own task; a row that does not is classified by its words."""
+
+    field: str | None = None
+    """The column with the task; a dotted path goes into objects ('meta.kind')."""
+    mapping: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What that column says -> task. A value that is a `Task` already needs no entry."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ManifestCounts:
+    """What was found while reading; grows as the rows are read.
+
+    `rows` is the sum of `modalities`, and of `reasons` for the rows that cannot be used.
+    """
+
+    rows: int = 0
+    modalities: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Usable rows per modality."""
+    reasons: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Rows that cannot be used, per reason."""
+    tasks: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Usable rows per task."""
+    task_origins: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Usable rows per `Sample.task_origin`."""
+    rows_mixed: int = 0
+    """Rows classified by their words whose exchanges are of several kinds."""
+    unknown_tasks: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Values of the task column that are neither mapped nor a task; the rules decided."""
+    examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """Task -> the first three questions to which the rules gave it."""
+    unknown_columns: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Columns that nothing here reads -> rows that have them."""
+    ids_missing: int = 0
+    """Rows without an id; theirs comes from their content."""
+    ids_repeated: int = 0
+    """Rows whose id an earlier row has; theirs ends in '#2', '#3' ..."""
+    absolute_paths: int = 0
+    """Rows that name their media by an absolute path: the set cannot be moved."""
+    rows_several_images: int = 0
+    """Rows with several images, of which the first stands for the row."""
+
+
+def detect_format(path: Path) -> str:
+    """Tell the format of a manifest: 'folder' for a folder, else by suffix.
+
+    Raises:
+        UserError: the suffix is unknown; with the nearest that is known.
+    """
+    if path.is_dir():
+        return "folder"
+    suffix = path.suffix.lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    near = difflib.get_close_matches(suffix, _SUFFIXES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(
+        f"{path}: cannot tell the manifest's format from the suffix {suffix!r}, and it is no "
+        f"folder.{hint} Known: {', '.join(_SUFFIXES)}. Rename the file, or set its format to one "
+        f"of: {', '.join(MANIFEST_FORMATS.names())}."
+    )
+
+
+def read_samples(
+    dataset: Dataset, rules: TaskRules, counts: ManifestCounts, seen_ids: dict[str, int]
+) -> Iterator[Sample]:
+    """Read a dataset's rows as samples, one at a time: as many samples as rows, in their order.
+
+    A row that cannot be used becomes a sample with a reason (BAD_ROW, FORBIDDEN) and a message.
+
+    Args:
+        dataset: what to read.
+        rules: how rows name their task.
+        counts: counted up as rows are read.
+        seen_ids: sample id -> how often it was given; share one dict between the datasets of a
+            run, so that ids are unique in it.
+
+    Raises:
+        UserError: the manifest cannot be read as its format.
+    """
+    manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()
+    reader = _Reader(dataset, rules, counts, seen_ids)
+    for row in manifest.rows(dataset.manifest):
+        yield reader.sample(row)
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What is known of a row so far; stays at its defaults from the first problem on."""
+
+    name: str
+    task: str
+    task_origin: str
+    modality: Modality = Modality.TEXT
+    media_uri: str = ""
+    clip_start_s: float = 0.0
+    clip_end_s: float = math.inf
+    is_mixed: bool = False
+    question: str = ""
+
+
+class _Reader:
+    """Makes samples of one dataset's rows."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rules: TaskRules,
+        counts: ManifestCounts,
+        seen_ids: dict[str, int],
+    ) -> None:
+        self._dataset = dataset
+        self._rules = rules
+        self._counts = counts
+        self._seen_ids = seen_ids
+        self._paths = MediaPaths(dataset.media_root)
+        self._read = _READ_COLUMNS | {rules.field, (rules.field or "").split(".")[0]}
+
+    def sample(self, row: ManifestRow) -> Sample:
+        counts = self._counts
+        counts.rows += 1
+        counts.unknown_columns.update(name for name in row.fields if name not in self._read)
+        facts = _Facts(
+            name="",
+            task=self._dataset.task or Task.OPEN_ENDED.value,
+            task_origin="dataset" if self._dataset.task else "rule",
+        )
+        reason, message = None, ""
+        try:
+            self._find_facts(row, facts)
+        except RowError as error:
+            reason, message = error.reason, f"{row.where}: {error}"
+            counts.reasons[reason] += 1
+        else:
+            self._count_usable(facts)
+        return Sample(
+            sample_id=self._unique_id(row, facts.name),
+            dataset=self._dataset.name,
+            row=row.index,
+            task=facts.task,
+            task_origin=facts.task_origin,
+            modality=facts.modality,
+            media_uri=facts.media_uri,
+            clip_start_s=facts.clip_start_s,
+            clip_end_s=facts.clip_end_s,
+            annotation=row.annotation,
+            reason=reason,
+            message=message,
+        )
+
+    def _find_facts(self, row: ManifestRow, facts: _Facts) -> None:
+        """Fill in the facts, the path last: a forbidden row still has its task.
+
+        Raises:
+            RowError: the row cannot be used; the facts found before stay.
+        """
+        if row.problem:
+            raise RowError(row.problem)
+        facts.name = row_values.row_name(row.fields)
+        media = find_media(row.fields)
+        facts.modality, facts.media_uri = media.modality, media.name
+        exchanges = read_exchanges(row.fields)
+        self._find_task(row.fields, exchanges, facts)
+        facts.clip_start_s, facts.clip_end_s = row_values.clip(row.fields)
+        if media.modality is Modality.TEXT:
+            row_values.check_text_row(row.fields, exchanges)
+            return
+        facts.media_uri = self._paths.resolve(media.name)
+        self._counts.absolute_paths += media.name.startswith("/")
+        self._counts.rows_several_images += media.num_named > 1
+
+    def _find_task(
+        self, fields: Mapping[str, object], exchanges: list[tuple[str, str]], facts: _Facts
+    ) -> None:
+        if self._dataset.task:
+            return
+        value = row_values.value_at(fields, self._rules.field)
+        if is_given(value):
+            named = str(value)
+            if named in self._rules.mapping:
+                facts.task, facts.task_origin = self._rules.mapping[named], "map"
+                return
+            if named in {task.value for task in Task}:
+                facts.task, facts.task_origin = named, "field"
+                return
+            self._counts.unknown_tasks[named] += 1
+        guess = classify_conversation(exchanges)
+        facts.task, facts.is_mixed = guess.task.value, guess.mixed
+        facts.question = exchanges[0][0] if exchanges else ""
+
+    def _count_usable(self, facts: _Facts) -> None:
+        counts = self._counts
+        counts.modalities[facts.modality] += 1
+        counts.tasks[facts.task] += 1
+        counts.task_origins[facts.task_origin] += 1
+        counts.rows_mixed += facts.is_mixed
+        if facts.task_origin == "rule":
+            examples = counts.examples.setdefault(facts.task, [])
+            if len(examples) < _NUM_EXAMPLES and facts.question:
+                examples.append(facts.question[:_EXAMPLE_CHARS].encode(errors="replace").decode())
+
+    def _unique_id(self, row: ManifestRow, name: str) -> str:
+        if not name:
+            self._counts.ids_missing += 1
+            name = hashlib.sha256(row.annotation).hexdigest()[:16]
+        wanted = unique = f"{self._dataset.name}/{name}"
+        if wanted in self._seen_ids:
+            self._counts.ids_repeated += 1
+            times = self._seen_ids[wanted]
+            while unique in self._seen_ids:  # '#2' may itself be somebody's id
+                times += 1
+                unique = f"{wanted}#{times}"
+            self._seen_ids[wanted] = times
+        self._seen_ids[unique] = 1
+        return unique
