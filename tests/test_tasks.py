@@ -60,6 +60,7 @@ OPEN_ENDED_PROMPTS = [
     "Describe the scene where the boy falls.",
     "Describe the first scene of the video.",
     "Summarize the man's actions.",
+    "Summarize the man\u2019s actions.",
     "Provide a description of the woman's clothing.",
     "Tell me about the dog in the video.",
     "Can you describe what the chef does with the onion?",

@@ -9,21 +9,53 @@ import json
 import math
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
 from safetensors.torch import save_file
+
+SQUASH = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+"""The swscale flags that come nearest to open_clip's own resizing."""
 
 SO400M = "ViT-SO400M-14-SigLIP-384"
 
-SQUASH = {
+PREPROCESS = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Encoder settings, with the defaults of the config layer but for the device."""
+
+    model: str = "ViT-SO400M-14-SigLIP-384"
+    pretrained: str = "webli"
+    checkpoint: str = ""
+    device: str = "cpu"
+    batch_frames: int = 64
+    precision: str = "auto"
+
+
+def pictures(num: int, px: int, *, seed: int = 0) -> NDArray[np.uint8]:
+    """Random pictures of large and small patches: no two alike."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (num, 4, 4, 3)).repeat(px // 4, 1).repeat(px // 4, 2)
+    fine = rng.integers(-40, 41, (num, px, px, 3))
+    return np.clip(coarse + fine, 0, 255).astype(np.uint8)
 
 
 def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Path:
@@ -76,7 +108,7 @@ def _write(
     folder: Path, config: dict[str, Any], *, seed: int, keep: str, dtype: torch.dtype
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"model_cfg": config, "preprocess_cfg": SQUASH}, indent=2)
+    text = json.dumps({"model_cfg": config, "preprocess_cfg": PREPROCESS}, indent=2)
     (folder / "open_clip_config.json").write_text(text + "\n")
     with torch.device("meta"):  # names and shapes only
         model = open_clip.CustomTextCLIP(**{k: v for k, v in config.items() if k != "custom_text"})
