@@ -157,10 +157,18 @@ def _frames_table(clip: ClipFrames, settings: JobSettings) -> pa.Table:
         "sampler": settings.sampler,
         "reason": clip.reason or "",
         "message": clip.message,
-        "frames": None if frames is None else pa.py_buffer(frames),
         **{name: getattr(clip, name) for name in _TIMINGS},
     }
-    return pa.table({name: [value] for name, value in row.items()}, schema=FRAMES_SCHEMA)
+    columns = {name: [value] for name, value in row.items()} | {"frames": _one_binary(frames)}
+    return pa.table({name: columns[name] for name in FRAMES_SCHEMA.names}, schema=FRAMES_SCHEMA)
+
+
+def _one_binary(frames: NDArray[np.uint8] | None) -> pa.Array:
+    """Put pixels into a column of one row, without a copy."""
+    if frames is None:
+        return pa.nulls(1, pa.large_binary())
+    offsets = pa.py_buffer(np.array([0, frames.nbytes], dtype=np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(frames)])
 
 
 def _frames_of(value: Any, frame_px: int) -> NDArray[np.uint8] | None:

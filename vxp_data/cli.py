@@ -1,0 +1,256 @@
+"""The `vxp-data` command. Heavy imports stand inside the commands: `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vxp_data.errors import UserError, VxpError
+
+if TYPE_CHECKING:
+    from vxp_data.config import LoadedConfig
+    from vxp_data.pipeline.prune import PruneResult
+
+app = typer.Typer(
+    help="Curate video for training: a smaller, better data set out of a heap of annotated video.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Recipe = Annotated[
+    Path | None, typer.Option("--recipe", help="YAML settings, e.g. pipelines/prune.yaml.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. frames.num_frames=8."),
+]
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="[TASK=]T",
+        help="Keep what scores T or less: caption=0.80; q0.5 is a quantile of the scores.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="[TASK=]K",
+        help="Keep the least redundant: 0.5 a share of the rows, caption=1000 a number of rows.",
+    ),
+]
+Measure = Annotated[
+    str | None, typer.Option("--measure", help="Similarity measure, e.g. effective_frames.")
+]
+
+
+@app.command()
+def prune(
+    manifests: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MANIFEST...",
+            help="LLaVA JSON or JSONL, Parquet, CSV, a folder of videos, or a YAML mixture.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Run directory to write (or go on with).")],
+    media_root: Annotated[
+        Path | None,
+        typer.Option("--media-root", help="Where media paths count from. [manifest's folder]"),
+    ] = None,
+    recipe: Recipe = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
+    ] = None,
+    threshold: Threshold = None,
+    keep: Keep = None,
+    measure: Measure = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Ray cluster. [a local Ray for this run]")
+    ] = None,
+    settings: Set = None,
+) -> None:
+    """Keep the informative videos. Reads manifests and video, writes OUT, deletes nothing.
+
+    Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
+    """
+    overrides = _overrides(settings)
+    for key, value in (
+        ("encoder.name", encoder),
+        ("measure", measure),
+        ("cluster.address", address),
+    ):
+        if value is not None:
+            overrides.append((key, value, "command line"))
+    for task, text in _threshold_texts(threshold, keep).items():
+        overrides.append((f"thresholds.{task}", text, "command line"))
+    loaded = _load(recipe, overrides)
+    from vxp_data.pipeline.prune import Observer, resolve_datasets
+    from vxp_data.pipeline.prune import prune as run_prune
+    from vxp_data.report.terminal import ClipProgress
+
+    progress = ClipProgress(_console())
+
+    class Shown(Observer):
+        def started(self, num_clips: int, num_done: int) -> None:
+            if num_done:
+                typer.echo(f"{num_done} videos have embeddings here; {num_clips} to go.", err=True)
+            progress.start(num_clips)
+
+        def progressed(self, totals: Any) -> None:
+            progress.update(totals.clips, totals.failed)
+
+        def ended(self) -> None:
+            progress.stop()
+
+    _show_result(run_prune(resolve_datasets(manifests, media_root), loaded, out, Shown()))
+
+
+@app.command()
+def decide(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished prune.")],
+    threshold: Threshold = None,
+    keep: Keep = None,
+    measure: Measure = None,
+) -> None:
+    """Decide again from kept scores: seconds, no video touched. Replaces RUN's kept rows.
+
+    Example: vxp-data decide runs/a --keep 0.3 --threshold caption=0.8
+    """
+    from vxp_data.config import threshold_spec
+    from vxp_data.pipeline.prune import redecide
+    from vxp_data.registry import MEASURES
+
+    if measure is not None:
+        MEASURES.require(measure)
+    specs = {task: threshold_spec(text) for task, text in _threshold_texts(threshold, keep).items()}
+    default = specs.pop("default", None)
+    decided, used = redecide(run, measure=measure, thresholds=specs, default=default)
+    _show_decided(decided, used)
+    typer.echo(_closing(decided, run))
+
+
+@app.command("show-config")
+def show_config(
+    recipe: Annotated[Path | None, typer.Argument(help="YAML settings; none: defaults.")] = None,
+    settings: Set = None,
+) -> None:
+    """Print every setting of a prune, its value and where the value comes from.
+
+    Example: vxp-data show-config pipelines/prune.yaml --set frames.num_frames=8
+    """
+    loaded = _load(recipe, _overrides(settings))
+    width = max(len(origin.key) for origin in loaded.origins)
+    for origin in loaded.origins:
+        typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from vxp_data import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 the user can fix it, 3 `expect:` not met."""
+    try:
+        app(standalone_mode=True)
+    except VxpError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say_stopped()
+        sys.exit(130)
+
+
+def _say_stopped() -> None:
+    typer.echo(
+        "\nstopped. What was embedded is kept: the same command goes on from there.", err=True
+    )
+
+
+def _load(recipe: Path | None, overrides: list[tuple[str, Any, str]]) -> LoadedConfig:
+    from vxp_data.config import load_config
+
+    return load_config(recipe, overrides)
+
+
+def _overrides(settings: list[str] | None) -> list[tuple[str, Any, str]]:
+    from vxp_data.config import parse_set
+
+    return [parse_set(text) for text in settings or ()]
+
+
+def _threshold_texts(threshold: list[str] | None, keep: list[str] | None) -> dict[str, str]:
+    """Read --threshold and --keep into texts by task, 'default' for all others."""
+    texts: dict[str, str] = {}
+    for option, prefix, given in (("--threshold", "", threshold), ("--keep", "keep ", keep)):
+        for text in given or ():
+            task, equals, value = text.rpartition("=")
+            name = task if equals else "default"
+            if name in texts:
+                raise UserError(
+                    f"{option} {text}: {name!r} has {texts[name]!r} already; give one threshold "
+                    "for each task."
+                )
+            texts[name] = prefix + value
+    return texts
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _show_result(result: PruneResult) -> None:
+    from vxp_data.report.terminal import example_lines
+
+    counts = result.counts
+    if lines := example_lines(counts.tasks, counts.examples):
+        typer.echo("Task subsets by the rules over the conversation, one question of each:")
+        typer.echo("\n".join(lines))
+    for number, words in (
+        (counts.ids_missing, "rows had no id; theirs comes from their content"),
+        (counts.ids_repeated, "rows repeat an id; theirs ends in '#2', '#3' ..."),
+        (counts.rows_mixed, "rows mix kinds of question; the more frequent kind counts"),
+        (counts.absolute_paths, "rows name their media by an absolute path"),
+    ):
+        if number:
+            typer.echo(f"{number:>6}  {words}")
+    for value, number in counts.unknown_tasks.items():
+        typer.echo(f"{number:>6}  rows have the unknown task {value!r}; the rules decided")
+    _show_decided(result.decided, result.measure)
+    typer.echo(
+        f"{result.num_files} files read in {result.wall_s:.1f} s "
+        f"(decoding {result.totals.decode_cpu_s:.1f} CPU-s, "
+        f"embedding {result.totals.embed_cpu_s:.1f} CPU-s)."
+    )
+    typer.echo(_closing(result.decided, result.out))
+
+
+def _show_decided(decided: Any, measure: str) -> None:
+    from rich.console import Console
+
+    from vxp_data.report.terminal import reason_lines, subset_table
+
+    console = Console()
+    console.print(subset_table(decided.subsets, measure))
+    if decided.quarantined_by_reason:
+        typer.echo("Quarantined:")
+        typer.echo("\n".join(reason_lines(decided.quarantined_by_reason)))
+
+
+def _closing(decided: Any, out: Path) -> str:
+    kept = ", ".join(str(out / path.name) for path in decided.outputs)
+    return (
+        f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, "
+        f"{decided.num_quarantined} quarantined. Kept rows: {kept}"
+    )
