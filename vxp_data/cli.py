@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.errors import UserError, VxpError
+from vxp_data.errors import StoppedError, UserError, VxpError
 
 if TYPE_CHECKING:
     from vxp_data.config import LoadedConfig
@@ -108,7 +108,14 @@ def prune(
         def ended(self) -> None:
             progress.stop()
 
-    _show_result(run_prune(resolve_datasets(manifests, media_root), loaded, out, Shown()))
+    datasets = resolve_datasets(manifests, media_root)
+    try:
+        result = run_prune(datasets, loaded, out, Shown())
+    except KeyboardInterrupt:
+        raise StoppedError(
+            "stopped. What was embedded is kept: the same command goes on from there."
+        ) from None
+    _show_result(result)
 
 
 @app.command()
@@ -161,19 +168,10 @@ def version() -> None:
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 the user can fix it, 3 `expect:` not met."""
     try:
-        app(standalone_mode=True)
+        app()
     except VxpError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say_stopped()
-        sys.exit(130)
-
-
-def _say_stopped() -> None:
-    typer.echo(
-        "\nstopped. What was embedded is kept: the same command goes on from there.", err=True
-    )
 
 
 def _load(recipe: Path | None, overrides: list[tuple[str, Any, str]]) -> LoadedConfig:
@@ -242,7 +240,8 @@ def _show_decided(decided: Any, measure: str) -> None:
     from vxp_data.report.terminal import reason_lines, subset_table
 
     console = Console()
-    console.print(subset_table(decided.subsets, measure))
+    console.print(subset_table(decided.subsets))
+    typer.echo(f"Thresholds are on {measure}.")
     if decided.quarantined_by_reason:
         typer.echo("Quarantined:")
         typer.echo("\n".join(reason_lines(decided.quarantined_by_reason)))

@@ -30,6 +30,12 @@ class ExpectationError(VxpError):
     exit_code = 3
 
 
+class StoppedError(VxpError):
+    """The user pressed Ctrl-C; what was written is whole."""
+
+    exit_code = 130
+
+
 class MediaError(Exception):
     """One media that could not be used, with its reason from the closed set.
 

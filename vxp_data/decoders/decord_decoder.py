@@ -7,6 +7,7 @@ SIGKILL can end it.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,9 @@ from vxp_data.records import Media, Reason
 
 _WRONG_CONTAINERS: Final = frozenset({"gif", "mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
 _WRONG_CODECS: Final = frozenset({"libdav1d", "av1", "apng", "gif", "webp", "png", "mjpeg"})
+
+
+_LOG_PREFIX: Final = re.compile(r"^\[[0-9:]+\] \S+: ")
 
 
 class DecordDecoder:
@@ -66,4 +70,6 @@ class DecordDecoder:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Give decord's first line without its clock and source line: a message must be repeatable."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _LOG_PREFIX.sub("", line)[:200]

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from vxp_data.decoders.base import FrameSize, Geometry
 
-_SCALING: Final = Interpolation.BICUBIC
+_SCALING: Final = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+"""The filter nearest to the one in open_clip's transform: it widens with the reduction."""
 _NEARLY_SQUARE: Final = 0.01
 """Pixel aspects this near to 1 are an encoder's rounding."""
 

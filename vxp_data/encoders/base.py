@@ -75,6 +75,14 @@ class Encoder(Protocol):
         """What this encoder takes and gives."""
 
     @classmethod
+    def prepare(cls, settings: EncoderSettings) -> None:
+        """Have the weights on this machine, fetching them if need be, before anything is spent.
+
+        Raises:
+            UserError: they cannot be had; the message says how to bring them.
+        """
+
+    @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:
         """Give the spec without loading weights.
 

@@ -67,6 +67,11 @@ class SiglipEncoder:
         self._shift = -torch.tensor(model.mean, device=device).view(1, 3, 1, 1) / std
 
     @classmethod
+    def prepare(cls, settings: EncoderSettings) -> None:
+        """Find or fetch the weights; see `Encoder.prepare`."""
+        find_weights(find_model(settings))
+
+    @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:
         """Give the spec; reads model configs and at most 12 MiB of a local weights file.
 

@@ -58,6 +58,10 @@ class ThumbnailEncoder:
     )
 
     @classmethod
+    def prepare(cls, settings: EncoderSettings) -> None:
+        """Pass: there are no weights."""
+
+    @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:  # noqa: ARG003 - takes none
         """Give the spec: the same for all settings."""
         return cls.spec

@@ -93,6 +93,7 @@ def _reports(
         batch_format="pyarrow",
         fn_kwargs={"settings": settings},
         num_cpus=stages.decode.num_cpus,
+        memory=stages.decode.memory_bytes,
         compute=ray.data.TaskPoolStrategy(size=stages.decode.workers),
     )
     if stages.embed:
@@ -104,6 +105,7 @@ def _reports(
             fn_constructor_args=(settings,),
             num_cpus=stages.embed.num_cpus,
             num_gpus=stages.embed.num_gpus or None,
+            memory=stages.embed.memory_bytes,
             compute=ray.data.ActorPoolStrategy(
                 size=stages.embed.workers, max_tasks_in_flight_per_actor=2
             ),

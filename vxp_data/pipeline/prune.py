@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from vxp_data.config import ExpectConfig, LoadedConfig, PruneConfig
 from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.sandbox import Sandbox
-from vxp_data.encoders.base import EncoderSpec, fingerprint
+from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.errors import ExpectationError, UserError
 from vxp_data.manifests.mixture import read_mixture
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, detect_format
@@ -115,7 +115,9 @@ def prune(
     """
     started = time.monotonic()
     config = loaded.config
-    spec: EncoderSpec = ENCODERS.load(config.encoder.name).describe(config.encoder)
+    encoder_class: type[Encoder] = ENCODERS.load(config.encoder.name)
+    encoder_class.prepare(config.encoder)
+    spec = encoder_class.describe(config.encoder)
     _check_decoders(config)
     run = RunDirectory(out)
     run.run_json.unlink(missing_ok=True)
@@ -260,7 +262,7 @@ def _run_record(
         "datasets": [dataset_facts(dataset) for dataset in datasets],
         "encoder": dataclasses.asdict(spec),
         "sampler": sampler,
-        "manifests": dataclasses.asdict(result.counts),
+        "manifests": {f.name: getattr(result.counts, f.name) for f in fields(result.counts)},
         "decided": _decided_record(result.decided),
         "timings": {
             "wall_s": round(result.wall_s, 3),

@@ -12,6 +12,8 @@ class Stage:
 
     num_cpus: float
     num_gpus: float
+    memory_bytes: int
+    """What Ray counts for a worker; no limit."""
     workers: int
     """Tasks or actors at most at a time."""
     rows: int
@@ -28,6 +30,10 @@ class StagePlan:
 
 MAX_BLOCK_BYTES: Final = 64 << 20
 """Frames that travel together from decoding to embedding: about 7 videos at 384 px."""
+
+_DECODE_MEMORY_BYTES: Final = 512 << 20
+_EMBED_MEMORY_BYTES: Final = 2 << 30
+"""Different from decoding's, also so that Ray does not run both in one actor."""
 
 _FILES_PER_TASK: Final = 16
 _TASKS_PER_WORKER: Final = 4
@@ -52,15 +58,31 @@ def plan_stages(
         embed, decode_cpus = None, num_cpus
     elif on_gpu:
         gpus = max(1, int(num_gpus))
-        embed = Stage(num_cpus=_EMBED_CPUS, num_gpus=1, workers=gpus, rows=_CLIPS_PER_EMBED)
+        embed = Stage(
+            num_cpus=_EMBED_CPUS,
+            num_gpus=1,
+            memory_bytes=_EMBED_MEMORY_BYTES,
+            workers=gpus,
+            rows=_CLIPS_PER_EMBED,
+        )
         decode_cpus = num_cpus - gpus * _EMBED_CPUS
     else:
         actors = max(1, int(num_cpus) // 2)
-        embed = Stage(num_cpus=_EMBED_CPUS, num_gpus=0, workers=actors, rows=_CLIPS_PER_EMBED)
+        embed = Stage(
+            num_cpus=_EMBED_CPUS,
+            num_gpus=0,
+            memory_bytes=_EMBED_MEMORY_BYTES,
+            workers=actors,
+            rows=_CLIPS_PER_EMBED,
+        )
         decode_cpus = num_cpus - actors * _EMBED_CPUS
     workers = max(1, int(decode_cpus))
     share = -(-num_files // (workers * _TASKS_PER_WORKER))
     decode = Stage(
-        num_cpus=1, num_gpus=0, workers=workers, rows=max(1, min(_FILES_PER_TASK, share))
+        num_cpus=1,
+        num_gpus=0,
+        memory_bytes=_DECODE_MEMORY_BYTES,
+        workers=workers,
+        rows=max(1, min(_FILES_PER_TASK, share)),
     )
     return StagePlan(decode=decode, embed=embed)

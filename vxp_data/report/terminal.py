@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 _LINE_EVERY_S: Final = 10.0
+_EXAMPLE_CHARS: Final = 52
 
 
 class Subset(Protocol):
@@ -84,13 +86,13 @@ class ClipProgress:
             self._bar = None
 
 
-def subset_table(subsets: Sequence[Subset], measure: str) -> Table:
-    """Draw the closing table: one row a task subset, and their sum."""
-    table = Table(caption=f"threshold: on {measure}")
-    table.add_column("subset")
+def subset_table(subsets: Sequence[Subset]) -> Table:
+    """Draw the closing table: one row a task subset, and their sum; 80 columns wide."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    table.add_column("subset", no_wrap=True)
     for name in ("rows", "videos", "hours", "kept", "pruned", "quarantined", "threshold"):
-        table.add_column(name, justify="right")
-    table.add_column("hours kept", justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("hours kept", justify="right", no_wrap=True)
     for subset in subsets:
         table.add_row(
             subset.task,
@@ -118,11 +120,16 @@ def reason_lines(reasons: Mapping[str, int]) -> list[str]:
 def example_lines(tasks: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> list[str]:
     """Say how many rows the rules gave to each task, with one question of each."""
     return [
-        f"{tasks.get(task, 0):>6}  {task}: {words[0]!r}"
+        f"{tasks.get(task, 0):>6}  {task}: {_one_line(words[0])}"
         for task, words in sorted(examples.items())
         if words
     ]
 
 
+def _one_line(text: str) -> str:
+    words = " ".join(text.replace("<image>", "").replace("<video>", "").split())
+    return words if len(words) <= _EXAMPLE_CHARS else words[: _EXAMPLE_CHARS - 3] + "..."
+
+
 def _hours(hours: float) -> str:
-    return f"{hours:.2f}" if hours >= 1 else f"{hours:.4f}"
+    return f"{hours:.1f}" if hours >= 10 else f"{hours:.3f}"

@@ -1,0 +1,71 @@
+# Everything runs inside .venv; `make setup` fills it from requirements.lock.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup
+UV := $(BIN)/uv
+# Videos for `make demo` and `make bench`: VIDEOS=DIR, for bench else the environment's VXP_CORPUS.
+BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
+
+.PHONY: help setup demo test test-slow check bench gpu-test lock clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv and install the locked packages and this project
+
+demo: $(STAMP) ## prune a few videos on this machine; VIDEOS=DIR for your own
+	$(BIN)/python pipelines/demo.py $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+test: $(STAMP) ## run the tests that need neither minutes nor a GPU
+	$(BIN)/pytest
+
+test-slow: $(STAMP) ## run the tests that take minutes or gigabytes
+	$(BIN)/pytest -m slow
+
+check: $(STAMP) ## lint, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(STAMP) ## time decoding and pruning; needs VIDEOS=DIR or VXP_CORPUS
+	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
+	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
+	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
+
+gpu-test: $(STAMP) ## run the GPU tests; fails where there is no CUDA device
+	VXP_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu
+
+lock: $(UV) ## write requirements.lock anew from pyproject.toml (newer versions: UPGRADE=1)
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
+
+clean: ## remove .venv, caches and build folders; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A venv made some other way, say by `uv venv`, is kept as it is and completed.
+$(STAMP): requirements.lock pyproject.toml | $(UV)
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --require-hashes -r requirements.lock
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --no-deps -e .
+	@touch $@
+
+$(UV): | $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'
+
+$(BIN)/python:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  echo "$$python -m venv $(VENV)"; \
+	  "$$python" -m venv $(VENV) && exit 0; \
+	  rm -rf $(VENV); \
+	  echo "error: $$python cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 2; \
+	done; \
+	echo 'error: no Python 3.11 or newer found. Install one, or name it: make setup PYTHON=/path/to/python3.11' >&2; \
+	exit 2

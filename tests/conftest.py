@@ -1,0 +1,49 @@
+"""What tests share: one Ray, the video corpus, and the rule for tests that need a GPU."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray for the whole session, started by the first test that asks for it."""
+    # A CPU-only task must not hide the GPUs from its process: what Ray's own warning asks for.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=256 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of real videos."""
+    folder = os.environ.get("VXP_CORPUS")
+    if not folder:
+        pytest.skip("VXP_CORPUS is not set")
+    return Path(folder)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    if os.environ.get("VXP_REQUIRE_CUDA") == "1":
+        pytest.fail("VXP_REQUIRE_CUDA=1, and torch sees no CUDA device", pytrace=False)
+    pytest.skip("torch sees no CUDA device")
