@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from misbehaving import offer_decoder
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One local Ray for the whole session, started by the first test that asks for it."""
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One local Ray for the whole session, started by the first test that asks for it.
+
+    Its workers know the decoder 'misbehaving'.
+    """
     # A CPU-only task must not hide the GPUs from its process: what Ray's own warning asks for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     import ray
 
+    patch = pytest.MonkeyPatch()
+    offer_decoder(tmp_path_factory.mktemp("misbehaving"), patch)
     ray.init(
         address="local",
         num_cpus=2,
@@ -26,6 +32,7 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,10 @@ def decode(path: Path, scratch: Path, side_px: int = SIDE_PX, timeout_s: float =
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", "-copyts"),
         *("-threads", "2", "-i", f"file:{path}", "-map", "0:V:0", "-fps_mode", "passthrough"),
-        *("-vf", f"scale={side_px}:{side_px}:flags=bicubic,format=rgb24,showinfo=checksum=0"),
+        *(
+            "-vf",
+            f"scale={side_px}:{side_px}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp,format=rgb24,showinfo=checksum=0",
+        ),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"),
     ]
     with scratch.open("wb") as out:

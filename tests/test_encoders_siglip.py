@@ -176,7 +176,7 @@ def test_missing_weights_are_one_quick_message_with_the_way_out(
     assert lines[0].startswith("the weights of ViT-SO400M-14-SigLIP-384 (webli) are not on this")
     assert "hf download timm/ViT-SO400M-14-SigLIP-384 --include" in lines[1]
     assert lines[2:] == [
-        "Bring that folder here and set the encoder's checkpoint to its path.",
+        "Bring that folder here and add:  --set encoder.checkpoint=ViT-SO400M-14-SigLIP-384",
         "Or prune without weights, on low-level similarity:  --encoder thumbnail",
         "True",
     ]

@@ -235,12 +235,9 @@ def _show_result(result: PruneResult) -> None:
 
 
 def _show_decided(decided: Any, measure: str) -> None:
-    from rich.console import Console
-
     from vxp_data.report.terminal import reason_lines, subset_table
 
-    console = Console()
-    console.print(subset_table(decided.subsets))
+    typer.echo(subset_table(decided.subsets))
     typer.echo(f"Thresholds are on {measure}.")
     if decided.quarantined_by_reason:
         typer.echo("Quarantined:")

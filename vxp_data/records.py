@@ -125,5 +125,9 @@ class Media:
     """The container's own time of the first presented frame; every other time counts from it."""
     has_edit_list: bool = False
     """Some packets are decoded but not shown."""
+    open_gop: bool = False
+    """Some frames are stored after a key frame and shown before it."""
+    frames_indexed: bool = False
+    """The header lists every frame; not so in fragmented files, Matroska and streams."""
     rotation: int = 0
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""

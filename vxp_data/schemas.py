@@ -41,6 +41,8 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("duration_s", pa.float64()),
         ("start_s", pa.float64()),
         ("has_edit_list", pa.bool_()),
+        ("open_gop", pa.bool_()),
+        ("frames_indexed", pa.bool_()),
         ("rotation", pa.int16()),
     ]
 )

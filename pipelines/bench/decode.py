@@ -11,305 +11,18 @@ or of which it counts other frames, are listed and left out of the sums.
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
 import records
-from numpy.typing import NDArray
+from measure_decode import Bench, ClipResult, redundancy, short
 from rich.console import Console
 from rich.table import Table
 
-from vxp_data.core.frame_sampling import SEEKS, Seek, plan_indices, uniform
-from vxp_data.core.similarity import MEAN_PAIRWISE
-from vxp_data.core.thresholds import cut, parse_keep
-from vxp_data.decoders import pyav_decoder
-from vxp_data.decoders.base import FrameSize
-from vxp_data.decoders.picture import Picture
-from vxp_data.decoders.probe import probe
-from vxp_data.decoders.sandbox import Sandbox
-from vxp_data.encoders.thumbnail import ThumbnailEncoder
-from vxp_data.errors import MediaError
-from vxp_data.records import Reason
-
-MEMORY_BYTES: Final = 4 << 30
-SAME_FRAME_SLACK: Final = 0.5
-"""Grey levels by which a neighbour may be nearer before a frame counts as another one: in a still
-stretch neighbours differ less than two libraries' rounding."""
-OURS_TIMEOUT_S: Final = 120.0
-
-
-# In the children
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ours:
-    """What one call of ours gave; `cpu_s` is what it took, import of libraries not counted."""
-
-    cpu_s: float
-    probe_cpu_s: float
-    decode_cpu_s: float
-    scale_cpu_s: float
-    """Part of the decode; 0 where it was not asked for."""
-    num_frames_video: int
-    what: str
-    """Container, codec and size in words."""
-    index_F: NDArray[np.int64]
-    frames_FHWC: NDArray[np.uint8] | None
-
-
-def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give: bool) -> Ours:
-    """Probe, plan and decode; `split` takes the time of scaling too, `give` returns the frames."""
-    _TimedPicture.cpu_s = 0.0
-    vars(pyav_decoder)["Picture"] = _TimedPicture if split else Picture
-    started_s = time.process_time()
-    probed = probe(path, "clip")
-    probed_s = time.process_time()
-    timeline, media = probed.timeline, probed.media
-    index_F = plan_indices(
-        timeline.time_s_N,
-        timeline.is_key_N,
-        sampler=uniform,
-        num_frames=num_frames,
-        seek=seek if timeline.timed else "exact",
-    )
-    size = FrameSize(width_px=px, height_px=px)
-    decoded = pyav_decoder.PyavDecoder().decode(path, media, timeline.plan(index_F), size)
-    ended_s = time.process_time()
-    return Ours(
-        cpu_s=ended_s - started_s,
-        probe_cpu_s=probed_s - started_s,
-        decode_cpu_s=ended_s - probed_s,
-        scale_cpu_s=_TimedPicture.cpu_s,
-        num_frames_video=len(timeline),
-        what=f"{media.container}/{media.codec} {media.width_px}x{media.height_px}",
-        index_F=index_F,
-        frames_FHWC=decoded.frames_FHWC if give else None,
-    )
-
-
-def run_decord(path: str, index_F: NDArray[np.int64], px: int) -> float:
-    """Open and get the batch; give the CPU seconds.
-
-    Raises:
-        MediaError: decord cannot open the file or get the frames.
-    """
-    started_s = time.process_time()  # the library is loaded: `compare_decord` came before
-    with _decord_errors():
-        _reader(path, px).get_batch(index_F.tolist())
-    return time.process_time() - started_s
-
-
-def compare_decord(
-    path: str, index_F: NDArray[np.int64], px: int, ours_FHWC: NDArray[np.uint8]
-) -> tuple[int, list[float], list[bool]]:
-    """Compare our frames with decord's of the same numbers, and with those beside them.
-
-    Returns:
-        decord's number of frames; mean absolute difference per frame, grey levels; whether no
-        neighbour of the frame is nearer to ours. The lists are empty where the numbers differ.
-    """
-    with _decord_errors():
-        reader = _reader(path, px)
-    num_frames = len(reader)
-    if index_F[-1] >= num_frames:
-        return num_frames, [], []
-    wanted_M = np.unique(np.concatenate([index_F - 1, index_F, index_F + 1]))
-    wanted_M = wanted_M[(wanted_M >= 0) & (wanted_M < num_frames)]
-    row_of = {index: row for row, index in enumerate(wanted_M.tolist())}
-    with _decord_errors():
-        theirs_MHWC = reader.get_batch(wanted_M.tolist()).asnumpy()
-    away, same = [], []
-    for ours, index in zip(ours_FHWC, index_F.tolist(), strict=True):
-        at = {i: _difference(ours, theirs_MHWC[row_of[index + i]]) for i in (-1, 0, 1)
-              if index + i in row_of}  # fmt: skip
-        away.append(at[0])
-        same.append(at[0] <= min(at.values()) + SAME_FRAME_SLACK)
-    return num_frames, away, same
-
-
-def score_ours(path: str, num_frames: int, seek: Seek) -> tuple[float, list[int]]:
-    """Give the redundancy of a clip by thumbnails, and which frames it is from."""
-    px = ThumbnailEncoder.spec.frame_px
-    ours = run_ours(path, num_frames, px, seek, False, True)
-    assert ours.frames_FHWC is not None
-    emb_FD = ThumbnailEncoder().embed(ours.frames_FHWC)
-    return float(MEAN_PAIRWISE.compute(emb_FD[None])[0]), ours.index_F.tolist()
-
-
-class _TimedPicture(Picture):
-    """Scaling with a stopwatch, put in the decoder's place of it for one call."""
-
-    cpu_s = 0.0
-
-    def rgb(self, frame: Any) -> NDArray[np.uint8]:
-        started_s = time.process_time()
-        rgb_HWC = super().rgb(frame)
-        _TimedPicture.cpu_s += time.process_time() - started_s
-        return rgb_HWC
-
-
-def _reader(path: str, px: int) -> Any:
-    import decord
-
-    return decord.VideoReader(path, ctx=decord.cpu(0), width=px, height=px, num_threads=1)
-
-
-@contextmanager
-def _decord_errors() -> Iterator[None]:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        yield
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        words = str(error).strip().splitlines()[0].rpartition("] ")[2]
-        raise MediaError(Reason.DECODE_FAILED, words) from error
-
-
-def _difference(a_HWC: NDArray[np.uint8], b_HWC: NDArray[np.uint8]) -> float:
-    return float(np.abs(a_HWC.astype(np.int16) - b_HWC.astype(np.int16)).mean())
-
-
-# In the parent
-
-
-@dataclass(slots=True, kw_only=True)
-class ClipResult:
-    """One clip's figures, as the record has them. CPU seconds are medians of the repeats."""
-
-    clip: str
-    what: str = ""
-    num_frames_video: int = 0
-    frames: int = 0
-    left_out: str = ""
-    """Why the clip is not in the sums; '' if it is."""
-    ours_cpu_s: float = 0.0
-    probe_cpu_s: float = 0.0
-    decode_cpu_s: float = 0.0
-    scale_cpu_s: float = 0.0
-    """Part of decode_cpu_s, from one further call."""
-    decord_cpu_s: float = 0.0
-    """The uniform frames, whatever `seek` is: what is read today."""
-    decord_same_frames_cpu_s: float | None = None
-    """The key frames that we read; None where we read the uniform frames."""
-    mean_abs_difference: float = 0.0
-    max_abs_difference: float = 0.0
-    """Of one frame, mean over its pixels; grey levels."""
-    same_frames: int = 0
-    redundancy_exact: float | None = None
-    redundancy: float | None = None
-
-    @property
-    def ratio(self) -> float:
-        """How many times cheaper ours is."""
-        return self.decord_cpu_s / self.ours_cpu_s
-
-    @property
-    def uses_key_frames(self) -> bool:
-        """Whether the frames are others than the uniform ones."""
-        return self.decord_same_frames_cpu_s is not None
-
-    def facts(self) -> dict[str, Any]:
-        """Give a row of the record: numbers to four significant digits."""
-        row = {name: _short(value) for name, value in asdict(self).items()}
-        if self.left_out:
-            return {name: row[name] for name in ("clip", "what", "left_out", "ours_cpu_s")}
-        return {**row, "decord_over_ours": _short(self.ratio), "slower": self.ratio < 1}
-
-
-@dataclass(slots=True)
-class Bench:
-    """The two children, and how the clips are measured."""
-
-    num_frames: int
-    px: int
-    repeat: int
-    seek: Seek
-    ours: Sandbox = field(default_factory=lambda: Sandbox(MEMORY_BYTES))
-    decord: Sandbox = field(default_factory=lambda: Sandbox(MEMORY_BYTES))
-
-    def close(self) -> None:
-        """End the children."""
-        self.ours.close()
-        self.decord.close()
-
-    def measure(self, path: Path) -> ClipResult:
-        """Measure one clip; a failure of either library is written into the result."""
-        result = ClipResult(clip=path.name)
-        try:
-            first = self._ours(path, split=True, give=True)
-            again = self._ours(path, split=True)  # the first call loads what a codec needs
-        except MediaError as error:
-            result.left_out = f"ours: {_plain(error)}"
-            return result
-        result.what, result.num_frames_video = first.what, first.num_frames_video
-        result.frames, result.ours_cpu_s = len(first.index_F), again.cpu_s
-        result.scale_cpu_s = again.scale_cpu_s
-        timeout_s = 10 + 40 * first.cpu_s  # a hang ends here: nothing takes so much longer
-        try:
-            result.left_out = self._compare(path, first, result, timeout_s)
-            if not result.left_out:
-                self._take_turns(path, first.index_F, result, timeout_s)
-        except MediaError as error:
-            result.left_out = f"decord: {_plain(error)}"
-        if self.seek != "exact":
-            self._score(path, result)
-        return result
-
-    def _ours(self, path: Path, *, split: bool = False, give: bool = False) -> Ours:
-        arguments = (str(path), self.num_frames, self.px, self.seek, split, give)
-        return self.ours.call(run_ours, *arguments, timeout_s=OURS_TIMEOUT_S).value
-
-    def _compare(self, path: Path, first: Ours, result: ClipResult, timeout_s: float) -> str:
-        counted, away, same = self.decord.call(
-            compare_decord, str(path), first.index_F, self.px, first.frames_FHWC,
-            timeout_s=timeout_s,
-        ).value  # fmt: skip
-        if counted != first.num_frames_video:
-            return f"decord counts {counted} frames, the container has {first.num_frames_video}"
-        result.mean_abs_difference = float(np.mean(away))
-        result.max_abs_difference = max(away)
-        result.same_frames = sum(same)
-        return ""
-
-    def _take_turns(
-        self, path: Path, index_F: NDArray[np.int64], result: ClipResult, timeout_s: float
-    ) -> None:
-        uniform_F = uniform(result.num_frames_video, self.num_frames)
-        is_other = not np.array_equal(uniform_F, index_F)
-        ours: list[Ours] = []
-        decord: dict[bool, list[float]] = {False: [], True: []}  # by: the key frames?
-        for _ in range(self.repeat):
-            ours.append(self._ours(path))
-            for keys in (False, True) if is_other else (False,):
-                wanted_F = index_F if keys else uniform_F
-                timed = self.decord.call(
-                    run_decord, str(path), wanted_F, self.px, timeout_s=timeout_s
-                )
-                decord[keys].append(timed.value)
-        result.ours_cpu_s = _median(one.cpu_s for one in ours)
-        result.probe_cpu_s = _median(one.probe_cpu_s for one in ours)
-        result.decode_cpu_s = _median(one.decode_cpu_s for one in ours)
-        result.decord_cpu_s = _median(decord[False])
-        result.decord_same_frames_cpu_s = _median(decord[True]) if is_other else None
-
-    def _score(self, path: Path, result: ClipResult) -> None:
-        score: dict[Seek, float] = {}
-        seeks: tuple[Seek, ...] = ("exact", self.seek)
-        for seek in seeks:
-            arguments = (str(path), self.num_frames, seek)
-            score[seek], _ = self.ours.call(
-                score_ours, *arguments, timeout_s=OURS_TIMEOUT_S
-            ).value  # fmt: skip
-        result.redundancy_exact, result.redundancy = score["exact"], score[self.seek]
+from vxp_data.core.frame_sampling import SEEKS
 
 
 def figures(results: Sequence[ClipResult], bench: Bench) -> dict[str, Any]:
@@ -329,7 +42,7 @@ def figures(results: Sequence[ClipResult], bench: Bench) -> dict[str, Any]:
     if bench.seek != "exact":
         keys = [result for result in both if result.uses_key_frames]
         facts["where_key_frames_are_read"] = {"clips": len(keys), **_sums(keys)}
-        facts["redundancy_against_exact"] = _redundancy(results)
+        facts["redundancy_against_exact"] = redundancy(results)
     return {**facts, "per_clip": [result.facts() for result in results]}
 
 
@@ -356,50 +69,7 @@ def _sums(results: Sequence[ClipResult]) -> dict[str, Any]:
         )
         facts["decord_same_frames_cpu_s"] = same_s
         facts["decord_same_frames_over_ours_total"] = same_s / ours_s
-    return {name: _short(value) for name, value in facts.items()}
-
-
-def _redundancy(results: Sequence[ClipResult]) -> dict[str, Any]:
-    scored = [result for result in results if result.redundancy is not None]
-    exact_N = np.array([result.redundancy_exact for result in scored], dtype=np.float64)
-    other_N = np.array([result.redundancy for result in scored], dtype=np.float64)
-    names = [result.clip for result in scored]
-    half = parse_keep("0.5")
-    kept_N, kept_other_N = (
-        cut(half, score_N, names, MEAN_PAIRWISE).keep_N for score_N in (exact_N, other_N)
-    )
-    away_N = np.abs(exact_N - other_N)
-    return {
-        "clips": len(scored),
-        "mean_abs_difference": _short(float(away_N.mean())),
-        "max_abs_difference": _short(float(away_N.max())),
-        "max_at": names[int(away_N.argmax())],
-        "spearman": _short(float(np.corrcoef(_ranks(exact_N), _ranks(other_N))[0, 1])),
-        "change_side_at_keep_0.5": int((kept_N != kept_other_N).sum()),
-    }
-
-
-def _ranks(value_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank from 0; equal values share the mean of their ranks."""
-    _, place_N, count_U = np.unique(value_N, return_inverse=True, return_counts=True)
-    mean_rank_U: NDArray[np.float64] = np.cumsum(count_U) - (count_U + 1) / 2
-    ranks_N: NDArray[np.float64] = mean_rank_U[place_N]
-    return ranks_N
-
-
-def _median(values: Iterable[float]) -> float:
-    return float(np.median(list(values)))
-
-
-def _short(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _plain(error: MediaError) -> str:
-    """Give an error's words on one line, without paths."""
-    words = str(error).replace("\n", " ").split()
-    return " ".join(Path(word).name if "/" in word[:-1] and word[0] in "/'[" else word
-                    for word in words)[:200]  # fmt: skip
+    return {name: short(value) for name, value in facts.items()}
 
 
 def print_results(console: Console, facts: dict[str, Any], results: Sequence[ClipResult]) -> None:
@@ -457,5 +127,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # Under its own name, not __main__: the children look the measured functions up by module.
-    importlib.import_module(Path(__file__).stem).main()
+    main()

@@ -46,6 +46,13 @@ IMAGE_DEMUXERS: Final = (
 )
 """Demuxers that may open a row's image ('mov': HEIC and AVIF)."""
 
+_PICTURE_MAGIC: Final = {
+    b"\xff\xd8\xff": "jpeg_pipe",
+    b"\x89PNG": "png_pipe",
+    b"BM": "bmp_pipe",
+    b"II*\0": "tiff_pipe",
+    b"MM\0*": "tiff_pipe",
+}
 _POINTS_ELSEWHERE: Final = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"RTSPtext")
 _MP4_BOXES: Final = frozenset(
     {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"sidx", b"uuid"}
@@ -54,6 +61,18 @@ _ENCRYPTED_SAMPLE_ENTRIES: Final = (b"encv", b"pssh", b"cenc", b"cbcs")
 _MATROSKA_MAGIC: Final = b"\x1a\x45\xdf\xa3"
 _MATROSKA_ENCRYPTION: Final = re.compile(rb"\x6d\x80.{1,8}\x62\x40.{1,64}\x50\x35", re.DOTALL)
 _HEAD_BYTES: Final = 1 << 16
+
+
+def picture_demuxer(path: str) -> str | None:
+    """Name the demuxer of a picture by its first bytes; None for those that FFmpeg finds itself.
+
+    Left to itself, FFmpeg goes by the file's name and takes '%d' in it for a sequence.
+    """
+    head = _head(path)
+    for magic, demuxer in _PICTURE_MAGIC.items():
+        if head.startswith(magic):
+            return demuxer
+    return "webp_pipe" if head[8:12] == b"WEBP" else None
 
 
 def is_encrypted(path: str) -> bool:

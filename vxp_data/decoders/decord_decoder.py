@@ -1,8 +1,9 @@
 """decord: the library that most video training code reads with; here a second opinion.
 
-Its FFmpeg is of 2021. Measured on awkward files, it hangs on GIF, reorders MPEG-TS and ignores edit
-lists; it says `unsupported` there. It hangs while holding the GIL, so it is only ever run where
-SIGKILL can end it.
+Its FFmpeg is of 2021, and it takes a packet's place in the file for the frame's place in time.
+Measured on awkward files, it hangs on GIF, reorders MPEG-TS, ignores edit lists and gives other
+frames than those asked for in open groups of pictures and fragmented files; it says `unsupported`
+there. It hangs while holding the GIL, so it is only ever run where SIGKILL can end it.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class DecordDecoder:
         """Pass: decord brings its own FFmpeg."""
 
     def supports(self, media: Media) -> bool:
-        """Tell whether decord gives the right frames: no GIF, MPEG-TS, edit list or AV1."""
-        return not (
+        """Tell whether decord gives the right frames: an indexed file, closed groups, no AV1."""
+        return media.frames_indexed and not (
             media.has_edit_list
+            or media.open_gop
             or media.container in _WRONG_CONTAINERS
             or media.codec in _WRONG_CODECS
         )

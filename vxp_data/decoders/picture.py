@@ -35,11 +35,11 @@ class Orientation:
     flip_y: bool = False
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> Orientation:
-        """Read a frame's display matrix; a matrix that is no multiple of 90 degrees is ignored."""
+    def of(cls, frame: VideoFrame) -> Orientation | None:
+        """Read a frame's display matrix, None where it has none; odd angles count as no turn."""
         side_data = cast("Mapping[str, Buffer]", frame.side_data)  # PyAV's stub knows one kind
         if (data := side_data.get("DISPLAYMATRIX")) is None:
-            return cls()
+            return None
         matrix = np.frombuffer(bytes(data), dtype=np.int32)
         a, b, c, d = (float(matrix[i]) for i in (0, 1, 3, 4))
         straight, turned = min(abs(a), abs(d)), min(abs(b), abs(c))
@@ -63,10 +63,11 @@ class Orientation:
         return rgb_HWC[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
-def geometry_of(frame: VideoFrame, pixel_aspect: Fraction | None) -> Geometry:
+def geometry_of(
+    frame: VideoFrame, pixel_aspect: Fraction | None, orientation: Orientation
+) -> Geometry:
     """Give a frame's displayed size: pixels made square (never fewer of them), then turned."""
     width_px, height_px = _square_pixels(frame.width, frame.height, pixel_aspect)
-    orientation = Orientation.of(frame)
     if orientation.transpose:
         width_px, height_px = height_px, width_px
     return Geometry(width_px=width_px, height_px=height_px, rotation=orientation.rotation)
@@ -79,9 +80,8 @@ class Picture:
         self._size = size
         self._reformatter = VideoReformatter()
 
-    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+    def rgb(self, frame: VideoFrame, orientation: Orientation) -> NDArray[np.uint8]:
         """Give the picture as displayed: uint8 [height_px, width_px, 3], full-range RGB."""
-        orientation = Orientation.of(frame)
         width_px, height_px = self._size.width_px, self._size.height_px
         if orientation.transpose:
             width_px, height_px = height_px, width_px

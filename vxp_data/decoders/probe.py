@@ -26,6 +26,7 @@ from vxp_data.decoders.containers import (
     VIDEO_DEMUXERS,
     is_encrypted,
     mp4_cut_short,
+    picture_demuxer,
     why_unopenable,
 )
 from vxp_data.errors import MediaError
@@ -66,7 +67,13 @@ def open_video(path: str, *, image: bool = False) -> Iterator[tuple[InputContain
     demuxers = IMAGE_DEMUXERS if image else VIDEO_DEMUXERS
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(demuxers)}
     try:
-        container = av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
+        container = av.open(
+            f"file:{path}",
+            "r",
+            format=picture_demuxer(path) if image else None,
+            options=options,
+            metadata_errors="replace",
+        )
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -116,6 +123,8 @@ def probe(path: str, uri: str, *, image: bool = False) -> Probe:
             duration_s=duration_s,
             start_s=float(timeline.pts_N[0] * time_base) if timeline.timed else 0.0,
             has_edit_list=packets.is_discard_P.any().item(),
+            open_gop=packets.open_gop(),
+            frames_indexed=stream.frames == len(packets.pts_P),
         )
     return Probe(media=media, timeline=timeline)
 
@@ -163,6 +172,12 @@ class _Packets:
             ],
             timed=True,
         )
+
+    def open_gop(self) -> bool:
+        """Tell whether a frame is shown before the key frame after which it is stored."""
+        key_P = np.maximum.accumulate(np.where(self.is_key_P, np.arange(len(self.pts_P)), -1))
+        after_key_P = key_P >= 0
+        return bool((self.pts_P < self.pts_P[key_P])[after_key_P].any())
 
     def _timed(self) -> bool:
         """Tell whether timestamps are complete, unique and, in decode order, never go back."""

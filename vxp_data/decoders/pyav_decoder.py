@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
-from vxp_data.decoders.picture import Picture, geometry_of
+from vxp_data.decoders.picture import Orientation, Picture, geometry_of
 from vxp_data.decoders.probe import open_video
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
@@ -89,7 +89,8 @@ def displayed_geometry(path: str, media: Media) -> Geometry:
             frame = next(container.decode(stream))
         except (av.FFmpegError, StopIteration) as error:
             raise MediaError(Reason.DECODE_FAILED, str(error)) from error
-        return geometry_of(frame, stream.sample_aspect_ratio)
+        orientation = Orientation.of(frame) or Orientation()
+        return geometry_of(frame, stream.sample_aspect_ratio, orientation)
 
 
 def _decode(
@@ -153,6 +154,7 @@ class _Session:
         self._next_position = 0
         self._picture: Picture | None = None
         self._geometry: Geometry | None = None
+        self._orientation = Orientation()
         self._rgb: list[NDArray[np.uint8] | None] = [None] * len(plan)
         self._is_exact_F = np.zeros(len(plan), dtype=np.bool_)
         self._previous: VideoFrame | None = None
@@ -163,6 +165,7 @@ class _Session:
         slot_of = {int(self._plan.pts_F[slot]): slot for slot in range(run.first, run.last + 1)}
         waiting = list(range(run.first, run.last + 1))
         for frame in self._frames_of(run, skip_nonref=skip_nonref):
+            self._note_orientation(frame)
             if frame.pts is None:
                 continue
             while waiting and self._plan.pts_F[waiting[0]] < frame.pts:
@@ -178,6 +181,7 @@ class _Session:
         slot_of = {int(index): slot for slot, index in enumerate(self._plan.frame_index_F)}
         last = int(self._plan.frame_index_F[-1])
         for index, frame in enumerate(self._all_frames()):
+            self._note_orientation(frame)
             if index in slot_of:
                 self._put(slot_of[index], frame, exact=True)
             self._previous = frame
@@ -209,6 +213,11 @@ class _Session:
         yield from self._feed(None)
         self._codec.flush_buffers()
 
+    def _note_orientation(self, frame: VideoFrame) -> None:
+        """Remember a display matrix: a stream may carry it on its first frame only."""
+        if (orientation := Orientation.of(frame)) is not None:
+            self._orientation = orientation
+
     def _all_frames(self) -> Iterator[VideoFrame]:
         for packet in self._packets:
             yield from self._feed(packet if packet.size else None)
@@ -216,6 +225,8 @@ class _Session:
     def _feed(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
             return self._codec.decode(packet)
+        except MemoryError:  # PyAV's is an FFmpegError too
+            raise
         except (av.FFmpegError, ValueError) as error:
             if isinstance(error, av.EOFError):
                 return []
@@ -248,10 +259,10 @@ class _Session:
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
         if self._picture is None:
-            geometry = geometry_of(frame, self._stream.sample_aspect_ratio)
+            geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)
             size = self._size or FrameSize(width_px=geometry.width_px, height_px=geometry.height_px)
             self._geometry, self._picture = geometry, Picture(size)
-        self._rgb[slot] = self._picture.rgb(frame)
+        self._rgb[slot] = self._picture.rgb(frame, self._orientation)
         self._is_exact_F[slot] = exact
 
     def _fill(self, slots: Iterable[int]) -> None:

@@ -136,7 +136,7 @@ def find_weights(model: SiglipModel) -> Path:
         f"{constants.HF_HUB_CACHE}) and cannot be fetched ({why}).\n"
         f"On a machine with network:  hf download {model.hub_repo} "
         f'--include "open_clip*" --local-dir {folder}\n'
-        f"Bring that folder here and set the encoder's checkpoint to its path.\n"
+        f"Bring that folder here and add:  --set encoder.checkpoint={folder}\n"
         f"Or prune without weights, on low-level similarity:  --encoder thumbnail"
     ) from None
 

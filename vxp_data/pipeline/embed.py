@@ -94,7 +94,7 @@ def _reports(
         fn_kwargs={"settings": settings},
         num_cpus=stages.decode.num_cpus,
         memory=stages.decode.memory_bytes,
-        compute=ray.data.TaskPoolStrategy(size=stages.decode.workers),
+        compute=ray.data.TaskPoolStrategy(size=min(stages.decode.workers, len(blocks))),
     )
     if stages.embed:
         dataset = dataset.map_batches(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from vxp_data.config import ClusterConfig
 from vxp_data.errors import UserError
@@ -19,26 +22,24 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         UserError: there is no cluster at the address.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     _silence()
     if ray.is_initialized():
         yield
         return
+    here: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": cluster.num_cpus,
+        "num_gpus": cluster.num_gpus,
+        "object_store_memory": cluster.object_store_mib << 20,
+        "include_dashboard": False,
+    }
+    where = here if cluster.address is None else {"address": cluster.address}
     try:
-        if cluster.address is None:
-            ray.init(
-                address="local",
-                num_cpus=cluster.num_cpus,
-                num_gpus=cluster.num_gpus,
-                object_store_memory=cluster.object_store_mib << 20,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        with _stderr_closed():  # Ray's C++ core writes past Python's logging
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no Ray cluster at {cluster.address!r}: {error}. Check the address and, for a cluster "
@@ -48,6 +49,19 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _silence() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,7 +17,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 _LINE_EVERY_S: Final = 10.0
 _EXAMPLE_CHARS: Final = 52
@@ -86,29 +84,28 @@ class ClipProgress:
             self._bar = None
 
 
-def subset_table(subsets: Sequence[Subset]) -> Table:
-    """Draw the closing table: one row a task subset, and their sum; 80 columns wide."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    table.add_column("subset", no_wrap=True)
-    for name in ("rows", "videos", "hours", "kept", "pruned", "quarantined", "threshold"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("hours kept", justify="right", no_wrap=True)
+def subset_table(subsets: Sequence[Subset]) -> str:
+    """Draw the closing table, 80 columns wide: one row a task subset, and their sum."""
+    header = ("subset", "rows", "videos", "hours", "kept", "pruned", "quarantined", "threshold")
+    rows: list[tuple[str, ...]] = [(*header, "h kept")]
     for subset in subsets:
-        table.add_row(
-            subset.task,
-            *(str(n) for n in (subset.rows, subset.videos)),
-            _hours(subset.hours),
-            *(str(n) for n in (subset.kept, subset.pruned, subset.quarantined)),
-            "-" if math.isnan(subset.threshold) else f"{subset.threshold:.4f}",
-            _hours(subset.hours_kept),
+        counts = (subset.kept, subset.pruned, subset.quarantined)
+        cut = "-" if math.isnan(subset.threshold) else f"{subset.threshold:.4f}"
+        hours, kept = _hours(subset.hours), _hours(subset.hours_kept)
+        rows.append(
+            (subset.task, str(subset.rows), str(subset.videos), hours, *map(str, counts), cut, kept)
         )
-    table.add_section()
-    rows, kept, pruned, lost = (
-        str(sum(getattr(s, name) for s in subsets))
-        for name in ("rows", "kept", "pruned", "quarantined")
-    )
-    table.add_row("all", rows, "", "", kept, pruned, lost, "", "")
-    return table
+    sums = {name: sum(getattr(s, name) for s in subsets) for name in (*header[4:7], "rows")}
+    kept, pruned, quarantined = (str(sums[name]) for name in header[4:7])
+    rows.append(("all", str(sums["rows"]), "", "", kept, pruned, quarantined, "", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{row[0]:<{widths[0]}} "
+        + " ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1].rstrip()])
 
 
 def reason_lines(reasons: Mapping[str, int]) -> list[str]:

@@ -1,0 +1,123 @@
+"""The command line: what it says, how it ends, and that help costs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runs import caption_row, write_rows
+
+VXP_DATA = str(Path(sys.executable).with_name("vxp-data"))
+
+
+def vxp_data(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command."""
+    return subprocess.run(
+        [VXP_DATA, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, **more},
+    )
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from vxp_data.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "names = {'torch', 'ray', 'pyarrow', 'numpy', 'av', 'pydantic', 'yaml'}\n"
+        "print('heavy:', sorted(names & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "prune" in done.stdout
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.json"], "error: manifest missing.json: no such file or folder."),
+        (["rows.json", "--encoder", "siglp"], "unknown encoder 'siglp'. Did you mean 'siglip'?"),
+        (["rows.json", "--measure", "mean"], "unknown similarity measure 'mean'"),
+        (["rows.json", "--keep", "1.5"], "got 1.5, wanted a share in (0, 1]"),
+        (["rows.json", "--threshold", "caption=high"], "wanted a score such as '0.80'"),
+        (["rows.json", "--keep", "0.5", "--keep", "0.4"], "give one threshold for each task"),
+        (["rows.json", "--set", "frames.nun_frames=8"], "Did you mean 'frames.num_frames'?"),
+        (["rows.json", "--set", "frames.num_frames=0"], "greater than or equal to 1; got 0"),
+        (["rows.json", "--set", "frames"], "--set takes key=value, got 'frames'"),
+        (["rows.json", "--media-root", "nowhere"], "--media-root nowhere: no such folder."),
+        (["broken.json", "--encoder", "thumbnail"], "broken.json"),
+        (["rows.txt"], "cannot tell the manifest's format from the suffix '.txt'"),
+    ],
+)
+def test_what_the_user_can_fix_ends_with_one_message_and_status_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.json", [caption_row("a", "a.mp4")])
+    (tmp_path / "rows.txt").write_text("")
+    (tmp_path / "broken.json").write_text('[{"id": "a", "video": }]')
+    done = vxp_data("prune", *arguments, "--out", "run")
+    assert message in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_decide_on_no_run_says_what_to_do(tmp_path: Path) -> None:
+    done = vxp_data("decide", tmp_path, "--keep", "0.3")
+    assert done.returncode == 2
+    assert "holds no finished run" in done.stderr
+
+
+def test_show_config_names_the_origin_of_each_value(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("frames:\n  num_frames: 10\nmeasure: centroid\n")
+    done = vxp_data("show-config", recipe, "--set", "frames.num_frames=8")
+    lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert lines["frames.num_frames"] == ["8", "--set", "frames.num_frames=8"]
+    assert lines["measure"] == ["'centroid'", str(recipe)]
+    assert lines["frames.sampler"] == ["'uniform'", "default"]
+
+
+def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
+    try:
+        from demo_videos import make_videos
+
+        manifest = make_videos(tmp_path / "videos")
+    finally:
+        sys.path.pop(0)
+    out = tmp_path / "run"
+    command = ["prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
+    settings = ["--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100"]
+    with subprocess.Popen(
+        [VXP_DATA, *command, *settings], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        deadline_s = time.monotonic() + 120
+        while not list(out.glob("embeddings/part-*.parquet")):
+            assert running.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=30)
+    if running.returncode != 0:  # a quick machine may have been done
+        assert running.returncode == 130, said
+        assert "the same command goes on from there" in said
+        assert "Traceback" not in said
+        assert not (out / "run.json").exists()
+    done = vxp_data(*command, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "videos have embeddings here" in done.stderr
+    rows = json.loads(manifest.read_text(encoding="utf-8"))
+    assert json.loads((out / "run.json").read_text())["decided"]["num_in"] == len(rows)
+    assert "Traceback" not in done.stderr
