@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--videos", type=Path, help="a folder of your own videos")
     videos: Path | None = parser.parse_args().videos
     if videos is None:
-        print("Making 24 short videos in runs/demo-videos ...", flush=True)
+        print("Making 26 short videos in runs/demo-videos ...", flush=True)
         manifest = make_videos(Path("runs/demo-videos"))
     else:
         manifest = videos

@@ -16,6 +16,9 @@ SIDE_PX = 96
 
 _SHOWN = re.compile(rb"showinfo[^\n]* n: *\d+ pts: *(?:NOPTS|-?\d+) +pts_time: *(\S+)")
 
+FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+"""How we scale too: what differs is then the decode, not the filter."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:

@@ -21,7 +21,7 @@ from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.core.thresholds import cut, parse_keep
 from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.base import FrameSize
-from vxp_data.decoders.picture import Picture
+from vxp_data.decoders.picture import Orientation, Picture
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
@@ -138,9 +138,9 @@ class _TimedPicture(Picture):
 
     cpu_s = 0.0
 
-    def rgb(self, frame: Any) -> NDArray[np.uint8]:
+    def rgb(self, frame: Any, orientation: Orientation) -> NDArray[np.uint8]:
         started_s = time.process_time()
-        rgb_HWC = super().rgb(frame)
+        rgb_HWC = super().rgb(frame, orientation)
         _TimedPicture.cpu_s += time.process_time() - started_s
         return rgb_HWC
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vxp_data.config import ExpectConfig, LoadedConfig, PruneConfig
@@ -216,7 +217,9 @@ def _embed_missing(
 
 def _wanted(run: RunDirectory) -> dict[ClipKey, str]:
     """Give the clips that samples name, with their files' stamps as they are now."""
-    keys = pq.read_table(run.samples, columns=["media_uri", "clip_start_s", "clip_end_s"])
+    usable = pc.field("reason") == ""  # other rows' paths are not even looked at
+    columns = ["media_uri", "clip_start_s", "clip_end_s"]
+    keys = pq.read_table(run.samples, columns=columns, filters=usable)
     distinct = set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
     stamps = {uri: file_stamp(uri) for uri, _, _ in distinct if uri}
     return {key: stamps[key[0]] for key in distinct if key[0]}

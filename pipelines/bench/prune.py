@@ -1,0 +1,219 @@
+"""Measure what a whole prune costs beyond its stages: start-up, and CPU time a further video.
+
+    python pipelines/bench/prune.py [--small 200 --large 1000]
+
+`vxp-data prune --encoder thumbnail` runs twice on two cores, over few and over many hard links to
+the demo's videos. What is counted is the CPU time of the command and of all processes below it,
+Ray's too, read every 0.2 s: what a process uses after its last reading is not seen. The two runs
+give a fixed part and a slope; how far the slope is above that of the stages' own CPU time is the
+pipeline's overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import records
+from rich.console import Console
+from rich.table import Table
+
+CORES: Final = 2
+POLL_S: Final = 0.2
+STAGES: Final = ("probe", "decode", "embed")
+COMMAND: Final = Path(sys.executable).with_name("vxp-data")
+KINDS: Final = (
+    ("spawn_main", "decoding children"),
+    ("resource_tracker", "decoding children"),
+    ("raylet/raylet", "raylet"),
+    ("gcs_server", "gcs_server"),
+    ("gent", "ray agents and monitors"),
+    ("monitor", "ray agents and monitors"),
+    ("ray::", "ray workers"),
+    ("default_worker.py", "ray workers"),
+)
+"""What a process is by its command line; the first that is in it counts."""
+OTHER: Final = "other"
+
+
+@dataclass(slots=True)
+class Tree:
+    """CPU seconds of a process and of all below it; one that has ended counts as last read."""
+
+    root: psutil.Process
+    seen: dict[psutil.Process, tuple[str, float]] = field(default_factory=dict)
+
+    def poll(self) -> None:
+        """Read all processes that are below the root, or were."""
+        try:
+            found = {self.root, *self.root.children(recursive=True)}
+        except psutil.NoSuchProcess:
+            found = set()
+        for process in found | self.seen.keys():
+            kind, cpu_s = self.seen.get(process, (OTHER, 0.0))
+            try:
+                times = process.cpu_times()
+                cpu_s = max(cpu_s, times.user + times.system)
+                self.seen[process] = (kind, cpu_s)
+                now = "command" if process == self.root else _kind(process.cmdline())
+                if now != OTHER:  # a process that has ended has no command line
+                    self.seen[process] = (now, cpu_s)
+            except psutil.Error:
+                continue
+
+    def cpu_s_by_kind(self) -> dict[str, float]:
+        """Sum up over the processes of a kind, most first."""
+        sums: dict[str, float] = {}
+        for kind, cpu_s in self.seen.values():
+            sums[kind] = sums.get(kind, 0.0) + cpu_s
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def _kind(cmdline: list[str]) -> str:
+    text = " ".join(cmdline)
+    return next((kind for part, kind in KINDS if part in text), OTHER)
+
+
+def link_videos(videos: Sequence[Path], num_videos: int, folder: Path) -> Path:
+    """Make a manifest of so many files, each a link to one of the videos in turn."""
+    folder.mkdir()
+    rows = []
+    for number in range(num_videos):
+        video = videos[number % len(videos)]
+        name = f"{number:06}{video.suffix}"
+        (folder / name).hardlink_to(video)
+        talk = [
+            {"from": "human", "value": "<image>\nPlease describe this video in detail."},
+            {"from": "gpt", "value": f"This is {video.stem}."},
+        ]
+        rows.append({"id": str(number), "video": name, "conversations": talk})
+    manifest = folder / "annotations.json"
+    manifest.write_text(json.dumps(rows), encoding="utf-8")
+    return manifest
+
+
+def measure(manifest: Path, num_videos: int, out: Path) -> dict[str, Any]:
+    """Prune into a fresh run directory; give the CPU and wall seconds.
+
+    Raises:
+        SystemExit: the command fails, or does not read all files.
+    """
+    command = [str(COMMAND), "prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
+    started = time.monotonic()
+    with out.with_suffix(".log").open("w+", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [*command, "--set", f"cluster.num_cpus={CORES}"], stdout=log, stderr=log
+        )
+        tree = Tree(psutil.Process(process.pid))
+        while process.poll() is None:
+            tree.poll()
+            time.sleep(POLL_S)
+        wall_s = time.monotonic() - started
+        log.seek(0)
+        if process.returncode:
+            raise SystemExit(f"vxp-data ended with {process.returncode}:\n{log.read()[-2000:]}")
+    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    timings, quarantined = run["timings"], run["decided"]["num_quarantined"]
+    if timings["clips_embedded"] != num_videos or quarantined:
+        raise SystemExit(f"not all of {num_videos} videos are embedded: {timings}")
+    stages = {f"{stage}_cpu_s": timings[f"{stage}_cpu_s"] for stage in STAGES}
+    by_kind = tree.cpu_s_by_kind()
+    return {
+        "videos": num_videos,
+        "wall_s": wall_s,
+        "run_wall_s": timings["wall_s"],
+        "videos_per_s": num_videos / wall_s,
+        "cpu_s": sum(by_kind.values()),
+        **stages,
+        "stages_cpu_s": sum(stages.values()),
+        "cpu_s_by_process": by_kind,
+    }
+
+
+def figures(small: dict[str, Any], large: dict[str, Any]) -> dict[str, Any]:
+    """Lay a line through the two runs."""
+    further = large["videos"] - small["videos"]
+    slope = {
+        name: (large[name] - small[name]) / further for name in ("wall_s", "cpu_s", "stages_cpu_s")
+    }
+    kinds = {**small["cpu_s_by_process"], **large["cpu_s_by_process"]}
+    ends = [[run["cpu_s_by_process"].get(kind, 0.0) for run in (small, large)] for kind in kinds]
+    slopes = dict(zip(kinds, [(many - few) / further for few, many in ends], strict=True))
+    return {
+        "further_videos_per_s": 1 / slope["wall_s"],
+        "cpu_s_per_further_video": slope["cpu_s"],
+        "stages_cpu_s_per_further_video": slope["stages_cpu_s"],
+        "overhead_percent": 100 * (slope["cpu_s"] / slope["stages_cpu_s"] - 1),
+        "startup_wall_s": small["wall_s"] - slope["wall_s"] * small["videos"],
+        "startup_cpu_s": small["cpu_s"] - slope["cpu_s"] * small["videos"],
+        "startup_cpu_s_by_process": {
+            kind: few - slopes[kind] * small["videos"]
+            for kind, (few, _) in zip(kinds, ends, strict=True)
+        },
+        "cpu_ms_per_further_video_by_process": {k: 1000 * s for k, s in slopes.items()},
+        "runs": [small, large],
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def print_results(console: Console, facts: dict[str, Any]) -> None:
+    """Print the two runs side by side, and what follows from them."""
+    table = Table("", *(f"{run['videos']} videos" for run in facts["runs"]))
+    for name in facts["runs"][0]:
+        table.add_row(name, *(str(run[name]).strip("{}") for run in facts["runs"]))
+    console.print(table)
+    for name, value in facts.items():
+        if name != "runs":
+            console.print(f"{name}: {value}", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the videos, prune few and many, write the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--small", type=int, default=200, help="videos of the shorter run")
+    parser.add_argument("--large", type=int, default=1000, help="videos of the longer run")
+    parser.add_argument("--out", type=Path, default=records.RUNS / "prune.json", help="record")
+    options = parser.parse_args(argv)
+    if not 0 < options.small < options.large:
+        parser.error("--small must be 1 or more, and less than --large")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    sys.path.insert(0, str(records.ROOT / "pipelines"))
+    demo = importlib.import_module("demo_videos")
+    with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
+        folder = Path(temporary)
+        demo.make_videos(folder)
+        made = sorted((folder / "videos").iterdir())
+        videos = [path for path in made if path.name != demo.CUT_FROM[1]]
+        runs = []
+        for name, number in (("small", options.small), ("large", options.large)):
+            manifest = link_videos(videos, number, folder / name)
+            runs.append(measure(manifest, number, folder / f"run-{name}"))
+            print(f"{number} videos: {runs[-1]['wall_s']:.1f} s", file=sys.stderr, flush=True)
+    facts = _rounded({"cores": CORES, "distinct_pictures": len(videos), **figures(*runs)})
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    print_results(console, facts)
+    command = ["pipelines/bench/prune.py", *(sys.argv[1:] if argv is None else argv)]
+    records.write_record(options.out.stem, facts, argv=command, folder=options.out.parent)
+    console.print(f"record: {options.out.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The README tells the truth: its commands run, its files and settings exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runs import caption_row, write_rows
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """Every line of the README's bash blocks, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_the_commands_are_those_that_this_test_runs() -> None:
+    assert [line.split()[0] for line in commands()] == ["make", "make", *[".venv/bin/vxp-data"] * 2]
+
+
+def test_make_knows_its_targets() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for line in commands()[:2]:
+        assert line.split()[1] in targets
+
+
+def test_the_prune_and_decide_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "pipelines"))
+    from demo_videos import make_videos
+
+    made = make_videos(tmp_path / "videos")
+    video = next(iter(sorted((tmp_path / "videos").glob("*.mp4")))).name
+    made.unlink()
+    write_rows(tmp_path / "train.json", [caption_row(f"r{i}", video) for i in range(4)])
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    small = ["--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100"]
+    for line in commands()[2:]:
+        words = shlex.split(line)
+        program = str(Path(sys.executable).with_name(Path(words[0]).name))
+        extra = ["--encoder", "thumbnail", *small] if words[1] == "prune" else []
+        done = subprocess.run(
+            [program, *words[1:], *extra],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "4 rows in" in done.stdout
+
+
+def test_the_demo_prints_what_the_readme_shows() -> None:
+    shown = re.search(r"```text\n(.*?)```", README, flags=re.DOTALL)
+    assert shown is not None
+    assert "52 rows in: 26 kept, 24 pruned, 2 quarantined" in shown.group(1)
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_its_settings_exist() -> None:
+    from vxp_data.config import known_keys
+
+    known = set(known_keys())
+    for key in re.findall(r"--set ([a-z_.]+)=", README):
+        assert key in known
