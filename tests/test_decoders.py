@@ -25,6 +25,8 @@ from vxp_data.registry import DECODERS
 SIDE = FrameSize(width_px=ffmpeg_truth.SIDE_PX, height_px=ffmpeg_truth.SIDE_PX)
 MAX_DIFFERENCE = 6.0
 """Mean absolute difference of one frame: libraries scale differently; test patterns most of all."""
+CLEARLY = 0.3
+"""Share of two frames' difference by which the wrong one must be nearer: filters differ too."""
 
 
 # --- clips made on the spot ---------------------------------------------------------------------
@@ -149,14 +151,19 @@ def difference(one, other):
     return float(np.abs(one.astype(np.int16) - other).mean())
 
 
-def closer_elsewhere(frame, place, truth, planned):
-    """Find a frame that is clearly another one, and yet nearer: a planned one or a neighbour."""
+def closer_elsewhere(frame, place, truth, planned, noise):
+    """Find a frame that is clearly another one, and yet nearer: a planned one or a neighbour.
+
+    `noise` is how far the library's own filter is from ffmpeg's; frames no further apart than
+    twice that cannot be told apart.
+    """
     here = difference(frame, truth.frames_NHWC[place])
     for other in sorted({*planned, *range(place - 2, place + 3)} - {place}):
         if not 0 <= other < len(truth):
             continue
         apart = difference(truth.frames_NHWC[place], truth.frames_NHWC[other])
-        if apart > max(1.0, here) and difference(frame, truth.frames_NHWC[other]) < here:
+        clearly = difference(frame, truth.frames_NHWC[other]) + CLEARLY * apart < here
+        if apart > max(1.0, 2 * noise) and clearly:
             return other
     return None
 
@@ -178,12 +185,16 @@ def compare(name, path, bench, truth, max_difference=MAX_DIFFERENCE):
             assert place_F.tolist() == plan.frame_index_F.tolist(), "another presentation order"
     planned = [int(place) for place in place_F if 0 <= place < len(truth)]
     assert planned, "ffmpeg gave none of the planned frames"
+    away_of = {
+        i: difference(frames_FHWC[i], truth.frames_NHWC[place])
+        for i, place in enumerate(place_F.tolist())
+        if 0 <= place < len(truth)  # ffmpeg could not decode the others either
+    }
+    noise = float(np.median(list(away_of.values())))
     wrong = []
-    for i, place in enumerate(place_F.tolist()):
-        if not 0 <= place < len(truth):
-            continue  # ffmpeg could not decode it either
-        away = difference(frames_FHWC[i], truth.frames_NHWC[place])
-        nearer = closer_elsewhere(frames_FHWC[i], place, truth, planned)
+    for i, away in away_of.items():
+        place = int(place_F[i])
+        nearer = closer_elsewhere(frames_FHWC[i], place, truth, planned, noise)
         if away > max_difference or nearer is not None or not decoded.is_exact_F[i]:
             wrong.append((i, place, round(away, 2), nearer, bool(decoded.is_exact_F[i])))
     assert not wrong, f"{path.name}: (slot, frame, difference, nearer to, exact): {wrong}"
@@ -197,7 +208,7 @@ def test_decoder_gives_the_frames_of_ffmpeg_or_says_unsupported(
     truth = truth_of(made[clip])
     assert len(truth) == CLIPS[clip].get("num_frames", 60)
     unsupported = compare(decoder, made[clip], bench, truth, max_difference=4.0)
-    assert unsupported is None or clip.endswith((".ts", ".mkv"))
+    assert unsupported is None or clip.endswith((".ts", ".mkv")) or clip == "ten_bit.mp4"
 
 
 def corpus_clips():

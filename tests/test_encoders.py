@@ -41,9 +41,9 @@ def test_rows_are_float32_of_unit_norm(encoder: Encoder) -> None:
 
 
 def test_a_picture_alone_has_the_vector_it_has_among_others_bit_for_bit(encoder: Encoder) -> None:
-    frames = pictures(9, encoder.spec.frame_px)
+    frames = pictures(40, encoder.spec.frame_px)
     together = encoder.embed(frames)
-    alone = np.concatenate([encoder.embed(frames[i : i + 1]) for i in range(9)])
+    alone = np.concatenate([encoder.embed(frames[i : i + 1]) for i in range(40)])
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(together[::-1], encoder.embed(frames[::-1]))
 
@@ -111,6 +111,13 @@ def test_thumbnail_ranks_still_above_moving_above_cut() -> None:
     assert scores[0] > 0.97
     assert scores[0] > scores[1] + 0.1
     assert scores[1] > scores[2]
+
+
+def test_thumbnail_sees_what_moves_between_pictures_of_the_same_levels() -> None:
+    stripes = np.zeros((1, 64, 64, 3), np.uint8)
+    stripes[:, :, np.arange(64) % 8 < 4] = 200
+    emb_FD = ThumbnailEncoder().embed(np.concatenate([stripes, stripes.transpose(0, 2, 1, 3)]))
+    assert emb_FD[0] @ emb_FD[1] < 0.9  # all luma cells are alike: only the gradient tells
 
 
 def test_thumbnail_sums_do_not_wrap_around_in_uint8() -> None:

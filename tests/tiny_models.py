@@ -55,7 +55,8 @@ def pictures(num: int, px: int, *, seed: int = 0) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (num, 4, 4, 3)).repeat(px // 4, 1).repeat(px // 4, 2)
     fine = rng.integers(-40, 41, (num, px, px, 3))
-    return np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    picture_FHWC: NDArray[np.uint8] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    return picture_FHWC
 
 
 def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Path:

@@ -20,8 +20,7 @@ from vxp_data.records import Media, Reason
 
 _WRONG_CONTAINERS: Final = frozenset({"gif", "mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
 _WRONG_CODECS: Final = frozenset({"libdav1d", "av1", "apng", "gif", "webp", "png", "mjpeg"})
-
-
+_MORE_BITS: Final = re.compile(r"p(9|1\d)")  # yuv420p10le: colours are off by 6 of 255
 _LOG_PREFIX: Final = re.compile(r"^\[[0-9:]+\] \S+: ")
 
 
@@ -34,9 +33,10 @@ class DecordDecoder:
         """Pass: decord brings its own FFmpeg."""
 
     def supports(self, media: Media) -> bool:
-        """Tell whether decord gives the right frames: an indexed file, closed groups, no AV1."""
+        """Tell whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""
         return media.frames_indexed and not (
             media.has_edit_list
+            or _MORE_BITS.search(media.pixel_format) is not None
             or media.open_gop
             or media.container in _WRONG_CONTAINERS
             or media.codec in _WRONG_CODECS
