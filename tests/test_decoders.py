@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import ffmpeg_truth
 import numpy as np
 import pytest
 
+import ffmpeg_truth
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.base import FrameSize

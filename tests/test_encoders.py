@@ -10,8 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tiny_models import SQUASH, Settings, pictures, write_tiny_siglip
 
+from tiny_models import SQUASH, Settings, pictures, write_tiny_siglip
 from vxp_data.encoders.base import Encoder
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.registry import ENCODERS

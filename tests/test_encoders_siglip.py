@@ -19,8 +19,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_models import SQUASH, Settings, pictures, write_random_so400m, write_tiny_siglip
 
+from tiny_models import SQUASH, Settings, pictures, write_random_so400m, write_tiny_siglip
 from vxp_data.encoders.siglip import SiglipEncoder
 from vxp_data.errors import UserError
 

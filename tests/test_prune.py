@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny_models
 
+import tiny_models
 from runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.errors import ExpectationError, UserError

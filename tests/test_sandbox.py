@@ -18,8 +18,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from misbehaving import offer_decoder
 
+from misbehaving import offer_decoder
 from vxp_data.config import DecodeConfig, FramesConfig
 from vxp_data.decoders.sandbox import FrameArena, Sandbox, cap_memory, put_frames
 from vxp_data.errors import MediaError

@@ -174,15 +174,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--small", type=int, default=200, help="videos of the shorter run")
     parser.add_argument("--large", type=int, default=1000, help="videos of the longer run")
     parser.add_argument("--out", type=Path, default=records.RUNS / "prune.json", help="record")
+    parser.add_argument("--videos", type=Path, help="folder of good videos; else the demo's")
     options = parser.parse_args(argv)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     sys.path.insert(0, str(records.ROOT / "pipelines"))
     demo = importlib.import_module("demo_videos")
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         folder = Path(temporary)
-        demo.make_videos(folder)
-        made = sorted((folder / "videos").iterdir())
-        videos = [path for path in made if path.name != demo.CUT_FROM[1]]
+        if options.videos:
+            videos = sorted(options.videos.resolve().iterdir())
+        else:
+            demo.make_videos(folder)
+            made = sorted((folder / "videos").iterdir())
+            videos = [path for path in made if path.name != demo.CUT_FROM[1]]
         runs = []
         for number in (options.small, options.large):
             manifest = link_videos(videos, number, folder / str(number))
@@ -191,8 +195,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = _rounded({"cores": CORES, "distinct_pictures": len(videos), **figures(*runs)})
     console = Console(width=None if sys.stdout.isatty() else 150)
     print_results(console, facts)
-    command = ["pipelines/bench/prune.py", *(sys.argv[1:] if argv is None else argv)]
-    records.write_record(options.out.stem, facts, argv=command, folder=options.out.parent)
+    command = ["pipelines/bench/prune.py", "--small", options.small, "--large", options.large]
+    records.write_record(
+        options.out.stem, facts, argv=[*map(str, command)], folder=options.out.parent
+    )
     console.print(f"record: {options.out.name}")
 
 
