@@ -1,0 +1,295 @@
+"""What a shard holds: the contract between `vxp_data`, which writes it, and `vxp_model`.
+
+A shard is a plain WebDataset tar. A sample of the tar is one *clip* (a media, or a part of one)
+with every kept annotation row about it:
+
+* `<key>.json`: a `ClipRecord`. Every field is always there with one type, never null: readers
+  that infer a schema from the first samples (Hugging Face's) then read all of them. Lists are empty
+  in text shards only.
+* the payload, one member, by kind and by `Payload`: `<key>.video` or `<key>.image` (the file's own
+  bytes, whatever its container), `<key>.frames.tar` (the planned frames as pictures), or nothing.
+
+Videos, images and text-only rows lie in shards of their own. `index.json` names every shard and
+`samples.parquet` every row with its place in the tars; a shard that the index does not name does
+not exist. `manifests/README.md` describes the format for readers of other languages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+from vxp_data.records import Modality
+
+SHARD_FORMAT_VERSION: Final = 1
+"""Raised when the meaning of a member, a field or the index changes."""
+
+INDEX_NAME: Final = "index.json"
+SAMPLES_NAME: Final = "samples.parquet"
+QUARANTINE_NAME: Final = "quarantine.parquet"
+JSON_SUFFIX: Final = "json"
+FRAMES_SUFFIX: Final = "frames.tar"
+FILE_SUFFIX: Final[Mapping[str, str]] = {Modality.VIDEO: "video", Modality.IMAGE: "image"}
+"""Suffix of a file's own bytes, by kind."""
+
+
+class Payload(StrEnum):
+    """What a shard carries of each clip beside its JSON."""
+
+    VIDEO = "video"
+    """The file's own bytes."""
+    FRAMES = "frames"
+    """The planned frames, as JPEG or WebP pictures: training decodes no video."""
+    NONE = "none"
+    """Nothing: the trainer reads the file at its URI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """The frames of one row in one epoch: the sampling plan, drawn once, used unchanged."""
+
+    epoch: int
+    policy: str
+    fps: float
+    """The rate drawn, frames per second; 0 where frames are uniform over the clip."""
+    frame_index: list[int]
+    """Places in the file's presentation order, from 0, strictly increasing."""
+    time_s: list[float]
+    """Seconds since the file's first presented frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRecord:
+    """One kept annotation row."""
+
+    sample_id: str
+    dataset: str
+    row: int
+    """Place in its dataset's manifest, from 0."""
+    task: str
+    decision: str
+    reason: str
+    measure: str
+    has_score: bool
+    score: float
+    """In the measure's own units; 0 where `has_score` is false (images, text)."""
+    has_threshold: bool
+    threshold: float
+    annotation: str
+    """The row as the manifest has it (Parquet: as JSON)."""
+    plans: list[PlanRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRecord:
+    """Facts about the file; empty text and 0 for text-only rows. See `records.Media`."""
+
+    media_id: str
+    uri: str
+    num_bytes: int
+    container: str
+    codec: str
+    pixel_format: str
+    width_px: int
+    height_px: int
+    fps: float
+    num_frames: int
+    duration_s: float
+    start_s: float
+    rotation: int
+    timeline: str
+    """Every frame's time, packed; see `core.timeline`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadRecord:
+    """What the payload member is."""
+
+    kind: str
+    """A value of `Payload`; 'none' in text shards."""
+    suffix: str
+    """Of the payload's member; '' where there is none."""
+    num_bytes: int
+    sha256: str
+    """64 hex digits; '' where there is none."""
+    picture_format: str
+    """'jpeg' or 'webp' for frames, else ''."""
+    width_px: int
+    """Of a frame, for frames; else 0."""
+    height_px: int
+    num_frames: int
+    """Pictures in a frames payload; else 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenanceRecord:
+    """Where it all comes from."""
+
+    run: str
+    """Digest of the pruned run's settings and inputs."""
+    encoder: str
+    sampler: str
+    vxp_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipRecord:
+    """`<key>.json`: a clip and every kept row about it."""
+
+    format_version: int
+    key: str
+    kind: str
+    """A value of `records.Modality`."""
+    clip_start_s: float
+    clip_end_s: float
+    """Seconds; the file's duration for a whole file, never infinity."""
+    media: MediaRecord
+    payload: PayloadRecord
+    sampling: str
+    """The sampling rule, as JSON: other epochs' plans are drawn from it."""
+    provenance: ProvenanceRecord
+    rows: list[RowRecord]
+
+    def to_json(self) -> bytes:
+        """Write as one line of JSON: the same record gives the same bytes."""
+        text = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ClipRecord:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is not a clip record of this format version; the message names the field.
+        """
+        value = json.loads(data)
+        if not isinstance(value, dict) or value.get("format_version") != SHARD_FORMAT_VERSION:
+            version = value.get("format_version") if isinstance(value, dict) else None
+            raise ValueError(
+                f"format_version is {version!r}; this version reads {SHARD_FORMAT_VERSION}"
+            )
+        record: ClipRecord = _read(cls, value, "")
+        return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardEntry:
+    """One shard in the index."""
+
+    name: str
+    kind: str
+    num_clips: int
+    num_samples: int
+    num_frames: int
+    """Planned frames of the first stored epoch, over all rows."""
+    num_bytes: int
+    decode_cost: float
+    """What one epoch costs to decode, in units of `core.shard_planning.decode_cost`."""
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableEntry:
+    """A Parquet file beside the shards."""
+
+    name: str
+    num_rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardIndex:
+    """`index.json`: written last; what it does not name does not exist."""
+
+    format_version: int
+    payload: str
+    num_epochs: int
+    """Epochs whose plans are stored in the shards, 1 or more."""
+    sampling: str
+    provenance: ProvenanceRecord
+    samples: TableEntry
+    quarantine: TableEntry
+    quarantined_by_reason: dict[str, int]
+    shards: list[ShardEntry]
+
+    def to_json(self) -> bytes:
+        """Write as indented JSON: the same index gives the same bytes."""
+        return (json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ShardIndex:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is not an index of this format version; the message names the field.
+        """
+        value = json.loads(data)
+        if not isinstance(value, dict) or value.get("format_version") != SHARD_FORMAT_VERSION:
+            version = value.get("format_version") if isinstance(value, dict) else None
+            raise ValueError(
+                f"format_version is {version!r}; this version reads {SHARD_FORMAT_VERSION}"
+            )
+        index: ShardIndex = _read(cls, value, "")
+        return index
+
+
+SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
+    "shard": "int32",  # place in ShardIndex.shards
+    "key": "string",
+    "place": "int32",  # place in ClipRecord.rows
+    "sample_id": "string",
+    "task": "string",
+    "json_offset": "int64",  # of the member's bytes in the tar
+    "json_bytes": "int64",
+    "payload_offset": "int64",
+    "payload_bytes": "int64",  # 0 without payload
+    "num_frames": "int32",  # of the first stored plan
+}
+"""Columns of samples.parquet, one row an annotation row, in the order of the shards: what a loader
+needs to find any sample without reading a tar from its beginning."""
+
+
+def clip_key(media_id: str, clip_start_s: float, clip_end_s: float, sample_id: str = "") -> str:
+    """Name a clip by its content: 24 hex digits, the same wherever and whenever it is written.
+
+    Args:
+        media_id: the file's digest; '' for a text-only row, which `sample_id` names instead.
+        clip_start_s: start of the part, 0 for the file's.
+        clip_end_s: its end, infinity for the file's.
+        sample_id: for text-only rows.
+    """
+    end = "end" if math.isinf(clip_end_s) else repr(float(clip_end_s))
+    text = "\0".join((media_id, repr(float(clip_start_s)), end, "" if media_id else sample_id))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def frame_name(frame_index: int, picture_format: str) -> str:
+    """Name a picture in a frames payload by its place in the file's presentation order."""
+    return f"{frame_index:08d}.{picture_format}"
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """Build a record, a list of records or a plain value of exactly the type declared."""
+    if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'the record'} is {type(value).__name__}, not an object")
+        names = {field.name for field in fields(kind)}
+        if names != set(value):
+            missing, unknown = sorted(names - set(value)), sorted(set(value) - names)
+            raise ValueError(f"{where or 'the record'}: missing {missing}, unknown {unknown}")
+        hints = get_type_hints(kind)
+        prefix = f"{where}." if where else ""
+        return kind(**{name: _read(hints[name], value[name], prefix + name) for name in names})
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    if type(value) is not outer:
+        raise ValueError(f"{where} is {type(value).__name__} {value!r:.40}, not {outer.__name__}")
+    if outer is list:
+        return [_read(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if outer is dict:
+        return {key: _read(inner[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    return value
