@@ -22,6 +22,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from vxp_data.records import Modality
@@ -282,7 +283,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if names != set(value):
             missing, unknown = sorted(names - set(value)), sorted(set(value) - names)
             raise ValueError(f"{where or 'the record'}: missing {missing}, unknown {unknown}")
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         prefix = f"{where}." if where else ""
         return kind(**{name: _read(hints[name], value[name], prefix + name) for name in names})
     outer, inner = get_origin(kind) or kind, get_args(kind)
@@ -293,3 +294,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if outer is dict:
         return {key: _read(inner[1], item, f"{where}[{key!r}]") for key, item in value.items()}
     return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
