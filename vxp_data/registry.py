@@ -111,6 +111,17 @@ THRESHOLDS: Final = Registry(
     },
 )
 
+SAMPLING_POLICIES: Final = Registry(
+    "sampling policy",
+    "sampling_policies",
+    {
+        "variable": "vxp_data.core.sampling_plans:variable",
+        "fixed_fps": "vxp_data.core.sampling_plans:fixed_fps",
+        "uniform_n": "vxp_data.core.sampling_plans:uniform_n",
+        "fine_tune_240": "vxp_data.core.sampling_plans:fine_tune_240",
+    },
+)
+
 MANIFEST_FORMATS: Final = Registry(
     "manifest format",
     "manifest_formats",
