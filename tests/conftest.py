@@ -1,4 +1,4 @@
-"""What tests share: one Ray, the video corpus, and the rule for tests that need a GPU."""
+"""What tests share: one Ray, an S3 server, the video corpus, the rule for tests with a GPU."""
 
 import logging
 import os
@@ -7,11 +7,36 @@ from pathlib import Path
 
 import pytest
 
+import s3 as s3_server
 from misbehaving import offer_decoder
 
 
 @pytest.fixture(scope="session")
-def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def s3_proxy() -> Iterator[s3_server.Proxy]:
+    """Point S3 clients to a proxy, for the whole session; the server behind it starts later."""
+    with s3_server.proxy_endpoint() as (endpoint, proxy), pytest.MonkeyPatch.context() as patch:
+        s3_server.s3_environment(endpoint, patch)
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def s3_running(s3_proxy: s3_server.Proxy) -> Iterator[s3_server.Proxy]:
+    """Have the S3 server running behind the proxy."""
+    with s3_server.s3_server(s3_proxy):
+        yield s3_proxy
+
+
+@pytest.fixture
+def s3(s3_running: s3_server.Proxy) -> s3_server.Bucket:
+    """Give a fresh bucket of a real S3 server, and the means to make it fail."""
+    return s3_server.Bucket(s3_running)
+
+
+@pytest.fixture(scope="session")
+def ray_session(
+    tmp_path_factory: pytest.TempPathFactory,
+    s3_proxy: s3_server.Proxy,  # noqa: ARG001 - workers find S3 by the environment they start with
+) -> Iterator[None]:
     """One local Ray for the whole session, started by the first test that asks for it.
 
     Its workers know the decoder 'misbehaving'.

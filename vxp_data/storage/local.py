@@ -26,12 +26,17 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. What was written before is whole; "
-            "make room or choose another --out, then run the same command again."
-        ) from error
+        raise cannot_write(str(path), error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def cannot_write(where: str, error: OSError) -> UserError:
+    """Build the error for a file that cannot be written where it should lie."""
+    return UserError(
+        f"cannot write {where}: {error.strerror or error}. What was written before is whole; "
+        "make room or choose another --out, then run the same command again."
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,224 @@
+"""A folder of files, on a disk or in an object store, behind one class.
+
+Object stores have neither rename nor locks. So a file is written whole in one go, on a disk beside
+its name and then renamed, in a store by one final put; and `create` lets one writer win, by an
+exclusive open or a conditional put.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from vxp_data.errors import UserError
+from vxp_data.storage.local import cannot_write, whole_file
+from vxp_data.storage.object_store import PATIENCE, ObjectStore, Patience, split_uri
+from vxp_data.storage.range_file import RangeFile
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder on a disk or a prefix in a store; made by `open_folder`. Pickles, costs nothing."""
+
+    uri: str
+    """An absolute path, or 's3://bucket/prefix' without a slash at its end."""
+    patience: Patience = PATIENCE
+    """With stores; disks are not asked twice."""
+
+    def __str__(self) -> str:
+        """Give the URI."""
+        return self.uri
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether it lies in a store."""
+        return "://" in self.uri
+
+    def child(self, name: str) -> Folder:
+        """Give a folder inside this one; whether it exists is not asked."""
+        return Folder(self.where(name), self.patience)
+
+    def where(self, name: str) -> str:
+        """Give the path or URI of a file inside, as messages name it."""
+        return f"{self.uri.rstrip('/')}/{name}"
+
+    def names(self) -> list[str]:
+        """List the files directly inside, by name; without hidden and half-written ones.
+
+        A folder that is not there has none.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        if self.is_remote:
+            return [name for name in self._store.names(self.uri) if not name.startswith(".")]
+        try:
+            with os.scandir(self.uri) as entries:
+                found = [entry.name for entry in entries if entry.is_file()]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is such a file."""
+        if not self.is_remote:
+            return self._path(name).is_file()
+        try:
+            self._store.facts(self.where(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size_bytes(self, name: str) -> int:
+        """Give a file's size.
+
+        Raises:
+            OSError: it is not there, or cannot be looked at.
+        """
+        if self.is_remote:
+            return self._store.facts(self.where(name)).num_bytes
+        return self._path(name).stat().st_size
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading; it can be moved in.
+
+        Raises:
+            OSError: it is not there, or cannot be read; reading may raise it too.
+        """
+        if not self.is_remote:
+            return self._path(name).open("rb")
+        file = RangeFile(self._store, self.where(name))
+        return cast(BinaryIO, io.BufferedReader(file, buffer_size=1 << 16))
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read a whole small file.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        with self.open(name) as file:
+            return file.read()
+
+    @contextmanager
+    def write_path(self, name: str) -> Iterator[Path]:
+        """Give a local path to write a file at; it is there when the block ends well, else not.
+
+        For a store that is a temporary file, put in one go at the end: so that what is written may
+        move in it, and an error half-way leaves nothing behind.
+
+        Raises:
+            UserError: the place cannot be written to, or the disk is full.
+        """
+        if not self.is_remote:
+            with whole_file(self._path(name)) as beside:
+                yield beside
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="vxp-write-") as scratch:
+                path = Path(scratch) / name
+                yield path
+                self._store.put(self.where(name), path)
+        except OSError as error:
+            raise cannot_write(self.where(name), error) from error
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file for writing; it is there when the block ends well, else not.
+
+        Raises:
+            UserError: the place cannot be written to, or the disk is full.
+        """
+        with self.write_path(name) as path, path.open("wb") as file:
+            yield file
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a whole small file.
+
+        Raises:
+            UserError: the place cannot be written to, or the disk is full.
+        """
+        if not self.is_remote:
+            with whole_file(self._path(name)) as beside:
+                beside.write_bytes(data)
+            return
+        try:
+            self._store.put_bytes(self.where(name), data)
+        except OSError as error:
+            raise cannot_write(self.where(name), error) from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a whole small file as UTF-8.
+
+        Raises:
+            UserError: the place cannot be written to, or the disk is full.
+        """
+        self.write_bytes(name, text.encode())
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one; of several writers at once, one hears True.
+
+        Raises:
+            UserError: the place cannot be written to, or the disk is full.
+        """
+        try:
+            if self.is_remote:
+                return self._store.create(self.where(name), data)
+            path = self._path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("xb")
+            except FileExistsError:
+                return False
+            try:
+                with file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                path.unlink()
+                raise
+        except OSError as error:
+            raise cannot_write(self.where(name), error) from error
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is as good.
+
+        Raises:
+            UserError: the place cannot be written to.
+        """
+        try:
+            if self.is_remote:
+                self._store.remove(self.where(name))
+                return
+            with suppress(FileNotFoundError):
+                self._path(name).unlink()
+        except OSError as error:
+            raise cannot_write(self.where(name), error) from error
+
+    @property
+    def _store(self) -> ObjectStore:
+        return ObjectStore(split_uri(self.uri)[0], self.patience)
+
+    def _path(self, name: str) -> Path:
+        return Path(self.uri) / name
+
+
+def open_folder(uri: str | Path, patience: Patience = PATIENCE) -> Folder:
+    """Name a folder by a path, which may be relative, or by a URI of a store.
+
+    Raises:
+        UserError: a scheme that we do not speak, or a URI without a bucket.
+    """
+    scheme, rest = split_uri(str(uri))
+    if not scheme:
+        return Folder(str(Path(uri).absolute()), patience)
+    if not rest.strip("/"):
+        raise UserError(f"{uri}: names no bucket. Wanted: {scheme}://BUCKET/FOLDER.")
+    return Folder(f"{scheme}://{rest.strip('/')}", patience)
