@@ -54,7 +54,7 @@ LAYERS = {
     ),
     "neighbours": Layer(modules="vxp_data.neighbours", own=_ADAPTER, third_party="numpy faiss"),
     "manifests": Layer(modules="vxp_data.manifests", own=_ADAPTER, third_party="pyarrow yaml"),
-    "shards": Layer(modules="vxp_data.shards", own=_ADAPTER, third_party="numpy pyarrow"),
+    "shards": Layer(modules="vxp_data.shards", own=_ADAPTER, third_party="numpy pyarrow PIL"),
     "pipeline": Layer(
         modules="vxp_data.pipeline", own=_BELOW_PIPELINE, third_party="ray pyarrow numpy"
     ),

@@ -255,17 +255,23 @@ SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
 needs to find any sample without reading a tar from its beginning."""
 
 
-def clip_key(media_id: str, clip_start_s: float, clip_end_s: float, sample_id: str = "") -> str:
+def clip_key(
+    kind: str, *, media_id: str, clip_start_s: float, clip_end_s: float, sample_id: str
+) -> str:
     """Name a clip by its content: 24 hex digits, the same wherever and whenever it is written.
 
+    Two files of equal content are one clip, so their rows share one payload.
+
     Args:
-        media_id: the file's digest; '' for a text-only row, which `sample_id` names instead.
+        kind: a value of records.Modality.
+        media_id: the file's digest; '' for a text-only row.
         clip_start_s: start of the part, 0 for the file's.
         clip_end_s: its end, infinity for the file's.
-        sample_id: for text-only rows.
+        sample_id: names a text-only row; not looked at where there is a file.
     """
     end = "end" if math.isinf(clip_end_s) else repr(float(clip_end_s))
-    text = "\0".join((media_id, repr(float(clip_start_s)), end, "" if media_id else sample_id))
+    what = media_id or sample_id
+    text = "\0".join((kind, what, repr(float(clip_start_s)), end))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -1,0 +1,142 @@
+"""Shard planning: which clips go into which shard, so that every shard costs about the same.
+
+Shapes: N clips, S shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NAME_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipCosts:
+    """What N clips weigh."""
+
+    key: Sequence[str]
+    """Unique names, made from content."""
+    kind: Sequence[str]
+    """Clips of one kind share shards: values of records.Modality."""
+    num_bytes: NDArray[np.int64]
+    """Bytes in the shard."""
+    decode_cost: NDArray[np.float64]
+    """See `decode_cost`."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.key), len(self.kind), len(self.num_bytes), len(self.decode_cost)}
+        if len(lengths) != 1:
+            raise ValueError(f"columns of one length wanted, got lengths {sorted(lengths)}")
+        if len(set(self.key)) != len(self.key):
+            raise ValueError("keys must be unique")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedShard:
+    """One shard to be written."""
+
+    name: str
+    kind: str
+    members: NDArray[np.int64]
+    """Places of its clips in the columns, in the order of their keys."""
+
+
+def decode_cost(*, width_px: int, height_px: int, num_frames: int) -> float:
+    """Give what a clip costs to decode in one epoch: megapixels that the codec must produce.
+
+    At 1 to 4 frames a second nearly every frame of a compressed video has to be decoded on the way,
+    so `num_frames` is the clip's own number for a video payload, and the planned number where the
+    shard holds pictures.
+    """
+    return width_px * height_px * num_frames / 1e6
+
+
+def plan_shards(
+    clips: ClipCosts, *, shard_bytes: int, max_clips: int, divisor: int, salt: str
+) -> list[PlannedShard]:
+    """Put every clip into a shard: near-equal bytes and decode cost, kinds apart, nothing left out.
+
+    The number of shards of a kind is the smallest multiple of `divisor` that keeps to `shard_bytes`
+    on average and to `max_clips`; where a kind has too few clips for that, the largest multiple
+    that leaves no shard empty (`max_clips` gives way), or one clip a shard where even `divisor` is
+    more than there are.
+    Clips are placed heaviest first, each into the shard that has least so far (longest processing
+    time rule), weighed by the larger of their shares of bytes and of decode cost.
+
+    Args:
+        clips: in any order; the plan does not depend on it.
+        shard_bytes: what a shard should hold; one larger clip has a shard's room for itself.
+        max_clips: most clips in a shard.
+        divisor: world size times loader workers.
+        salt: digest of everything else that the shards' bytes depend on; goes into their names.
+
+    Returns:
+        Shards, by kind and number. Equal arguments give equal names and members.
+
+    Raises:
+        ValueError: a limit is below 1.
+    """
+    for name, value in (
+        ("shard_bytes", shard_bytes),
+        ("max_clips", max_clips),
+        ("divisor", divisor),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+    kind_N = np.array(clips.kind, dtype=object)
+    shards = []
+    for kind in sorted(set(clips.kind)):
+        mine = np.flatnonzero(kind_N == kind)
+        number = _num_shards(clips.num_bytes[mine], shard_bytes, max_clips, divisor)
+        most = max(max_clips, math.ceil(len(mine) / number))
+        for place, members in enumerate(_assign(clips, mine, number, most)):
+            ordered = np.array(sorted(members, key=lambda i: clips.key[i]), dtype=np.int64)
+            digest = hashlib.sha256("\0".join([salt, *(clips.key[i] for i in ordered)]).encode())
+            name = f"{kind}-{place:05d}-{digest.hexdigest()[:_NAME_DIGITS]}.tar"
+            shards.append(PlannedShard(name=name, kind=kind, members=ordered))
+    return shards
+
+
+def _num_shards(
+    num_bytes_M: NDArray[np.int64], shard_bytes: int, max_clips: int, divisor: int
+) -> int:
+    num_clips = len(num_bytes_M)
+    least = max(math.ceil(int(num_bytes_M.sum()) / shard_bytes), math.ceil(num_clips / max_clips))
+    wanted = math.ceil(max(1, least) / divisor) * divisor
+    if wanted <= num_clips:
+        return wanted
+    return num_clips // divisor * divisor or num_clips
+
+
+def _assign(clips: ClipCosts, mine: NDArray[np.int64], number: int, most: int) -> list[list[int]]:
+    """Share clips out over `number` shards of at most `most` clips; give their places."""
+    bytes_M = clips.num_bytes[mine].astype(np.float64)
+    cost_M = clips.decode_cost[mine]
+    share_MD = np.stack([_shares(bytes_M), _shares(cost_M)], axis=1)
+    order = sorted(
+        range(len(mine)), key=lambda m: (-float(share_MD[m].max()), clips.key[int(mine[m])])
+    )
+    load_SD = np.zeros((number, 2))
+    heap = [(0.0, 0, shard) for shard in range(number)]  # ties: fewest clips, then the first
+    shards: list[list[int]] = [[] for _ in range(number)]
+    for m in order:
+        _, count, shard = heapq.heappop(heap)
+        shards[shard].append(int(mine[m]))
+        load_SD[shard] += share_MD[m]
+        if count + 1 < most:
+            heapq.heappush(heap, (float(load_SD[shard].max()), count + 1, shard))
+    return shards
+
+
+def _shares(value_M: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = float(value_M.sum())
+    shares: NDArray[np.float64] = value_M / total if total > 0 else np.zeros(len(value_M))
+    return shares

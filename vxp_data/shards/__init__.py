@@ -1,0 +1,1 @@
+"""Reading and writing of tar shards; what they hold is in `vxp_data.shard_format`."""

@@ -1,0 +1,68 @@
+"""The frames payload: a tar of pictures, one a planned frame, so that training decodes no video.
+
+Shapes: F frames, H x W pixels, C = 3 (red, green, blue).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vxp_data.shard_format import frame_name
+from vxp_data.shards.tar_file import TarWriter, read_bytes, read_members
+
+_FORMAT_OPTIONS: Final[dict[str, dict[str, object]]] = {
+    "jpeg": {"subsampling": 0, "optimize": True},  # 4:4:4: coloured edges stay where they are
+    "webp": {"method": 4},
+}
+PICTURE_FORMATS: Final = tuple(_FORMAT_OPTIONS)
+
+
+def pack_frames(
+    frames_FHWC: NDArray[np.uint8],
+    frame_index_F: NDArray[np.int64],
+    *,
+    picture_format: str,
+    quality: int,
+) -> bytes:
+    """Write frames as pictures into a tar; the same frames give the same bytes.
+
+    Args:
+        frames_FHWC: uint8, red, green, blue.
+        frame_index_F: int64, their places in the file's presentation order; their names.
+        picture_format: 'jpeg' or 'webp'.
+        quality: 1 to 100, the encoder's own scale.
+    """
+    file = io.BytesIO()
+    with TarWriter(file) as tar:
+        for frame_HWC, index in zip(frames_FHWC, frame_index_F.tolist(), strict=True):
+            picture = io.BytesIO()
+            Image.fromarray(frame_HWC).save(
+                picture, format=picture_format, quality=quality, **_FORMAT_OPTIONS[picture_format]
+            )
+            tar.add(frame_name(index, picture_format), picture.getvalue())
+    return file.getvalue()
+
+
+def unpack_frames(data: bytes) -> dict[int, NDArray[np.uint8]]:
+    """Read every picture of a frames payload: uint8 [H, W, 3] by place in presentation order.
+
+    Raises:
+        ValueError: it is no whole tar of pictures named by their places.
+    """
+    file = io.BytesIO(data)
+    frames = {}
+    for member in list(read_members(file)):
+        stem = member.name.partition(".")[0]
+        if not stem.isdecimal():
+            raise ValueError(f"member {member.name!r} is not named by a frame's place")
+        try:
+            with Image.open(io.BytesIO(read_bytes(file, member))) as picture:
+                frames[int(stem)] = np.asarray(picture.convert("RGB"))
+        except OSError as error:
+            raise ValueError(f"member {member.name!r} is no picture: {error}") from error
+    return frames
