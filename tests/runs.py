@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from vxp_data.config import load_config
 from vxp_data.pipeline.prune import Observer, PruneResult, prune, resolve_datasets
+from vxp_data.recipes import load_config
 
 
 def run_prune(

@@ -40,7 +40,11 @@ LAYERS = {
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
-    "config": Layer(modules="vxp_data.config", own="foundation core", third_party="pydantic yaml"),
+    "config": Layer(
+        modules="vxp_data.config vxp_data.recipes",
+        own="foundation core",
+        third_party="pydantic yaml",
+    ),
     "storage": Layer(modules="vxp_data.storage", own=_VALUES, third_party="pyarrow fsspec"),
     "decoders": Layer(
         modules="vxp_data.decoders",

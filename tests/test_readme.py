@@ -71,7 +71,7 @@ def test_its_links_lead_somewhere() -> None:
 
 
 def test_its_settings_exist() -> None:
-    from vxp_data.config import known_keys
+    from vxp_data.recipes import known_keys
 
     known = set(known_keys())
     for key in re.findall(r"--set ([a-z_]+\.[a-z_]+)=", README):

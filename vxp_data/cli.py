@@ -11,8 +11,8 @@ import typer
 from vxp_data.errors import StoppedError, UserError, VxpError
 
 if TYPE_CHECKING:
-    from vxp_data.config import LoadedConfig
     from vxp_data.pipeline.prune import PruneResult
+    from vxp_data.recipes import LoadedConfig
 
 app = typer.Typer(
     help="Curate video for training: a smaller, better data set out of a heap of annotated video.",
@@ -175,13 +175,13 @@ def main() -> None:
 
 
 def _load(recipe: Path | None, overrides: list[tuple[str, Any, str]]) -> LoadedConfig:
-    from vxp_data.config import load_config
+    from vxp_data.recipes import load_config
 
     return load_config(recipe, overrides)
 
 
 def _overrides(settings: list[str] | None) -> list[tuple[str, Any, str]]:
-    from vxp_data.config import parse_set
+    from vxp_data.recipes import parse_set
 
     return [parse_set(text) for text in settings or ()]
 

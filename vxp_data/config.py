@@ -1,20 +1,13 @@
-"""Settings of a run: typed, frozen, every field with its unit and range; YAML plus `--set a.b=c`.
-
-Precedence: default < recipe < command line. `Origin` remembers where each value came from.
-"""
+"""Settings of a run: typed, frozen, every field with its unit and range. Read by `recipes`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vxp_data.core.thresholds import ThresholdSpec, parse_keep, parse_threshold
-from vxp_data.errors import UserError, unknown_name
+from vxp_data.errors import UserError
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
 
 
@@ -108,6 +101,31 @@ class ClusterConfig(Settings):
     """Shared memory of a local Ray, MiB: frames on their way to the encoder."""
 
 
+class ShardConfig(Settings):
+    """What `vxp-data shard` writes."""
+
+    payload: Literal["video", "frames", "none"] = "video"
+    """'video': each file's own bytes. 'frames': the planned frames as pictures, so that training
+    decodes no video. 'none': plans and URIs only."""
+    shard_bytes: int = Field(1 << 30, ge=1 << 10)
+    """What a shard should hold, bytes."""
+    max_samples: int = Field(10_000, ge=1)
+    """Most clips in a shard."""
+    world_size: int = Field(1, ge=1)
+    """Processes that will train; the number of shards is a multiple of this times `workers`."""
+    workers: int = Field(1, ge=1)
+    """Loader workers of each."""
+    num_epochs: int = Field(1, ge=1, le=1000)
+    """Epochs whose plans are stored; for 'frames', also whose frames are. A loader draws later
+    epochs' plans itself ('frames': begins with the first again)."""
+    frame_px: int = Field(384, ge=16, le=4096)
+    """Side of the square to which frames are squashed, as SigLIP sees them; for 'frames'."""
+    picture_format: Literal["jpeg", "webp"] = "jpeg"
+    """Of the frames."""
+    quality: int = Field(90, ge=1, le=100)
+    """Of the frames, on the picture format's own scale."""
+
+
 class ExpectConfig(Settings):
     """What a run must give; exit code 3 and the difference where it does not."""
 
@@ -139,6 +157,8 @@ class PruneConfig(Settings):
     thresholds: dict[str, str] = {"default": "keep 0.5"}
     """By task, and 'default' for the others: '0.80' a score, 'q0.5' a quantile of the scores,
     'keep 0.5' a share of the rows, 'keep 1000' a number of rows."""
+    shard: ShardConfig = ShardConfig()
+    """Shards; `vxp-data shard` reads this section, pruning does not."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the job runs."""
     expect: ExpectConfig | None = None
@@ -186,159 +206,6 @@ def threshold_spec(text: str) -> ThresholdSpec:
     if text.startswith("keep "):
         return parse_keep(text.removeprefix("keep ").strip())
     return parse_threshold(text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """A dotted key, its value, and where the value came from."""
-
-    key: str
-    value: object
-    origin: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedConfig:
-    """The settings of a run, and the origin of each value."""
-
-    config: PruneConfig
-    origins: tuple[Origin, ...]
-
-
-_DEFAULT: Final = "default"
-
-
-def load_config(
-    recipe: Path | None, overrides: Sequence[tuple[str, str, Any]] = ()
-) -> LoadedConfig:
-    """Read a recipe and lay the command line over it.
-
-    Args:
-        recipe: a YAML file, or None for the defaults.
-        overrides: (dotted key, value, origin), later ones win.
-
-    Raises:
-        UserError: a file that is not a YAML mapping; an unknown key, with the nearest known one; a
-            value out of its range.
-    """
-    tree: dict[str, Any] = {}
-    origin_of: dict[str, str] = {}
-    if recipe is not None:
-        tree = _read_yaml(recipe)
-        origin_of = {key: str(recipe) for key, _ in _leaves(tree)}
-    for key, value, origin in overrides:
-        _check_key(key, origin)
-        _put(tree, key.split("."), value, origin)
-        origin_of[key] = origin
-    _check_tree(tree, str(recipe))
-    try:
-        config = PruneConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(_readable(error, origin_of)) from error
-    origins = [
-        Origin(key=key, value=value, origin=_origin(key, origin_of))
-        for key, value in _leaves(config.model_dump(mode="json"))
-    ]
-    return LoadedConfig(config=config, origins=tuple(origins))
-
-
-def parse_set(text: str) -> tuple[str, Any, str]:
-    """Read one `--set a.b=c`; the value is YAML, so that 3, true and null are what they look like.
-
-    Raises:
-        UserError: no '=' in it, or a value that is not YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set takes key=value, got {text!r}. Example: --set frames.num_frames=8")
-    try:
-        return key, yaml.safe_load(value), f"--set {text}"
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text!r}: the value is not YAML: {error}") from error
-
-
-def known_keys(model: type[BaseModel] = PruneConfig, prefix: str = "") -> Iterator[str]:
-    """Give every dotted key that a recipe may set."""
-    for name, field in model.model_fields.items():
-        kind = _settings_class(field.annotation)
-        yield f"{prefix}{name}"
-        if kind is not None:
-            yield from known_keys(kind, f"{prefix}{name}.")
-
-
-_FREE_MAPS: Final = ("thresholds", "tasks.map", "expect.quarantined")
-
-
-def _settings_class(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _check_key(key: str, origin: str) -> None:
-    if key in known_keys() or any(key.startswith(f"{free}.") for free in _FREE_MAPS):
-        return
-    error = unknown_name("setting", key, known_keys())
-    raise UserError(f"{origin}: {error}")
-
-
-def _check_tree(tree: Mapping[str, Any], origin: str) -> None:
-    for key, _ in _leaves(tree):
-        parts = key.split(".")
-        for depth in range(1, len(parts) + 1):
-            _check_key(".".join(parts[:depth]), origin)
-
-
-def _put(tree: dict[str, Any], path: list[str], value: Any, origin: str) -> None:
-    for name in path[:-1]:
-        inner = tree.setdefault(name, {})
-        if inner is None:
-            inner = tree[name] = {}
-        if not isinstance(inner, dict):
-            raise UserError(f"{origin}: {name!r} is {inner!r} in the recipe, not a section")
-        tree = inner
-    tree[path[-1]] = value
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{key}.")
-        else:
-            yield key, value
-
-
-def _origin(key: str, origin_of: Mapping[str, str]) -> str:
-    while key:
-        if key in origin_of:
-            return origin_of[key]
-        key = key.rpartition(".")[0]
-    return _DEFAULT
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"recipe {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"recipe {path}: cannot be read as YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UserError(f"recipe {path}: wanted sections (key: value), got {type(tree).__name__}")
-    return tree
-
-
-def _readable(error: ValidationError, origin_of: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-        message = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{_origin(key, origin_of)}: {key}: {message}; got {problem['input']!r}")
-    return "\n".join(lines)
 
 
 def _known(registry: Registry, name: str) -> str:

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     NO_VIDEO_STREAM = "no_video_stream"
     NO_FRAMES = "no_frames"
     OUTSIDE_CLIP = "outside_clip"
+    SOURCE_CHANGED = "source_changed"  # since it was pruned
     ENCRYPTED = "encrypted"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vxp_data.config import ExpectConfig, LoadedConfig, PruneConfig
+from vxp_data.config import ExpectConfig, PruneConfig
 from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.sandbox import Sandbox
@@ -37,6 +37,7 @@ from vxp_data.pipeline.ingest import (
 from vxp_data.pipeline.rundir import RunDirectory
 from vxp_data.pipeline.score import score_clips
 from vxp_data.pipeline.stages import JobSettings
+from vxp_data.recipes import LoadedConfig
 from vxp_data.registry import ENCODERS
 from vxp_data.storage.local import file_stamp
 

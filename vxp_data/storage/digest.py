@@ -25,10 +25,7 @@ def content_digest(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         if _size_bytes(file) > FULL_BYTES:
             return _sampled(file)
-        digest = hashlib.sha256()
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+        return f"sha256:{stream_sha256(file)}"
 
 
 def sampled_digest(path: str | Path) -> str:
@@ -47,6 +44,18 @@ def sampled_digest(path: str | Path) -> str:
     """
     with Path(path).open("rb") as file:
         return _sampled(file)
+
+
+def stream_sha256(file: BinaryIO) -> str:
+    """Hash what is left of a file: 64 hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _size_bytes(file: BinaryIO) -> int:

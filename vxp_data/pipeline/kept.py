@@ -1,0 +1,50 @@
+"""The kept rows of a finished run, each with its decision and the facts of its media."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vxp_data.pipeline.rundir import RunDirectory
+from vxp_data.records import Outcome
+from vxp_data.schemas import MEDIA_SCHEMA
+
+_OF_SAMPLE: Final = ["task", "modality", "media_uri", "clip_start_s", "clip_end_s", "annotation"]
+_OF_DECISION: Final = [
+    "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",
+]  # fmt: skip
+_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
+_OF_MEDIA: Final = [name for name in (*MEDIA_SCHEMA.names, "file_stamp") if name != "uri"]
+
+
+def kept_rows(run: RunDirectory) -> pa.Table:
+    """Read every kept row, in the order of the run's samples.
+
+    Returns:
+        One row a kept sample: what samples.parquet and decisions.parquet say of it (`media_uri` is
+        '' for a text-only row), and of its media the columns of media.parquet, null for text-only
+        rows.
+
+    Raises:
+        OSError: a table is missing or cannot be read.
+    """
+    decisions = pq.read_table(run.decisions, columns=_OF_DECISION)
+    kept_N = pc.equal(decisions["decision"], Outcome.KEEP.value)
+    kept = decisions.filter(kept_N)
+    samples = pq.read_table(run.samples, columns=_OF_SAMPLE).filter(kept_N)
+    media = pq.read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
+    places = {key: i for i, key in enumerate(_rows(media, _KEY))}
+    place_N = [places.get(key) for key in _rows(samples, ("media_uri", *_KEY[1:]))]
+    taken = media.select(_OF_MEDIA).take(pa.array(place_N, pa.int64()))
+    for name in samples.column_names:
+        kept = kept.append_column(name, samples[name])
+    for name in _OF_MEDIA:
+        kept = kept.append_column(name, taken[name])
+    return kept
+
+
+def _rows(table: pa.Table, names: tuple[str, ...]) -> zip[tuple[object, ...]]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
