@@ -17,6 +17,7 @@ import pytest
 import tiny_models
 from runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.core.thresholds import parse_keep
+from vxp_data.core.timeline import unpack_timeline
 from vxp_data.errors import ExpectationError, UserError
 from vxp_data.pipeline.prune import redecide
 
@@ -98,6 +99,17 @@ def test_embeddings_are_unit_rows_of_at_most_20_frames(demo_run: Path) -> None:
             continue
         assert len(embedding) == len(index) == 20
         assert all(abs(sum(x * x for x in row) - 1) < 5e-3 for row in embedding)
+
+
+def test_the_stored_timeline_holds_every_frames_time(demo_run: Path) -> None:
+    good = [row for row in table(demo_run, "media") if not row["reason"]]
+    assert good
+    for row in good:
+        time_s_N = unpack_timeline(row["timeline"])
+        assert len(time_s_N) == row["num_frames"]
+        assert time_s_N[row["frame_index"]].tolist() == row["time_s"]
+        assert 0 <= time_s_N[-1] < row["duration_s"]
+        assert len(row["timeline"]) < 400
 
 
 def test_the_same_run_twice_gives_the_same_bytes(

@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 1
+RUN_FORMAT_VERSION: Final = 2
 """Version of the run directory; raised when the meaning of a file or column changes."""
 
 SAMPLE_SCHEMA: Final = pa.schema(
@@ -53,6 +53,7 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("clip_start_s", pa.float64()),
         ("clip_end_s", pa.float64()),
         ("file_stamp", pa.string()),  # size and modification time: has the file changed since?
+        ("timeline", pa.string()),  # every frame's time, packed: core.timeline; '' where it failed
         ("frame_index", pa.list_(pa.int64())),
         ("time_s", pa.list_(pa.float64())),
         ("frames_expected", pa.int32()),

@@ -52,7 +52,10 @@ class Timeline:
     """
 
     pts_N: NDArray[np.int64]
+    tick_s: float
+    """What one unit of `pts_N` lasts, seconds."""
     time_s_N: NDArray[np.float64]
+    """`core.timeline.frame_times` of the two."""
     is_key_N: NDArray[np.bool_]
     position_N: NDArray[np.int64]
     start_position_N: NDArray[np.int64]
@@ -60,7 +63,7 @@ class Timeline:
     start_dts_N: NDArray[np.int64]
     timed: bool
     """False: timestamps are missing, repeated or go backwards, so the order in which the decoder
-    gives frames rules, and `time_s_N` is the place over the nominal rate."""
+    gives frames rules: `pts_N` is the place in it, a tick one frame at the nominal rate."""
 
     def __len__(self) -> int:
         """Give the number of presented frames, N."""

@@ -20,6 +20,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from vxp_data.core.timeline import frame_times
 from vxp_data.decoders.base import Timeline
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
@@ -148,7 +149,8 @@ class _Packets:
             zero_N = np.zeros(num_frames, dtype=np.int64)
             return Timeline(
                 pts_N=place_N,
-                time_s_N=place_N / nominal_fps,
+                tick_s=1 / nominal_fps,
+                time_s_N=frame_times(place_N, 1 / nominal_fps),
                 is_key_N=self.is_key_P[presented_P],
                 position_N=np.flatnonzero(presented_P),
                 start_position_N=zero_N,
@@ -162,7 +164,8 @@ class _Packets:
         pts_N = self.pts_P[position_N]
         return Timeline(
             pts_N=pts_N,
-            time_s_N=(pts_N - pts_N[0]) * float(time_base),
+            tick_s=float(time_base),
+            time_s_N=frame_times(pts_N, float(time_base)),
             is_key_N=self.is_key_P[position_N],
             position_N=position_N,
             start_position_N=start_P[position_N],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vxp_data.config import DecodeConfig, FramesConfig
 from vxp_data.core.frame_sampling import frames_within, plan_indices
+from vxp_data.core.timeline import pack_timeline
 from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.probe import Probe
 from vxp_data.errors import MediaError
@@ -39,6 +40,8 @@ class ClipFrames:
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
     file_stamp: str = ""
+    timeline: str = ""
+    """Every frame's time, packed; see core.timeline."""
     frame_index_F: NDArray[np.int64]
     time_s_F: NDArray[np.float64]
     frames_FHWC: NDArray[np.uint8] | None = None
@@ -105,6 +108,7 @@ class ClipReader:
             clip_start_s=clip_s[0],
             clip_end_s=clip_s[1],
             file_stamp=stamp,
+            timeline=pack_timeline(probe.timeline.pts_N, probe.timeline.tick_s),
             frame_index_F=plan.frame_index_F,
             time_s_F=plan.time_s_F,
             frames_FHWC=planned.frames_FHWC,

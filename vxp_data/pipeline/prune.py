@@ -39,6 +39,7 @@ from vxp_data.pipeline.score import score_clips
 from vxp_data.pipeline.stages import JobSettings
 from vxp_data.recipes import LoadedConfig
 from vxp_data.registry import ENCODERS
+from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.local import file_stamp
 
 _VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
@@ -237,7 +238,13 @@ def _check_decoders(config: PruneConfig) -> None:
 
 
 def _sampler_fingerprint(config: PruneConfig) -> str:
-    return fingerprint({"frames": config.frames.model_dump(), "decoder": config.decode.decoder})
+    return fingerprint(
+        {
+            "frames": config.frames.model_dump(),
+            "decoder": config.decode.decoder,
+            "run_format": RUN_FORMAT_VERSION,  # parts of another format are made again
+        }
+    )
 
 
 def _free_name(name: str, datasets: Sequence[Dataset]) -> str:

@@ -147,6 +147,7 @@ def _frames_table(clip: ClipFrames, settings: JobSettings) -> pa.Table:
         "clip_start_s": clip.clip_start_s,
         "clip_end_s": clip.clip_end_s,
         "file_stamp": clip.file_stamp,
+        "timeline": clip.timeline,
         "frame_index": clip.frame_index_F,
         "time_s": clip.time_s_F,
         "frames_expected": len(clip.frame_index_F),
