@@ -53,6 +53,12 @@ def test_help_loads_nothing_heavy() -> None:
         (["rows.json", "--keep", "0.5", "--keep", "0.4"], "give one threshold for each task"),
         (["rows.json", "--set", "frames.nun_frames=8"], "Did you mean 'frames.num_frames'?"),
         (["rows.json", "--set", "frames.num_frames=0"], "greater than or equal to 1; got 0"),
+        (["rows.json", "--set", "sampling.polcy=a"], "Did you mean 'sampling.policy'?"),
+        (["rows.json", "--set", "sampling.policy=fixed"], "Did you mean 'fixed_fps'?"),
+        (
+            ["rows.json", "--set", "sampling.max_frames=0"],
+            "error: --set sampling.max_frames=0: sampling.max_frames: got 0, wanted 1 or more",
+        ),
         (["rows.json", "--set", "frames"], "--set takes key=value, got 'frames'"),
         (["rows.json", "--media-root", "nowhere"], "--media-root nowhere: no such folder."),
         (["broken.json", "--encoder", "thumbnail"], "broken.json"),
@@ -87,6 +93,7 @@ def test_show_config_names_the_origin_of_each_value(tmp_path: Path) -> None:
     assert lines["frames.num_frames"] == ["8", "--set", "frames.num_frames=8"]
     assert lines["measure"] == ["'centroid'", str(recipe)]
     assert lines["frames.sampler"] == ["'uniform'", "default"]
+    assert lines["sampling.candidates_fps"] == ["[2.0,", "3.0,", "4.0]", "default"]
 
 
 def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(tmp_path: Path) -> None:

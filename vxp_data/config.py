@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.thresholds import ThresholdSpec, parse_keep, parse_threshold
 from vxp_data.errors import UserError
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
@@ -157,6 +158,9 @@ class PruneConfig(Settings):
     thresholds: dict[str, str] = {"default": "keep 0.5"}
     """By task, and 'default' for the others: '0.80' a score, 'q0.5' a quantile of the scores,
     'keep 0.5' a share of the rows, 'keep 1000' a number of rows."""
+    sampling: SamplingRule = SamplingRule()
+    """How many frames training sees of a video; `vxp-data sample` and `shard` read this section,
+    pruning does not."""
     shard: ShardConfig = ShardConfig()
     """Shards; `vxp-data shard` reads this section, pruning does not."""
     cluster: ClusterConfig = ClusterConfig()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,8 +92,11 @@ def parse_set(text: str) -> tuple[str, Any, str]:
         raise UserError(f"--set {text!r}: the value is not YAML: {error}") from error
 
 
-def known_keys(model: type[BaseModel] = PruneConfig, prefix: str = "") -> Iterator[str]:
+def known_keys(model: type[Any] = PruneConfig, prefix: str = "") -> Iterator[str]:
     """Give every dotted key that a recipe may set."""
+    if is_dataclass(model):  # a rule of the core, flat
+        yield from (f"{prefix}{field.name}" for field in fields(model))
+        return
     for name, field in model.model_fields.items():
         kind = _settings_class(field.annotation)
         yield f"{prefix}{name}"
@@ -104,9 +107,11 @@ def known_keys(model: type[BaseModel] = PruneConfig, prefix: str = "") -> Iterat
 _FREE_MAPS: Final = ("thresholds", "tasks.map", "expect.quarantined")
 
 
-def _settings_class(annotation: Any) -> type[BaseModel] | None:
+def _settings_class(annotation: Any) -> type[Any] | None:
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+        if isinstance(candidate, type) and (
+            issubclass(candidate, BaseModel) or is_dataclass(candidate)
+        ):
             return candidate
     return None
 
@@ -172,5 +177,9 @@ def _readable(error: ValidationError, origin_of: Mapping[str, str]) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         message = problem["msg"].removeprefix("Value error, ")
+        if isinstance(problem["input"], Mapping):  # about a section: the message names its keys
+            named = [origin for name, origin in origin_of.items() if name in message]
+            lines.append(f"{', '.join(named) or _origin(key, origin_of)}: {message}")
+            continue
         lines.append(f"{_origin(key, origin_of)}: {key}: {message}; got {problem['input']!r}")
     return "\n".join(lines)

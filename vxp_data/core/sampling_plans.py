@@ -55,7 +55,7 @@ class SamplingRule:
     num_frames: int = 64
     """uniform_n: frames, spread over the whole video."""
     seed: int = 0
-    """Another seed draws other rates."""
+    """Another seed draws other rates; 64 bits, signed."""
 
     def __post_init__(self) -> None:
         SAMPLING_POLICIES.require(self.policy)
@@ -74,6 +74,7 @@ class SamplingRule:
             f"rates above 0, ascending, none twice, the first at most {self.max_fps:g} (max_fps)"
         )
         _require(fits, "candidates_fps", list(rates), wanted)
+        _require(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit number")
         if self.policy == "uniform_n":
             fits = self.num_frames <= self.max_frames
             _require(fits, "num_frames", self.num_frames, f"at most max_frames ({self.max_frames})")
@@ -296,4 +297,4 @@ def _at_equal_distances(time_s_P: NDArray[np.float64], max_frames: int) -> NDArr
 
 def _require(fits: bool, name: str, got: object, wanted: str) -> None:
     if not fits:
-        raise ValueError(f"sampling {name}: got {got!r}, wanted {wanted}")
+        raise ValueError(f"sampling.{name}: got {got!r}, wanted {wanted}")
