@@ -68,7 +68,7 @@ LAYERS = {
         third_party="rich jinja2 matplotlib pyarrow numpy",
     ),
     "cli": Layer(
-        modules="vxp_data.cli",
+        modules="vxp_data.cli vxp_data.commands",
         own=f"data-root {_BELOW_PIPELINE} pipeline report",
         third_party="typer click rich",
     ),

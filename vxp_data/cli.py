@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vxp_data.commands import shards
+from vxp_data.commands.options import (
+    Address,
+    Recipe,
+    Set,
+    console,
+    load_settings,
+    read_overrides,
+)
 from vxp_data.errors import StoppedError, UserError, VxpError
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.prune import PruneResult
-    from vxp_data.recipes import LoadedConfig
 
 app = typer.Typer(
     help="Curate video for training: a smaller, better data set out of a heap of annotated video.",
@@ -21,13 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Recipe = Annotated[
-    Path | None, typer.Option("--recipe", help="YAML settings, e.g. pipelines/prune.yaml.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. frames.num_frames=8."),
-]
 Threshold = Annotated[
     list[str] | None,
     typer.Option(
@@ -70,31 +71,27 @@ def prune(
     threshold: Threshold = None,
     keep: Keep = None,
     measure: Measure = None,
-    address: Annotated[
-        str | None, typer.Option("--address", help="Ray cluster. [a local Ray for this run]")
-    ] = None,
+    address: Address = None,
     settings: Set = None,
 ) -> None:
     """Keep the informative videos. Reads manifests and video, writes OUT, deletes nothing.
 
     Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
     """
-    overrides = _overrides(settings)
-    for key, value in (
-        ("encoder.name", encoder),
-        ("measure", measure),
-        ("cluster.address", address),
-    ):
-        if value is not None:
-            overrides.append((key, value, "command line"))
+    overrides = read_overrides(
+        settings,
+        encoder=("encoder.name", encoder),
+        measure=("measure", measure),
+        address=("cluster.address", address),
+    )
     for task, text in _threshold_texts(threshold, keep).items():
         overrides.append((f"thresholds.{task}", text, "command line"))
-    loaded = _load(recipe, overrides)
+    loaded = load_settings(recipe, overrides)
     from vxp_data.pipeline.prune import Observer, resolve_datasets
     from vxp_data.pipeline.prune import prune as run_prune
     from vxp_data.report.terminal import ClipProgress
 
-    progress = ClipProgress(_console())
+    progress = ClipProgress(console())
 
     class Shown(Observer):
         def started(self, num_clips: int, num_done: int) -> None:
@@ -151,10 +148,15 @@ def show_config(
 
     Example: vxp-data show-config pipelines/prune.yaml --set frames.num_frames=8
     """
-    loaded = _load(recipe, _overrides(settings))
+    loaded = load_settings(recipe, read_overrides(settings))
     width = max(len(origin.key) for origin in loaded.origins)
     for origin in loaded.origins:
         typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
+
+
+app.command()(shards.shard)
+app.command()(shards.verify)
+app.command()(shards.export)
 
 
 @app.command()
@@ -174,18 +176,6 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _load(recipe: Path | None, overrides: list[tuple[str, Any, str]]) -> LoadedConfig:
-    from vxp_data.recipes import load_config
-
-    return load_config(recipe, overrides)
-
-
-def _overrides(settings: list[str] | None) -> list[tuple[str, Any, str]]:
-    from vxp_data.recipes import parse_set
-
-    return [parse_set(text) for text in settings or ()]
-
-
 def _threshold_texts(threshold: list[str] | None, keep: list[str] | None) -> dict[str, str]:
     """Read --threshold and --keep into texts by task, 'default' for all others."""
     texts: dict[str, str] = {}
@@ -200,12 +190,6 @@ def _threshold_texts(threshold: list[str] | None, keep: list[str] | None) -> dic
                 )
             texts[name] = prefix + value
     return texts
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _show_result(result: PruneResult) -> None:

@@ -95,6 +95,9 @@ class Sample:
     media_uri: str
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
+    exchanges: str = "[]"
+    """The conversation as JSON: a list of [question, answer]. Options follow their question as
+    lines 'A. ...'; a caption has the question ''."""
     annotation: bytes
     """The row as the manifest has it, byte for byte (Parquet: the row as JSON)."""
     reason: Reason | None = None

@@ -22,6 +22,7 @@ SAMPLE_SCHEMA: Final = pa.schema(
         ("clip_end_s", pa.float64()),
         ("reason", pa.string()),
         ("message", pa.string()),
+        ("exchanges", pa.large_string()),
         ("annotation", pa.large_binary()),
     ]
 )

@@ -81,6 +81,8 @@ class RowRecord:
     """In the measure's own units; 0 where `has_score` is false (images, text)."""
     has_threshold: bool
     threshold: float
+    exchanges: str
+    """The conversation, whatever the manifest's layout: a JSON list of [question, answer]."""
     annotation: str
     """The row as the manifest has it (Parquet: as JSON)."""
     plans: list[PlanRecord]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -151,6 +152,7 @@ class _Facts:
     clip_end_s: float = math.inf
     is_mixed: bool = False
     question: str = ""
+    exchanges: str = "[]"
 
 
 class _Reader:
@@ -197,6 +199,7 @@ class _Reader:
             media_uri=facts.media_uri,
             clip_start_s=facts.clip_start_s,
             clip_end_s=facts.clip_end_s,
+            exchanges=facts.exchanges,
             annotation=row.annotation,
             reason=reason,
             message=message,
@@ -214,6 +217,7 @@ class _Reader:
         media = find_media(row.fields)
         facts.modality, facts.media_uri = media.modality, media.name
         exchanges = read_exchanges(row.fields)
+        facts.exchanges = json.dumps(exchanges, ensure_ascii=False, separators=(",", ":"))
         self._find_task(row.fields, exchanges, facts)
         facts.clip_start_s, facts.clip_end_s = row_values.clip(row.fields)
         if media.modality is Modality.TEXT:

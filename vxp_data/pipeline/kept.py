@@ -12,7 +12,9 @@ from vxp_data.pipeline.rundir import RunDirectory
 from vxp_data.records import Outcome
 from vxp_data.schemas import MEDIA_SCHEMA
 
-_OF_SAMPLE: Final = ["task", "modality", "media_uri", "clip_start_s", "clip_end_s", "annotation"]
+_OF_SAMPLE: Final = [
+    "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "exchanges", "annotation",
+]  # fmt: skip
 _OF_DECISION: Final = [
     "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",
 ]  # fmt: skip

@@ -31,6 +31,12 @@ class StagePlan:
 MAX_BLOCK_BYTES: Final = 64 << 20
 """Frames that travel together from decoding to embedding: about 7 videos at 384 px."""
 
+SHARD_CPUS: Final = 1.0
+"""Of a task that writes one shard."""
+
+SHARD_TASKS_PER_CPU: Final = 2
+"""Tasks handed to Ray at a time: one runs, one waits."""
+
 _DECODE_MEMORY_BYTES: Final = 512 << 20
 _EMBED_MEMORY_BYTES: Final = 2 << 30
 """Different from decoding's, also so that Ray does not run both in one actor."""

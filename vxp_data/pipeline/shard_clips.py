@@ -81,7 +81,7 @@ def ready_clip(key: str, rows: list[dict[str, Any]], settings: ShardSettings) ->
     """
     first = min(rows, key=lambda row: row["media_uri"])
     kind = first["modality"]
-    plans = [_plans(row, settings) for row in rows]
+    plans = [draw_plans(row, settings.rule, settings.num_epochs) for row in rows]
     data, payload = _payload(first, plans, settings)
     end_s = first["clip_end_s"]
     record = ClipRecord(
@@ -99,16 +99,17 @@ def ready_clip(key: str, rows: list[dict[str, Any]], settings: ShardSettings) ->
     return ReadyClip(record=record, data=data)
 
 
-def _plans(row: dict[str, Any], settings: ShardSettings) -> list[SamplingPlan]:
-    epochs = range(settings.num_epochs)
+def draw_plans(row: dict[str, Any], rule: SamplingRule, num_epochs: int) -> list[SamplingPlan]:
+    """Plan one kept row for the first epochs; a text-only row has no plan."""
+    epochs = range(num_epochs)
     if row["modality"] == Modality.TEXT:
         return []
     if row["modality"] == Modality.IMAGE:
-        return [picture_plan(settings.rule, epoch=epoch) for epoch in epochs]
+        return [picture_plan(rule, epoch=epoch) for epoch in epochs]
     time_s_N = unpack_timeline(row["timeline"])
     return [
         draw_plan(
-            settings.rule,
+            rule,
             sample_id=row["sample_id"],
             epoch=epoch,
             time_s_N=time_s_N,
@@ -270,6 +271,7 @@ def _row_record(row: dict[str, Any], plans: list[SamplingPlan]) -> RowRecord:
         score=score if math.isfinite(score) else 0.0,
         has_threshold=math.isfinite(threshold),
         threshold=threshold if math.isfinite(threshold) else 0.0,
+        exchanges=row["exchanges"],
         annotation=row["annotation"].decode(),
         plans=[
             PlanRecord(

@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vxp_data.shard_format import ShardEntry
+
 _LINE_EVERY_S: Final = 10.0
 _EXAMPLE_CHARS: Final = 52
 
@@ -98,14 +100,42 @@ def subset_table(subsets: Sequence[Subset]) -> str:
     sums = {name: sum(getattr(s, name) for s in subsets) for name in (*header[4:7], "rows")}
     kept, pruned, quarantined = (str(sums[name]) for name in header[4:7])
     rows.append(("all", str(sums["rows"]), "", "", kept, pruned, quarantined, "", ""))
+    lines = aligned(rows).split("\n")
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1].rstrip()])
+
+
+def shard_table(shards: Sequence[ShardEntry]) -> str:
+    """Draw a table of shards, one row a kind: how many, what is in them, how even they are."""
+    header = ("kind", "shards", "clips", "rows", "frames", "MB", "MB a shard", "decode balance")
+    lines: list[tuple[str, ...]] = [header]
+    for kind in sorted({shard.kind for shard in shards}):
+        own = [shard for shard in shards if shard.kind == kind]
+        megabytes = [shard.num_bytes / 1e6 for shard in own]
+        costs = [shard.decode_cost for shard in own]
+        mean = sum(costs) / len(costs)
+        lines.append(
+            (
+                kind,
+                str(len(own)),
+                *(str(sum(getattr(s, n) for s in own)) for n in ("num_clips", "num_samples")),
+                str(sum(s.num_frames for s in own)),
+                f"{sum(megabytes):.1f}",
+                f"{min(megabytes):.1f}-{max(megabytes):.1f}",
+                f"{max(costs) / mean:.2f}" if mean else "-",
+            )
+        )
+    return aligned(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Set rows of cells in columns, the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return "\n".join(
         f"{row[0]:<{widths[0]}} "
         + " ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
-    ]
-    rule = "-" * len(lines[0])
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1].rstrip()])
+    )
 
 
 def reason_lines(reasons: Mapping[str, int]) -> list[str]:

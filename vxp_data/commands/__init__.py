@@ -1,0 +1,1 @@
+"""The commands of `vxp-data`, by what they work on."""

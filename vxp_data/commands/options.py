@@ -1,0 +1,52 @@
+"""Options that several commands take, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vxp_data.recipes import LoadedConfig
+
+Recipe = Annotated[
+    Path | None, typer.Option("--recipe", help="YAML settings, e.g. pipelines/prune.yaml.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. frames.num_frames=8."),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster. [a local Ray for this run]")
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished prune.")]
+
+
+def load_settings(recipe: Path | None, overrides: list[tuple[str, Any, str]]) -> LoadedConfig:
+    """Read a recipe with the command line laid over it."""
+    from vxp_data.recipes import load_config
+
+    return load_config(recipe, overrides)
+
+
+def read_overrides(
+    settings: list[str] | None, **options: tuple[str, object]
+) -> list[tuple[str, Any, str]]:
+    """Read `--set`, and the options that stand for a setting: name=(key, value or None)."""
+    from vxp_data.recipes import parse_set
+
+    overrides = [parse_set(text) for text in settings or ()]
+    overrides += [
+        (key, value, f"--{name.replace('_', '-')}")
+        for name, (key, value) in options.items()
+        if value is not None
+    ]
+    return overrides
+
+
+def console() -> Any:
+    """Give the console for progress: standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)

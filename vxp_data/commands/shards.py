@@ -1,0 +1,168 @@
+"""`shard`, `verify`, `export`: what is made of a pruned run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vxp_data.commands.options import Address, Run, Set, console, read_overrides
+from vxp_data.errors import StoppedError, UserError
+
+if TYPE_CHECKING:
+    from vxp_data.pipeline.shard_task import WrittenShard
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
+          "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}  # fmt: skip
+
+
+def shard(
+    run: Run,
+    out: Annotated[str, typer.Option("--out", help="Folder for the shards, or s3://BUCKET/...")],
+    payload: Annotated[
+        str | None,
+        typer.Option(
+            "--payload",
+            help="'video' (the files' bytes), 'frames' (the planned frames as pictures) or 'none'.",
+        ),
+    ] = None,
+    shard_bytes: Annotated[
+        str | None, typer.Option("--shard-bytes", help="What a shard should hold: 500M, 1Gi.")
+    ] = None,
+    max_samples: Annotated[
+        int | None, typer.Option("--max-samples", help="Most clips in a shard.")
+    ] = None,
+    world_size: Annotated[
+        int | None,
+        typer.Option("--world-size", help="Training processes; divides the number of shards."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Loader workers of each training process.")
+    ] = None,
+    address: Address = None,
+    settings: Set = None,
+) -> None:
+    """Write a run's kept rows as WebDataset shards, with their sampling plans.
+
+    Example: vxp-data shard runs/a --out shards/a --payload frames --world-size 8 --workers 4
+    """
+    from vxp_data.pipeline.rundir import RunDirectory
+    from vxp_data.pipeline.shard import ShardObserver, shard_run
+    from vxp_data.recipes import load_config
+    from vxp_data.report.terminal import ClipProgress
+    from vxp_data.storage.folder import open_folder
+
+    overrides = read_overrides(
+        settings,
+        payload=("shard.payload", payload),
+        shard_bytes=("shard.shard_bytes", _num_bytes(shard_bytes)),
+        max_samples=("shard.max_samples", max_samples),
+        world_size=("shard.world_size", world_size),
+        workers=("shard.workers", workers),
+        address=("cluster.address", address),
+    )
+    directory = RunDirectory(Path(run))
+    record = directory.read_run()
+    config = load_config(None, overrides, run_settings=record["config"]).config
+    progress = ClipProgress(console())
+
+    class Shown(ShardObserver):
+        done = lost = 0
+
+        def started(self, num_clips: int) -> None:
+            progress.start(num_clips)
+
+        def progressed(self, shard: WrittenShard) -> None:
+            self.done += shard.entry.num_clips
+            self.lost += len(set(shard.quarantined["key"].to_pylist()))
+            progress.update(self.done, self.lost)
+
+        def ended(self) -> None:
+            progress.stop()
+
+    try:
+        result = shard_run(directory, record, config, open_folder(out), Shown())
+    except KeyboardInterrupt:
+        raise StoppedError(
+            "stopped. Whole shards are kept: the same command goes on from there."
+        ) from None
+    from vxp_data.report.terminal import reason_lines, shard_table
+
+    typer.echo(shard_table(result.index.shards))
+    if result.index.quarantined_by_reason:
+        typer.echo("Quarantined:")
+        typer.echo("\n".join(reason_lines(result.index.quarantined_by_reason)))
+    num_quarantined = result.index.quarantine.num_rows
+    typer.echo(
+        f"{result.num_kept_rows} kept rows: {result.index.samples.num_rows} in "
+        f"{len(result.index.shards)} shards, {num_quarantined} quarantined, in "
+        f"{result.wall_s:.1f} s ({result.num_found} shards were there). Index: {out}/index.json"
+    )
+
+
+def verify(
+    where: Annotated[str, typer.Argument(metavar="DIR", help="A folder of shards.")],
+) -> None:
+    """Check shards against their index: sums, keys, records, and every payload opened.
+
+    Example: vxp-data verify shards/a
+    """
+    from vxp_data.pipeline.verify_shards import verify_shards
+    from vxp_data.storage.folder import open_folder
+
+    verified = verify_shards(open_folder(where))
+    typer.echo(
+        f"{where}: {verified.num_shards} shards, {verified.num_clips} clips, "
+        f"{verified.num_samples} rows, {verified.num_bytes / 1e6:.1f} MB"
+    )
+    if verified.problems:
+        lines = "\n".join(f"  {problem}" for problem in verified.problems)
+        raise UserError(
+            f"{where} is not what its index says, {len(verified.problems)} problems:\n{lines}\n"
+            "Remove what is named here and run the same `vxp-data shard` again: it writes only "
+            "what is missing."
+        )
+    typer.echo("All is as the index says.")
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+    layout: Annotated[
+        str,
+        typer.Option("--format", help="'llava' (JSON), 'ms-swift' (JSONL) or 'parquet' (plans)."),
+    ] = "llava",
+    settings: Set = None,
+) -> None:
+    """Write a run's kept rows for another trainer, whatever layout they came in.
+
+    Example: vxp-data export runs/a --format ms-swift --out train.jsonl
+    """
+    from vxp_data.pipeline.export import export_rows
+    from vxp_data.pipeline.rundir import RunDirectory
+    from vxp_data.recipes import load_config
+
+    directory = RunDirectory(Path(run))
+    record = directory.read_run()
+    config = load_config(None, read_overrides(settings), run_settings=record["config"]).config
+    num_rows = export_rows(directory, config, layout, out)
+    typer.echo(f"{num_rows} rows in {out}.")
+
+
+def _num_bytes(text: str | None) -> int | None:
+    """Read 500M, 1.5Gi or a plain number.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if text is None:
+        return None
+    number = text.lower().removesuffix("b")
+    digits = number.rstrip("kmgti")
+    try:
+        return int(float(digits) * _UNITS[number[len(digits) :]])
+    except (ValueError, KeyError):
+        raise UserError(
+            f"--shard-bytes {text!r}: wanted a number of bytes, such as 500M or 1Gi."
+        ) from None
