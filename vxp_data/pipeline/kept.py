@@ -19,7 +19,9 @@ _OF_DECISION: Final = [
     "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",
 ]  # fmt: skip
 _KEY: Final = ("uri", "clip_start_s", "clip_end_s")
-_OF_MEDIA: Final = [name for name in (*MEDIA_SCHEMA.names, "file_stamp") if name != "uri"]
+_OF_MEDIA: Final = [
+    name for name in (*MEDIA_SCHEMA.names, "timeline", "file_stamp") if name != "uri"
+]
 
 
 def kept_rows(run: RunDirectory) -> pa.Table:

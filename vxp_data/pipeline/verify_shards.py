@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vxp_data.config import DecodeConfig
@@ -100,9 +101,7 @@ def _table(out: Folder, entry: TableEntry, found: Verified) -> pa.Table | None:
 
 
 def _rows_of_shard(samples: pa.Table, place: int) -> list[dict[str, object]]:
-    mine: list[dict[str, object]] = samples.filter(
-        pa.compute.equal(samples["shard"], place)
-    ).to_pylist()
+    mine: list[dict[str, object]] = samples.filter(pc.equal(samples["shard"], place)).to_pylist()
     return mine
 
 
