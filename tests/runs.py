@@ -14,10 +14,13 @@ from vxp_data.recipes import load_config
 
 
 def run_prune(
-    manifests: Sequence[Path] | Path, out: Path, media_root: Path | None = None, **settings: Any
+    manifests: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    media_root: Path | str | None = None,
+    **settings: Any,
 ) -> PruneResult:
     """Prune with the thumbnail encoder; a setting's name has '__' for its dots."""
-    paths = [manifests] if isinstance(manifests, Path) else list(manifests)
+    paths = [manifests] if isinstance(manifests, Path | str) else list(manifests)
     values = {"encoder__name": "thumbnail", **settings}
     overrides = [(key.replace("__", "."), value, "test") for key, value in values.items()]
     loaded = load_config(None, overrides)

@@ -168,7 +168,7 @@ def test_a_store_that_fails_twice_is_asked_again(s3: Bucket, fault: dict[str, ob
         assert call() == wanted.get(name), name
         assert struck.met == 2, name
         s3.heal()
-    assert s3.keys() == ["run/lock"]
+    assert s3.listing() == ["run/lock"]
 
 
 @pytest.mark.parametrize("kind", ["cut", "short"])
@@ -190,7 +190,7 @@ def test_a_store_that_never_answers_is_given_up(s3: Bucket, remote: Folder) -> N
         remote.write_bytes("a", b"1")
     assert struck.met == 4
     s3.heal()
-    assert s3.keys() == []
+    assert s3.listing() == []
 
 
 def test_no_permission_and_no_bucket_are_told_and_not_tried_again(

@@ -53,15 +53,15 @@ Measure = Annotated[
 @app.command()
 def prune(
     manifests: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="MANIFEST...",
             help="LLaVA JSON or JSONL, Parquet, CSV, a folder of videos, or a YAML mixture.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Run directory to write (or go on with).")],
+    out: Annotated[str, typer.Option("--out", help="Run directory to write (or go on with).")],
     media_root: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--media-root", help="Where media paths count from. [manifest's folder]"),
     ] = None,
     recipe: Recipe = None,
@@ -117,7 +117,7 @@ def prune(
 
 @app.command()
 def decide(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished prune.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished prune.")],
     threshold: Threshold = None,
     keep: Keep = None,
     measure: Measure = None,
@@ -228,8 +228,8 @@ def _show_decided(decided: Any, measure: str) -> None:
         typer.echo("\n".join(reason_lines(decided.quarantined_by_reason)))
 
 
-def _closing(decided: Any, out: Path) -> str:
-    kept = ", ".join(str(out / path.name) for path in decided.outputs)
+def _closing(decided: Any, out: str) -> str:
+    kept = ", ".join(f"{out.rstrip('/')}/{name}" for name in decided.outputs)
     return (
         f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, "
         f"{decided.num_quarantined} quarantined. Kept rows: {kept}"

@@ -11,6 +11,10 @@ from typing import Final, Protocol
 
 from vxp_data.errors import UserError
 from vxp_data.records import Reason
+from vxp_data.storage.folder import File
+
+AnyFile = Path | File
+"""A manifest on a disk or in a store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class ManifestFormat(Protocol):
     output_suffix: str
     """Suffix of what `write` gives, with the dot."""
 
-    def rows(self, path: Path) -> Iterator[ManifestRow]:
+    def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give the rows of a manifest in order, one at a time.
 
         Raises:
@@ -43,7 +47,7 @@ class ManifestFormat(Protocol):
         """
         ...
 
-    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
         """Write some rows of a manifest, unchanged, in the manifest's own format.
 
         Args:
@@ -116,7 +120,7 @@ def type_name(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def cannot_open(path: Path, error: OSError) -> UserError:
+def cannot_open(path: AnyFile, error: OSError) -> UserError:
     """Build the error for a manifest that the file system does not give us."""
     return UserError(
         f"{path}: cannot read the manifest: {error.strerror or error}. "
@@ -124,7 +128,7 @@ def cannot_open(path: Path, error: OSError) -> UserError:
     )
 
 
-def not_utf8(path: Path) -> UserError:
+def not_utf8(path: AnyFile) -> UserError:
     """Build the error for a manifest that is not UTF-8, with the place of the first wrong byte."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from vxp_data.errors import UserError
-from vxp_data.manifests.base import ManifestRow, cannot_open, line_end, not_utf8
+from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open, line_end, not_utf8
 
 _BOM: Final = b"\xef\xbb\xbf"
 _DELIMITERS: Final = (",", ";", "\t", "|")
@@ -26,7 +26,7 @@ class CsvTable:
 
     output_suffix = ".csv"
 
-    def rows(self, path: Path) -> Iterator[ManifestRow]:
+    def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give the records under the header; one is held at a time. Blank lines are no rows."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
@@ -36,7 +36,7 @@ class CsvTable:
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
 
-    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
         """Write the source's header and the untouched records, with the source's line end."""
         try:
             with source.open("rb") as file:
@@ -58,7 +58,7 @@ class CsvTable:
         return count
 
 
-def _rows(path: Path, file: TextIO) -> Iterator[ManifestRow]:
+def _rows(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
     records = _records(path, file, _delimiter(path))
     _, _, header = next(records, (0, "", []))
     _check_header(path, header)
@@ -75,7 +75,7 @@ def _rows(path: Path, file: TextIO) -> Iterator[ManifestRow]:
         )
 
 
-def _records(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, str, list[str]]]:
+def _records(path: AnyFile, file: TextIO, delimiter: str) -> Iterator[tuple[int, str, list[str]]]:
     """Give (line it begins on, its own text, its cells) of every record that is not blank."""
     csv.field_size_limit(_MAX_CELL_CHARS)
     pulled: list[str] = []
@@ -99,7 +99,7 @@ def _records(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, st
             yield line, "".join(pulled), cells
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(path: AnyFile) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -109,7 +109,7 @@ def _delimiter(path: Path) -> str:
     )
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: AnyFile, header: list[str]) -> None:
     if not header:
         raise UserError(f"{path}: the file is empty, wanted a header line with column names.")
     if doubled := [name for name, times in Counter(header).items() if times > 1]:
@@ -119,7 +119,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         )
 
 
-def _bad_record(path: Path, line: int, raw: str, delimiter: str, error: csv.Error) -> UserError:
+def _bad_record(path: AnyFile, line: int, raw: str, delimiter: str, error: csv.Error) -> UserError:
     at, wanted = _quoting_fault(raw, delimiter)
     line_at = line + raw.count("\n", 0, at)
     column = at - raw.rfind("\n", 0, at)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from vxp_data.errors import UserError
-from vxp_data.manifests.base import ManifestRow, cannot_open
+from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
 from vxp_data.manifests.json_lines import JsonLines
+from vxp_data.storage.folder import File
 
 VIDEO_SUFFIXES: Final = frozenset([
     ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".3gp",
@@ -29,7 +30,7 @@ class Folder:
 
     output_suffix = ".jsonl"
 
-    def rows(self, path: Path) -> Iterator[ManifestRow]:
+    def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give a row for every video, in the order of their relative paths; all paths are held."""
         if not path.is_dir():
             raise UserError(
@@ -44,12 +45,16 @@ class Folder:
                 fields=fields,
             )
 
-    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
         """Write the rows as JSON Lines."""
         return JsonLines().write(out, source, rows)
 
 
-def _videos(folder: Path) -> Iterator[str]:
+def _videos(folder: AnyFile) -> Iterator[str]:
+    if isinstance(folder, File):
+        yield from _remote_videos(folder)
+        return
+
     def stop(error: OSError) -> None:
         raise cannot_open(Path(error.filename), error)
 
@@ -58,6 +63,17 @@ def _videos(folder: Path) -> Iterator[str]:
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 yield (Path(here) / name).relative_to(folder).as_posix()
+
+
+def _remote_videos(folder: File) -> Iterator[str]:
+    try:
+        names = folder.as_folder().walk()
+    except OSError as error:
+        raise cannot_open(folder, error) from error
+    for name in names:
+        is_hidden = any(part.startswith(".") for part in name.split("/"))
+        if not is_hidden and Path(name).suffix.lower() in VIDEO_SUFFIXES:
+            yield name
 
 
 def _row_json(fields: dict[str, str]) -> bytes:

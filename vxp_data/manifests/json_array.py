@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from vxp_data.errors import UserError
-from vxp_data.manifests.base import ManifestRow, cannot_open, decode_json, not_utf8, row_fields
+from vxp_data.manifests.base import (
+    AnyFile,
+    ManifestRow,
+    cannot_open,
+    decode_json,
+    not_utf8,
+    row_fields,
+)
 
 CHUNK_CHARS: Final = 1 << 20
 """Characters read at once; a row that is longer is still read. Does not change the result."""
@@ -24,7 +31,7 @@ class JsonArray:
 
     output_suffix = ".json"
 
-    def rows(self, path: Path) -> Iterator[ManifestRow]:
+    def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give the array's elements; about one row and 1 MiB of text are held at a time."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
@@ -34,7 +41,7 @@ class JsonArray:
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
 
-    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:  # noqa: ARG002
+    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:  # noqa: ARG002
         """Write an array of the untouched elements, each beginning a line."""
         count = 0
         with out.open("wb") as file:
@@ -50,7 +57,7 @@ class JsonArray:
 class _Window:
     """The part of a text file that is held, a place in it, and that place's line and column."""
 
-    def __init__(self, path: Path, file: TextIO) -> None:
+    def __init__(self, path: AnyFile, file: TextIO) -> None:
         self.path = path
         self.text = ""
         self.at = 0
@@ -121,7 +128,7 @@ class _Window:
         return self.error(error.pos, repr(rest), f"JSON ({error.msg})")
 
 
-def _elements(path: Path, file: TextIO) -> Iterator[ManifestRow]:
+def _elements(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
     window = _Window(path, file)
     if window.peek() != "[":
         raise _not_an_array(window)

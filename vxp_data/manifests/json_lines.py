@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import (
+    AnyFile,
     ManifestRow,
     cannot_open,
     decode_json,
@@ -25,7 +26,7 @@ class JsonLines:
 
     output_suffix = ".jsonl"
 
-    def rows(self, path: Path) -> Iterator[ManifestRow]:
+    def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give the lines that are not blank; one is held at a time."""
         try:
             with path.open("rb") as file:  # bytes: text files also end lines at a lone '\r'
@@ -35,7 +36,7 @@ class JsonLines:
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
 
-    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
         """Write one untouched row a line, with the line end of the source if that is a file."""
         end = b"\n"
         if source.is_file():
@@ -49,7 +50,7 @@ class JsonLines:
         return count
 
 
-def _lines(path: Path, file: Iterable[bytes]) -> Iterator[ManifestRow]:
+def _lines(path: AnyFile, file: Iterable[bytes]) -> Iterator[ManifestRow]:
     index = 0
     for number, raw in enumerate(file, start=1):
         line = raw.removeprefix(_BOM) if number == 1 else raw
@@ -64,7 +65,7 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[ManifestRow]:
         index += 1
 
 
-def _decode_line(path: Path, number: int, text: str) -> object:
+def _decode_line(path: AnyFile, number: int, text: str) -> object:
     start = len(text) - len(text.lstrip(_SPACE))
     try:
         value, end = decode_json(text, start)
@@ -84,7 +85,7 @@ def _decode_line(path: Path, number: int, text: str) -> object:
     return value
 
 
-def _bad_line(path: Path, number: int, at: int, text: str, wanted: str) -> UserError:
+def _bad_line(path: AnyFile, number: int, at: int, text: str, wanted: str) -> UserError:
     got = repr(text[at : at + 20]) if at < len(text) else "the line's end"
     return UserError(
         f"{path}: line {number}, column {at + 1}: got {got}, wanted {wanted}. "

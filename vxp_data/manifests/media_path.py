@@ -12,6 +12,7 @@ from typing import Final
 from vxp_data.manifests.base import RowError, type_name
 from vxp_data.manifests.conversation import is_given
 from vxp_data.records import Modality, Reason
+from vxp_data.storage.folder import Folder
 
 VIDEO_COLUMNS: Final = ("video", "videos", "video_path")
 IMAGE_COLUMNS: Final = ("image", "images", "image_path")
@@ -78,11 +79,7 @@ class MediaPaths:
                 '..', by being absolute, or through a symbolic link.
         """
         if _SCHEME.match(name) or _PSEUDO_PROTOCOL.match(name):
-            raise RowError(
-                f"{name!r} is a URL or protocol, wanted a path below {self.root}. "
-                "Download the file first, and name it by its path",
-                Reason.FORBIDDEN,
-            )
+            raise _url(name, self.root)
         path = posixpath.normpath(posixpath.join(self.root, name))
         path = "/" + path.lstrip("/")  # POSIX lets '//' stand; we do not
         real = self._real(path)
@@ -103,6 +100,45 @@ class MediaPaths:
         if posixpath.islink(path):
             return posixpath.realpath(path)
         return posixpath.join(self._real_folders[folder], file)
+
+
+class RemoteMediaPaths:
+    """Turns names of media into URIs below one prefix of an object store."""
+
+    def __init__(self, root: Folder) -> None:
+        self.root = root.uri
+
+    def resolve(self, name: str) -> str:
+        """Give the URI of a media; whether it exists is not asked.
+
+        Args:
+            name: a path that counts from the root, or a whole URI below it.
+
+        Raises:
+            RowError: FORBIDDEN: another scheme, bucket or prefix, or a path that leads out of the
+                root by '..' or by being absolute.
+        """
+        scheme, _, prefix = self.root.partition("://")
+        own = _SCHEME.match(name) is not None and name.startswith(f"{scheme}://")
+        if not own and (_SCHEME.match(name) or _PSEUDO_PROTOCOL.match(name)):
+            raise _url(name, self.root)
+        key = name.partition("://")[2] if own else posixpath.join(f"/{prefix}", name)
+        path = posixpath.normpath("/" + key.lstrip("/"))
+        if not path.startswith(f"/{prefix}/"):
+            raise RowError(
+                f"{name!r} lies outside the media root {self.root}. "
+                "Move the file below it, or set media_root to a prefix that holds both",
+                Reason.FORBIDDEN,
+            )
+        return f"{scheme}:/{path}"
+
+
+def _url(name: str, root: str) -> RowError:
+    return RowError(
+        f"{name!r} is a URL or protocol, wanted a path below {root}. "
+        "Download the file first, and name it by its path",
+        Reason.FORBIDDEN,
+    )
 
 
 def _path_in(column: str, value: object) -> str:

@@ -12,6 +12,7 @@ from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import cannot_open, not_utf8, type_name
 from vxp_data.manifests.samples import Dataset, detect_format
 from vxp_data.registry import MANIFEST_FORMATS
+from vxp_data.storage.folder import find_file, find_folder
 
 _KEYS: Final = ("name", "manifest", "media_root", "task", "format")
 _ALIASES: Final = {"json_path": "manifest"}
@@ -24,7 +25,8 @@ def read_mixture(path: Path) -> list[Dataset]:
     The file is `datasets: [{name, manifest, media_root, task?, format?}]`. `json_path`, as
     LLaVA-NeXT has it, is another name of `manifest`; `format` is told by the manifest's suffix
     where it is not given; `media_root` may be left out where the manifest is a folder, which then
-    is its own. Relative paths count from the mixture file's folder.
+    is its own. Relative paths count from the mixture file's folder; URIs of stores may stand for
+    either.
 
     Raises:
         UserError: the file cannot be read, a key is unknown or missing, a value is no text, a
@@ -93,8 +95,8 @@ def _dataset(folder: Path, where: str, texts: dict[str, str]) -> Dataset:
     for key in ("name", "manifest"):
         if key not in texts:
             raise _missing(where, key, texts)
-    manifest = folder / texts["manifest"]
     try:
+        manifest = find_file(_below(folder, texts["manifest"]))
         kind = texts.get("format") or detect_format(manifest)
         MANIFEST_FORMATS.require(kind)
     except UserError as error:
@@ -105,9 +107,14 @@ def _dataset(folder: Path, where: str, texts: dict[str, str]) -> Dataset:
         name=texts["name"],
         manifest=manifest,
         format=kind,
-        media_root=folder / texts["media_root"] if "media_root" in texts else manifest,
+        media_root=find_folder(_below(folder, texts.get("media_root", str(manifest)))),
         task=texts.get("task"),
     )
+
+
+def _below(folder: Path, place: str) -> str:
+    """Count a path from the mixture's folder; a URI stays what it is."""
+    return place if "://" in place else str(folder / place)
 
 
 def _missing(where: str, key: str, texts: dict[str, str]) -> UserError:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
-from vxp_data.manifests.base import ManifestRow, cannot_open
+from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
 
 _BATCH_ROWS: Final = 1024
 
@@ -29,7 +29,7 @@ class ParquetTable:
 
     output_suffix = ".parquet"
 
-    def rows(self, path: Path) -> Iterator[ManifestRow]:
+    def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give the table's rows; 1024 of them and one column chunk per column are held."""
         with _open(path) as table:
             _check_columns(path, table.schema_arrow)
@@ -38,7 +38,7 @@ class ParquetTable:
             except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
                 raise _damaged(path, error) from error
 
-    def write(self, out: Path, source: Path, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
         """Take rows from the source, with its schema and metadata; a row group is held at a time.
 
         A row group of the source becomes a row group of `out`, if any of its rows is wanted.
@@ -65,16 +65,16 @@ class ParquetTable:
         return count
 
 
-def _open(path: Path) -> Any:  # pyarrow has no types
+def _open(path: AnyFile) -> Any:  # pyarrow has no types
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path if isinstance(path, Path) else path.open("rb"))
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise cannot_open(path, error) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def _damaged(path: AnyFile, error: Exception) -> UserError:
     return UserError(
         f"{path}: cannot be read as Parquet: {error} "
         "Copy or download the manifest again, or name the format that it has."
@@ -91,7 +91,7 @@ def _rows(table: Any) -> Iterator[ManifestRow]:
             index += 1
 
 
-def _check_columns(path: Path, schema: Any) -> None:
+def _check_columns(path: AnyFile, schema: Any) -> None:
     if doubled := [name for name, times in Counter(schema.names).items() if times > 1]:
         raise UserError(
             f"{path}: the table has more than one column {', '.join(map(repr, doubled))}. "

@@ -16,11 +16,12 @@ from typing import Final
 from vxp_data.core.tasks import classify_conversation
 from vxp_data.errors import UserError
 from vxp_data.manifests import conversation, media_path, row_values
-from vxp_data.manifests.base import ManifestFormat, ManifestRow, RowError
+from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError
 from vxp_data.manifests.conversation import is_given, read_exchanges
-from vxp_data.manifests.media_path import MediaPaths, find_media
+from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths, find_media
 from vxp_data.records import Modality, Sample, Task
 from vxp_data.registry import MANIFEST_FORMATS
+from vxp_data.storage.folder import File, Folder
 
 _SUFFIXES: Final = {
     ".json": "json",
@@ -43,10 +44,10 @@ class Dataset:
 
     name: str
     """Unique in a run; every sample id begins with it."""
-    manifest: Path
+    manifest: AnyFile
     format: str
     """A name in `registry.MANIFEST_FORMATS`; `detect_format` tells it."""
-    media_root: Path
+    media_root: Path | Folder
     """Relative media paths count from here, and no media may lie elsewhere."""
     task: str | None = None
     """The task of every row, if the whole set is of one; any name."""
@@ -96,17 +97,17 @@ class ManifestCounts:
     """Rows with several images, of which the first stands for the row."""
 
 
-def detect_format(path: Path) -> str:
+def detect_format(path: AnyFile) -> str:
     """Tell the format of a manifest: 'folder' for a folder, else by suffix.
 
     Raises:
         UserError: the suffix is unknown; with the nearest that is known.
     """
+    suffix = path.suffix.lower()
+    if suffix in _SUFFIXES and (isinstance(path, File) or not path.is_dir()):
+        return _SUFFIXES[suffix]  # a store is asked only if need be
     if path.is_dir():
         return "folder"
-    suffix = path.suffix.lower()
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
     near = difflib.get_close_matches(suffix, _SUFFIXES, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UserError(
@@ -169,7 +170,8 @@ class _Reader:
         self._rules = rules
         self._counts = counts
         self._seen_ids = seen_ids
-        self._paths = MediaPaths(dataset.media_root)
+        root = dataset.media_root
+        self._paths = RemoteMediaPaths(root) if isinstance(root, Folder) else MediaPaths(root)
         self._read = _READ_COLUMNS | {rules.field, (rules.field or "").split(".")[0]}
 
     def sample(self, row: ManifestRow) -> Sample:

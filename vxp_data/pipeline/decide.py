@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
@@ -17,12 +15,11 @@ from vxp_data.core.similarity import Measure
 from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.samples import Dataset
-from vxp_data.pipeline.rundir import RunDirectory, write_table
+from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.schemas import DECISION_SCHEMA
-from vxp_data.storage.local import whole_file
 
 _KEY: Final = ("media_uri", "clip_start_s", "clip_end_s")
 _COLUMNS: Final = ["sample_id", "dataset", "row", "task", "modality", "reason", "message", *_KEY]
@@ -47,8 +44,8 @@ class Decided:
     num_pruned: int
     num_quarantined: int
     quarantined_by_reason: dict[str, int]
-    outputs: tuple[Path, ...]
-    """Files of kept rows, one a dataset."""
+    outputs: tuple[str, ...]
+    """Names of the files of kept rows, one a dataset."""
 
 
 def decide_run(
@@ -60,7 +57,7 @@ def decide_run(
         UserError: a threshold names a task that no row has, or lies outside the measure's range.
     """
     measure: Measure = MEASURES.load(settings.measure)
-    samples = pq.read_table(run.samples, columns=_COLUMNS)
+    samples = read_table(run.samples, columns=_COLUMNS)
     media = _media_of_samples(run, samples, settings.measure)
     columns = SampleColumns(
         sample_id=samples["sample_id"].to_pylist(),
@@ -107,7 +104,7 @@ class _MediaOfSamples:
 
 def _media_of_samples(run: RunDirectory, samples: pa.Table, measure: str) -> _MediaOfSamples:
     """Look every sample's clip up in media.parquet and scores.parquet."""
-    media = pq.read_table(
+    media = read_table(
         run.media,
         columns=[
             "uri",
@@ -119,7 +116,7 @@ def _media_of_samples(run: RunDirectory, samples: pa.Table, measure: str) -> _Me
             "duration_s",
         ],
     )
-    score_M = pq.read_table(run.scores, columns=[measure])[measure].to_numpy()
+    score_M = read_table(run.scores, columns=[measure])[measure].to_numpy()
     keys = zip(*(media[name].to_pylist() for name in media.column_names[:3]), strict=True)
     place_of = {key: place for place, key in enumerate(keys)}
     keys = zip(*(samples[name].to_pylist() for name in _KEY), strict=True)
@@ -177,7 +174,7 @@ def _write_quarantine(
 
 def _write_rows(
     run: RunDirectory, datasets: Sequence[Dataset], decisions: Decisions, samples: pa.Table
-) -> tuple[Path, ...]:
+) -> tuple[str, ...]:
     """Write each dataset's kept and dropped (pruned or duplicate) rows in its own format."""
     dataset_N = np.array(samples["dataset"].to_pylist(), dtype=object)
     kept_files = []
@@ -188,11 +185,11 @@ def _write_rows(
             ("dropped", {Outcome.PRUNE.value, Outcome.DUPLICATE.value}),
         ):
             name = stem if len(datasets) == 1 else f"{stem}.{dataset.name}"
-            out = run.root / f"{name}{manifest.output_suffix}"
+            out = f"{name}{manifest.output_suffix}"
             wanted_N = np.isin(decisions.decision.astype(str), sorted(outcomes))
             wanted_N &= dataset_N == dataset.name
-            with whole_file(out) as beside:
-                manifest.write(beside, dataset.manifest, _annotations(run, wanted_N))
+            with run.root.write_path(out) as path:
+                manifest.write(path, dataset.manifest, _annotations(run, wanted_N))
             if stem == "kept":
                 kept_files.append(out)
     return tuple(kept_files)
@@ -201,7 +198,7 @@ def _write_rows(
 def _annotations(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> Iterator[tuple[int, bytes]]:
     """Stream (row, annotation) of the wanted samples from samples.parquet."""
     first = 0
-    for batch in pq.ParquetFile(run.samples).iter_batches(columns=["row", "annotation"]):
+    for batch in read_batches(run.samples, columns=["row", "annotation"]):
         wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
         first += batch.num_rows
         yield from zip(wanted["row"].to_pylist(), wanted["annotation"].to_pylist(), strict=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.pipeline.clips import MediaItem
-from vxp_data.pipeline.rundir import RunDirectory, write_batches
+from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_tables, write_batches
 from vxp_data.records import Modality, Sample
 from vxp_data.schemas import SAMPLE_SCHEMA
+from vxp_data.storage.folder import File, find_file, find_folder
 from vxp_data.storage.local import file_stamp
 
 _ROWS_PER_GROUP: Final = 20_000
@@ -53,7 +52,7 @@ def media_items(run: RunDirectory, done: dict[ClipKey, str]) -> list[MediaItem]:
     columns = ["media_uri", "clip_start_s", "clip_end_s", "modality", "reason"]
     clips_of: dict[str, set[tuple[float, float]]] = defaultdict(set)
     videos: set[str] = set()
-    for batch in pq.ParquetFile(run.samples).iter_batches(columns=columns):
+    for batch in read_batches(run.samples, columns=columns):
         for uri, start_s, end_s, modality, reason in zip(
             *(column.to_pylist() for column in batch.columns), strict=True
         ):
@@ -70,12 +69,12 @@ def media_items(run: RunDirectory, done: dict[ClipKey, str]) -> list[MediaItem]:
     return sorted(items, key=lambda item: (-_num_bytes(stamps[item.uri]), item.uri))
 
 
-def done_clips(parts: Iterable[Path], *, encoder: str, sampler: str) -> dict[ClipKey, str]:
+def done_clips(parts: Sequence[File], *, encoder: str, sampler: str) -> dict[ClipKey, str]:
     """Find the clips that have embeddings of these fingerprints, with their files' stamps."""
     done: dict[ClipKey, str] = {}
     columns = ["uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler"]
-    for part in parts:
-        for row in pq.read_table(part, columns=columns).to_pylist():
+    for part in read_tables(parts, columns=columns):
+        for row in part.to_pylist():
             if (row["encoder"], row["sampler"]) == (encoder, sampler):
                 key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
                 done[key] = row["file_stamp"]
@@ -95,18 +94,16 @@ def _num_bytes(stamp: str) -> int:
 
 def dataset_facts(dataset: Dataset) -> dict[str, str]:
     """Give a dataset as run.json keeps it."""
-    return {
-        name: "" if value is None else str(value)
-        for name, value in dataclasses.asdict(dataset).items()
-    }
+    values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def dataset_from_facts(facts: dict[str, str]) -> Dataset:
     """Read a dataset back from run.json."""
     return Dataset(
         name=facts["name"],
-        manifest=Path(facts["manifest"]),
+        manifest=find_file(facts["manifest"]),
         format=facts["format"],
-        media_root=Path(facts["media_root"]),
+        media_root=find_folder(facts["media_root"]),
         task=facts["task"] or None,
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vxp_data.config import ExpectConfig, PruneConfig
 from vxp_data.core.thresholds import ThresholdSpec
@@ -22,6 +21,7 @@ from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.errors import ExpectationError, UserError
+from vxp_data.manifests.base import cannot_open
 from vxp_data.manifests.mixture import read_mixture
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, detect_format
 from vxp_data.pipeline.decide import Decided, DecisionSettings, decide_run
@@ -34,12 +34,14 @@ from vxp_data.pipeline.ingest import (
     media_items,
     write_samples,
 )
-from vxp_data.pipeline.rundir import RunDirectory
+from vxp_data.pipeline.run_lock import RunLock, run_lock
+from vxp_data.pipeline.rundir import RunDirectory, open_run, read_table
 from vxp_data.pipeline.score import score_clips
 from vxp_data.pipeline.stages import JobSettings
 from vxp_data.recipes import LoadedConfig
 from vxp_data.registry import ENCODERS
 from vxp_data.schemas import RUN_FORMAT_VERSION
+from vxp_data.storage.folder import File, find_file, find_folder
 from vxp_data.storage.local import file_stamp
 
 _VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
@@ -51,7 +53,8 @@ _MIXTURE_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 class PruneResult:
     """What a run gave, for the summary."""
 
-    out: Path
+    out: str
+    """As the user named it."""
     decided: Decided
     counts: ManifestCounts
     num_files: int
@@ -74,39 +77,65 @@ class Observer:
         """Hear that no more progress comes."""
 
 
-def resolve_datasets(manifests: Sequence[Path], media_root: Path | None) -> list[Dataset]:
+def resolve_datasets(
+    manifests: Sequence[str | Path], media_root: str | Path | None
+) -> list[Dataset]:
     """Turn the command line's manifests into named datasets; a YAML mixture stands for several.
 
     Args:
-        manifests: annotation files, folders of videos, mixtures.
+        manifests: annotation files, folders of videos, mixtures; paths, or URIs of stores.
         media_root: where relative media paths count from; None: each manifest's own folder.
 
     Raises:
         UserError: a file is missing or of no known format.
     """
     datasets: list[Dataset] = []
-    for path in manifests:
+    for place in manifests:
+        path = find_file(place)
+        if isinstance(path, File):
+            datasets.append(_remote_dataset(path, media_root, datasets))
+            continue
         if not path.exists():
             raise UserError(f"manifest {path}: no such file or folder.")
         if path.suffix.lower() in _MIXTURE_SUFFIXES:
             datasets += read_mixture(path)
             continue
-        root = path if path.is_dir() else (media_root or path.parent)
-        if not root.is_dir():
+        root = path if path.is_dir() else find_folder(media_root or path.parent)
+        if isinstance(root, Path) and not root.is_dir():
             raise UserError(f"--media-root {root}: no such folder.")
         datasets.append(
             Dataset(
                 name=_free_name(path.stem or path.name, datasets),
                 manifest=path.resolve(),
                 format=detect_format(path),
-                media_root=root.resolve(),
+                media_root=root.resolve() if isinstance(root, Path) else root,
             )
         )
     return datasets
 
 
+def _remote_dataset(
+    path: File, media_root: str | Path | None, datasets: Sequence[Dataset]
+) -> Dataset:
+    if path.suffix.lower() in _MIXTURE_SUFFIXES:
+        raise UserError(
+            f"manifest {path}: a mixture is read from a disk. Copy it here; what it lists may stay."
+        )
+    try:
+        kind = detect_format(path)
+    except OSError as error:
+        raise cannot_open(path, error) from error
+    own_root = path.as_folder() if kind == "folder" else path.parent
+    return Dataset(
+        name=_free_name(path.stem, datasets),
+        manifest=path,
+        format=kind,
+        media_root=find_folder(media_root) if media_root and kind != "folder" else own_root,
+    )
+
+
 def prune(
-    datasets: Sequence[Dataset], loaded: LoadedConfig, out: Path, observer: Observer
+    datasets: Sequence[Dataset], loaded: LoadedConfig, out: str | Path, observer: Observer
 ) -> PruneResult:
     """Prune annotated videos: read rows, embed what is missing, score, decide, account.
 
@@ -116,14 +145,26 @@ def prune(
         UserError: something the user can fix; nothing already written is lost.
         ExpectationError: the run has ended and is written, but not as the recipe expects.
     """
+    run = open_run(out)
+    with run_lock(run.root, "vxp-data prune") as lock:
+        return _prune(datasets, loaded, str(out), run, lock, observer)
+
+
+def _prune(
+    datasets: Sequence[Dataset],
+    loaded: LoadedConfig,
+    out: str,
+    run: RunDirectory,
+    lock: RunLock,
+    observer: Observer,
+) -> PruneResult:
     started = time.monotonic()
     config = loaded.config
     encoder_class: type[Encoder] = ENCODERS.load(config.encoder.name)
     encoder_class.prepare(config.encoder)
     spec = encoder_class.describe(config.encoder)
     _check_decoders(config)
-    run = RunDirectory(out)
-    run.run_json.unlink(missing_ok=True)
+    run.root.remove(run.run_json.name)
     rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
     counts = write_samples(run, datasets, rules)
     settings = JobSettings(
@@ -132,10 +173,11 @@ def prune(
         encoder=config.encoder,
         spec=spec,
         sampler=_sampler_fingerprint(config),
-        parts=run.parts.resolve(),
+        parts=run.parts,
     )
     totals, num_files = _embed_missing(run, config, settings, observer)
     embed_s = time.monotonic() - started
+    lock.check()
     score_clips(run, _wanted(run), encoder=spec.fingerprint, sampler=settings.sampler)
     decided = decide_run(
         run,
@@ -156,6 +198,7 @@ def prune(
         wall_s=wall_s,
         measure=config.measure,
     )
+    lock.check()
     run.write_run(_run_record(result, loaded, datasets, spec, settings.sampler, embed_s))
     if config.expect is not None:
         _check_expectations(config.expect, decided, totals.clips / embed_s)
@@ -163,7 +206,7 @@ def prune(
 
 
 def redecide(
-    out: Path,
+    out: str | Path,
     *,
     measure: str | None,
     thresholds: dict[str, ThresholdSpec],
@@ -183,7 +226,18 @@ def redecide(
     Raises:
         UserError: there is no finished run, or a threshold does not fit.
     """
-    run = RunDirectory(out)
+    run = open_run(out)
+    run.read_run()  # before a lock is put where no run is
+    with run_lock(run.root, "vxp-data decide"):
+        return _redecide(run, measure, thresholds, default)
+
+
+def _redecide(
+    run: RunDirectory,
+    measure: str | None,
+    thresholds: dict[str, ThresholdSpec],
+    default: ThresholdSpec | None,
+) -> tuple[Decided, str]:
     record = run.read_run()
     config = PruneConfig.model_validate(record["config"])
     measure = measure or config.measure
@@ -221,7 +275,7 @@ def _wanted(run: RunDirectory) -> dict[ClipKey, str]:
     """Give the clips that samples name, with their files' stamps as they are now."""
     usable = pc.field("reason") == ""  # other rows' paths are not even looked at
     columns = ["media_uri", "clip_start_s", "clip_end_s"]
-    keys = pq.read_table(run.samples, columns=columns, filters=usable)
+    keys = read_table(run.samples, columns=columns, filters=usable)
     distinct = set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
     stamps = {uri: file_stamp(uri) for uri, _, _ in distinct if uri}
     return {key: stamps[key[0]] for key in distinct if key[0]}
@@ -290,7 +344,7 @@ def _run_record(
 
 def _decided_record(decided: Decided) -> dict[str, Any]:
     record = dataclasses.asdict(decided)
-    record["outputs"] = [path.name for path in decided.outputs]
+    record["outputs"] = list(decided.outputs)
     for subset in record["subsets"]:
         if not math.isfinite(subset["threshold"]):
             subset["threshold"] = None  # JSON has no NaN

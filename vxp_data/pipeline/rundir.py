@@ -1,69 +1,89 @@
 """Where everything of a run lies, and what a run directory promises.
 
-`run.json` is written last: a directory without one holds a run that has not ended. Embeddings parts
-are whole files with the rows of a few clips each; they are never changed, only added.
+It lies on a disk or in an object store. `run.json` is written last: a directory without one holds a
+run that has not ended. Embeddings parts are whole files with the rows of a few clips each; they are
+never changed, only added. `lock.json` keeps a second run out; see `run_lock`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
 from vxp_data.schemas import RUN_FORMAT_VERSION
-from vxp_data.storage.local import whole_file, write_text
+from vxp_data.storage.folder import File, Folder, open_folder
+
+T = TypeVar("T")
+
+_READS_AT_ONCE: Final = 16
+"""Parts of a remote run that are read at the same time: a store answers late, but to many."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Paths of a run's files, and how they are read and written."""
+    """Names of a run's files, and how they are read and written."""
 
-    root: Path
+    root: Folder
 
     @property
-    def samples(self) -> Path:
+    def samples(self) -> File:
         """All input rows, one a row, in order."""
-        return self.root / "samples.parquet"
+        return self.root.file("samples.parquet")
 
     @property
-    def media(self) -> Path:
+    def media(self) -> File:
         """Facts about each clip's file, and how its frames were got."""
-        return self.root / "media.parquet"
+        return self.root.file("media.parquet")
 
     @property
-    def parts(self) -> Path:
+    def parts(self) -> Folder:
         """Folder of the embeddings parts."""
-        return self.root / "embeddings"
+        return self.root.child("embeddings")
 
     @property
-    def scores(self) -> Path:
+    def scores(self) -> File:
         """One row a clip, one column a measure."""
-        return self.root / "scores.parquet"
+        return self.root.file("scores.parquet")
 
     @property
-    def decisions(self) -> Path:
+    def decisions(self) -> File:
         """One row a sample: keep, prune, duplicate or quarantine, and why."""
-        return self.root / "decisions.parquet"
+        return self.root.file("decisions.parquet")
 
     @property
-    def quarantine(self) -> Path:
+    def quarantine(self) -> File:
         """The rows that could not be used, with reason and message."""
-        return self.root / "quarantine.parquet"
+        return self.root.file("quarantine.parquet")
 
     @property
-    def run_json(self) -> Path:
+    def run_json(self) -> File:
         """Settings, inputs, versions, counts and timings; written last."""
-        return self.root / "run.json"
+        return self.root.file("run.json")
 
-    def part_files(self) -> list[Path]:
-        """Give the embeddings parts, by name."""
-        return sorted(self.parts.glob("part-*.parquet"))
+    def part_files(self) -> list[File]:
+        """Give the embeddings parts, by name.
+
+        Raises:
+            UserError: the run directory cannot be listed.
+        """
+        try:
+            names = self.parts.names()
+        except OSError as error:
+            raise _cannot_read(str(self.parts), error) from error
+        return [
+            self.parts.file(name)
+            for name in names
+            if name.startswith("part-") and name.endswith(".parquet")
+        ]
 
     def read_run(self) -> dict[str, Any]:
         """Read run.json.
@@ -72,7 +92,7 @@ class RunDirectory:
             UserError: it is not there, or of another format version.
         """
         try:
-            run: dict[str, Any] = json.loads(self.run_json.read_text(encoding="utf-8"))
+            run: dict[str, Any] = json.loads(self.root.read_bytes(self.run_json.name))
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.root} holds no finished run: {self.run_json.name} is missing. "
@@ -90,23 +110,96 @@ class RunDirectory:
     def write_run(self, run: dict[str, Any]) -> None:
         """Write run.json: the run has ended."""
         text = json.dumps({"format_version": RUN_FORMAT_VERSION, **run}, indent=2) + "\n"
-        write_text(self.run_json, text)
+        self.root.write_text(self.run_json.name, text)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def open_run(uri: str | Path) -> RunDirectory:
+    """Name a run directory by a path or a URI; whether it exists is not asked.
+
+    Raises:
+        UserError: a URI of a kind that we do not speak.
+    """
+    return RunDirectory(open_folder(uri))
+
+
+def write_table(file: File, table: pa.Table) -> None:
     """Write one Parquet file, whole."""
-    with whole_file(path) as beside:
-        pq.write_table(table, beside, compression="zstd")
+    with file.folder.write_path(file.name) as path:
+        pq.write_table(table, path, compression="zstd")
 
 
-def write_batches(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """Write a Parquet file piece by piece, whole in the end; give the number of rows."""
     num_rows = 0
     with (
-        whole_file(path) as beside,
-        pq.ParquetWriter(beside, schema, compression="zstd") as writer,
+        file.folder.write_path(file.name) as path,
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
     ):
         for table in tables:
             writer.write_table(table)
             num_rows += table.num_rows
     return num_rows
+
+
+def read_table(
+    file: File, *, columns: Sequence[str] | None = None, filters: Any = None
+) -> pa.Table:
+    """Read a Parquet file, or some columns and rows of it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as source:
+            wanted = None if columns is None else list(columns)
+            return pq.read_table(source, columns=wanted, filters=filters)
+    except OSError as error:
+        raise _cannot_read(str(file), error) from error
+
+
+def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a Parquet file piece by piece.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as source:
+            yield from pq.ParquetFile(source).iter_batches(columns=list(columns))
+    except OSError as error:
+        raise _cannot_read(str(file), error) from error
+
+
+def read_tables(
+    files: Sequence[File], *, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Read many small Parquet files, in order; remote ones several at a time.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+
+    def read(file: File) -> pa.Table:
+        return read_table(file, columns=columns)
+
+    if not files or not files[0].folder.is_remote:
+        return map(read, files)
+    return _ahead(read, files)
+
+
+def _ahead(call: Callable[[File], T], files: Sequence[File]) -> Iterator[T]:
+    """Call for each file in a pool, at most so many ahead of what was taken."""
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        rest = iter(files)
+        waiting: list[Future[T]] = [pool.submit(call, f) for f in islice(rest, _READS_AT_ONCE)]
+        while waiting:
+            result = waiting.pop(0).result()
+            waiting += [pool.submit(call, f) for f in islice(rest, 1)]
+            yield result
+
+
+def _cannot_read(where: str, error: OSError) -> UserError:
+    return UserError(
+        f"cannot read {where}: {error.strerror or error}. "
+        "Check that the run directory is whole and readable, then run the same command again."
+    )

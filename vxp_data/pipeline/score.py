@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vxp_data.core.similarity import Measure, score_videos
 from vxp_data.pipeline.ingest import ClipKey
-from vxp_data.pipeline.rundir import RunDirectory, write_table
+from vxp_data.pipeline.rundir import RunDirectory, read_tables, write_table
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import EMBEDDING_FACTS
 
@@ -37,7 +35,7 @@ def score_clips(
     measures: list[Measure] = [MEASURES.load(name) for name in MEASURES.names()]
     facts: dict[ClipKey, dict[str, object]] = {}
     scores: dict[ClipKey, dict[str, float]] = {}
-    for part in _parts(run):
+    for part in read_tables(run.part_files()):
         rows = part.drop_columns("embedding").to_pylist()
         chosen = [
             i
@@ -64,11 +62,6 @@ def score_clips(
     ]
     write_table(run.scores, pa.Table.from_pylist(rows_of_scores, _score_schema(names)))
     return len(ordered)
-
-
-def _parts(run: RunDirectory) -> Iterator[pa.Table]:
-    for path in run.part_files():
-        yield pq.read_table(path)
 
 
 def _key(row: dict[str, object]) -> ClipKey:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from vxp_data.pipeline.clips import ClipFrames, ClipReader, MediaItem
 from vxp_data.pipeline.rundir import write_table
 from vxp_data.registry import ENCODERS
 from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+from vxp_data.storage.folder import Folder
 
 ITEM_SCHEMA: Final = pa.schema(
     [
@@ -63,7 +63,7 @@ class JobSettings:
     spec: EncoderSpec
     sampler: str
     """Fingerprint of the frame sampling."""
-    parts: Path
+    parts: Folder
     """Folder for the embeddings parts."""
 
 
@@ -121,7 +121,7 @@ def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
     facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
     column = _embedding_column(embeddings, settings.spec.dim)
     part = facts.append_column("embedding", column).cast(embedding_schema(settings.spec.dim))
-    write_table(settings.parts / _part_name(part), part)
+    write_table(settings.parts.file(_part_name(part)), part)
     embed_cpu_s = (time.process_time() - started_s) / max(1, len(clips))
     report = clips.select([name for name in REPORT_SCHEMA.names if name != "embed_cpu_s"])
     column = pa.array([embed_cpu_s] * len(clips), pa.float64())

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, TextIO, cast, overload
 
 from vxp_data.errors import UserError
-from vxp_data.storage.local import cannot_write, whole_file
+from vxp_data.storage.local import cannot_write, create_file, whole_file
 from vxp_data.storage.object_store import PATIENCE, ObjectStore, Patience, split_uri
 from vxp_data.storage.range_file import RangeFile
 
@@ -44,9 +44,21 @@ class Folder:
         """Give a folder inside this one; whether it exists is not asked."""
         return Folder(self.where(name), self.patience)
 
+    def file(self, name: str) -> File:
+        """Name a file inside; whether it exists is not asked."""
+        return File(self, name)
+
     def where(self, name: str) -> str:
         """Give the path or URI of a file inside, as messages name it."""
         return f"{self.uri.rstrip('/')}/{name}"
+
+    def walk(self) -> list[str]:
+        """List all objects below a prefix by the rest of their keys, in order; stores only.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        return self._store.walk(self.uri)
 
     def names(self) -> list[str]:
         """List the files directly inside, by name; without hidden and half-written ones.
@@ -169,23 +181,9 @@ class Folder:
         try:
             if self.is_remote:
                 return self._store.create(self.where(name), data)
-            path = self._path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                file = path.open("xb")
-            except FileExistsError:
-                return False
-            try:
-                with file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError:
-                path.unlink()
-                raise
+            return create_file(self._path(name), data)
         except OSError as error:
             raise cannot_write(self.where(name), error) from error
-        return True
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is as good.
@@ -208,6 +206,90 @@ class Folder:
 
     def _path(self, name: str) -> Path:
         return Path(self.uri) / name
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file in a folder, with those methods of a `Path` that readers of manifests use."""
+
+    folder: Folder
+    name: str
+
+    def __str__(self) -> str:
+        """Give the path or URI."""
+        return self.folder.where(self.name)
+
+    @property
+    def suffix(self) -> str:
+        """Give the name's last part from its dot on; '' without a dot."""
+        return Path(self.name).suffix
+
+    @property
+    def stem(self) -> str:
+        """Give the name without its suffix."""
+        return Path(self.name).stem
+
+    @property
+    def parent(self) -> Folder:
+        """Give the folder that it lies in."""
+        return self.folder
+
+    def as_folder(self) -> Folder:
+        """Take the name for that of a folder."""
+        return self.folder.child(self.name)
+
+    def is_file(self) -> bool:
+        """Tell whether there is such a file."""
+        return self.folder.exists(self.name)
+
+    def is_dir(self) -> bool:
+        """Tell whether anything lies below it in its store."""
+        uri = str(self)
+        return ObjectStore(split_uri(uri)[0], self.folder.patience).is_prefix(uri)
+
+    @overload
+    def open(self, mode: Literal["rb"] = "rb") -> BinaryIO: ...
+
+    @overload
+    def open(
+        self, mode: Literal["r"] = "r", *, encoding: str, newline: str | None = None
+    ) -> TextIO: ...
+
+    def open(
+        self, mode: str = "r", *, encoding: str | None = None, newline: str | None = None
+    ) -> BinaryIO | TextIO:
+        """Open for reading, bytes where no encoding is given.
+
+        Raises:
+            OSError: it is not there, or cannot be read; reading may raise it too.
+        """
+        del mode  # 'r' and 'rb' are told apart by the encoding
+        raw = self.folder.open(self.name)
+        return raw if encoding is None else io.TextIOWrapper(raw, encoding, newline=newline)
+
+
+def find_file(uri: str | Path) -> Path | File:
+    """Name a file by a path or by a URI of a store.
+
+    Raises:
+        UserError: a scheme that we do not speak, or a URI that names no more than a bucket.
+    """
+    scheme, rest = split_uri(str(uri))
+    if not scheme:
+        return Path(uri)
+    parent, slash, name = rest.strip("/").rpartition("/")
+    if not slash:
+        raise UserError(f"{uri}: names no file. Wanted: {scheme}://BUCKET/FILE.")
+    return File(open_folder(f"{scheme}://{parent}"), name)
+
+
+def find_folder(uri: str | Path) -> Path | Folder:
+    """Name a folder by a path, kept as it is, or by a URI of a store.
+
+    Raises:
+        UserError: a scheme that we do not speak, or a URI without a bucket.
+    """
+    return open_folder(uri) if split_uri(str(uri))[0] else Path(uri)
 
 
 def open_folder(uri: str | Path, patience: Patience = PATIENCE) -> Folder:

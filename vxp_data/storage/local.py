@@ -31,18 +31,48 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def create_file(path: Path, data: bytes) -> bool:
+    """Write a small file unless there is one; whoever sees it sees all of it.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(beside)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            return _create_in_place(path, data)
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def _create_in_place(path: Path, data: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
 def cannot_write(where: str, error: OSError) -> UserError:
     """Build the error for a file that cannot be written where it should lie."""
     return UserError(
         f"cannot write {where}: {error.strerror or error}. What was written before is whole; "
         "make room or choose another --out, then run the same command again."
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole text file."""
-    with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
 
 
 def file_stamp(path: str) -> str:

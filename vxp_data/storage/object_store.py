@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from vxp_data.errors import UserError
+from vxp_data.storage.store_errors import StoreFailedError, plain_error, words_of
 
 T = TypeVar("T")
 
@@ -38,26 +39,6 @@ _MOST_PARTS: Final = 10_000
 _PARTS_AT_ONCE: Final = 4
 _SLOWEST_BYTES_PER_S: Final = 1 << 17
 """A transfer that is slower than this is given up and tried again."""
-_MAY_PASS_HTTP: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_BROKEN_CONNECTION: Final = frozenset({
-    "aiohttp.client_exceptions.ClientError",
-    "botocore.exceptions.ConnectionError",
-    "botocore.exceptions.FlexibleChecksumError",
-    "botocore.exceptions.HTTPClientError",
-    "botocore.exceptions.IncompleteReadError",
-    "botocore.parsers.ResponseParserError",
-    "requests.exceptions.ConnectionError",
-    "requests.exceptions.Timeout",
-    "requests.exceptions.ChunkedEncodingError",
-    "urllib3.exceptions.HTTPError",
-})  # fmt: skip
-_NO_CREDENTIALS: Final = frozenset({
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "CredentialRetrievalError",
-    "DefaultCredentialsError",
-    "RefreshError",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +60,6 @@ class Patience:
 
 
 PATIENCE: Final = Patience()
-
-
-class StoreFailedError(OSError):
-    """A store failed at every attempt, in a way that may pass: try again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +131,27 @@ class ObjectStore:
                 return []
             files = (entry["name"] for entry in entries if entry["type"] == "file")
             return [name.rpartition("/")[2] for name in files if not name.endswith("/")]
+
+        return sorted(self._ask(uri, call))
+
+    def is_prefix(self, uri: str) -> bool:
+        """Tell whether it is no object, and objects lie below it."""
+
+        def call(fs: Any) -> bool:
+            try:
+                return bool(fs.info(uri)["type"] == "directory")
+            except FileNotFoundError:
+                return False
+
+        return self._ask(uri, call)
+
+    def walk(self, uri: str) -> list[str]:
+        """List all objects below a prefix by the rest of their keys; none is no error."""
+
+        def call(fs: Any) -> list[str]:
+            below = uri.partition("://")[2].rstrip("/") + "/"
+            found = (name.lstrip("/") for name in fs.find(uri))
+            return [name.removeprefix(below) for name in found if not name.endswith("/")]
 
         return sorted(self._ask(uri, call))
 
@@ -253,12 +251,12 @@ class ObjectStore:
             try:
                 return call(fs)
             except Exception as error:
-                plain = _plain_error(uri, error)
+                plain = plain_error(uri, error)
                 if plain is not None:
                     raise plain from error
                 if attempt == self.patience.attempts:
                     raise StoreFailedError(
-                        errno.EIO, f"{_words(error)} ({attempt} attempts)", uri
+                        errno.EIO, f"{words_of(error)} ({attempt} attempts)", uri
                     ) from error
             time.sleep(self.patience.wait_s(attempt))
         raise AssertionError("attempts is 1 or more")
@@ -334,54 +332,3 @@ def put_and_rename(fs: Any, path: Path, uri: str) -> None:
     finally:
         if fs.exists(beside):
             fs.rm_file(beside)
-
-
-def _plain_error(uri: str, error: Exception) -> OSError | None:
-    """Make a plain OSError of a store's own error; None where trying again may help."""
-    status = _http_status(error)
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return FileNotFoundError(errno.ENOENT, _missing_words(error), uri)
-    if status in (401, 403) or isinstance(error, PermissionError) or _lacks_credentials(error):
-        return PermissionError(errno.EACCES, f"no permission: {_words(error)}", uri)
-    if status == 412:
-        return OSError(errno.ESTALE, "it changed while it was read", uri)
-    if status in _MAY_PASS_HTTP or _is_broken_connection(error):
-        return None
-    return OSError(errno.EIO, _words(error), uri)
-
-
-def _http_status(error: BaseException | None) -> int | None:
-    """Find the HTTP status in a store's own error or in what it was raised from."""
-    while error is not None:
-        answer = getattr(error, "response", None)  # botocore
-        if isinstance(answer, dict):
-            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            return int(status) if status else None
-        code = getattr(error, "code", None)  # gcsfs
-        if isinstance(code, int) or (isinstance(code, str) and code.isdigit()):
-            return int(code)
-        if str(error).startswith("Forbidden: "):  # gcsfs, without its code
-            return 403
-        error = error.__cause__
-    return None
-
-
-def _is_broken_connection(error: Exception) -> bool:
-    """Tell whether an answer did not come, or not whole. Libraries have classes of their own."""
-    if isinstance(error, TimeoutError | ConnectionError):
-        return True
-    families = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    return not families.isdisjoint(_BROKEN_CONNECTION)
-
-
-def _lacks_credentials(error: Exception) -> bool:
-    return type(error).__name__ in _NO_CREDENTIALS
-
-
-def _missing_words(error: Exception) -> str:
-    return "no such bucket" if "bucket" in str(error).lower() else "no such object"
-
-
-def _words(error: BaseException) -> str:
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(words).split())[:300]
