@@ -47,7 +47,7 @@ def shard(
 
     Example: vxp-data shard runs/a --out shards/a --payload frames --world-size 8 --workers 4
     """
-    from vxp_data.pipeline.rundir import RunDirectory
+    from vxp_data.pipeline.rundir import open_run
     from vxp_data.pipeline.shard import ShardObserver, shard_run
     from vxp_data.recipes import load_config
     from vxp_data.report.terminal import ClipProgress
@@ -62,7 +62,7 @@ def shard(
         workers=("shard.workers", workers),
         address=("cluster.address", address),
     )
-    directory = RunDirectory(Path(run))
+    directory = open_run(run)
     record = directory.read_run()
     config = load_config(None, overrides, run_settings=record["config"]).config
     progress = ClipProgress(console())
@@ -140,10 +140,10 @@ def export(
     Example: vxp-data export runs/a --format ms-swift --out train.jsonl
     """
     from vxp_data.pipeline.export import export_rows
-    from vxp_data.pipeline.rundir import RunDirectory
+    from vxp_data.pipeline.rundir import open_run
     from vxp_data.recipes import load_config
 
-    directory = RunDirectory(Path(run))
+    directory = open_run(run)
     record = directory.read_run()
     config = load_config(None, read_overrides(settings), run_settings=record["config"]).config
     num_rows = export_rows(directory, config, layout, out)

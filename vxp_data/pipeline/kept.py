@@ -6,9 +6,8 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from vxp_data.pipeline.rundir import RunDirectory
+from vxp_data.pipeline.rundir import RunDirectory, read_table
 from vxp_data.records import Outcome
 from vxp_data.schemas import MEDIA_SCHEMA
 
@@ -33,13 +32,13 @@ def kept_rows(run: RunDirectory) -> pa.Table:
         rows.
 
     Raises:
-        OSError: a table is missing or cannot be read.
+        UserError: a table is missing or cannot be read.
     """
-    decisions = pq.read_table(run.decisions, columns=_OF_DECISION)
+    decisions = read_table(run.decisions, columns=_OF_DECISION)
     kept_N = pc.equal(decisions["decision"], Outcome.KEEP.value)
     kept = decisions.filter(kept_N)
-    samples = pq.read_table(run.samples, columns=_OF_SAMPLE).filter(kept_N)
-    media = pq.read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
+    samples = read_table(run.samples, columns=_OF_SAMPLE).filter(kept_N)
+    media = read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
     places = {key: i for i, key in enumerate(_rows(media, _KEY))}
     place_N = [places.get(key) for key in _rows(samples, ("media_uri", *_KEY[1:]))]
     taken = media.select(_OF_MEDIA).take(pa.array(place_N, pa.int64()))

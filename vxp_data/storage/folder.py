@@ -238,6 +238,14 @@ class File:
         """Take the name for that of a folder."""
         return self.folder.child(self.name)
 
+    def read_bytes(self) -> bytes:
+        """Read all of it.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        return self.folder.read_bytes(self.name)
+
     def is_file(self) -> bool:
         """Tell whether there is such a file."""
         return self.folder.exists(self.name)
