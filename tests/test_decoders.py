@@ -118,14 +118,15 @@ class Bench:
     """A child process and its arena, so that a decoder that hangs or dies fails one test."""
 
     def __init__(self):
-        self.sandbox, self.arena = Sandbox(2 << 30), FrameArena()
+        self.arena = FrameArena()
+        self.sandbox = Sandbox(2 << 30, self.arena)
 
     def probe(self, path):
         return self.sandbox.call(probe_file, str(path), str(path), False, timeout_s=60).value
 
     def decode(self, name, path, media, plan):
         self.arena.reserve(len(plan) * SIDE.width_px * SIDE.height_px * 3)
-        call = (decode_file, name, str(path), media, plan, SIDE, self.arena.path)
+        call = (decode_file, name, str(path), media, plan, SIDE)
         decoded = self.sandbox.call(*call, timeout_s=60).value
         return self.arena.take(decoded.shape), decoded
 

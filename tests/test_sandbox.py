@@ -101,16 +101,18 @@ def test_our_own_bug_in_the_child_keeps_its_type(sandbox):
         sandbox.call(divmod, 1, 0, timeout_s=60)
 
 
-def test_frames_come_back_through_the_arena_whole(sandbox):
+def test_frames_come_back_through_the_arena_whole():
     arena = FrameArena()
+    sandbox = Sandbox(CAP_BYTES, arena)
     rng = np.random.default_rng(0)
     for shape in [(2, 3, 4, 3), (5, 64, 48, 3), (1, 2, 2, 3)]:  # grows, then is used in part
         frames = rng.integers(0, 256, shape, dtype=np.uint8)
         arena.reserve(frames.nbytes)
-        sandbox.call(put_frames, arena.path, frames, timeout_s=60)
+        sandbox.call(put_frames, frames, timeout_s=60)
         taken = arena.take(shape)
-        sandbox.call(put_frames, arena.path, np.zeros(shape, np.uint8), timeout_s=60)
+        sandbox.call(put_frames, np.zeros(shape, np.uint8), timeout_s=60)
         assert (taken == frames).all()  # a copy, untouched by the next clip
+    sandbox.close()
     arena.close()
 
 

@@ -37,10 +37,8 @@ def check_decoder(name: str) -> None:
     _decoder(name).check()
 
 
-def decode_file(
-    name: str, path: str, media: Media, plan: FramePlan, size: FrameSize, arena_path: str
-) -> Decoded:
-    """Decode a plan into the parent's arena.
+def decode_file(name: str, path: str, media: Media, plan: FramePlan, size: FrameSize) -> Decoded:
+    """Decode a plan into the sandbox's arena.
 
     Raises:
         MediaError: `unsupported` where the decoder does not claim such media; else as
@@ -54,7 +52,7 @@ def decode_file(
         )
     cap_memory()
     decoded = decoder.decode(path, media, plan, size)
-    put_frames(arena_path, decoded.frames_FHWC)
+    put_frames(decoded.frames_FHWC)
     num_frames, height_px, width_px, channels = decoded.frames_FHWC.shape
     return Decoded(
         shape=(num_frames, height_px, width_px, channels),

@@ -3,23 +3,19 @@
 The child is persistent: a decode costs no process start. It is disposable: at the wall-clock limit
 it gets SIGKILL (a Python timeout would not fire: decord holds the GIL when it hangs), and the next
 call gets a fresh one. Frames come back through anonymous shared memory, so nothing is left behind
-when either side dies.
+when either side dies. What else a child may not do stands in `isolation`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,12 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
+from vxp_data.decoders.child_process import (
+    ChildContext,
+    child_arena_fd,
+    child_memory_bytes,
+    enter_child,
+)
 from vxp_data.errors import MediaError
 from vxp_data.records import Reason
 
 T = TypeVar("T")
 
-_PR_SET_PDEATHSIG: Final = 1
 _TASKS_PER_CHILD: Final = 2000
 """A child is replaced after so many calls: decoders leak."""
 
@@ -45,20 +46,53 @@ class Timed(Generic[T]):
     cpu_s: float
 
 
+class FrameArena:
+    """Anonymous shared memory of one owner; its sandbox's child opens it by its `path`."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("vxp-frames")
+        self._num_bytes = 0
+        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
+
+    def reserve(self, num_bytes: int) -> None:
+        """Grow to at least so many bytes."""
+        if num_bytes > self._num_bytes:
+            os.ftruncate(self._fd, num_bytes)
+            self._num_bytes = num_bytes
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Copy an array of that shape out, so that the arena can be used again."""
+        num_bytes = int(np.prod(shape))
+        with mmap.mmap(self._fd, num_bytes, prot=mmap.PROT_READ) as view:
+            return np.frombuffer(view.read(num_bytes), dtype=np.uint8).reshape(shape)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self._fd)
+
+
 class Sandbox:
     """One child process, started when first needed.
 
     Args:
         memory_bytes: what a call may allocate beyond what its libraries take at import.
+        arena: where the child's `put_frames` puts frames; None where it has none to put.
+        mechanisms: what isolates the child, by names in `isolation.MECHANISMS`; () for all.
     """
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        arena: FrameArena | None = None,
+        *,
+        mechanisms: tuple[str, ...] = (),
+    ) -> None:
         self._pool = ProcessPool(
             max_workers=1,
             max_tasks=_TASKS_PER_CHILD,
-            initializer=_enter_child,
-            initargs=[os.getpid(), memory_bytes],
-            context=_ChildContext(),
+            initializer=enter_child,
+            initargs=[os.getpid(), memory_bytes, arena and arena.path, mechanisms],
+            context=ChildContext(),
         )
 
     def call(self, function: Callable[..., T], *args: Any, timeout_s: float) -> Timed[T]:
@@ -84,34 +118,9 @@ class Sandbox:
         self._pool.join()
 
 
-class FrameArena:
-    """Anonymous shared memory of one owner; other processes of the same user open its `path`."""
-
-    def __init__(self) -> None:
-        self._fd = os.memfd_create("vxp-frames")
-        self._num_bytes = 0
-        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
-
-    def reserve(self, num_bytes: int) -> None:
-        """Grow to at least so many bytes."""
-        if num_bytes > self._num_bytes:
-            os.ftruncate(self._fd, num_bytes)
-            self._num_bytes = num_bytes
-
-    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Copy an array of that shape out, so that the arena can be used again."""
-        num_bytes = int(np.prod(shape))
-        with mmap.mmap(self._fd, num_bytes, prot=mmap.PROT_READ) as view:
-            return np.frombuffer(view.read(num_bytes), dtype=np.uint8).reshape(shape)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        os.close(self._fd)
-
-
-def put_frames(path: str, frames: NDArray[np.uint8]) -> None:
-    """Write an array to the start of another process's arena."""
-    with Path(path).open("r+b") as file, mmap.mmap(file.fileno(), frames.nbytes) as view:
+def put_frames(frames: NDArray[np.uint8]) -> None:
+    """In the child: write an array to the start of the sandbox's arena."""
+    with mmap.mmap(child_arena_fd(), frames.nbytes) as view:
         np.frombuffer(view, dtype=np.uint8)[:] = frames.reshape(-1)
 
 
@@ -121,21 +130,8 @@ def cap_memory() -> None:
     Called after a decoder's library is loaded; the limit is on writable private memory
     (RLIMIT_DATA), because torchcodec maps gigabytes of address space that it never uses.
     """
-    limit = _held_bytes() + _child_memory_bytes
+    limit = _held_bytes() + child_memory_bytes()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
-
-
-_child_memory_bytes = 0
-
-
-def _enter_child(parent_pid: int, memory_bytes: int) -> None:
-    global _child_memory_bytes
-    _child_memory_bytes = memory_bytes
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:  # it died before the line above
-            os._exit(1)
 
 
 def _held_bytes() -> int:
@@ -156,28 +152,3 @@ def _why_died(exitcode: int | None) -> tuple[Reason, str]:
     if exitcode is not None and exitcode < 0:
         return Reason.CRASHED, f"the decoding process died of {signal.Signals(-exitcode).name}"
     return Reason.CRASHED, f"the decoding process ended with exit code {exitcode}"
-
-
-class _ChildProcess(SpawnProcess):
-    """A spawned process that does not import its parent's `__main__` again (Ray's worker, say)."""
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
-        with _main_module_hidden():
-            return SpawnProcess._Popen(process_obj)
-
-
-class _ChildContext(SpawnContext):
-    Process = _ChildProcess
-
-
-@contextmanager
-def _main_module_hidden() -> Any:
-    main = sys.modules["__main__"]
-    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    main.__dict__.update(__spec__=None)
-    main.__dict__.pop("__file__", None)
-    try:
-        yield
-    finally:
-        main.__dict__.update(hidden)

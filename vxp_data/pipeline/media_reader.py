@@ -41,8 +41,8 @@ class MediaReader:
 
     def __init__(self, decode: DecodeConfig) -> None:
         self._decode = decode
-        self._sandbox = Sandbox(decode.memory_mib << 20)
         self._arena = FrameArena()
+        self._sandbox = Sandbox(decode.memory_mib << 20, self._arena)
 
     def close(self) -> None:
         """End the child process and free the shared memory."""
@@ -109,6 +109,5 @@ class MediaReader:
             media,
             plan,
             size,
-            self._arena.path,
             timeout_s=self._decode.timeout_s + _DECODE_S_PER_FRAME * media.num_frames,
         )

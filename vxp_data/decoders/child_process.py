@@ -1,0 +1,118 @@
+"""How a sandbox's child starts: its parent's main module stays away, its rights go first.
+
+Only the standard library is imported here: see `isolation`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from typing import Any, Final
+
+from vxp_data.decoders.isolation import Isolation, isolate
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(slots=True)
+class _ThisChild:
+    """What a child knows of itself."""
+
+    memory_bytes: int = 0
+    arena_fd: int = -1
+    isolation: Isolation | None = None
+
+
+_this_child = _ThisChild()
+
+
+def enter_child(
+    parent_pid: int, memory_bytes: int, arena_path: str | None, mechanisms: tuple[str, ...]
+) -> None:
+    """Prepare a child before it does anything else.
+
+    Args:
+        parent_pid: the child ends when this process does.
+        memory_bytes: what a call may allocate; see `sandbox.cap_memory`.
+        arena_path: shared memory for frames; opened here, as it cannot be from inside.
+        mechanisms: see `isolation.isolate`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _this_child.memory_bytes = memory_bytes
+    if arena_path is not None:
+        _this_child.arena_fd = os.open(arena_path, os.O_RDWR | os.O_CLOEXEC)
+    scratch = _scratch_folder()
+    tempfile.tempdir = os.environ["TMPDIR"] = str(scratch) if scratch else os.devnull
+    _this_child.isolation = isolate(mechanisms, scratch=scratch)
+    if sys.platform == "linux":  # after it: a change of rights clears this
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:  # it died before the line above
+            os._exit(1)
+
+
+def _scratch_folder() -> Path | None:
+    """Give the one folder where children may write: importing torch makes a temporary folder.
+
+    All children of a user share it, and nobody else trusts what is in it. None where somebody else
+    made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"vxp-children-{os.geteuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return folder if is_ours else None
+
+
+def child_memory_bytes() -> int:
+    """Give what a call in this child may allocate."""
+    return _this_child.memory_bytes
+
+
+def child_arena_fd() -> int:
+    """Give this child's descriptor of its parent's arena; -1 where it has none."""
+    return _this_child.arena_fd
+
+
+def child_isolation() -> Isolation:
+    """Tell what this child has given up."""
+    assert _this_child.isolation is not None, "called outside a sandbox's child"
+    return _this_child.isolation
+
+
+class ChildProcess(SpawnProcess):
+    """A spawned process that does not import its parent's `__main__` again (Ray's worker, say)."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        with _main_module_hidden():
+            return SpawnProcess._Popen(process_obj)
+
+
+class ChildContext(SpawnContext):
+    """Starts such processes."""
+
+    Process = ChildProcess
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    main.__dict__.update(__spec__=None)
+    main.__dict__.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
