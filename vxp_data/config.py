@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.thresholds import ThresholdSpec, parse_keep, parse_threshold
 from vxp_data.errors import UserError
+from vxp_data.records import MediaLimits
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
 
 
@@ -45,6 +46,9 @@ class FramesConfig(Settings):
         return _known(FRAME_SAMPLERS, name)
 
 
+_LIMITS: Final = MediaLimits()
+
+
 class DecodeConfig(Settings):
     """How files are decoded."""
 
@@ -57,11 +61,29 @@ class DecodeConfig(Settings):
     the video has."""
     memory_mib: int = Field(2048, ge=64)
     """What a decode may allocate beyond its libraries, MiB; 8K needs about 1000."""
+    max_pixels: int = Field(_LIMITS.max_pixels, ge=1)
+    """Largest coded picture, width x height: 134 megapixels, four times 8K. A file beyond this or
+    the next three is quarantined as `too_large`."""
+    max_frames: int = Field(_LIMITS.max_frames, ge=1)
+    """Most frames of a video: four days at 60 frames a second."""
+    max_streams: int = Field(_LIMITS.max_streams, ge=1, le=1000)
+    """Most streams of a file, of all kinds."""
+    max_duration_s: float = Field(_LIMITS.max_duration_s, gt=0)
+    """Longest video, seconds: a week."""
 
     @field_validator("decoder", "fallback")
     @classmethod
     def _known_decoder(cls, name: str | None) -> str | None:
         return name if name is None else _known(DECODERS, name)
+
+    def limits(self) -> MediaLimits:
+        """Give the limits on a file as the decoders take them."""
+        return MediaLimits(
+            max_pixels=self.max_pixels,
+            max_frames=self.max_frames,
+            max_streams=self.max_streams,
+            max_duration_s=self.max_duration_s,
+        )
 
 
 class EncoderConfig(Settings):

@@ -105,6 +105,20 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediaLimits:
+    """What a file may hold at most; one beyond is quarantined as `too_large`, undecoded."""
+
+    max_pixels: int = 1 << 27
+    """Of a coded picture: 134 megapixels, four times 8K."""
+    max_frames: int = 20_000_000
+    """Four days at 60 frames a second."""
+    max_streams: int = 256
+    """Video, audio, subtitles and data together."""
+    max_duration_s: float = 7 * 86400.0
+    """From the first presented frame to the end, seconds: a week."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """Facts about one file, from its header and one demux-only pass. Unknown numbers are 0."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from vxp_data.decoders.probe import Probe, probe
 from vxp_data.decoders.pyav_decoder import displayed_geometry
 from vxp_data.decoders.sandbox import cap_memory, put_frames
 from vxp_data.errors import MediaError
-from vxp_data.records import Media, Reason
+from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.registry import DECODERS
+
+_LIMITS: Final = MediaLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +29,10 @@ class Decoded:
     geometry: Geometry
 
 
-def probe_file(path: str, uri: str, image: bool) -> Probe:
+def probe_file(path: str, uri: str, image: bool, limits: MediaLimits = _LIMITS) -> Probe:
     """Probe under the memory cap; see `probe.probe`."""
     cap_memory()
-    return probe(path, uri, image=image)
+    return probe(path, uri, image=image, limits=limits)
 
 
 def check_decoder(name: str) -> None:

@@ -75,6 +75,15 @@ def picture_demuxer(path: str) -> str | None:
     return "webp_pipe" if head[8:12] == b"WEBP" else None
 
 
+def names_other_files(path: str) -> bool:
+    """Tell whether a file begins as a playlist or script does, whatever else is in it.
+
+    FFmpeg 8 goes by the name too and may find a video behind such a beginning; another decoder's
+    FFmpeg goes by the beginning alone, and would follow it.
+    """
+    return _head(path).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_POINTS_ELSEWHERE)
+
+
 def is_encrypted(path: str) -> bool:
     """Tell whether an MP4 or Matroska header declares common encryption of its samples."""
     head = _head(path)
@@ -90,10 +99,7 @@ def why_unopenable(path: str, message: str) -> tuple[Reason, str]:
         path: a readable, non-empty file.
         message: the demuxer's own words, returned with what was found.
     """
-    head = _head(path)
-    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_POINTS_ELSEWHERE):
-        return Reason.FORBIDDEN, f"a playlist or script that names other files ({message})"
-    if not _looks_like_mp4(head):
+    if not _looks_like_mp4(_head(path)):
         return Reason.NOT_VIDEO, f"no allowed container ({message})"
     if is_encrypted(path):
         return Reason.ENCRYPTED, message

@@ -24,6 +24,8 @@ _SCALING: Final = (
 """The filter nearest to the one in open_clip's transform: it widens with the reduction."""
 _NEARLY_SQUARE: Final = 0.01
 """Pixel aspects this near to 1 are an encoder's rounding."""
+_LONGEST_PIXEL: Final = 20
+"""Pixels longer or flatter than this are a broken header, and count as square."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,8 @@ class Picture:
 
 def _square_pixels(width_px: int, height_px: int, aspect: Fraction | None) -> tuple[int, int]:
     if not aspect or abs(aspect - 1) < _NEARLY_SQUARE:
+        return width_px, height_px
+    if not 1 / _LONGEST_PIXEL <= aspect <= _LONGEST_PIXEL:
         return width_px, height_px
     if aspect > 1:
         return round(width_px * aspect), height_px

@@ -6,14 +6,17 @@ list of self-contained demuxers only; either list alone would let playlists thro
 
 from __future__ import annotations
 
+import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 import av
+import av.logging
 import numpy as np
 from av.container import InputContainer
 from av.stream import Discard, Disposition
@@ -27,23 +30,21 @@ from vxp_data.decoders.containers import (
     VIDEO_DEMUXERS,
     is_encrypted,
     mp4_cut_short,
+    names_other_files,
     picture_demuxer,
     why_unopenable,
 )
 from vxp_data.errors import MediaError
-from vxp_data.records import Media, Reason
+from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.storage.digest import content_digest
 
-MAX_PIXELS: Final = 1 << 27
-"""Largest coded picture: 134 megapixels, four times 8K."""
-
-MAX_PACKETS: Final = 20_000_000
-"""Longest stream: four days at 60 frames a second."""
-
+_LIMITS: Final = MediaLimits()
 _NOT_THE_VIDEO: Final = (
     Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 )
 _NO_PTS: Final = np.iinfo(np.int64).min
+_PICTURE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
+_TOO_MANY_STREAMS: Final = "Number of streams exceeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,61 +56,95 @@ class Probe:
 
 
 @contextmanager
-def open_video(path: str, *, image: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(
+    path: str, *, image: bool = False, limits: MediaLimits = _LIMITS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file through the gate and pick its first video stream; other streams are not read.
 
     Args:
         path: a local file.
         image: open picture formats instead of video formats.
+        limits: on picture size and streams.
 
     Raises:
-        MediaError: not an allowed container, or without a video stream.
+        MediaError: not an allowed container, too many streams, or without a video stream.
     """
-    demuxers = IMAGE_DEMUXERS if image else VIDEO_DEMUXERS
-    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(demuxers)}
     try:
-        container = av.open(
-            f"file:{path}",
-            "r",
-            format=picture_demuxer(path) if image else None,
-            options=options,
-            metadata_errors="replace",
-        )
+        container = _open(path, image=image, limits=limits)
     except MemoryError:
+        if _TOO_MANY_STREAMS in _complaints(path, image=image, limits=limits):  # the same errno
+            raise _too_many_streams(limits) from None
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
         raise MediaError(*why_unopenable(path, _words(error))) from error
     with container:
+        if len(container.streams) > limits.max_streams:
+            raise _too_many_streams(limits)
         yield container, _first_video_stream(container)
 
 
-def probe(path: str, uri: str, *, image: bool = False) -> Probe:
+def _open(path: str, *, image: bool, limits: MediaLimits) -> InputContainer:
+    demuxers = IMAGE_DEMUXERS if image else VIDEO_DEMUXERS
+    return av.open(
+        f"file:{path}",
+        "r",
+        format=picture_demuxer(path) if image else None,
+        options={
+            "protocol_whitelist": "file",
+            "format_whitelist": ",".join(demuxers),
+            "max_streams": str(limits.max_streams + 1),
+            "max_pixels": str(limits.max_pixels),
+        },
+        metadata_errors="replace",
+    )
+
+
+def _complaints(path: str, *, image: bool, limits: MediaLimits) -> str:
+    """Open a file once more and give what FFmpeg logs: some refusals are told nowhere else."""
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # else a message may come with the next file
+    try:
+        with (
+            av.logging.Capture() as logs,
+            suppress(av.FFmpegError, MemoryError, ValueError, OSError),
+        ):
+            _open(path, image=image, limits=limits).close()
+    finally:
+        av.logging.set_level(None)
+    return "".join(message for _, _, message in logs)
+
+
+def probe(path: str, uri: str, *, image: bool = False, limits: MediaLimits = _LIMITS) -> Probe:
     """Read a file's facts and timeline; no frame is decoded.
 
     Args:
         path: where the file lies locally.
         uri: the name under which it is recorded.
         image: whether the row calls it an image.
+        limits: what it may hold at most.
 
     Raises:
-        MediaError: the file is missing, empty, not a video, without frames, ...; the message names
-            what was found.
+        MediaError: the file is missing, empty, not a video, without frames, too large, ...; the
+            message names what was found.
     """
     num_bytes = _file_bytes(path)
-    with open_video(path, image=image) as (container, stream):
+    if names_other_files(path):
+        raise MediaError(Reason.FORBIDDEN, "a playlist or script that names other files")
+    with open_video(path, image=image, limits=limits) as (container, stream):
         if stream.codec_context.codec_tag == "encv" or is_encrypted(path):
             raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
         codec = stream.codec_context
-        if codec.width * codec.height > MAX_PIXELS:
-            raise MediaError(
-                Reason.TOO_LARGE, f"{codec.width} x {codec.height} pixels; at most {MAX_PIXELS}"
-            )
-        packets = _read_packets(container, stream)
+        _check_header(path, stream, image=image, limits=limits)
+        packets = _read_packets(container, stream, limits.max_frames)
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
         time_base = stream.time_base or Fraction(1, 1)
         timeline = packets.timeline(time_base, _nominal_fps(stream))
         duration_s = _duration_s(timeline, packets, time_base)
+        if duration_s > limits.max_duration_s:
+            raise MediaError(
+                Reason.TOO_LARGE, f"{duration_s:.0f} s; at most {limits.max_duration_s:.0f}"
+            )
         media = Media(
             media_id=content_digest(Path(path)),
             uri=uri,
@@ -128,6 +163,32 @@ def probe(path: str, uri: str, *, image: bool = False) -> Probe:
             frames_indexed=stream.frames == len(packets.pts_P),
         )
     return Probe(media=media, timeline=timeline)
+
+
+def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaLimits) -> None:
+    """Refuse what the header says is too large, before packets are read.
+
+    Raises:
+        MediaError: `too_large`, with what the header says.
+    """
+    width_px, height_px = stream.codec_context.width, stream.codec_context.height
+    if not width_px * height_px:  # FFmpeg forgets a size that it refuses
+        complaint = _PICTURE_SIZE.search(_complaints(path, image=image, limits=limits))
+        width_px, height_px = map(int, complaint.groups()) if complaint else (0, 0)
+    if width_px * height_px > limits.max_pixels:
+        raise MediaError(
+            Reason.TOO_LARGE, f"{width_px} x {height_px} pixels; at most {limits.max_pixels}"
+        )
+    if stream.frames > limits.max_frames:
+        raise _too_many_frames(limits.max_frames)
+
+
+def _too_many_frames(max_frames: int) -> MediaError:
+    return MediaError(Reason.TOO_LARGE, f"more than {max_frames} frames")
+
+
+def _too_many_streams(limits: MediaLimits) -> MediaError:
+    return MediaError(Reason.TOO_LARGE, f"more than {limits.max_streams} streams")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +276,7 @@ class _PacketLists:
     is_discard: list[bool] = field(default_factory=list)
 
 
-def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
+def _read_packets(container: InputContainer, stream: VideoStream, max_frames: int) -> _Packets:
     lists = _PacketLists()
     try:
         for packet in container.demux(stream):
@@ -226,8 +287,8 @@ def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
             lists.duration.append(packet.duration or 0)
             lists.is_key.append(packet.is_keyframe)
             lists.is_discard.append(packet.is_discard)
-            if len(lists.pts) > MAX_PACKETS:
-                raise MediaError(Reason.TOO_LARGE, f"more than {MAX_PACKETS} frames")
+            if len(lists.pts) > max_frames:
+                raise _too_many_frames(max_frames)
     except (av.FFmpegError, OSError):
         pass  # a damaged tail: what was read before it counts
     return _Packets(
@@ -259,18 +320,19 @@ def _first_video_stream(container: InputContainer) -> VideoStream:
 
 def _file_bytes(path: str) -> int:
     try:
-        num_bytes = Path(path).stat().st_size
-        if Path(path).is_dir():
-            raise MediaError(Reason.UNREADABLE, f"{path} is a folder")
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for its other end
+            kind = "folder" if stat.S_ISDIR(status.st_mode) else "device, pipe or socket"
+            raise MediaError(Reason.UNREADABLE, f"{path} is a {kind}")
         with Path(path).open("rb"):
             pass
     except FileNotFoundError as error:
         raise MediaError(Reason.MISSING, f"no file {path}") from error
     except OSError as error:
         raise MediaError(Reason.UNREADABLE, str(error)) from error
-    if num_bytes == 0:
+    if status.st_size == 0:
         raise MediaError(Reason.EMPTY, "0 bytes")
-    return num_bytes
+    return status.st_size
 
 
 def _why_no_frames(path: str, stream: VideoStream) -> tuple[Reason, str]:

@@ -55,7 +55,8 @@ class MediaReader:
         Raises:
             MediaError: it cannot be used.
         """
-        return self._sandbox.call(probe_file, uri, uri, is_image, timeout_s=self._decode.timeout_s)
+        call = (probe_file, uri, uri, is_image, self._decode.limits())
+        return self._sandbox.call(*call, timeout_s=self._decode.timeout_s)
 
     def decode(self, media: Media, plan: FramePlan, size: FrameSize) -> PlannedFrames:
         """Decode with the decoder asked for; where it fails or does not claim the media, once more.
