@@ -154,6 +154,7 @@ def show_config(
         typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
+app.command()(shards.sample)
 app.command()(shards.shard)
 app.command()(shards.verify)
 app.command()(shards.export)

@@ -92,3 +92,22 @@ DECISION_SCHEMA: Final = pa.schema(
         ("duplicate_of", pa.string()),
     ]
 )
+
+PLAN_SCHEMA: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("media_id", pa.string()),
+        ("epoch", pa.int64()),
+        ("policy", pa.string()),
+        ("fps", pa.float64()),  # 0: at equal distances, or a picture
+        ("num_frames", pa.int32()),
+        ("frame_index", pa.list_(pa.int64())),
+        ("time_s", pa.list_(pa.float64())),
+        ("duration_s", pa.float64()),
+        ("source_fps", pa.float64()),
+        ("max_frames", pa.int64()),
+        ("seed", pa.int64()),
+    ]
+)
+"""One row a kept sample with media, and epoch; see core.sampling_plans.SamplingPlan. The file's
+metadata holds the rule, as JSON, under 'sampling'."""

@@ -1,4 +1,4 @@
-"""`shard`, `verify`, `export`: what is made of a pruned run."""
+"""`sample`, `shard`, `verify`, `export`: what is made of a pruned run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,33 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
           "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}  # fmt: skip
+
+
+def sample(
+    run: Run,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Epochs to plan. [the run's shard.num_epochs]")
+    ] = None,
+    settings: Set = None,
+) -> None:
+    """Plan which frames training sees of each kept row, at variable rates. Touches no video.
+
+    Writes plans.parquet and sampling.png into RUN; `shard` plans by the same settings.
+
+    Example: vxp-data sample runs/a --set sampling.max_frames=240 --epochs 2
+    """
+    from vxp_data.pipeline.sample import sample_run
+    from vxp_data.report.sampling import sampling_figure, sampling_table
+
+    overrides = read_overrides(settings, epochs=("shard.num_epochs", epochs))
+    written, sampled = sample_run(run, overrides, sampling_figure)
+    if len(sampled.counts.duration_s_R):
+        typer.echo(sampling_table(sampled.counts))
+    without = f" {sampled.num_text_rows} rows are text only." if sampled.num_text_rows else ""
+    typer.echo(
+        f"{sampled.num_rows} rows x {sampled.num_epochs} epochs planned: {sampled.num_frames} "
+        f"frames.{without} Plans: {written.plans}, figure: {written.sampling_figure}"
+    )
 
 
 def shard(

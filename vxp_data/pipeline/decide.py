@@ -73,6 +73,8 @@ def decide_run(
     )
     accounting = account(decisions, columns)
     accounting.check()
+    for stale in (run.plans, run.sampling_figure):  # of the rows that were kept before
+        run.root.remove(stale.name)
     _write_decisions(run, samples, media.media_id, decisions, settings.measure)
     _write_quarantine(run, samples, media.message, decisions)
     kept = _write_rows(run, datasets, decisions, samples)

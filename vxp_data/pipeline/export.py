@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from vxp_data.config import PruneConfig
 from vxp_data.errors import unknown_name
 from vxp_data.pipeline.kept import kept_rows
+from vxp_data.pipeline.plans import draw_plans
 from vxp_data.pipeline.rundir import RunDirectory
-from vxp_data.pipeline.shard_clips import draw_plans
 from vxp_data.records import Modality
 from vxp_data.storage.local import whole_file
 

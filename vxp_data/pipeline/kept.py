@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import pyarrow as pa
@@ -23,8 +24,12 @@ _OF_MEDIA: Final = [
 ]
 
 
-def kept_rows(run: RunDirectory) -> pa.Table:
+def kept_rows(run: RunDirectory, *, without: Collection[str] = ()) -> pa.Table:
     """Read every kept row, in the order of the run's samples.
+
+    Args:
+        run: a finished run.
+        without: columns of samples.parquet that are not read: annotations are most of its bytes.
 
     Returns:
         One row a kept sample: what samples.parquet and decisions.parquet say of it (`media_uri` is
@@ -37,7 +42,8 @@ def kept_rows(run: RunDirectory) -> pa.Table:
     decisions = read_table(run.decisions, columns=_OF_DECISION)
     kept_N = pc.equal(decisions["decision"], Outcome.KEEP.value)
     kept = decisions.filter(kept_N)
-    samples = read_table(run.samples, columns=_OF_SAMPLE).filter(kept_N)
+    wanted = [name for name in _OF_SAMPLE if name not in without]
+    samples = read_table(run.samples, columns=wanted).filter(kept_N)
     media = read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
     places = {key: i for i, key in enumerate(_rows(media, _KEY))}
     place_N = [places.get(key) for key in _rows(samples, ("media_uri", *_KEY[1:]))]

@@ -251,7 +251,7 @@ def _redecide(
     texts = {"default": default, **by_task}
     record["config"]["thresholds"] = {task: _threshold_text(spec) for task, spec in texts.items()}
     record["decided"] = _decided_record(decided)
-    run.write_run({k: v for k, v in record.items() if k != "format_version"})
+    run.write_run({k: v for k, v in record.items() if k not in ("format_version", "sampled")})
     return decided, measure
 
 

@@ -65,6 +65,16 @@ class RunDirectory:
         return self.root.file("quarantine.parquet")
 
     @property
+    def plans(self) -> File:
+        """One row a kept sample and epoch: which frames training sees; by `vxp-data sample`."""
+        return self.root.file("plans.parquet")
+
+    @property
+    def sampling_figure(self) -> File:
+        """How many frames the plans have, drawn."""
+        return self.root.file("sampling.png")
+
+    @property
     def run_json(self) -> File:
         """Settings, inputs, versions, counts and timings; written last."""
         return self.root.file("run.json")

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.config import DecodeConfig
-from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, picture_plan
-from vxp_data.core.timeline import unpack_timeline
+from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule
 from vxp_data.decoders.base import FrameSize
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.media_reader import MediaReader
+from vxp_data.pipeline.plans import draw_plans
 from vxp_data.records import Modality, Reason
 from vxp_data.shard_format import (
     FILE_SUFFIX,
@@ -97,29 +97,6 @@ def ready_clip(key: str, rows: list[dict[str, Any]], settings: ShardSettings) ->
         rows=[_row_record(row, plan) for row, plan in zip(rows, plans, strict=True)],
     )
     return ReadyClip(record=record, data=data)
-
-
-def draw_plans(row: dict[str, Any], rule: SamplingRule, num_epochs: int) -> list[SamplingPlan]:
-    """Plan one kept row for the first epochs; a text-only row has no plan."""
-    epochs = range(num_epochs)
-    if row["modality"] == Modality.TEXT:
-        return []
-    if row["modality"] == Modality.IMAGE:
-        return [picture_plan(rule, epoch=epoch) for epoch in epochs]
-    time_s_N = unpack_timeline(row["timeline"])
-    return [
-        draw_plan(
-            rule,
-            sample_id=row["sample_id"],
-            epoch=epoch,
-            time_s_N=time_s_N,
-            duration_s=row["duration_s"],
-            source_fps=row["fps"],
-            clip_start_s=row["clip_start_s"],
-            clip_end_s=row["clip_end_s"],
-        )
-        for epoch in epochs
-    ]
 
 
 def _payload(
