@@ -36,7 +36,9 @@ def test_make_knows_its_targets() -> None:
         assert line.split()[1] in targets
 
 
-def test_its_commands_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_commands_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "pipelines"))
     from demo_videos import make_videos
 

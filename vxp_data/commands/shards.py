@@ -11,6 +11,7 @@ from vxp_data.commands.options import Address, Run, Set, console, read_overrides
 from vxp_data.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
+    from vxp_data.pipeline.shard import ShardResult
     from vxp_data.pipeline.shard_task import WrittenShard
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
@@ -114,18 +115,7 @@ def shard(
         raise StoppedError(
             "stopped. Whole shards are kept: the same command goes on from there."
         ) from None
-    from vxp_data.report.terminal import reason_lines, shard_table
-
-    typer.echo(shard_table(result.index.shards))
-    if result.index.quarantined_by_reason:
-        typer.echo("Quarantined:")
-        typer.echo("\n".join(reason_lines(result.index.quarantined_by_reason)))
-    num_quarantined = result.index.quarantine.num_rows
-    typer.echo(
-        f"{result.num_kept_rows} kept rows: {result.index.samples.num_rows} in "
-        f"{len(result.index.shards)} shards, {num_quarantined} quarantined, in "
-        f"{result.wall_s:.1f} s ({result.num_found} shards were there). Index: {out}/index.json"
-    )
+    _show_shards(result, out)
 
 
 def verify(
@@ -175,6 +165,21 @@ def export(
     config = load_config(None, read_overrides(settings), run_settings=record["config"]).config
     num_rows = export_rows(directory, config, layout, out)
     typer.echo(f"{num_rows} rows in {out}.")
+
+
+def _show_shards(result: ShardResult, out: str) -> None:
+    from vxp_data.report.terminal import reason_lines, shard_table
+
+    typer.echo(shard_table(result.index.shards))
+    if result.index.quarantined_by_reason:
+        typer.echo("Quarantined:")
+        typer.echo("\n".join(reason_lines(result.index.quarantined_by_reason)))
+    num_quarantined = result.index.quarantine.num_rows
+    typer.echo(
+        f"{result.num_kept_rows} kept rows: {result.index.samples.num_rows} in "
+        f"{len(result.index.shards)} shards, {num_quarantined} quarantined, in "
+        f"{result.wall_s:.1f} s ({result.num_found} shards were there). Index: {out}/index.json"
+    )
 
 
 def _num_bytes(text: str | None) -> int | None:
