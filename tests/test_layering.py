@@ -80,7 +80,7 @@ LAYERS = {
     "model-data": Layer(
         modules="vxp_model.data",
         own="foundation core decoders",
-        third_party="torch webdataset numpy",
+        third_party="torch numpy pyarrow fsspec PIL",
     ),
     "train": Layer(
         modules="vxp_model.train",
@@ -103,8 +103,8 @@ LAYERS = {
     "model-root": Layer(modules="vxp_model"),
 }
 
-# Tighter than their layer: of the foundation, training may read the shard contract only.
-ONLY = {"vxp_model.data": {"foundation": {"vxp_data.shard_format"}}}
+# Tighter than their layer: of the foundation, training may read the shard contract and the errors.
+ONLY = {"vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}}}
 
 # Modules that must load at once: `--help` waits for them.
 QUICK = ("vxp_data.cli", "vxp_model.cli")
@@ -329,7 +329,11 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         ("vxp_model/train/a.py", "from vxp_data.core import b", "(layer 'core')"),
         ("vxp_model/models/a.py", "import deepspeed", "'models' may not import deepspeed"),
         ("vxp_model/data/a.py", "import vxp_data.pipeline.b", "(layer 'pipeline')"),
-        ("vxp_model/data/a.py", "import vxp_data.records", "only vxp_data.shard_format"),
+        (
+            "vxp_model/data/a.py",
+            "import vxp_data.records",
+            "only vxp_data.errors, vxp_data.shard_format",
+        ),
         ("vxp_data/helpers.py", "", "in no layer"),
         ("vxp_data/cli.py", "import rich", "loads rich at once"),
     ],

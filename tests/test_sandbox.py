@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ import pytest
 
 from misbehaving import offer_decoder
 from vxp_data.config import DecodeConfig, FramesConfig
-from vxp_data.decoders.sandbox import FrameArena, Sandbox, cap_memory, put_frames
+from vxp_data.decoders.sandbox import FrameArena, Inbox, Sandbox, cap_memory, put_frames
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.clips import ClipReader, MediaItem
 from vxp_data.records import Reason
@@ -51,6 +52,17 @@ def spin(seconds: float) -> int:
     while time.process_time() < end:
         pass
     return os.getpid()
+
+
+def read_inbox() -> list[bytes]:
+    return [Path(Inbox.child_path()).read_bytes() for _ in range(2)]
+
+
+def call_from_here(queue: multiprocessing.Queue) -> None:
+    sandbox = Sandbox(CAP_BYTES)
+    child = sandbox.call(os.getpid, timeout_s=60).value
+    sandbox.close()
+    queue.put((multiprocessing.current_process().daemon, child != os.getpid()))
 
 
 @pytest.fixture
@@ -114,6 +126,28 @@ def test_frames_come_back_through_the_arena_whole():
         assert (taken == frames).all()  # a copy, untouched by the next clip
     sandbox.close()
     arena.close()
+
+
+def test_a_file_goes_in_through_the_inbox_whole():
+    """The child has given up its parent's rights by then, and reads no other process's memory."""
+    inbox = Inbox()
+    sandbox = Sandbox(CAP_BYTES, None, inbox)
+    for data in (b"a long file", b"short", b""):
+        inbox.put(data)
+        assert sandbox.call(read_inbox, timeout_s=60).value == [data, data]
+    sandbox.close()
+    inbox.close()
+
+
+def test_a_daemon_may_have_a_sandbox():
+    """As torch's DataLoader workers are."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=call_from_here, args=(queue,), daemon=True)
+    process.start()
+    assert queue.get(timeout=60) == (True, True)
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_main_module_of_the_parent_is_not_run_again_in_the_child(tmp_path):

@@ -6,6 +6,7 @@ Only the standard library is imported here: see `isolation`.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.process
 import os
 import signal
 import stat
@@ -29,6 +30,7 @@ class _ThisChild:
 
     memory_bytes: int = 0
     arena_fd: int = -1
+    inbox_fd: int = -1
     isolation: Isolation | None = None
 
 
@@ -36,7 +38,11 @@ _this_child = _ThisChild()
 
 
 def enter_child(
-    parent_pid: int, memory_bytes: int, arena_path: str | None, mechanisms: tuple[str, ...]
+    parent_pid: int,
+    memory_bytes: int,
+    arena_path: str | None,
+    inbox_path: str | None,
+    mechanisms: tuple[str, ...],
 ) -> None:
     """Prepare a child before it does anything else.
 
@@ -44,12 +50,15 @@ def enter_child(
         parent_pid: the child ends when this process does.
         memory_bytes: what a call may allocate; see `sandbox.cap_memory`.
         arena_path: shared memory for frames; opened here, as it cannot be from inside.
+        inbox_path: shared memory with a file to read; the same.
         mechanisms: see `isolation.isolate`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _this_child.memory_bytes = memory_bytes
     if arena_path is not None:
         _this_child.arena_fd = os.open(arena_path, os.O_RDWR | os.O_CLOEXEC)
+    if inbox_path is not None:
+        _this_child.inbox_fd = os.open(inbox_path, os.O_RDONLY | os.O_CLOEXEC)
     scratch = _scratch_folder()
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch) if scratch else os.devnull
     _this_child.isolation = isolate(mechanisms, scratch=scratch)
@@ -85,6 +94,11 @@ def child_arena_fd() -> int:
     return _this_child.arena_fd
 
 
+def child_inbox_fd() -> int:
+    """Give this child's descriptor of its parent's inbox; -1 where it has none."""
+    return _this_child.inbox_fd
+
+
 def child_isolation() -> Isolation:
     """Tell what this child has given up."""
     assert _this_child.isolation is not None, "called outside a sandbox's child"
@@ -92,7 +106,21 @@ def child_isolation() -> Isolation:
 
 
 class ChildProcess(SpawnProcess):
-    """A spawned process that does not import its parent's `__main__` again (Ray's worker, say)."""
+    """A spawned process that does not import its parent's `__main__` again (Ray's worker, say).
+
+    Its parent may be a daemon, as torch's DataLoader workers are. Python gives daemons no children,
+    because these would outlive them; ours die with their parent (`enter_child`).
+    """
+
+    def start(self) -> None:
+        """Start it, from a daemon too."""
+        config = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
+        is_daemon = config.pop("daemon", None)
+        try:
+            super().start()
+        finally:
+            if is_daemon is not None:
+                config["daemon"] = is_daemon
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name

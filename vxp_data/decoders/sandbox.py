@@ -26,6 +26,7 @@ from pebble import ProcessExpired, ProcessPool
 from vxp_data.decoders.child_process import (
     ChildContext,
     child_arena_fd,
+    child_inbox_fd,
     child_memory_bytes,
     enter_child,
 )
@@ -64,11 +65,36 @@ class FrameArena:
         """Copy an array of that shape out, so that the arena can be used again."""
         num_bytes = int(np.prod(shape))
         with mmap.mmap(self._fd, num_bytes, prot=mmap.PROT_READ) as view:
-            return np.frombuffer(view.read(num_bytes), dtype=np.uint8).reshape(shape)
+            return np.frombuffer(view, dtype=np.uint8).reshape(shape).copy()
 
     def close(self) -> None:
         """Give the memory back."""
         os.close(self._fd)
+
+
+class Inbox:
+    """Anonymous shared memory for a file that has no path: the child reads it at `child_path()`."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("vxp-inbox")
+        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
+
+    def put(self, data: bytes) -> None:
+        """Make these bytes the whole file."""
+        os.ftruncate(self._fd, 0)
+        with memoryview(data) as view:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self._fd, view[done:], done)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self._fd)
+
+    @staticmethod
+    def child_path() -> str:
+        """In the child: give the path at which it can be opened, as often as wanted."""
+        return f"/proc/self/fd/{child_inbox_fd()}"
 
 
 class Sandbox:
@@ -77,6 +103,7 @@ class Sandbox:
     Args:
         memory_bytes: what a call may allocate beyond what its libraries take at import.
         arena: where the child's `put_frames` puts frames; None where it has none to put.
+        inbox: where the child finds a file; None where it opens files by their paths.
         mechanisms: what isolates the child, by names in `isolation.MECHANISMS`; () for all.
     """
 
@@ -84,6 +111,7 @@ class Sandbox:
         self,
         memory_bytes: int,
         arena: FrameArena | None = None,
+        inbox: Inbox | None = None,
         *,
         mechanisms: tuple[str, ...] = (),
     ) -> None:
@@ -91,7 +119,13 @@ class Sandbox:
             max_workers=1,
             max_tasks=_TASKS_PER_CHILD,
             initializer=enter_child,
-            initargs=[os.getpid(), memory_bytes, arena and arena.path, mechanisms],
+            initargs=[
+                os.getpid(),
+                memory_bytes,
+                arena and arena.path,
+                inbox and inbox.path,
+                mechanisms,
+            ],
             context=ChildContext(),
         )
 

@@ -1,0 +1,119 @@
+"""One clip's members out of a shard, and one row's plan out of its record."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import numpy as np
+
+from vxp_data.core.sampling_plans import SamplingRule, draw_plan, picture_plan
+from vxp_data.core.timeline import unpack_timeline
+from vxp_data.shard_format import ClipRecord, PlanRecord
+from vxp_model.data.files import read_media
+from vxp_model.data.frames import BrokenSampleError
+from vxp_model.data.index import ShardTable
+
+_NEAR_BYTES: Final = 1 << 16
+"""Members this near to each other are read in one go."""
+
+
+def read_members(table: ShardTable, row: int, *, with_payload: bool) -> tuple[bytes, bytes]:
+    """Read the bytes of a row's JSON and of its payload (b'' where it has none in the shard).
+
+    Raises:
+        BrokenSampleError: the shard cannot be read there.
+    """
+    name = table.index.shards[table.shard_N[row]].name
+    start, num_bytes = int(table.json_offset_N[row]), int(table.json_bytes_N[row])
+    json_at = slice(start, start + num_bytes)
+    start, num_bytes = int(table.payload_offset_N[row]), int(table.payload_bytes_N[row])
+    if not num_bytes or not with_payload:
+        return _read(table, name, json_at), b""
+    payload_at = slice(start, start + num_bytes)
+    first, second = sorted((json_at, payload_at), key=lambda at: at.start)
+    if second.start - first.stop > _NEAR_BYTES:
+        return _read(table, name, json_at), _read(table, name, payload_at)
+    both = memoryview(_read(table, name, slice(first.start, second.stop)))
+    parts = [bytes(both[at.start - first.start : at.stop - first.start]) for at in (first, second)]
+    return (parts[0], parts[1]) if first is json_at else (parts[1], parts[0])
+
+
+def read_clip(table: ShardTable, row: int, *, with_payload: bool) -> tuple[ClipRecord, bytes]:
+    """Read a row's clip; the payload comes from its own URI where the shard carries none.
+
+    Raises:
+        BrokenSampleError: it cannot be read, or is not the clip that the index says.
+    """
+    data, payload = read_members(table, row, with_payload=with_payload)
+    try:
+        record = ClipRecord.from_json(data)
+    except ValueError as error:
+        raise BrokenSampleError("bad_record", str(error)) from error
+    place, sample_id = int(table.place_N[row]), table.sample_id(row)
+    if place >= len(record.rows) or record.rows[place].sample_id != sample_id:
+        raise BrokenSampleError(
+            "bad_record", f"row {place} of {record.key} is not {sample_id!r}, as the index says"
+        )
+    if with_payload and not record.payload.suffix and record.kind != "text":
+        try:
+            payload = read_media(record.media.uri)
+        except (OSError, ValueError) as error:
+            raise BrokenSampleError("missing", f"{record.media.uri}: {error}") from error
+    return record, payload
+
+
+def plan_of(record: ClipRecord, place: int, epoch: int) -> PlanRecord:
+    """Give the plan of a row in an epoch: the stored one, else drawn from the stored rule.
+
+    A frames payload has no other frames than the stored plans': epoch e shows those of plan
+    e % num_epochs.
+
+    Raises:
+        BrokenSampleError: the stored rule or timeline cannot be read.
+    """
+    row = record.rows[place]
+    if record.kind == "text":
+        return PlanRecord(epoch=epoch, policy="", fps=0.0, frame_index=[], time_s=[])
+    if record.payload.picture_format:
+        return row.plans[epoch % len(row.plans)]
+    if epoch < len(row.plans):
+        return row.plans[epoch]
+    media = record.media
+    try:
+        rule = SamplingRule.from_dict(json.loads(record.sampling))
+        if record.kind == "image":
+            plan = picture_plan(rule, epoch=epoch)
+        else:
+            whole = record.clip_end_s >= media.duration_s  # a still's duration may be 0
+            plan = draw_plan(
+                rule,
+                sample_id=row.sample_id,
+                epoch=epoch,
+                time_s_N=unpack_timeline(media.timeline),
+                duration_s=media.duration_s,
+                source_fps=media.fps,
+                clip_start_s=record.clip_start_s,
+                clip_end_s=np.inf if whole else record.clip_end_s,
+            )
+    except ValueError as error:
+        raise BrokenSampleError("bad_record", f"{record.key}: {error}") from error
+    return PlanRecord(
+        epoch=epoch,
+        policy=plan.policy,
+        fps=plan.fps,
+        frame_index=plan.frame_index_F.tolist(),
+        time_s=plan.time_s_F.tolist(),
+    )
+
+
+def _read(table: ShardTable, name: str, at: slice) -> bytes:
+    try:
+        data = table.folder.read_range(name, at.start, at.stop)
+    except (OSError, ValueError) as error:
+        raise BrokenSampleError("unreadable", f"{name}: {error}") from error
+    if len(data) != at.stop - at.start:
+        raise BrokenSampleError(
+            "unreadable", f"{name}: {len(data)} bytes at {at.start}, wanted {at.stop - at.start}"
+        )
+    return data

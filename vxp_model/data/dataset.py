@@ -1,0 +1,254 @@
+"""Samples of several shard directories by their place: read, planned, decoded, replaced if broken.
+
+A map-style dataset: which samples, in which order, is `order`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from vxp_data.errors import UserError
+from vxp_model.data.clip import plan_of, read_clip
+from vxp_model.data.conversation import read_turns
+from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
+from vxp_model.data.index import ShardTable, load_index
+from vxp_model.data.order import Part
+from vxp_model.data.sample import TrainSample
+from vxp_model.data.state import Replacement
+
+_MAX_TRIES: Final = 20
+"""Clips in a row that may be broken: more, and it is not the clips."""
+_KINDS: Final = ("video", "image", "text")
+_MAY_PASS: Final = frozenset({"unreadable", "missing"})
+"""Reasons that may be gone a minute later: a file server's."""
+_DEFAULT_FRAMES: Final = FrameOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One part of a mixture: a shard directory, or its shards of some kinds."""
+
+    uri: str
+    """A path, or a URL that fsspec takes: 's3://bucket/shards'."""
+    weight: float | None = None
+    """Share of the epoch's samples, against the other sources' weights; see `order.part_counts`."""
+    kinds: tuple[str, ...] | None = None
+    """Of 'video', 'image', 'text'; None: all."""
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds or ():
+            if kind not in _KINDS:
+                raise UserError(
+                    f"source {self.uri}: unknown kind {kind!r}, wanted some of {', '.join(_KINDS)}."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A source's index, and which of its rows belong to it."""
+
+    source: Source
+    table: ShardTable
+    row_N: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, source: Source) -> Self:
+        """Read the index.
+
+        Raises:
+            UserError: it cannot be used, or has no rows of these kinds.
+        """
+        table = load_index(source.uri)
+        row_N = table.rows_of(source.kinds)
+        if not len(row_N):
+            kinds = "" if source.kinds is None else f" of kind {', '.join(source.kinds)}"
+            raise UserError(
+                f"{source.uri}: the index has no samples{kinds}, wanted one at least. Shard a run "
+                "that keeps some, or leave the source out."
+            )
+        return cls(source, table, row_N)
+
+    def part(self) -> Part:
+        """Give what the order looks at."""
+        return Part(
+            digest=self.table.digest,
+            num_frames_N=self.table.num_frames_N[self.row_N],
+            weight=self.source.weight,
+        )
+
+
+class Place(NamedTuple):
+    """One sample to be given out."""
+
+    source: int
+    sample: int
+    """Place in the source's rows."""
+    epoch: int
+    position: int
+    is_padding: bool = False
+
+
+class ShardDataset(Dataset[TrainSample]):
+    """Samples by place; works in torch's DataLoader with any number of workers.
+
+    A sample that cannot be used is replaced by the next of the same source and kind whose clip is
+    another and can be used, in the circle of all of them sorted by (planned frames of the first
+    stored epoch, place in the index). So a substitute needs about the same memory and time, and
+    every rank, worker and run finds the same one.
+
+    Args:
+        sources: the mixture's parts, or one path.
+        frames: how frames are read; None: they are not, `frames_THWC` is None.
+
+    Raises:
+        UserError: an index cannot be used.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source] | str, frames: FrameOptions | None = _DEFAULT_FRAMES
+    ) -> None:
+        given = [Source(uri=sources)] if isinstance(sources, str) else list(sources)
+        if not given:
+            raise UserError("the loader has no sources, wanted one shard directory at least.")
+        self.rows = [Rows.of(source) for source in given]
+        self.known_broken: dict[tuple[int, str], tuple[str, str]] = {}
+        """(source, key) of clips that could not be used, and why: they are not tried again."""
+        self._frames = frames
+        self._reader: FrameReader | None = None
+        self._reader_pid = 0
+        self._rings: dict[tuple[int, str], NDArray[np.int64]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_reader": None, "_rings": {}}
+
+    def __len__(self) -> int:
+        """Give the number of samples of all sources."""
+        return sum(len(rows.row_N) for rows in self.rows)
+
+    def __getitem__(self, place: Place) -> TrainSample:
+        """Read one sample, or its substitute.
+
+        Raises:
+            UserError: twenty clips in a row cannot be used; the message has the last.
+        """
+        rows = self.rows[place.source]
+        row = int(rows.row_N[place.sample])
+        try:
+            return self._read(place, row)
+        except BrokenSampleError as error:
+            return self._substitute(place, row, error)
+
+    def close(self) -> None:
+        """End the decoding process and close the shards; what is read next opens them again."""
+        if self._reader is not None and self._reader_pid == os.getpid():
+            self._reader.close()
+        self._reader = None
+        for rows in self.rows:
+            rows.table.folder.close()
+
+    def _read(self, place: Place, row: int) -> TrainSample:
+        table = self.rows[place.source].table
+        clip = (place.source, str(table.key_N[row]))
+        if clip in self.known_broken:
+            raise BrokenSampleError(*self.known_broken[clip])
+        try:
+            return self._sample(place, table, row)
+        except BrokenSampleError as error:
+            if error.reason not in _MAY_PASS:
+                self.known_broken[clip] = (error.reason, error.message)
+            raise
+
+    def _sample(self, place: Place, table: ShardTable, row: int) -> TrainSample:
+        record, payload = read_clip(table, row, with_payload=self._frames is not None)
+        number = int(table.place_N[row])
+        plan = plan_of(record, number, place.epoch)
+        frames, num_inexact = None, 0
+        if self._frames is not None and plan.frame_index:
+            frame_index_T = np.array(plan.frame_index, dtype=np.int64)
+            time_s_T = np.array(plan.time_s, dtype=np.float64)
+            reader = self._frame_reader(self._frames)
+            frames_THWC, num_inexact = reader.read(record, payload, frame_index_T, time_s_T)
+            frames = torch.from_numpy(frames_THWC)
+        about = record.rows[number]
+        try:
+            conversation = read_turns(about.exchanges)
+        except ValueError as error:
+            raise BrokenSampleError("bad_record", f"{about.sample_id}: {error}") from error
+        return TrainSample(
+            sample_id=about.sample_id,
+            dataset=about.dataset,
+            task=about.task,
+            kind=record.kind,
+            key=record.key,
+            source=place.source,
+            epoch=place.epoch,
+            position=place.position,
+            frames_THWC=frames,
+            time_s_T=torch.tensor(plan.time_s, dtype=torch.float64),
+            fps=plan.fps,
+            num_inexact=num_inexact,
+            conversation=conversation,
+            annotation=about.annotation,
+            is_padding=place.is_padding,
+        )
+
+    def _substitute(self, place: Place, row: int, error: BrokenSampleError) -> TrainSample:
+        rows = self.rows[place.source]
+        table = rows.table
+        tried = {str(table.key_N[row])}
+        for other in self._after(place.source, place.sample):
+            key = str(table.key_N[other])
+            if key in tried:
+                continue
+            if len(tried) >= _MAX_TRIES:
+                break
+            tried.add(key)
+            try:
+                sample = self._read(place, other)
+            except BrokenSampleError:
+                continue
+            replaced = Replacement(
+                epoch=place.epoch,
+                position=place.position,
+                source=place.source,
+                sample_id=table.sample_id(row),
+                key=str(table.key_N[row]),
+                uri=f"{rows.source.uri}/{table.index.shards[table.shard_N[row]].name}",
+                reason=error.reason,
+                message=error.message,
+                by_sample_id=sample.sample_id,
+            )
+            return replace(sample, replaced=replaced)
+        raise UserError(
+            f"{rows.source.uri}: {len(tried)} clips of kind {table.kind(row)} cannot be used, and "
+            f"none is left to take their place. The first: {table.sample_id(row)}: {error}. "
+            f"See `vxp-data verify {rows.source.uri}`."
+        )
+
+    def _after(self, source: int, sample: int) -> list[int]:
+        """Give the rows that may stand in for a sample, nearest first."""
+        rows = self.rows[source]
+        kind = rows.table.kind(int(rows.row_N[sample]))
+        if (source, kind) not in self._rings:
+            own_N = np.intersect1d(rows.row_N, rows.table.rows_of([kind]))
+            order_N = np.argsort(rows.table.num_frames_N[own_N], kind="stable")
+            self._rings[source, kind] = own_N[order_N]
+        ring_N = self._rings[source, kind]
+        at = int(np.flatnonzero(ring_N == rows.row_N[sample])[0])
+        after: list[int] = np.roll(ring_N, -at)[1:].tolist()
+        return after
+
+    def _frame_reader(self, options: FrameOptions) -> FrameReader:
+        if (
+            self._reader is None or self._reader_pid != os.getpid()
+        ):  # forked: the parent's is its own
+            self._reader, self._reader_pid = FrameReader(options), os.getpid()
+        return self._reader

@@ -1,0 +1,140 @@
+"""The index of a shard directory as columns: where every sample lies.
+
+Shapes: N samples, that is annotation rows, in the order of the shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vxp_data.errors import UserError
+from vxp_data.shard_format import INDEX_NAME, SAMPLE_COLUMNS, ShardIndex
+from vxp_model.data.files import Folder
+
+_NUMBERS: Final = tuple(name for name, kind in SAMPLE_COLUMNS.items() if kind != "string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTable:
+    """An index and its samples; see `shard_format.SAMPLE_COLUMNS` for the columns."""
+
+    folder: Folder
+    digest: str
+    """SHA-256 of index.json, 64 hex digits: it names every byte of the shards."""
+    index: ShardIndex
+    shard_N: NDArray[np.int32]
+    place_N: NDArray[np.int32]
+    json_offset_N: NDArray[np.int64]
+    json_bytes_N: NDArray[np.int64]
+    payload_offset_N: NDArray[np.int64]
+    payload_bytes_N: NDArray[np.int64]
+    num_frames_N: NDArray[np.int32]
+    """Planned frames of the first stored epoch: 0 for text, 1 for a picture."""
+    key_N: pa.Array
+    sample_id_N: pa.Array
+    """Arrow strings: as Python objects, a million of them would take 100 bytes each."""
+
+    def __len__(self) -> int:
+        """Give the number of samples, N."""
+        return len(self.shard_N)
+
+    def kind(self, row: int) -> str:
+        """Give what the sample's media is: 'video', 'image' or 'text'."""
+        return str(self.index.shards[self.shard_N[row]].kind)
+
+    def sample_id(self, row: int) -> str:
+        """Give the sample's name."""
+        return str(self.sample_id_N[row])
+
+    def rows_of(self, kinds: Collection[str] | None) -> NDArray[np.int64]:
+        """Give the rows in shards of these kinds, ascending; None: all rows."""
+        if kinds is None:
+            return np.arange(len(self), dtype=np.int64)
+        wanted = np.array([entry.kind in kinds for entry in self.index.shards], dtype=np.bool_)
+        return np.flatnonzero(wanted[self.shard_N])
+
+
+def load_index(uri: str) -> ShardTable:
+    """Read the index of a shard directory and check that its files are those it names.
+
+    Args:
+        uri: the directory: a path, or a URL that fsspec takes.
+
+    Raises:
+        UserError: there is no index, it is of another version, `samples.parquet` is not the one it
+            names, or a shard is missing or of another size.
+    """
+    folder = Folder(uri)
+    try:
+        data = folder.read(INDEX_NAME)
+    except OSError as error:
+        raise UserError(
+            f"{uri}: cannot read {INDEX_NAME} ({error or type(error).__name__}), wanted a "
+            "directory that `vxp-data shard` has finished. It writes the index last: run it again."
+        ) from error
+    try:
+        index = ShardIndex.from_json(data)
+    except ValueError as error:
+        raise UserError(
+            f"{uri}/{INDEX_NAME}: {error}. Write the shards with the same version of vxp."
+        ) from error
+    _check_shards(folder, index)
+    table = _samples(folder, index)
+    return ShardTable(
+        folder=folder,
+        digest=hashlib.sha256(data).hexdigest(),
+        index=index,
+        key_N=_column(table, "key"),
+        sample_id_N=_column(table, "sample_id"),
+        **{f"{name}_N": _column(table, name).to_numpy() for name in _NUMBERS},
+    )
+
+
+def _check_shards(folder: Folder, index: ShardIndex) -> None:
+    try:
+        sizes = folder.sizes()
+    except OSError as error:
+        raise UserError(f"{folder.uri}: cannot list the directory: {error}.") from error
+    for entry in index.shards:
+        got = sizes.get(entry.name)
+        if got != entry.num_bytes:
+            found = "no such file" if got is None else f"{got} bytes"
+            raise UserError(
+                f"{folder.uri}/{entry.name}: got {found}, wanted {entry.num_bytes} bytes, as "
+                f"{INDEX_NAME} says. Copy the shard again, or see `vxp-data verify {folder.uri}`."
+            )
+
+
+def _samples(folder: Folder, index: ShardIndex) -> pa.Table:
+    name, wanted = index.samples.name, index.samples.sha256
+    try:
+        data = folder.read(name)
+    except OSError as error:
+        raise UserError(f"{folder.uri}/{name}: cannot be read: {error}.") from error
+    got = hashlib.sha256(data).hexdigest()
+    if got != wanted:
+        raise UserError(
+            f"{folder.uri}/{name}: SHA-256 is {got[:16]}..., wanted {wanted[:16]}..., as "
+            f"{INDEX_NAME} says: the file is not the one written with these shards. Copy the "
+            "directory again."
+        )
+    table = pq.read_table(io.BytesIO(data), columns=list(SAMPLE_COLUMNS))
+    if table.num_rows != index.samples.num_rows:
+        raise UserError(
+            f"{folder.uri}/{name}: {table.num_rows} rows, wanted {index.samples.num_rows}."
+        )
+    return table
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    kind = pa.large_string() if SAMPLE_COLUMNS[name] == "string" else SAMPLE_COLUMNS[name]
+    return table[name].cast(kind).combine_chunks()

@@ -1,0 +1,74 @@
+"""What the loader gives: samples ready for a model, in batches.
+
+Shapes: T planned frames, H x W pixels, C = 3 (red, green, blue).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor
+
+from vxp_model.data.conversation import Turn
+from vxp_model.data.state import Replacement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSample:
+    """One annotation row with its frames."""
+
+    sample_id: str
+    dataset: str
+    task: str
+    kind: str
+    """'video', 'image' or 'text'."""
+    key: str
+    """Of its clip: rows about the same clip share it."""
+    source: int
+    """Place in the loader's list of sources."""
+    epoch: int
+    position: int
+    """Place in the epoch's order, over all ranks."""
+    frames_THWC: Tensor | None
+    """uint8, red, green, blue; None for text, and where no frames are asked for."""
+    time_s_T: Tensor
+    """float64, seconds since the video's first frame, whatever part of it is shown; empty for
+    text."""
+    fps: float
+    """The rate drawn, frames per second; 0 for pictures and text."""
+    num_inexact: int
+    """Frames that could not be decoded and repeat the nearest earlier one."""
+    conversation: tuple[Turn, ...]
+    annotation: str
+    """The row as its manifest has it."""
+    is_padding: bool = False
+    """Given so that all ranks end on the same step: leave it out of the loss and of every count."""
+    replaced: Replacement | None = None
+    """Set where this sample stands in for one whose media could not be used."""
+
+    def pin_memory(self) -> Self:
+        """Put the tensors into page-locked memory, for copies to a GPU; called by torch."""
+        frames = None if self.frames_THWC is None else self.frames_THWC.pin_memory()
+        return replace(self, frames_THWC=frames, time_s_T=self.time_s_T.pin_memory())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one rank gets for one step."""
+
+    samples: list[TrainSample]
+
+    @property
+    def num_real(self) -> int:
+        """How many samples count; 0 where the batch is padding."""
+        return sum(not sample.is_padding for sample in self.samples)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of all its samples."""
+        return sum(len(sample.time_s_T) for sample in self.samples)
+
+    def pin_memory(self) -> Self:
+        """Put the tensors into page-locked memory; called by torch."""
+        return replace(self, samples=[sample.pin_memory() for sample in self.samples])
