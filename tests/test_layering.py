@@ -41,7 +41,7 @@ LAYERS = {
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
     "config": Layer(
-        modules="vxp_data.config vxp_data.recipes",
+        modules="vxp_data.config vxp_data.recipes vxp_data.safe_yaml",
         own="foundation core",
         third_party="pydantic yaml",
     ),

@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from vxp_data.config import PruneConfig
 from vxp_data.errors import UserError, unknown_name
+from vxp_data.safe_yaml import load_yaml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,8 @@ def parse_set(text: str) -> tuple[str, Any, str]:
     if not equals or not key:
         raise UserError(f"--set takes key=value, got {text!r}. Example: --set frames.num_frames=8")
     try:
-        return key, yaml.safe_load(value), f"--set {text}"
-    except yaml.YAMLError as error:
+        return key, load_yaml(value), f"--set {text}"
+    except ValueError as error:
         raise UserError(f"--set {text!r}: the value is not YAML: {error}") from error
 
 
@@ -160,10 +160,10 @@ def _origin(key: str, origin_of: Mapping[str, str]) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"recipe {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"recipe {path}: cannot be read as YAML: {error}") from error
     if tree is None:
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,32 +75,51 @@ class RowError(Exception):
 
 
 _INT_DIGITS: Final = 4300  # int() refuses more
-_DECODER: Final = json.JSONDecoder()
-_BIG_INTEGERS: Final = json.JSONDecoder(
-    parse_int=lambda digits: int(digits) if len(digits) < _INT_DIGITS else float(digits)
-)
+MAX_ROW_CHARS: Final = 1 << 28
+"""A row longer than this is a mistake or an attack: 268 million characters."""
 
 
-def decode_json(text: str, start: int) -> tuple[object, int]:
-    """Decode the JSON value that begins at `start`; give it and the place after its end.
+class RowDecoder:
+    """Decodes JSON rows; tells a key that stands twice, of which JSON would take the last."""
 
-    Raises:
-        json.JSONDecodeError: there is no whole JSON value at that place.
-        RecursionError: it is nested some thousand levels deep.
-    """
-    try:
-        return _DECODER.raw_decode(text, start)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        return _BIG_INTEGERS.raw_decode(text, start)
+    def __init__(self) -> None:
+        self._doubled = ""
+        hook = self._fields_once
+        self._decoder = json.JSONDecoder(object_pairs_hook=hook)
+        self._big_integers = json.JSONDecoder(
+            object_pairs_hook=hook,
+            parse_int=lambda digits: int(digits) if len(digits) < _INT_DIGITS else float(digits),
+        )
 
+    def decode(self, text: str, start: int) -> tuple[object, int]:
+        """Decode the JSON value that begins at `start`; give it and the place after its end.
 
-def row_fields(value: object) -> tuple[Mapping[str, object], str]:
-    """Give the fields of a decoded row and no problem, or no fields and the problem."""
-    if isinstance(value, dict):
-        return value, ""
-    return {}, f"the row is {type_name(value)}, not an object with columns"
+        Raises:
+            json.JSONDecodeError: there is no whole JSON value at that place.
+            RecursionError: it is nested some thousand levels deep.
+        """
+        self._doubled = ""
+        try:
+            return self._decoder.raw_decode(text, start)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            return self._big_integers.raw_decode(text, start)
+
+    def row_fields(self, value: object) -> tuple[Mapping[str, object], str]:
+        """Give the fields of the row decoded last and no problem, or none and the problem."""
+        if self._doubled:
+            return {}, f"the key {self._doubled!r:.80} stands more than once in an object"
+        if isinstance(value, dict):
+            return value, ""
+        return {}, f"the row is {type_name(value)}, not an object with columns"
+
+    def _fields_once(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            times = Counter(name for name, _ in pairs)
+            self._doubled = next(name for name in times if times[name] > 1)
+        return fields
 
 
 def type_name(value: object) -> str:

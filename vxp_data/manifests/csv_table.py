@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from vxp_data.errors import UserError
-from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open, line_end, not_utf8
+from vxp_data.manifests.base import (
+    MAX_ROW_CHARS,
+    AnyFile,
+    ManifestRow,
+    cannot_open,
+    line_end,
+    not_utf8,
+)
 
 _BOM: Final = b"\xef\xbb\xbf"
+_HEADER_CHARS: Final = 1 << 16
+"""So much of the header is looked at for the delimiter."""
 _DELIMITERS: Final = (",", ";", "\t", "|")
-_MAX_CELL_CHARS: Final = 2**31 - 1
-"""A conversation in one cell is longer than the 131 072 characters that the csv module allows."""
 
 
 class CsvTable:
@@ -77,12 +84,14 @@ def _rows(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
 
 def _records(path: AnyFile, file: TextIO, delimiter: str) -> Iterator[tuple[int, str, list[str]]]:
     """Give (line it begins on, its own text, its cells) of every record that is not blank."""
-    csv.field_size_limit(_MAX_CELL_CHARS)
+    csv.field_size_limit(MAX_ROW_CHARS)  # 131,072 by default: too short a talk
     pulled: list[str] = []
 
     def lines() -> Iterator[str]:
-        for line in file:
+        while line := file.readline(MAX_ROW_CHARS):
             pulled.append(line)
+            if len(line) == MAX_ROW_CHARS:
+                raise csv.Error(f"the line is longer than {MAX_ROW_CHARS} characters")
             yield line
 
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
@@ -103,10 +112,16 @@ def _delimiter(path: AnyFile) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     with path.open(encoding="utf-8-sig", newline="") as file:
-        first = next((line for line in file if line.strip()), "")
-    return max(
-        _DELIMITERS, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), []))
-    )
+        lines = iter(lambda: file.readline(_HEADER_CHARS), "")
+        first = next((line for line in lines if line.strip()), "")
+    return max(_DELIMITERS, key=lambda delimiter: _num_cells(first, delimiter))
+
+
+def _num_cells(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:  # reading the record will say it, with its place
+        return 0
 
 
 def _check_header(path: AnyFile, header: list[str]) -> None:

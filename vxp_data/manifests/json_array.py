@@ -10,12 +10,12 @@ from typing import Final, TextIO
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import (
+    MAX_ROW_CHARS,
     AnyFile,
     ManifestRow,
+    RowDecoder,
     cannot_open,
-    decode_json,
     not_utf8,
-    row_fields,
 )
 
 CHUNK_CHARS: Final = 1 << 20
@@ -64,9 +64,12 @@ class _Window:
         self._file = file
         self._line = 1
         self._column = 1
+        self.decoder = RowDecoder()
 
     def more(self) -> bool:
         """Forget what lies before the place, hold more of what follows; False at the file's end."""
+        if len(self.text) - self.at > MAX_ROW_CHARS:
+            raise self.error(self.at, f"a value of more than {MAX_ROW_CHARS} characters", "a row")
         chunk = self._file.read(max(CHUNK_CHARS, len(self.text)))  # doubles: a long row stays cheap
         if chunk:
             self._line, self._column = self.line_column(self.at)
@@ -88,7 +91,7 @@ class _Window:
         """Decode the value at the place and go behind it; give it and its own text."""
         while True:
             try:
-                value, end = decode_json(self.text, self.at)
+                value, end = self.decoder.decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 unclosed = error.msg.startswith("Unterminated string")
                 may_be_cut = unclosed or error.pos + _CUT_CHARS > len(self.text)
@@ -137,7 +140,7 @@ def _elements(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
     following = window.peek()
     while following != "]" or index:  # the array may be empty, but a comma wants a row
         value, text = window.value()
-        fields, problem = row_fields(value)
+        fields, problem = window.decoder.row_fields(value)
         yield ManifestRow(
             index=index,
             where=f"row {index}",

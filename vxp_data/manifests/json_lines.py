@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import (
+    MAX_ROW_CHARS,
     AnyFile,
     ManifestRow,
+    RowDecoder,
     cannot_open,
-    decode_json,
     line_end,
     not_utf8,
-    row_fields,
 )
 
 _BOM = b"\xef\xbb\xbf"
@@ -50,25 +51,32 @@ class JsonLines:
         return count
 
 
-def _lines(path: AnyFile, file: Iterable[bytes]) -> Iterator[ManifestRow]:
+def _lines(path: AnyFile, file: BinaryIO) -> Iterator[ManifestRow]:
     index = 0
-    for number, raw in enumerate(file, start=1):
+    decoder = RowDecoder()
+    raws = iter(lambda: file.readline(MAX_ROW_CHARS), b"")
+    for number, raw in enumerate(raws, start=1):
+        if len(raw) == MAX_ROW_CHARS:
+            raise UserError(
+                f"{path}: line {number} is longer than {MAX_ROW_CHARS} bytes. Is this JSON Lines, "
+                "one row a line?"
+            )
         line = raw.removeprefix(_BOM) if number == 1 else raw
         line = line.removesuffix(b"\n").removesuffix(b"\r")
         text = line.decode()
         if not text.strip(_SPACE):
             continue
-        fields, problem = row_fields(_decode_line(path, number, text))
+        fields, problem = decoder.row_fields(_decode_line(path, number, text, decoder))
         yield ManifestRow(
             index=index, where=f"line {number}", annotation=line, fields=fields, problem=problem
         )
         index += 1
 
 
-def _decode_line(path: AnyFile, number: int, text: str) -> object:
+def _decode_line(path: AnyFile, number: int, text: str, decoder: RowDecoder) -> object:
     start = len(text) - len(text.lstrip(_SPACE))
     try:
-        value, end = decode_json(text, start)
+        value, end = decoder.decode(text, start)
     except json.JSONDecodeError as error:
         if number == 1 and text.lstrip(_SPACE).startswith("["):
             raise UserError(

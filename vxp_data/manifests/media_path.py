@@ -21,6 +21,7 @@ FILE_COLUMNS: Final = ("path", "file_name")
 COLUMNS: Final = (*VIDEO_COLUMNS, *IMAGE_COLUMNS, *FILE_COLUMNS)
 """Every column read here; the first that is not empty counts, in this order."""
 
+_PATH_CHARS: Final = 4096
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PSEUDO_PROTOCOL: Final = re.compile(  # FFmpeg's own that need no '//'; others are file names
@@ -146,6 +147,10 @@ def _path_in(column: str, value: object) -> str:
         value = value["path"]  # Hugging Face's {'bytes': ..., 'path': ...}
     if not isinstance(value, str):
         raise RowError(f"{column} is {type_name(value)}, wanted the path of a file")
+    if len(value) > _PATH_CHARS:
+        raise RowError(
+            f"{column} has {len(value)} characters, wanted a path of {_PATH_CHARS} at most"
+        )
     if "\0" in value:
         raise RowError(f"{column} is {value!r:.80}, which holds a NUL character: no path does")
     if not is_unicode(value):

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import cannot_open, not_utf8, type_name
 from vxp_data.manifests.samples import Dataset, detect_format
 from vxp_data.registry import MANIFEST_FORMATS
+from vxp_data.safe_yaml import load_yaml
 from vxp_data.storage.folder import find_file, find_folder
 
 _KEYS: Final = ("name", "manifest", "media_root", "task", "format")
@@ -48,12 +47,12 @@ def read_mixture(path: Path) -> list[Dataset]:
 
 def _entries(path: Path) -> list[object]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise cannot_open(path, error) from error
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(document, Mapping) or "datasets" not in document:
         raise UserError(

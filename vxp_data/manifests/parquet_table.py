@@ -18,6 +18,11 @@ from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
 
 _BATCH_ROWS: Final = 1024
+_DAMAGES: Final = (
+    *(OSError, ValueError, LookupError, OverflowError, MemoryError, RecursionError),
+    pa.ArrowException,
+)
+"""What pyarrow raises about files that no writer makes: much more than ArrowInvalid."""
 
 
 class ParquetTable:
@@ -32,10 +37,10 @@ class ParquetTable:
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
         """Give the table's rows; 1024 of them and one column chunk per column are held."""
         with _open(path) as table:
-            _check_columns(path, table.schema_arrow)
             try:
+                _check_columns(path, table.schema_arrow)
                 yield from _rows(table)
-            except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+            except _DAMAGES as error:
                 raise _damaged(path, error) from error
 
     def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
@@ -70,7 +75,7 @@ def _open(path: AnyFile) -> Any:  # pyarrow has no types
         return pq.ParquetFile(path if isinstance(path, Path) else path.open("rb"))
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise cannot_open(path, error) from error
-    except (OSError, pa.ArrowInvalid) as error:
+    except _DAMAGES as error:
         raise _damaged(path, error) from error
 
 

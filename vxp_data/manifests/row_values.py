@@ -16,6 +16,7 @@ from vxp_data.manifests.media_path import is_unicode
 ID_COLUMNS: Final = ("id", "sample_id", "question_id")
 """The first that is not empty names the sample."""
 CLIP_COLUMNS: Final = ("clip_start_s", "clip_end_s")
+_ID_CHARS: Final = 1000
 
 _PLACEHOLDER_AT_END: Final = re.compile(  # elsewhere it may be talk about HTML
     rf"^\s*{PLACEHOLDER.pattern}|{PLACEHOLDER.pattern}\s*$", re.IGNORECASE
@@ -35,6 +36,8 @@ def row_name(fields: Mapping[str, object]) -> str:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise RowError(f"{column} is {type_name(value)}, wanted text or a number")
         name = str(value)
+        if len(name) > _ID_CHARS:
+            raise RowError(f"{column} has {len(name)} characters, wanted at most {_ID_CHARS}")
         if not is_unicode(name):
             raise RowError(f"{column} is {name!r:.80}, which is not valid Unicode")
         return name

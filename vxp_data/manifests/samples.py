@@ -19,7 +19,7 @@ from vxp_data.manifests import conversation, media_path, row_values
 from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError
 from vxp_data.manifests.conversation import is_given, read_exchanges
 from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths, find_media
-from vxp_data.records import Modality, Sample, Task
+from vxp_data.records import Modality, Reason, Sample, Task
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.storage.folder import File, Folder
 
@@ -36,6 +36,9 @@ _READ_COLUMNS: Final = frozenset(
 )
 _NUM_EXAMPLES: Final = 3
 _EXAMPLE_CHARS: Final = 160
+_MESSAGE_CHARS: Final = 2000
+_MAX_COUNTED: Final = 200
+_OTHERS: Final = "(others)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,12 @@ def read_samples(
         yield reader.sample(row)
 
 
+def _count(names: Counter[str], name: str) -> None:
+    """Count a name that a row brings; the 201st different one and all after it count as others."""
+    shown = name[:_EXAMPLE_CHARS].encode(errors="replace").decode()
+    names[shown if shown in names or len(names) < _MAX_COUNTED else _OTHERS] += 1
+
+
 @dataclass(slots=True)
 class _Facts:
     """What is known of a row so far; stays at its defaults from the first problem on."""
@@ -177,7 +186,9 @@ class _Reader:
     def sample(self, row: ManifestRow) -> Sample:
         counts = self._counts
         counts.rows += 1
-        counts.unknown_columns.update(name for name in row.fields if name not in self._read)
+        for name in row.fields:
+            if name not in self._read:
+                _count(counts.unknown_columns, name)
         facts = _Facts(
             name="",
             task=self._dataset.task or Task.OPEN_ENDED.value,
@@ -187,7 +198,10 @@ class _Reader:
         try:
             self._find_facts(row, facts)
         except RowError as error:
-            reason, message = error.reason, f"{row.where}: {error}"
+            reason, message = error.reason, f"{row.where}: {error}"[:_MESSAGE_CHARS]
+            counts.reasons[reason] += 1
+        except RecursionError:
+            reason, message = Reason.BAD_ROW, f"{row.where}: a value is nested too deep"
             counts.reasons[reason] += 1
         else:
             self._count_usable(facts)
@@ -219,7 +233,8 @@ class _Reader:
         media = find_media(row.fields)
         facts.modality, facts.media_uri = media.modality, media.name
         exchanges = read_exchanges(row.fields)
-        facts.exchanges = json.dumps(exchanges, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(exchanges, ensure_ascii=False, separators=(",", ":"))
+        facts.exchanges = text.encode(errors="replace").decode()  # a lone surrogate is no text
         self._find_task(row.fields, exchanges, facts)
         facts.clip_start_s, facts.clip_end_s = row_values.clip(row.fields)
         if media.modality is Modality.TEXT:
@@ -243,7 +258,7 @@ class _Reader:
             if named in {task.value for task in Task}:
                 facts.task, facts.task_origin = named, "field"
                 return
-            self._counts.unknown_tasks[named] += 1
+            _count(self._counts.unknown_tasks, named)
         guess = classify_conversation(exchanges)
         facts.task, facts.is_mixed = guess.task.value, guess.mixed
         facts.question = exchanges[0][0] if exchanges else ""

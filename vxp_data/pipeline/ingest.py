@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from vxp_data.storage.folder import File, find_file, find_folder
 from vxp_data.storage.local import file_stamp
 
 _ROWS_PER_GROUP: Final = 20_000
+_BYTES_PER_GROUP: Final = 256 << 20
 
 ClipKey = tuple[str, float, float]
 """(uri, clip_start_s, clip_end_s)."""
@@ -82,10 +82,22 @@ def done_clips(parts: Sequence[File], *, encoder: str, sampler: str) -> dict[Cli
 
 
 def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:
-    while rows := list(islice(samples, _ROWS_PER_GROUP)):
+    while rows := _next_group(samples):
         columns = {name: [getattr(sample, name) for sample in rows] for name in SAMPLE_SCHEMA.names}
         columns["reason"] = [reason or "" for reason in columns["reason"]]
         yield pa.table(columns, schema=SAMPLE_SCHEMA)
+
+
+def _next_group(samples: Iterator[Sample]) -> list[Sample]:
+    """Take rows until there are enough of them, or they are heavy."""
+    rows: list[Sample] = []
+    num_bytes = 0
+    for sample in samples:
+        rows.append(sample)
+        num_bytes += len(sample.annotation)
+        if len(rows) == _ROWS_PER_GROUP or num_bytes >= _BYTES_PER_GROUP:
+            break
+    return rows
 
 
 def _num_bytes(stamp: str) -> int:
