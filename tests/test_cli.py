@@ -128,3 +128,21 @@ def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(tmp_path: Path
     rows = json.loads(manifest.read_text(encoding="utf-8"))
     assert json.loads((out / "run.json").read_text())["decided"]["num_in"] == len(rows)
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_that_a_manifest_holds_paints_the_terminal(tmp_path: Path) -> None:
+    """Colours, cleared screens, bells, reversed text: all is shown as an escape."""
+    hostile = "\x1b[2J\x1b]0;gone\x07\x9b31m\u202e[bold red]\r"
+    turns = [{"from": "human", "value": f"{hostile}What is it?"}, {"from": "gpt", "value": "It."}]
+    row = {"id": hostile, "kind": hostile, hostile: 1, "conversations": turns}
+    name = f"rows{hostile}.jsonl"
+    (tmp_path / name).write_text(json.dumps(row) + '\n{"\\u001b": 1, "\\u001b": 2}\n')
+    options = ("--encoder", "thumbnail", "--set", "tasks.field=kind", "--out", tmp_path / "run")
+    done = vxp_data("prune", tmp_path / name, *options)
+    assert done.returncode == 0, done.stderr
+    assert r"\x1b[2J\x1b]0;gone\x07\x9b31m\u202e[bold red]" in done.stdout
+    (tmp_path / name).write_text(f"[{hostile}")
+    failed = vxp_data("prune", tmp_path / name, *options)
+    assert failed.returncode == 2
+    for shown in (done.stdout, done.stderr, failed.stdout, failed.stderr):
+        assert not {c for c in shown if not c.isprintable()} - {"\n", "\t"}

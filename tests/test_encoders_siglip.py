@@ -126,6 +126,30 @@ def test_a_weights_file_is_loaded_into_the_named_model(tmp_path: Path, tiny: Pat
         SiglipEncoder.load(replace(settings, checkpoint=str(broken)))
 
 
+class _Attack:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_weights_that_run_code_when_read_are_refused_and_run_nothing(
+    tmp_path: Path, old_format: bool
+) -> None:
+    target, file = tmp_path / "owned", tmp_path / "weights.pt"
+    state = {"visual.a": torch.zeros(1), "attack": _Attack(target)}
+    torch.save(state, file, _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(UserError, match=r"cannot be read as weights: UnpicklingError"):
+        SiglipEncoder.load(Settings(model="ViT-B-16-SigLIP", checkpoint=str(file)))
+    assert not target.exists()
+    torch.load(file, weights_only=False)  # the attack is real
+    assert target.exists()
+
+
 def test_the_fingerprint_follows_weights_and_precision_not_the_place(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from vxp_data.commands.options import (
     console,
     load_settings,
     read_overrides,
+    say,
 )
 from vxp_data.errors import StoppedError, UserError, VxpError
 
@@ -96,7 +97,7 @@ def prune(
     class Shown(Observer):
         def started(self, num_clips: int, num_done: int) -> None:
             if num_done:
-                typer.echo(f"{num_done} videos have embeddings here; {num_clips} to go.", err=True)
+                say(f"{num_done} videos have embeddings here; {num_clips} to go.", err=True)
             progress.start(num_clips)
 
         def progressed(self, totals: Any) -> None:
@@ -136,7 +137,7 @@ def decide(
     default = specs.pop("default", None)
     decided, used = redecide(run, measure=measure, thresholds=specs, default=default)
     _show_decided(decided, used)
-    typer.echo(_closing(decided, run))
+    say(_closing(decided, run))
 
 
 @app.command("show-config")
@@ -151,7 +152,7 @@ def show_config(
     loaded = load_settings(recipe, read_overrides(settings))
     width = max(len(origin.key) for origin in loaded.origins)
     for origin in loaded.origins:
-        typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
+        say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
 app.command()(shards.sample)
@@ -165,7 +166,7 @@ def version() -> None:
     """Print the version."""
     from vxp_data import __version__
 
-    typer.echo(__version__)
+    say(__version__)
 
 
 def main() -> None:
@@ -173,7 +174,7 @@ def main() -> None:
     try:
         app()
     except VxpError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
 
 
@@ -198,8 +199,8 @@ def _show_result(result: PruneResult) -> None:
 
     counts = result.counts
     if lines := example_lines(counts.tasks, counts.examples):
-        typer.echo("Task subsets by the rules over the conversation, one question of each:")
-        typer.echo("\n".join(lines))
+        say("Task subsets by the rules over the conversation, one question of each:")
+        say("\n".join(lines))
     for number, words in (
         (counts.ids_missing, "rows had no id; theirs comes from their content"),
         (counts.ids_repeated, "rows repeat an id; theirs ends in '#2', '#3' ..."),
@@ -207,26 +208,26 @@ def _show_result(result: PruneResult) -> None:
         (counts.absolute_paths, "rows name their media by an absolute path"),
     ):
         if number:
-            typer.echo(f"{number:>6}  {words}")
+            say(f"{number:>6}  {words}")
     for value, number in counts.unknown_tasks.items():
-        typer.echo(f"{number:>6}  rows have the unknown task {value!r}; the rules decided")
+        say(f"{number:>6}  rows have the unknown task {value!r}; the rules decided")
     _show_decided(result.decided, result.measure)
-    typer.echo(
+    say(
         f"{result.num_files} files read in {result.wall_s:.1f} s "
         f"(decoding {result.totals.decode_cpu_s:.1f} CPU-s, "
         f"embedding {result.totals.embed_cpu_s:.1f} CPU-s)."
     )
-    typer.echo(_closing(result.decided, result.out))
+    say(_closing(result.decided, result.out))
 
 
 def _show_decided(decided: Any, measure: str) -> None:
     from vxp_data.report.terminal import reason_lines, subset_table
 
-    typer.echo(subset_table(decided.subsets))
-    typer.echo(f"Thresholds are on {measure}.")
+    say(subset_table(decided.subsets))
+    say(f"Thresholds are on {measure}.")
     if decided.quarantined_by_reason:
-        typer.echo("Quarantined:")
-        typer.echo("\n".join(reason_lines(decided.quarantined_by_reason)))
+        say("Quarantined:")
+        say("\n".join(reason_lines(decided.quarantined_by_reason)))
 
 
 def _closing(decided: Any, out: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,24 @@ def read_overrides(
         if value is not None
     ]
     return overrides
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text whatever it holds: control characters, also of rows and file names, are escaped.
+
+    Else a manifest could clear the terminal, or write 'All is as the index says.' in its place.
+    """
+    typer.echo(printable(text), err=err)
+
+
+def printable(text: str) -> str:
+    """Escape what would not be seen, but for spaces, tabs and line ends."""
+    return "".join(
+        char
+        if char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def console() -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vxp_data.commands.options import Address, Run, Set, console, read_overrides
+from vxp_data.commands.options import Address, Run, Set, console, read_overrides, say
 from vxp_data.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def sample(
     overrides = read_overrides(settings, epochs=("shard.num_epochs", epochs))
     written, sampled = sample_run(run, overrides, sampling_figure)
     if len(sampled.counts.duration_s_R):
-        typer.echo(sampling_table(sampled.counts))
+        say(sampling_table(sampled.counts))
     without = f" {sampled.num_text_rows} rows are text only." if sampled.num_text_rows else ""
-    typer.echo(
+    say(
         f"{sampled.num_rows} rows x {sampled.num_epochs} epochs planned: {sampled.num_frames} "
         f"frames.{without} Plans: {written.plans}, figure: {written.sampling_figure}"
     )
@@ -129,7 +129,7 @@ def verify(
     from vxp_data.storage.folder import open_folder
 
     verified = verify_shards(open_folder(where))
-    typer.echo(
+    say(
         f"{where}: {verified.num_shards} shards, {verified.num_clips} clips, "
         f"{verified.num_samples} rows, {verified.num_bytes / 1e6:.1f} MB"
     )
@@ -140,7 +140,7 @@ def verify(
             "Remove what is named here and run the same `vxp-data shard` again: it writes only "
             "what is missing."
         )
-    typer.echo("All is as the index says.")
+    say("All is as the index says.")
 
 
 def export(
@@ -164,18 +164,18 @@ def export(
     record = directory.read_run()
     config = load_config(None, read_overrides(settings), run_settings=record["config"]).config
     num_rows = export_rows(directory, config, layout, out)
-    typer.echo(f"{num_rows} rows in {out}.")
+    say(f"{num_rows} rows in {out}.")
 
 
 def _show_shards(result: ShardResult, out: str) -> None:
     from vxp_data.report.terminal import reason_lines, shard_table
 
-    typer.echo(shard_table(result.index.shards))
+    say(shard_table(result.index.shards))
     if result.index.quarantined_by_reason:
-        typer.echo("Quarantined:")
-        typer.echo("\n".join(reason_lines(result.index.quarantined_by_reason)))
+        say("Quarantined:")
+        say("\n".join(reason_lines(result.index.quarantined_by_reason)))
     num_quarantined = result.index.quarantine.num_rows
-    typer.echo(
+    say(
         f"{result.num_kept_rows} kept rows: {result.index.samples.num_rows} in "
         f"{len(result.index.shards)} shards, {num_quarantined} quarantined, in "
         f"{result.wall_s:.1f} s ({result.num_found} shards were there). Index: {out}/index.json"
