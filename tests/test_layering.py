@@ -79,8 +79,8 @@ LAYERS = {
     ),
     "model-data": Layer(
         modules="vxp_model.data",
-        own="foundation core decoders",
-        third_party="torch numpy pyarrow fsspec PIL",
+        own="foundation core decoders storage",
+        third_party="torch numpy pyarrow PIL",
     ),
     "train": Layer(
         modules="vxp_model.train",

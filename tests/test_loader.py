@@ -612,3 +612,42 @@ def test_states_of_all_ranks_are_merged_with_every_replacement(tmp_path):
     made[0].load_state_dict(merged)
     with pytest.raises(ValueError, match="ranks 0 and 1 differ in position"):
         merge_states([states[0], states[1] | {"position": 3}])
+
+
+# --- an object store ----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(THREADS)
+def test_shards_in_an_object_store_give_the_same_samples(s3, videos, tmp_path):
+    shards = write_shards(tmp_path / "s", [clips_of(videos)])
+    for path in shards.folder.iterdir():
+        s3.put(f"shards/{path.name}", path.read_bytes())
+    options = FrameOptions(frame_px=16)
+    local = loader(shards.uri, frames=options)
+    remote = loader(f"{s3.uri}/shards", frames=options, num_workers=1)  # forked after its first use
+    for one, other in zip(local, remote, strict=True):
+        (a,), (b,) = one.samples, other.samples
+        assert a.sample_id == b.sample_id
+        assert torch.equal(a.frames_THWC, b.frames_THWC)
+    local.close()
+    remote.close()
+    again = loader(f"{s3.uri}/shards")
+    again.load_state_dict(local.state_dict())  # the place moves with the data
+
+
+def test_a_store_that_fails_for_a_while_costs_no_sample(s3, tmp_path):
+    shards = text_shards(tmp_path / "t", 6)
+    for path in shards.folder.iterdir():
+        s3.put(path.name, path.read_bytes())
+    remote = loader(s3.uri)
+    s3.fail("status", method="GET", path="tar", times=2, status=503)
+    s3.fail("short", method="GET", path="tar", times=2)
+    assert ids(remote) == ids(loader(shards.uri))
+    assert remote.replaced == []
+    s3.fail("status", method="GET", path="tar", times=1, status=403)
+    with pytest.raises(
+        UserError, match=r"the object store fails: .*resume from the last checkpoint"
+    ):
+        ids(remote)
+    s3.heal()
+    assert remote.state_dict()["position"] == 0

@@ -37,7 +37,7 @@ class Source:
     """One part of a mixture: a shard directory, or its shards of some kinds."""
 
     uri: str
-    """A path, or a URL that fsspec takes: 's3://bucket/shards'."""
+    """A path, or a URI of an object store: 's3://bucket/shards'."""
     weight: float | None = None
     """Share of the epoch's samples, against the other sources' weights; see `order.part_counts`."""
     kinds: tuple[str, ...] | None = None

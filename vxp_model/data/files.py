@@ -1,4 +1,4 @@
-"""Bytes of a shard directory, local or remote: a whole small file, or a range of a large one."""
+"""Bytes of a shard directory, local or in an object store: a whole small file, or a range."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
+from vxp_data.errors import UserError
+from vxp_data.storage.folder import find_file, open_folder
+from vxp_data.storage.object_store import ObjectStore, split_uri
+from vxp_data.storage.store_errors import StoreFailedError
 
 _OPEN_FILES: Final = 128
 """Local shards that are kept open."""
 
 
-class Folder:
-    """A folder by its path or URL (`s3://...`: what fsspec takes).
+class ShardFolder:
+    """A folder by its path or URI ('s3://bucket/shards').
 
-    May be pickled and forked: open files stay behind, and a remote client is made anew.
+    May be pickled and forked: open files stay behind.
+
+    Raises:
+        UserError: a URI of a kind that we do not speak.
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
-        self.is_local = "://" not in uri or uri.startswith("file://")
-        self._local = Path(uri.removeprefix("file://"))
+        self._folder = open_folder(uri)
+        self.uri = self._folder.uri
         self._files: OrderedDict[str, int] = OrderedDict()
         self._pid = os.getpid()
 
@@ -35,22 +40,21 @@ class Folder:
         Raises:
             OSError: it is not there or cannot be read.
         """
-        if self.is_local:
-            return (self._local / name).read_bytes()
-        filesystem, root = fsspec.core.url_to_fs(self.uri)
-        data: bytes = filesystem.cat_file(f"{root}/{name}")
-        return data
+        return self._folder.read_bytes(name)
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Read the bytes [start, stop) of a file; fewer where it ends before.
+        """Read the bytes [start, stop) of a file; from a disk fewer, where it ends before.
 
         Raises:
             OSError: it is not there or cannot be read.
+            UserError: the object store fails again and again.
         """
-        if not self.is_local:
-            filesystem, root = fsspec.core.url_to_fs(self.uri)
-            data: bytes = filesystem.cat_file(f"{root}/{name}", start=start, end=stop)
-            return data
+        if self._folder.is_remote:
+            uri = self._folder.where(name)
+            try:
+                return ObjectStore(split_uri(uri)[0], self._folder.patience).read(uri, start, stop)
+            except (StoreFailedError, PermissionError) as error:  # not this clip's fault
+                raise _store_fails(uri, error) from error
         file = self._open(name)
         parts = []
         while start < stop and (part := os.pread(file, stop - start, start)):
@@ -58,18 +62,25 @@ class Folder:
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def sizes(self) -> dict[str, int]:
-        """Give every file of the folder and its bytes, by one listing.
+    def wrong_size(self, num_bytes: dict[str, int]) -> tuple[str, str] | None:
+        """Look for a file that is missing or, on a disk, of another size.
+
+        Args:
+            num_bytes: wanted, by name.
+
+        Returns:
+            The first such file, and what was found; None where all is well.
 
         Raises:
-            OSError: the folder is not there.
+            OSError: the folder cannot be looked at.
         """
-        if self.is_local:
-            files = (path for path in self._local.iterdir() if path.is_file())
-            return {path.name: path.stat().st_size for path in files}
-        filesystem, root = fsspec.core.url_to_fs(self.uri)
-        entries = filesystem.ls(root, detail=True)
-        return {entry["name"].rsplit("/", 1)[-1]: int(entry["size"] or 0) for entry in entries}
+        there = set(self._folder.names())
+        for name, wanted in num_bytes.items():
+            if name not in there:
+                return name, "no such file"
+            if not self._folder.is_remote and (got := self._folder.size_bytes(name)) != wanted:
+                return name, f"{got} bytes"
+        return None
 
     def close(self) -> None:
         """Close the shards that are open; they are opened again when needed."""
@@ -84,16 +95,26 @@ class Folder:
         else:
             if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
-            self._files[name] = os.open(self._local / name, os.O_RDONLY | os.O_CLOEXEC)
+            path = Path(self.uri) / name
+            self._files[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return self._files[name]
 
 
 def read_media(uri: str) -> bytes:
-    """Read a media file at its own path or URL.
+    """Read a media file at its own path or URI.
 
     Raises:
         OSError: it is not there or cannot be read.
+        UserError: the object store fails again and again, or the URI is of no kind that we speak.
     """
-    filesystem, path = fsspec.core.url_to_fs(uri)
-    data: bytes = filesystem.cat_file(path)
-    return data
+    try:
+        return find_file(uri).read_bytes()
+    except StoreFailedError as error:
+        raise _store_fails(uri, error) from error
+
+
+def _store_fails(uri: str, error: OSError) -> UserError:
+    return UserError(
+        f"{uri}: the object store fails: {error.strerror or error}. Nothing is lost: resume from "
+        "the last checkpoint when it works again."
+    )

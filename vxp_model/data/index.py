@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vxp_data.errors import UserError
 from vxp_data.shard_format import INDEX_NAME, SAMPLE_COLUMNS, ShardIndex
-from vxp_model.data.files import Folder
+from vxp_model.data.files import ShardFolder
 
 _NUMBERS: Final = tuple(name for name, kind in SAMPLE_COLUMNS.items() if kind != "string")
 
@@ -27,7 +27,7 @@ _NUMBERS: Final = tuple(name for name, kind in SAMPLE_COLUMNS.items() if kind !=
 class ShardTable:
     """An index and its samples; see `shard_format.SAMPLE_COLUMNS` for the columns."""
 
-    folder: Folder
+    folder: ShardFolder
     digest: str
     """SHA-256 of index.json, 64 hex digits: it names every byte of the shards."""
     index: ShardIndex
@@ -67,13 +67,13 @@ def load_index(uri: str) -> ShardTable:
     """Read the index of a shard directory and check that its files are those it names.
 
     Args:
-        uri: the directory: a path, or a URL that fsspec takes.
+        uri: the directory: a path, or a URI of an object store.
 
     Raises:
         UserError: there is no index, it is of another version, `samples.parquet` is not the one it
             names, or a shard is missing or of another size.
     """
-    folder = Folder(uri)
+    folder = ShardFolder(uri)
     try:
         data = folder.read(INDEX_NAME)
     except OSError as error:
@@ -99,22 +99,21 @@ def load_index(uri: str) -> ShardTable:
     )
 
 
-def _check_shards(folder: Folder, index: ShardIndex) -> None:
+def _check_shards(folder: ShardFolder, index: ShardIndex) -> None:
+    wanted = {entry.name: entry.num_bytes for entry in index.shards}
     try:
-        sizes = folder.sizes()
+        wrong = folder.wrong_size(wanted)
     except OSError as error:
         raise UserError(f"{folder.uri}: cannot list the directory: {error}.") from error
-    for entry in index.shards:
-        got = sizes.get(entry.name)
-        if got != entry.num_bytes:
-            found = "no such file" if got is None else f"{got} bytes"
-            raise UserError(
-                f"{folder.uri}/{entry.name}: got {found}, wanted {entry.num_bytes} bytes, as "
-                f"{INDEX_NAME} says. Copy the shard again, or see `vxp-data verify {folder.uri}`."
-            )
+    if wrong is not None:
+        name, found = wrong
+        raise UserError(
+            f"{folder.uri}/{name}: got {found}, wanted {wanted[name]} bytes, as {INDEX_NAME} "
+            f"says. Copy the shard again, or see `vxp-data verify {folder.uri}`."
+        )
 
 
-def _samples(folder: Folder, index: ShardIndex) -> pa.Table:
+def _samples(folder: ShardFolder, index: ShardIndex) -> pa.Table:
     name, wanted = index.samples.name, index.samples.sha256
     try:
         data = folder.read(name)
