@@ -70,6 +70,21 @@ def corpus() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread.
+
+    For small tensors: two threads on a busy core wait for one another at every operation, and 5 s
+    have turned into 300.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is None:
         return

@@ -32,7 +32,7 @@ class Layer:
 _VALUES = "foundation schemas core"
 _ADAPTER = f"{_VALUES} config storage"
 _BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards"
-_BELOW_TRAIN = "model-root modules models model-data"
+_BELOW_TRAIN = "model-root model-errors modules models model-data"
 
 LAYERS = {
     "foundation": Layer(
@@ -73,9 +73,13 @@ LAYERS = {
         third_party="typer click rich",
     ),
     "data-root": Layer(modules="vxp_data"),
-    "modules": Layer(modules="vxp_model.modules", third_party="torch"),
+    # Not vxp_data's errors: those know of media and of decisions, which training has none of.
+    "model-errors": Layer(modules="vxp_model.errors"),
+    "modules": Layer(modules="vxp_model.modules", own="model-errors", third_party="torch"),
     "models": Layer(
-        modules="vxp_model.models", own="modules", third_party="torch transformers numpy"
+        modules="vxp_model.models",
+        own="model-errors modules",
+        third_party="torch transformers numpy safetensors huggingface_hub",
     ),
     "model-data": Layer(
         modules="vxp_model.data",
@@ -327,6 +331,8 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         ("vxp_data/core/a.py", "import importlib\nimportlib.import_module('ray')", "a.py:2"),
         ("vxp_data/pipeline/a.py", "import vxp_model.cli", "(layer 'model-cli')"),
         ("vxp_model/train/a.py", "from vxp_data.core import b", "(layer 'core')"),
+        ("vxp_model/modules/a.py", "import vxp_data.core.b", "(layer 'core')"),
+        ("vxp_model/modules/a.py", "import transformers", "'modules' may not import transformers"),
         ("vxp_model/models/a.py", "import deepspeed", "'models' may not import deepspeed"),
         ("vxp_model/data/a.py", "import vxp_data.pipeline.b", "(layer 'pipeline')"),
         (

@@ -1,0 +1,1 @@
+"""Pure torch: vision tower, token compressor, masking, decoder, projector."""
