@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -305,7 +305,7 @@ class Chaos:
         for mode in modes:
             kill, ended = self._attempt(out, encoder, mode)
             if kill is not None:
-                kills.append((kill, *self._read_before(kill)))
+                kills.append((kill, *self._read_before()))
             if ended:
                 break
         if not ended:
@@ -321,7 +321,7 @@ class Chaos:
         self.outcome.runs += 1
         self.outcome.seconds += time.monotonic() - began_s
 
-    def _read_before(self, kill: Kill) -> tuple[set[str], float]:
+    def _read_before(self) -> tuple[set[str], float]:
         return set(self._place.opened.between(self._began_s, self._killed_s)), self._killed_s
 
     def _attempt(self, out: Path, encoder: str, mode: str) -> tuple[Kill | None, bool]:
@@ -461,7 +461,7 @@ def chaos(
     encoders: dict[str, list[str]],
     seed: int,
     moments: Sequence[str] = MOMENTS,
-    done: Any = lambda outcome: None,
+    done: Callable[[Outcome], object] = id,
 ) -> Outcome:
     """Kill so many times, the modes in turn, one to three times a run, the encoders in turn.
 

@@ -19,7 +19,7 @@ from runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.core.timeline import unpack_timeline
 from vxp_data.errors import ExpectationError, UserError
-from vxp_data.pipeline.prune import redecide
+from vxp_data.pipeline.redecide import redecide
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

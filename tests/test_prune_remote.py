@@ -15,7 +15,7 @@ from runs import run_prune, write_rows
 from s3 import Bucket
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.errors import UserError
-from vxp_data.pipeline.prune import redecide
+from vxp_data.pipeline.redecide import redecide
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -21,7 +21,7 @@ from vxp_data.core.plan_counts import PlanCounts, duration_bins, frames_bins
 from vxp_data.core.sampling_plans import SamplingRule, draw_plan
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.core.timeline import unpack_timeline
-from vxp_data.pipeline.prune import redecide
+from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.sample import Sampled, sample_run
 from vxp_data.report.sampling import sampling_figure, sampling_table
 

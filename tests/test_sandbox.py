@@ -191,7 +191,9 @@ def read(clip, tmp_path, monkeypatch):
         path = Path(shutil.copy(clip, tmp_path / name))
         settings = {"timeout_s": 15, "memory_mib": 256} | decode
         config = DecodeConfig(decoder="misbehaving", fallback=fallback, **settings)
-        item = MediaItem(uri=str(path), is_image=False, clips_s=((0.0, math.inf), (0.2, 0.4)))
+        item = MediaItem(
+            uri=str(path), is_image=False, stamp="1-2", clips_s=((0.0, math.inf), (0.2, 0.4))
+        )
         with ClipReader(FramesConfig(num_frames=4), config, frame_px=32) as reader:
             return list(reader.read(item))
 

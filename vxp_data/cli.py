@@ -21,7 +21,7 @@ from vxp_data.commands.options import (
 from vxp_data.errors import StoppedError, UserError, VxpError
 
 if TYPE_CHECKING:
-    from vxp_data.pipeline.prune import PruneResult
+    from vxp_data.pipeline.run_record import PruneResult
 
 app = typer.Typer(
     help="Curate video for training: a smaller, better data set out of a heap of annotated video.",
@@ -128,7 +128,7 @@ def decide(
     Example: vxp-data decide runs/a --keep 0.3 --threshold caption=0.8
     """
     from vxp_data.config import threshold_spec
-    from vxp_data.pipeline.prune import redecide
+    from vxp_data.pipeline.redecide import redecide
     from vxp_data.registry import MEASURES
 
     if measure is not None:
@@ -211,6 +211,9 @@ def _show_result(result: PruneResult) -> None:
             say(f"{number:>6}  {words}")
     for value, number in counts.unknown_tasks.items():
         say(f"{number:>6}  rows have the unknown task {value!r}; the rules decided")
+    if result.changed:
+        names = ", ".join(result.changed[:3]) + (", ..." if len(result.changed) > 3 else "")
+        say(f"{len(result.changed):>6}  files have another content than before: {names}")
     _show_decided(result.decided, result.measure)
     say(
         f"{result.num_files} files read in {result.wall_s:.1f} s "

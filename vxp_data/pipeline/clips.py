@@ -20,7 +20,6 @@ from vxp_data.errors import MediaError
 from vxp_data.pipeline.media_reader import MediaReader
 from vxp_data.records import Media, Reason
 from vxp_data.registry import FRAME_SAMPLERS
-from vxp_data.storage.local import file_stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +29,8 @@ class MediaItem:
     uri: str
     is_image: bool
     clips_s: tuple[tuple[float, float], ...]
+    stamp: str
+    """As the run found the file when it began; what is made of it goes by this stamp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class ClipReader:
     def read(self, item: MediaItem) -> Iterator[ClipFrames]:
         """Give the frames of each clip of a media, in order; a failure is a value."""
         started_s = time.monotonic()
-        stamp = file_stamp(item.uri)
+        stamp = item.stamp
         try:
             timed = self._reader.probe(item.uri, is_image=item.is_image)
         except MediaError as error:

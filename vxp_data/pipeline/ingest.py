@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
@@ -41,13 +42,22 @@ def write_samples(
     return counts
 
 
-def media_items(run: RunDirectory, done: dict[ClipKey, str]) -> list[MediaItem]:
-    """List the files that must be read, big ones first, each once, with its clips.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One media file that usable samples name."""
+
+    stamp: str
+    """As it is now; '' where it is not there."""
+    is_image: bool
+    clips_s: tuple[tuple[float, float], ...]
+    """The clips that are wanted of it, (start, end) in seconds, ascending."""
+
+
+def read_sources(run: RunDirectory) -> dict[str, Source]:
+    """List the files that samples name, by URI, and stamp them: once in a run.
 
     Args:
         run: with samples.parquet.
-        done: clips that have embeddings, with the stamp that their file had; a file that has
-            changed since is read again.
     """
     columns = ["media_uri", "clip_start_s", "clip_end_s", "modality", "reason"]
     clips_of: dict[str, set[tuple[float, float]]] = defaultdict(set)
@@ -60,25 +70,63 @@ def media_items(run: RunDirectory, done: dict[ClipKey, str]) -> list[MediaItem]:
                 clips_of[uri].add((start_s, end_s))
                 if modality == Modality.VIDEO:
                     videos.add(uri)
-    stamps = {uri: file_stamp(uri) for uri in clips_of}
-    items = []
-    for uri, clips in clips_of.items():
-        todo = tuple(c for c in sorted(clips) if done.get((uri, *c)) != stamps[uri])
-        if todo:
-            items.append(MediaItem(uri=uri, is_image=uri not in videos, clips_s=todo))
-    return sorted(items, key=lambda item: (-_num_bytes(stamps[item.uri]), item.uri))
+    return {
+        uri: Source(
+            stamp=file_stamp(uri), is_image=uri not in videos, clips_s=tuple(sorted(clips_s))
+        )
+        for uri, clips_s in clips_of.items()
+    }
 
 
-def done_clips(parts: Sequence[File], *, encoder: str, sampler: str) -> dict[ClipKey, str]:
-    """Find the clips that have embeddings of these fingerprints, with their files' stamps."""
-    done: dict[ClipKey, str] = {}
-    columns = ["uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler"]
+def wanted_clips(sources: Mapping[str, Source]) -> dict[ClipKey, str]:
+    """Give every clip that samples name, with its file's stamp."""
+    return {
+        (uri, *clip_s): source.stamp for uri, source in sources.items() for clip_s in source.clips_s
+    }
+
+
+def done_clips(
+    parts: Sequence[File],
+    sources: Mapping[str, Source],
+    *,
+    encoder: str,
+    sampler: str,
+    but: Collection[str] = (),
+) -> set[ClipKey]:
+    """Find the clips that have embeddings, or a reason why not, of files as they are now.
+
+    Args:
+        parts: embeddings parts.
+        sources: what samples name; a file that has changed since is not done.
+        encoder: fingerprint of the embeddings.
+        sampler: fingerprint of their frame sampling.
+        but: reasons; a clip that failed for one of these is not done.
+    """
+    done: set[ClipKey] = set()
+    columns = ["uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler", "reason"]
     for part in read_tables(parts, columns=columns):
         for row in part.to_pylist():
-            if (row["encoder"], row["sampler"]) == (encoder, sampler):
-                key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
-                done[key] = row["file_stamp"]
+            source = sources.get(row["uri"])
+            if (
+                source is not None
+                and source.stamp == row["file_stamp"]
+                and (row["encoder"], row["sampler"]) == (encoder, sampler)
+                and row["reason"] not in but
+            ):
+                done.add((row["uri"], row["clip_start_s"], row["clip_end_s"]))
     return done
+
+
+def media_items(sources: Mapping[str, Source], done: Collection[ClipKey]) -> list[MediaItem]:
+    """List the files that must be read, big ones first, each once, with its clips."""
+    items = []
+    for uri, source in sources.items():
+        todo = tuple(clip_s for clip_s in source.clips_s if (uri, *clip_s) not in done)
+        if todo:
+            items.append(
+                MediaItem(uri=uri, is_image=source.is_image, stamp=source.stamp, clips_s=todo)
+            )
+    return sorted(items, key=lambda item: (-_num_bytes(item.stamp), item.uri))
 
 
 def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:

@@ -2,66 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import pyarrow.compute as pc
-
-from vxp_data.config import ExpectConfig, PruneConfig
-from vxp_data.core.thresholds import ThresholdSpec
+from vxp_data.config import PruneConfig
 from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
-from vxp_data.errors import ExpectationError, UserError
+from vxp_data.errors import UserError
 from vxp_data.manifests.base import cannot_open
 from vxp_data.manifests.mixture import read_mixture
-from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, detect_format
+from vxp_data.manifests.samples import Dataset, TaskRules, detect_format
 from vxp_data.pipeline.decide import Decided, DecisionSettings, decide_run
 from vxp_data.pipeline.embed import EmbedTotals, embed_media
 from vxp_data.pipeline.ingest import (
-    ClipKey,
-    dataset_facts,
-    dataset_from_facts,
+    Source,
     done_clips,
     media_items,
+    read_sources,
+    wanted_clips,
     write_samples,
 )
 from vxp_data.pipeline.run_lock import RunLock, run_lock
-from vxp_data.pipeline.rundir import RunDirectory, open_run, read_table
-from vxp_data.pipeline.score import score_clips
+from vxp_data.pipeline.run_record import PruneResult, check_expectations, run_record
+from vxp_data.pipeline.rundir import RunDirectory, open_run
+from vxp_data.pipeline.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.stages import JobSettings
 from vxp_data.recipes import LoadedConfig
 from vxp_data.registry import ENCODERS
 from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.folder import File, find_file, find_folder
-from vxp_data.storage.local import file_stamp
 
-_VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
 _CHECK_TIMEOUT_S: Final = 120.0
 _MIXTURE_SUFFIXES: Final = frozenset({".yaml", ".yml"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruneResult:
-    """What a run gave, for the summary."""
-
-    out: str
-    """As the user named it."""
-    decided: Decided
-    counts: ManifestCounts
-    num_files: int
-    """Files that were read in this run; the others had embeddings already."""
-    totals: EmbedTotals
-    wall_s: float
-    measure: str
 
 
 class Observer:
@@ -160,11 +135,10 @@ def _prune(
 ) -> PruneResult:
     started = time.monotonic()
     config = loaded.config
-    encoder_class: type[Encoder] = ENCODERS.load(config.encoder.name)
-    encoder_class.prepare(config.encoder)
-    spec = encoder_class.describe(config.encoder)
-    _check_decoders(config)
+    spec = prepare_encoder(config)
+    check_decoders(config)
     run.root.remove(run.run_json.name)
+    run.remove_unfinished()
     rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
     counts = write_samples(run, datasets, rules)
     settings = JobSettings(
@@ -175,91 +149,61 @@ def _prune(
         sampler=_sampler_fingerprint(config),
         parts=run.parts,
     )
-    totals, num_files = _embed_missing(run, config, settings, observer)
+    sources = read_sources(run)
+    totals, num_files = embed_missing(run, sources, config, settings, observer)
     embed_s = time.monotonic() - started
     lock.check()
-    score_clips(run, _wanted(run), encoder=spec.fingerprint, sampler=settings.sampler)
-    decided = decide_run(
-        run,
-        datasets,
-        DecisionSettings(
-            measure=config.measure,
-            thresholds=config.threshold_specs(),
-            default=config.default_threshold(),
-        ),
-    )
+    decided, changed = score_and_decide(run, datasets, config, settings, sources)
     wall_s = time.monotonic() - started
     result = PruneResult(
         out=out,
         decided=decided,
         counts=counts,
         num_files=num_files,
+        changed=changed,
         totals=totals,
         wall_s=wall_s,
         measure=config.measure,
     )
     lock.check()
-    run.write_run(_run_record(result, loaded, datasets, spec, settings.sampler, embed_s))
+    run.write_run(run_record(result, loaded, datasets, spec, settings.sampler, embed_s))
     if config.expect is not None:
-        _check_expectations(config.expect, decided, totals.clips / embed_s)
+        check_expectations(config.expect, decided, totals.clips / embed_s)
     return result
 
 
-def redecide(
-    out: str | Path,
-    *,
-    measure: str | None,
-    thresholds: dict[str, ThresholdSpec],
-    default: ThresholdSpec | None,
-) -> tuple[Decided, str]:
-    """Decide a finished run anew from its kept scores; touches no video.
-
-    Args:
-        out: the run directory; its decisions, kept and dropped rows are replaced.
-        measure: another measure, or None for the run's.
-        thresholds: by task, over the run's; they replace all of them where `default` is given.
-        default: for the other tasks, or None for the run's.
-
-    Returns:
-        What was decided, and the measure used.
+def prepare_encoder(config: PruneConfig) -> EncoderSpec:
+    """Have the encoder's weights, and tell what it gives.
 
     Raises:
-        UserError: there is no finished run, or a threshold does not fit.
+        UserError: they are not there and cannot be fetched.
     """
-    run = open_run(out)
-    run.read_run()  # before a lock is put where no run is
-    with run_lock(run.root, "vxp-data decide"):
-        return _redecide(run, measure, thresholds, default)
+    encoder_class: type[Encoder] = ENCODERS.load(config.encoder.name)
+    encoder_class.prepare(config.encoder)
+    return encoder_class.describe(config.encoder)
 
 
-def _redecide(
+def embed_missing(
     run: RunDirectory,
-    measure: str | None,
-    thresholds: dict[str, ThresholdSpec],
-    default: ThresholdSpec | None,
-) -> tuple[Decided, str]:
-    record = run.read_run()
-    config = PruneConfig.model_validate(record["config"])
-    measure = measure or config.measure
-    base = {} if default is not None else config.threshold_specs()
-    by_task, default = base | thresholds, default or config.default_threshold()
-    datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-    decided = decide_run(
-        run, datasets, DecisionSettings(measure=measure, thresholds=by_task, default=default)
-    )
-    record["config"]["measure"] = measure
-    texts = {"default": default, **by_task}
-    record["config"]["thresholds"] = {task: _threshold_text(spec) for task, spec in texts.items()}
-    record["decided"] = _decided_record(decided)
-    run.write_run({k: v for k, v in record.items() if k not in ("format_version", "sampled")})
-    return decided, measure
-
-
-def _embed_missing(
-    run: RunDirectory, config: PruneConfig, settings: JobSettings, observer: Observer
+    sources: Mapping[str, Source],
+    config: PruneConfig,
+    settings: JobSettings,
+    observer: Observer,
+    *,
+    but: Collection[str] = (),
 ) -> tuple[EmbedTotals, int]:
-    done = done_clips(run.part_files(), encoder=settings.spec.fingerprint, sampler=settings.sampler)
-    items = media_items(run, done)
+    """Embed the clips that have no embeddings yet, or failed for one of the reasons `but`.
+
+    Returns:
+        What was done, and how many files were read.
+
+    Raises:
+        UserError: see `embed_media`.
+    """
+    parts = run.part_files()
+    fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
+    done = done_clips(parts, sources, **fingerprints, but=but)
+    items = media_items(sources, done)
     num_todo = sum(len(item.clips_s) for item in items)
     observer.started(num_todo, len(done))
     try:
@@ -271,17 +215,39 @@ def _embed_missing(
     return totals, len(items)
 
 
-def _wanted(run: RunDirectory) -> dict[ClipKey, str]:
-    """Give the clips that samples name, with their files' stamps as they are now."""
-    usable = pc.field("reason") == ""  # other rows' paths are not even looked at
-    columns = ["media_uri", "clip_start_s", "clip_end_s"]
-    keys = read_table(run.samples, columns=columns, filters=usable)
-    distinct = set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
-    stamps = {uri: file_stamp(uri) for uri, _, _ in distinct if uri}
-    return {key: stamps[key[0]] for key in distinct if key[0]}
+def score_and_decide(
+    run: RunDirectory,
+    datasets: Sequence[Dataset],
+    config: PruneConfig,
+    settings: JobSettings,
+    sources: Mapping[str, Source],
+) -> tuple[Decided, tuple[str, ...]]:
+    """Write everything of a run that follows from its embeddings, but for run.json.
+
+    Returns:
+        What was decided, and the files whose content is another than in the run before.
+    """
+    before = media_ids(run)
+    fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
+    score_clips(run, wanted_clips(sources), **fingerprints)
+    decided = decide_run(
+        run,
+        datasets,
+        DecisionSettings(
+            measure=config.measure,
+            thresholds=config.threshold_specs(),
+            default=config.default_threshold(),
+        ),
+    )
+    return decided, changed_files(before, media_ids(run))
 
 
-def _check_decoders(config: PruneConfig) -> None:
+def check_decoders(config: PruneConfig) -> None:
+    """Try the decoders that need more than this package: in a child, as they will run.
+
+    Raises:
+        UserError: one cannot be loaded.
+    """
     names = {config.decode.decoder, config.decode.fallback or "pyav"} - {"pyav", "decord"}
     for name in sorted(names):
         sandbox = Sandbox(config.decode.memory_mib << 20)
@@ -305,69 +271,3 @@ def _free_name(name: str, datasets: Sequence[Dataset]) -> str:
     taken = {dataset.name for dataset in datasets}
     numbered = (name if i == 1 else f"{name}-{i}" for i in range(1, len(taken) + 2))
     return next(candidate for candidate in numbered if candidate not in taken)
-
-
-def _threshold_text(spec: ThresholdSpec) -> str:
-    return f"keep {spec}" if spec.policy in ("share", "count") else str(spec)
-
-
-def _run_record(
-    result: PruneResult,
-    loaded: LoadedConfig,
-    datasets: Sequence[Dataset],
-    spec: EncoderSpec,
-    sampler: str,
-    embed_s: float,
-) -> dict[str, Any]:
-    return {
-        "command": "prune",
-        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": loaded.config.model_dump(mode="json"),
-        "config_origin": {o.key: o.origin for o in loaded.origins if o.origin != "default"},
-        "datasets": [dataset_facts(dataset) for dataset in datasets],
-        "encoder": dataclasses.asdict(spec),
-        "sampler": sampler,
-        "manifests": {f.name: getattr(result.counts, f.name) for f in fields(result.counts)},
-        "decided": _decided_record(result.decided),
-        "timings": {
-            "wall_s": round(result.wall_s, 3),
-            "embed_wall_s": round(embed_s, 3),
-            "files_read": result.num_files,
-            "clips_embedded": result.totals.clips,
-            "probe_cpu_s": round(result.totals.probe_cpu_s, 3),
-            "decode_cpu_s": round(result.totals.decode_cpu_s, 3),
-            "embed_cpu_s": round(result.totals.embed_cpu_s, 3),
-        },
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS_OF},
-    }
-
-
-def _decided_record(decided: Decided) -> dict[str, Any]:
-    record = dataclasses.asdict(decided)
-    record["outputs"] = list(decided.outputs)
-    for subset in record["subsets"]:
-        if not math.isfinite(subset["threshold"]):
-            subset["threshold"] = None  # JSON has no NaN
-    return record
-
-
-def _check_expectations(expect: ExpectConfig, decided: Decided, videos_per_s: float) -> None:
-    got: dict[str, object] = {
-        "num_in": decided.num_in,
-        "num_kept": decided.num_kept,
-        "num_quarantined": decided.num_quarantined,
-        "quarantined": decided.quarantined_by_reason,
-    }
-    wanted = expect.model_dump(exclude_none=True)
-    floor = wanted.pop("videos_per_s_min", None)
-    lines = [
-        f"  {name}: expected {value}, got {got[name]}"
-        for name, value in wanted.items()
-        if got[name] != value
-    ]
-    if floor is not None and videos_per_s < floor:
-        lines.append(f"  videos_per_s_min: expected {floor} or more, got {videos_per_s:.2f}")
-    if lines:
-        raise ExpectationError(
-            "the run has ended and is written, but not as the recipe expects:\n" + "\n".join(lines)
-        )

@@ -27,6 +27,9 @@ T = TypeVar("T")
 _READS_AT_ONCE: Final = 16
 """Parts of a remote run that are read at the same time: a store answers late, but to many."""
 
+_CHANGING: Final = "changing"
+"""Key of run.json: the command that is changing the run, or was when it was stopped."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
@@ -95,11 +98,15 @@ class RunDirectory:
             if name.startswith("part-") and name.endswith(".parquet")
         ]
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self, *, stopped: bool = False) -> dict[str, Any]:
         """Read run.json.
 
+        Args:
+            stopped: give it also where a command was stopped while it changed the run: for those
+                commands that write anew what it left half-done.
+
         Raises:
-            UserError: it is not there, or of another format version.
+            UserError: it is not there, or of another format version, or the run is half-changed.
         """
         try:
             run: dict[str, Any] = json.loads(self.root.read_bytes(self.run_json.name))
@@ -115,12 +122,36 @@ class RunDirectory:
                 f"{self.root} is of run format {run.get('format_version')}, this version reads "
                 f"{RUN_FORMAT_VERSION}. Prune into a new directory."
             )
+        command = run.pop(_CHANGING, None)
+        if command is not None and not stopped:
+            raise UserError(
+                f"{self.root} holds no finished run: `{command}` was stopped in it. Run that "
+                f"command again, or `vxp-data decide {self.root}` to go back to its old settings."
+            )
         return run
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Write run.json: the run has ended."""
-        text = json.dumps({"format_version": RUN_FORMAT_VERSION, **run}, indent=2) + "\n"
+        text = json.dumps({**run, "format_version": RUN_FORMAT_VERSION}, indent=2) + "\n"
         self.root.write_text(self.run_json.name, text)
+
+    def begin_change(self, run: dict[str, Any], command: str) -> None:
+        """Note in run.json that a command changes the run; `write_run` says that it is whole again.
+
+        Args:
+            run: as `read_run` gives it: what holds until then.
+            command: by its name.
+        """
+        self.write_run({**run, _CHANGING: command})
+
+    def remove_unfinished(self) -> None:
+        """Remove half-written files of killed writers; for the holder of the run's lock.
+
+        Raises:
+            UserError: the directory cannot be listed or written to.
+        """
+        for folder in (self.root, self.parts):
+            folder.remove_unfinished()
 
 
 def open_run(uri: str | Path) -> RunDirectory:

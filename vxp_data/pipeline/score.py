@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.similarity import Measure, score_videos
 from vxp_data.pipeline.ingest import ClipKey
-from vxp_data.pipeline.rundir import RunDirectory, read_tables, write_table
+from vxp_data.pipeline.rundir import RunDirectory, read_table, read_tables, write_table
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import EMBEDDING_FACTS
 
@@ -25,7 +27,8 @@ def score_clips(
     Args:
         run: with embeddings parts.
         wanted: the clips that the samples name, with their files' stamps; parts hold others too
-            (earlier settings, files since changed).
+            (earlier settings, files since changed). Of several rows of a clip, one that succeeded
+            counts, else the first.
         encoder: fingerprint of the embeddings to score.
         sampler: fingerprint of their frame sampling.
 
@@ -42,7 +45,7 @@ def score_clips(
             for i, row in enumerate(rows)
             if (row["encoder"], row["sampler"]) == (encoder, sampler)
             and wanted.get(_key(row)) == row["file_stamp"]
-            and _key(row) not in facts
+            and _rank(row) < _rank(facts.get(_key(row)))
         ]
         facts |= {_key(rows[i]): rows[i] for i in chosen}
         good = [i for i in chosen if not rows[i]["reason"]]
@@ -62,6 +65,29 @@ def score_clips(
     ]
     write_table(run.scores, pa.Table.from_pylist(rows_of_scores, _score_schema(names)))
     return len(ordered)
+
+
+def media_ids(run: RunDirectory) -> pa.Table:
+    """Read which content each file had when it was last scored; no rows before the first time."""
+    columns = ["uri", "media_id"]
+    if not run.media.is_file():
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
+    known = read_table(run.media, columns=columns)
+    return known.filter(pc.not_equal(known["media_id"], "")).group_by(columns).aggregate([])
+
+
+def changed_files(before: pa.Table, now: pa.Table) -> tuple[str, ...]:
+    """Compare two of `media_ids`: the files that are in both with another content, in order."""
+    both = before.join(now, "uri", join_type="inner", right_suffix="_now")
+    other = both.filter(pc.not_equal(both["media_id"], both["media_id_now"]))
+    return tuple(sorted(other["uri"].to_pylist()))
+
+
+def _rank(row: Mapping[str, object] | None) -> int:
+    """Rank what there is of a clip, the best lowest: a retry may have mended an earlier failure."""
+    if row is None:
+        return 2
+    return 1 if row["reason"] else 0
 
 
 def _key(row: dict[str, object]) -> ClipKey:

@@ -30,6 +30,7 @@ ITEM_SCHEMA: Final = pa.schema(
     [
         ("uri", pa.string()),
         ("is_image", pa.bool_()),
+        ("stamp", pa.string()),
         ("clip_start_s", pa.list_(pa.float64())),
         ("clip_end_s", pa.list_(pa.float64())),
     ]
@@ -73,6 +74,7 @@ def item_table(items: list[MediaItem]) -> pa.Table:
         {
             "uri": [item.uri for item in items],
             "is_image": [item.is_image for item in items],
+            "stamp": [item.stamp for item in items],
             "clip_start_s": [[start_s for start_s, _ in item.clips_s] for item in items],
             "clip_end_s": [[end_s for _, end_s in item.clips_s] for item in items],
         },
@@ -85,7 +87,9 @@ def decode_files(items: pa.Table, settings: JobSettings) -> Iterator[pa.Table]:
     reader = _reader(settings.frames, settings.decode, settings.spec.frame_px)
     for row in items.to_pylist():
         clips_s = tuple(zip(row["clip_start_s"], row["clip_end_s"], strict=True))
-        item = MediaItem(uri=row["uri"], is_image=row["is_image"], clips_s=clips_s)
+        item = MediaItem(
+            uri=row["uri"], is_image=row["is_image"], stamp=row["stamp"], clips_s=clips_s
+        )
         for clip in reader.read(item):
             yield _frames_table(clip, settings)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, TextIO, cast, overload
 
 from vxp_data.errors import UserError
-from vxp_data.storage.local import cannot_write, create_file, whole_file
+from vxp_data.storage.local import cannot_write, create_file, remove_unfinished, whole_file
 from vxp_data.storage.object_store import PATIENCE, ObjectStore, Patience, split_uri
 from vxp_data.storage.range_file import RangeFile
 
@@ -199,6 +199,15 @@ class Folder:
                 self._path(name).unlink()
         except OSError as error:
             raise cannot_write(self.where(name), error) from error
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed writers left half-written beside its name; stores keep no such files.
+
+        Raises:
+            UserError: the folder cannot be listed or written to.
+        """
+        if not self.is_remote:
+            remove_unfinished(Path(self.uri))
 
     @property
     def _store(self) -> ObjectStore:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from vxp_data.errors import UserError
+
+_UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 @contextmanager
@@ -56,6 +60,22 @@ def create_file(path: Path, data: bytes) -> bool:
     finally:
         beside.unlink(missing_ok=True)
     return True
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the files that `whole_file` and `create_file` had begun when they were killed.
+
+    A writer that still lives loses its file, and fails.
+
+    Raises:
+        UserError: the folder cannot be listed or written to.
+    """
+    try:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if _UNFINISHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(str(folder), error) from error
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

@@ -1,0 +1,123 @@
+"""What run.json says of a run: settings, inputs, versions, counts, timings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+from vxp_data.config import ExpectConfig
+from vxp_data.core.thresholds import ThresholdSpec
+from vxp_data.encoders.base import EncoderSpec
+from vxp_data.errors import ExpectationError
+from vxp_data.manifests.samples import Dataset, ManifestCounts
+from vxp_data.pipeline.decide import Decided
+from vxp_data.pipeline.embed import EmbedTotals
+from vxp_data.pipeline.ingest import dataset_facts
+from vxp_data.recipes import LoadedConfig
+
+_VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
+_NAMES_SHOWN: Final = 20
+"""Of files that have changed; all are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneResult:
+    """What a run gave, for the summary."""
+
+    out: str
+    """As the user named it."""
+    decided: Decided
+    counts: ManifestCounts
+    num_files: int
+    """Files that were read in this run; the others had embeddings already."""
+    changed: tuple[str, ...]
+    """Files whose content is another than in the run before."""
+    totals: EmbedTotals
+    wall_s: float
+    measure: str
+
+
+def threshold_text(spec: ThresholdSpec) -> str:
+    """Write a threshold as recipes have it."""
+    return f"keep {spec}" if spec.policy in ("share", "count") else str(spec)
+
+
+def run_record(
+    result: PruneResult,
+    loaded: LoadedConfig,
+    datasets: Sequence[Dataset],
+    spec: EncoderSpec,
+    sampler: str,
+    embed_s: float,
+) -> dict[str, Any]:
+    """Give what run.json says of a prune that has ended."""
+    return {
+        "command": "prune",
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": loaded.config.model_dump(mode="json"),
+        "config_origin": {o.key: o.origin for o in loaded.origins if o.origin != "default"},
+        "datasets": [dataset_facts(dataset) for dataset in datasets],
+        "encoder": dataclasses.asdict(spec),
+        "sampler": sampler,
+        "manifests": {f.name: getattr(result.counts, f.name) for f in fields(result.counts)},
+        "decided": decided_record(result.decided),
+        "changed_files": changed_record(result.changed),
+        "timings": {
+            "wall_s": round(result.wall_s, 3),
+            "embed_wall_s": round(embed_s, 3),
+            "files_read": result.num_files,
+            "clips_embedded": result.totals.clips,
+            "probe_cpu_s": round(result.totals.probe_cpu_s, 3),
+            "decode_cpu_s": round(result.totals.decode_cpu_s, 3),
+            "embed_cpu_s": round(result.totals.embed_cpu_s, 3),
+        },
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS_OF},
+    }
+
+
+def decided_record(decided: Decided) -> dict[str, Any]:
+    """Give the decisions' counts as JSON takes them."""
+    record = dataclasses.asdict(decided)
+    record["outputs"] = list(decided.outputs)
+    for subset in record["subsets"]:
+        if not math.isfinite(subset["threshold"]):
+            subset["threshold"] = None  # JSON has no NaN
+    return record
+
+
+def changed_record(changed: Sequence[str]) -> dict[str, Any]:
+    """Give the files that were read again because they have changed: how many, and the first."""
+    return {"number": len(changed), "first": list(changed[:_NAMES_SHOWN])}
+
+
+def check_expectations(expect: ExpectConfig, decided: Decided, videos_per_s: float) -> None:
+    """Compare a run that has ended with its recipe's `expect:`.
+
+    Raises:
+        ExpectationError: it is not as expected; the message has every difference.
+    """
+    got: dict[str, object] = {
+        "num_in": decided.num_in,
+        "num_kept": decided.num_kept,
+        "num_quarantined": decided.num_quarantined,
+        "quarantined": decided.quarantined_by_reason,
+    }
+    wanted = expect.model_dump(exclude_none=True)
+    floor = wanted.pop("videos_per_s_min", None)
+    lines = [
+        f"  {name}: expected {value}, got {got[name]}"
+        for name, value in wanted.items()
+        if got[name] != value
+    ]
+    if floor is not None and videos_per_s < floor:
+        lines.append(f"  videos_per_s_min: expected {floor} or more, got {videos_per_s:.2f}")
+    if lines:
+        raise ExpectationError(
+            "the run has ended and is written, but not as the recipe expects:\n" + "\n".join(lines)
+        )
