@@ -239,6 +239,23 @@ def test_the_gate_leaves_the_forward_pass_as_it_is() -> None:
     assert torch.equal(hidden[hard.mask_BTN], module.mask_token.expand(64, WIDTH))
 
 
+def test_the_gate_is_a_sigmoid_around_the_edge_of_the_pool() -> None:
+    module = masking(grad_mode="ste")
+    scores_BTN = torch.rand(1, 2, 16, generator=seeded())
+    scores_BTN *= 2 / scores_BTN.sum(-1, keepdim=True)
+    mask_BTN, x_BTNC = random(1, 2, 16) < 0, random(1, 2, 16, WIDTH)
+    got = scores_BTN.clone().requires_grad_()
+    module._replace(x_BTNC, mask_BTN, got, num_pool=12).sum().backward()
+    wanted = scores_BTN.clone().requires_grad_()
+    z_BTN = (wanted - wanted.mean(-1, keepdim=True)) / wanted.std(-1, keepdim=True, correction=0)
+    edge_BT1 = z_BTN.detach().topk(5, dim=-1).values[..., -1:]  # twelfth lowest of sixteen
+    worth_BTN = (x_BTNC - module.mask_token.detach()).sum(-1)
+    (((z_BTN - edge_BT1) / 0.5).sigmoid() * worth_BTN).sum().backward()
+    # The scores' sum is fixed: what both have in common along it does not matter.
+    centred = got.grad - got.grad.mean(-1, keepdim=True)
+    torch.testing.assert_close(centred, wanted.grad, atol=1e-4, rtol=1e-3)
+
+
 def test_added_scores_change_the_tokens_that_stay_by_at_most_one() -> None:
     masked = step("additive")[1]
     added = (masked.x_BTNC - random(2, 4, 16, WIDTH))[~masked.mask_BTN]
