@@ -11,7 +11,7 @@ UV := $(BIN)/uv
 # Videos for `make demo` and `make bench`: VIDEOS=DIR, for bench else the environment's VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo test test-slow check bench gpu-test lock clean
+.PHONY: help setup demo test test-slow check bench chaos gpu-test lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: $(STAMP) ## time decoding and pruning; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
+
+chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
+	$(BIN)/python tests/chaos.py --kills $(or $(N),50) $(if $(APPEND),--append)
 
 gpu-test: $(STAMP) ## run the GPU tests; fails where there is no CUDA device
 	VXP_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu

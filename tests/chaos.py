@@ -11,20 +11,16 @@ command must end by itself; 'machine', the command, its own Ray, all workers and
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import random
 import secrets
-import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +30,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
+
+from media_watch import OpenedFiles
 
 ROOT: Final = Path(__file__).parents[1]
 PROGRAM: Final = str(Path(sys.executable).with_name("vxp-data"))
@@ -51,7 +49,8 @@ MARK: Final = "VXP_CHAOS"
 MOMENTS: Final = ("start", "files", "files", "files", "files", "end")
 """When to kill: before any file is opened, when a random file is, or after the last one."""
 _PATIENCE_S: Final = 300.0
-_IN_OPEN: Final = 0x20
+_STARTS: Final = 5
+_NO_RAY: Final = "timed out during startup"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +80,7 @@ class Outcome:
     kills: list[Kill] = field(default_factory=list)
     runs: int = 0
     attempts: int = 0
+    ray_did_not_start: int = 0
     rows: int = 0
     files_in_all_runs: int = 0
     lost: int = 0
@@ -99,6 +99,7 @@ class Outcome:
             "kills_while_files_were_read": sum(1 for k in self.kills if k.files_read),
             "runs_compared": self.runs,
             "attempts": self.attempts,
+            "attempts_at_which_ray_did_not_start": self.ray_did_not_start,
             "rows_compared": self.rows,
             "rows_lost": self.lost,
             "rows_doubled": self.doubled,
@@ -112,59 +113,6 @@ class Outcome:
         }
 
 
-class OpenedFiles:
-    """Hears from the kernel which files of a folder are opened, and when."""
-
-    def __init__(self, folder: Path) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = libc.inotify_init1(os.O_NONBLOCK)
-        if libc.inotify_add_watch(self._fd, os.fsencode(folder), _IN_OPEN) < 0:
-            raise OSError(ctypes.get_errno(), "inotify_add_watch")
-        self._opened: list[tuple[float, str]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def between(self, start_s: float, end_s: float) -> Counter[str]:
-        """Count how often each file was opened in a stretch of time.monotonic()."""
-        return Counter(name for at_s, name in list(self._opened) if start_s <= at_s < end_s)
-
-    def since(self, start_s: float) -> Counter[str]:
-        return self.between(start_s, float("inf"))
-
-    def opening_s(self, number: int, start_s: float) -> float | None:
-        """Tell when so many different files had been opened since then; None: not yet."""
-        seen: set[str] = set()
-        for at_s, name in list(self._opened):
-            if at_s >= start_s:
-                seen.add(name)
-                if len(seen) == number:
-                    return at_s
-        return None
-
-    def last_s(self) -> float:
-        return self._opened[-1][0]
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        os.close(self._fd)
-
-    def _listen(self) -> None:
-        while not self._stop.is_set():
-            if select.select([self._fd], [], [], 0.1)[0]:
-                self._take(os.read(self._fd, 1 << 16))
-
-    def _take(self, data: bytes) -> None:
-        place = 0
-        while place < len(data):
-            _, _, _, length = struct.unpack_from("iIII", data, place)
-            name = data[place + 16 : place + 16 + length].rstrip(b"\0")
-            place += 16 + length
-            if name:  # else the folder itself
-                self._opened.append((time.monotonic(), os.fsdecode(name)))
-
-
 class Arena:
     """Videos, a Ray cluster of our own, and the command over them."""
 
@@ -174,7 +122,7 @@ class Arena:
         self.opened = OpenedFiles(self.manifest.parent / "videos")
         self.num_files = sum(1 for _ in (self.manifest.parent / "videos").iterdir())
         self._token = secrets.token_hex(8)
-        self._env = os.environ | {
+        self.env = os.environ | {
             MARK: self._token,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "RAY_AUTH_MODE": "disabled",  # a cluster of this machine's, for minutes
@@ -191,16 +139,20 @@ class Arena:
         self._cluster.wait()
         shutil.rmtree(self._temp, ignore_errors=True)
 
-    def start(self, out: Path, *options: str, own_ray: bool = False) -> subprocess.Popen[str]:
-        """Start `vxp-data prune` in a process group of its own."""
+    def command(self, out: Path, *options: str, own_ray: bool = False) -> list[str]:
+        """Give the words of `vxp-data prune`."""
         small = ["cluster.num_cpus=2", "cluster.object_store_mib=100"]
         where = [f"cluster.address={self.address}"] if not own_ray else small
         more = [word for setting in where for word in ("--set", setting)]
+        return [PROGRAM, "prune", str(self.manifest), "--out", str(out), *options, *more]
+
+    def start(self, out: Path, *options: str, own_ray: bool = False) -> subprocess.Popen[str]:
+        """Start `vxp-data prune` in a process group of its own."""
         log = out.with_suffix(".log").open("a")
         with log:
             return subprocess.Popen(
-                [PROGRAM, "prune", str(self.manifest), "--out", str(out), *options, *more],
-                env=self._env,
+                self.command(out, *options, own_ray=own_ray),
+                env=self.env,
                 stdout=log,
                 stderr=log,
                 text=True,
@@ -236,7 +188,7 @@ class Arena:
                     "--include-dashboard=false", "--disable-usage-stats",
                     f"--temp-dir={self._temp}",
                 ],
-                env=self._env, stdout=log, stderr=log, start_new_session=True,
+                env=self.env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + _PATIENCE_S
         while "--block" not in (self._temp / "ray.log").read_text():
@@ -311,7 +263,7 @@ class Chaos:
         if not ended:
             self._finish(out, encoder)
         for place, (kill, read, at_s) in enumerate(kills):
-            again = read & set(self._place.opened.since(at_s))
+            again = read & set(self._place.opened.between(at_s))
             after = kills[place + 1][0].clips_before if place + 1 < len(kills) else None
             kill = replace(kill, files_read_again=len(again))
             if after is None:
@@ -347,8 +299,7 @@ class Chaos:
         if mode != "worker" and kill is not None:
             process.wait()
             return replace(kill, clips_after=num_clips(out)), False
-        self._expect_end(process, out)
-        return kill, True
+        return kill, self._ended_well(process, out)
 
     def _wait_for(self, moment: str, process: subprocess.Popen[str], num_todo: int) -> bool:
         """Wait for a random moment of that kind; False: the run ended before."""
@@ -382,17 +333,25 @@ class Chaos:
         return True
 
     def _finish(self, out: Path, encoder: str) -> None:
-        self.outcome.attempts += 1
-        self._expect_end(self._place.start(out, *self._options[encoder]), out)
+        for _ in range(_STARTS):
+            self.outcome.attempts += 1
+            if self._ended_well(self._place.start(out, *self._options[encoder]), out):
+                return
+        raise AssertionError(f"{out.name}: Ray did not start {_STARTS} times")
 
-    def _expect_end(self, process: subprocess.Popen[str], out: Path) -> None:
+    def _ended_well(self, process: subprocess.Popen[str], out: Path) -> bool:
+        """Wait for the end; False: Ray did not start, as on a machine with far too much to do."""
         try:
             code = process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             code = None
         if code != 0:
             log = out.with_suffix(".log").read_text()
+            if _NO_RAY in log[-1000:]:
+                self.outcome.ray_did_not_start += 1
+                return False
             raise AssertionError(f"{out.name} ended with {code}:\n{log[-3000:]}")
+        return True
 
     def _reference(self, encoder: str) -> None:
         out = self._place.folder / f"undisturbed-{encoder}"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +36,28 @@ def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(plac
     assert outcome.different == []
     assert outcome.left_behind == []
     assert sum(kill.files_read_again for kill in outcome.kills) <= 3 * place.num_files
+
+
+def test_of_two_commands_in_one_directory_the_second_is_refused_and_names_the_first(
+    place: Arena, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    first = place.start(out, "--encoder", "thumbnail")
+    deadline = time.monotonic() + 120
+    while not (out / "lock.json").exists():
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = subprocess.run(
+        place.command(out, "--encoder", "thumbnail"),
+        env=place.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert second.returncode == 2, second.stderr
+    assert "is in use by `vxp-data prune` on " in second.stderr
+    assert f"process {first.pid}, since" in second.stderr
+    assert first.wait(300) == 0
+    assert json.loads((out / "run.json").read_text())["decided"]["num_in"] == 52

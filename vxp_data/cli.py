@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands import shards
+from vxp_data.commands import runs, shards
 from vxp_data.commands.options import (
     Address,
     Recipe,
@@ -155,9 +155,10 @@ def show_config(
         say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
+app.command()(runs.retry)
 app.command()(shards.sample)
 app.command()(shards.shard)
-app.command()(shards.verify)
+app.command()(runs.verify)
 app.command()(shards.export)
 
 

@@ -1,4 +1,4 @@
-"""`sample`, `shard`, `verify`, `export`: what is made of a pruned run."""
+"""`sample`, `shard`, `export`: what is made of a pruned run."""
 
 from __future__ import annotations
 
@@ -116,31 +116,6 @@ def shard(
             "stopped. Whole shards are kept: the same command goes on from there."
         ) from None
     _show_shards(result, out)
-
-
-def verify(
-    where: Annotated[str, typer.Argument(metavar="DIR", help="A folder of shards.")],
-) -> None:
-    """Check shards against their index: sums, keys, records, and every payload opened.
-
-    Example: vxp-data verify shards/a
-    """
-    from vxp_data.pipeline.verify_shards import verify_shards
-    from vxp_data.storage.folder import open_folder
-
-    verified = verify_shards(open_folder(where))
-    say(
-        f"{where}: {verified.num_shards} shards, {verified.num_clips} clips, "
-        f"{verified.num_samples} rows, {verified.num_bytes / 1e6:.1f} MB"
-    )
-    if verified.problems:
-        lines = "\n".join(f"  {problem}" for problem in verified.problems)
-        raise UserError(
-            f"{where} is not what its index says, {len(verified.problems)} problems:\n{lines}\n"
-            "Remove what is named here and run the same `vxp-data shard` again: it writes only "
-            "what is missing."
-        )
-    say("All is as the index says.")
 
 
 def export(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -24,6 +24,9 @@ from vxp_data.pipeline.stages import (
     decode_files,
     item_table,
 )
+
+_RAYS_ADVICE: Final = "\nFailed to apply UDF transform"
+"""What Ray Data appends to the message of any error in a stage: how to set its own retries."""
 
 
 @dataclass(slots=True)
@@ -139,8 +142,8 @@ def _user_error_inside(error: BaseException) -> UserError | None:
     while inner is not None:
         cause = getattr(inner, "cause", None)
         if isinstance(cause, UserError):
-            return cause
+            return UserError(str(cause).partition(_RAYS_ADVICE)[0])
         if isinstance(inner, UserError):
-            return UserError(*inner.args)
+            return UserError(str(inner).partition(_RAYS_ADVICE)[0])
         inner = inner.__cause__
     return None

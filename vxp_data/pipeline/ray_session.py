@@ -45,6 +45,11 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
             f"no Ray cluster at {cluster.address!r}: {error}. Check the address and, for a cluster "
             "with token authentication, RAY_AUTH_TOKEN; leave --address out to run on this machine."
         ) from error
+    except Exception as error:  # Ray raises nothing narrower where its own processes do not start
+        raise UserError(
+            f"Ray did not start: {error} This machine may have too much to do, or too little "
+            "memory: try again later, with less beside it."
+        ) from error
     try:
         yield
     finally:

@@ -74,8 +74,12 @@ class RunLock:
         """Check that the directory is still ours, before something is committed.
 
         Raises:
-            UserError: another run took it over, or the lease could not be renewed in time.
+            UserError: another run took it over, or the lease could not be renewed in time, or the
+                directory is gone: removed, or no longer mounted.
         """
+        if not self._lost_to:
+            with suppress(OSError):  # what cannot be read will not be written either
+                self._look()
         if not self._lost_to and time.monotonic() - self._renewed_s > EXPIRE_S:
             self._lost_to = "the lease could not be renewed in time"
         if self._lost_to:
@@ -94,12 +98,18 @@ class RunLock:
                 if found is not None and found.token == self._holder.token:
                     self._folder.remove(LOCK_NAME)
 
+    def _look(self) -> None:
+        found = _read(self._folder)
+        if found is None and not self._folder.exists(LOCK_NAME):
+            self._lost_to = f"its {LOCK_NAME} is gone: it was removed, or its disk unmounted"
+        elif found is None or found.token != self._holder.token:
+            self._lost_to = f"it was taken over by {found or 'another run'}"
+
     def _renew(self) -> None:
         while not self._done.wait(RENEW_S):
             with suppress(OSError, UserError):  # a store that fails for a moment: try again
-                found = _read(self._folder)
-                if found is None or found.token != self._holder.token:
-                    self._lost_to = f"it was taken over by {found or 'nobody'}"
+                self._look()
+                if self._lost_to:
                     return
                 renewed = replace(self._holder, renewed_at_s=time.time())
                 self._folder.write_bytes(LOCK_NAME, renewed.to_bytes())
@@ -111,11 +121,15 @@ def run_lock(folder: Folder, command: str) -> Iterator[RunLock]:
     """Hold a run directory for the length of a block.
 
     Raises:
-        UserError: another run holds it, or it cannot be written to.
+        UserError: another run holds it, or it cannot be written to; or what the block raised. Where
+            the directory is no longer ours, that is said in its place: it is the cause.
     """
     lock = RunLock(folder, _take(folder, command))
     try:
         yield lock
+    except UserError:
+        lock.check()
+        raise
     finally:
         lock.release()
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from vxp_data.errors import UserError
 from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.folder import File, Folder, open_folder
+from vxp_data.storage.local import cannot_write
 
 T = TypeVar("T")
 
@@ -165,6 +166,7 @@ def open_run(uri: str | Path) -> RunDirectory:
 
 def write_table(file: File, table: pa.Table) -> None:
     """Write one Parquet file, whole."""
+    _make_folder(file)
     with file.folder.write_path(file.name) as path:
         pq.write_table(table, path, compression="zstd")
 
@@ -172,6 +174,7 @@ def write_table(file: File, table: pa.Table) -> None:
 def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """Write a Parquet file piece by piece, whole in the end; give the number of rows."""
     num_rows = 0
+    _make_folder(file)
     with (
         file.folder.write_path(file.name) as path,
         pq.ParquetWriter(path, schema, compression="zstd") as writer,
@@ -180,6 +183,15 @@ def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
             writer.write_table(table)
             num_rows += table.num_rows
     return num_rows
+
+
+def _make_folder(file: File) -> None:
+    """Make a file's folder, but none above it: a run directory that is gone is not made again."""
+    if not file.folder.is_remote:
+        try:
+            Path(file.folder.uri).mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(str(file), error) from error
 
 
 def read_table(
@@ -194,7 +206,7 @@ def read_table(
         with file.open("rb") as source:
             wanted = None if columns is None else list(columns)
             return pq.read_table(source, columns=wanted, filters=filters)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
         raise _cannot_read(str(file), error) from error
 
 
@@ -207,7 +219,7 @@ def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBat
     try:
         with file.open("rb") as source:
             yield from pq.ParquetFile(source).iter_batches(columns=list(columns))
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
         raise _cannot_read(str(file), error) from error
 
 
@@ -239,8 +251,9 @@ def _ahead(call: Callable[[File], T], files: Sequence[File]) -> Iterator[T]:
             yield result
 
 
-def _cannot_read(where: str, error: OSError) -> UserError:
+def _cannot_read(where: str, error: Exception) -> UserError:
     return UserError(
-        f"cannot read {where}: {error.strerror or error}. "
-        "Check that the run directory is whole and readable, then run the same command again."
+        f"cannot read {where}: {getattr(error, 'strerror', None) or error}. "
+        "Check that the run directory is whole and readable (`vxp-data verify`), remove what is "
+        "damaged, then run the same `vxp-data prune` again."
     )

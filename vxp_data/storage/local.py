@@ -13,6 +13,7 @@ from typing import Final
 from vxp_data.errors import UserError
 
 _UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_ERRNO: Final = re.compile(r"Detail: \[errno ([0-9]+)\]")
 
 
 @contextmanager
@@ -90,9 +91,15 @@ def _create_in_place(path: Path, data: bytes) -> bool:
 def cannot_write(where: str, error: OSError) -> UserError:
     """Build the error for a file that cannot be written where it should lie."""
     return UserError(
-        f"cannot write {where}: {error.strerror or error}. What was written before is whole; "
+        f"cannot write {where}: {_words(error)}. What was written before is whole; "
         "make room or choose another --out, then run the same command again."
     )
+
+
+def _words(error: OSError) -> str:
+    """Give the system's own words, also where Arrow has wrapped them."""
+    wrapped = _ERRNO.search(str(error))
+    return os.strerror(int(wrapped[1])) if wrapped else error.strerror or str(error)
 
 
 def file_stamp(path: str) -> str:

@@ -1,0 +1,175 @@
+"""`retry` and `verify`: what is done with a run that has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vxp_data.commands.options import Address, Run, Set, console, read_overrides, say
+from vxp_data.errors import StoppedError, UserError, unknown_name
+
+if TYPE_CHECKING:
+    from vxp_data.pipeline.retry import RetryResult
+    from vxp_data.storage.folder import Folder
+
+
+def retry(
+    run: Run,
+    decoder: Annotated[
+        str | None,
+        typer.Option("--decoder", help="Try this decoder first, the run's own second."),
+    ] = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", help="Time limit of a decode, seconds. [4 times the run's]"),
+    ] = None,
+    memory_mib: Annotated[
+        int | None,
+        typer.Option("--memory", help="What a decode may allocate, MiB. [twice the run's]"),
+    ] = None,
+    reasons: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reason",
+            metavar="REASON",
+            help="Try what failed for this reason; may be given again. [timeout, out_of_memory, "
+            "crashed, decode_failed, unsupported, unreadable]",
+        ),
+    ] = None,
+    address: Address = None,
+    settings: Set = None,
+) -> None:
+    """Try quarantined media of a finished run again; what succeeds is scored and decided.
+
+    Replaces RUN's decisions and kept rows.
+
+    Example: vxp-data retry runs/a --decoder torchcodec --timeout 600
+    """
+    from vxp_data.pipeline.prune import Observer
+    from vxp_data.pipeline.retry import RETRIABLE, RETRIED
+    from vxp_data.pipeline.retry import retry as run_retry
+    from vxp_data.records import Reason
+    from vxp_data.report.terminal import ClipProgress
+
+    for reason in reasons or ():
+        if reason not in RETRIABLE:
+            raise unknown_name("--reason", reason, sorted(RETRIABLE))
+    overrides = read_overrides(
+        settings,
+        decoder=("decode.decoder", decoder),
+        timeout=("decode.timeout_s", timeout_s),
+        memory=("decode.memory_mib", memory_mib),
+        address=("cluster.address", address),
+    )
+    progress = ClipProgress(console())
+
+    class Shown(Observer):
+        def started(self, num_clips: int, num_done: int) -> None:
+            del num_done
+            progress.start(num_clips)
+
+        def progressed(self, totals: Any) -> None:
+            progress.update(totals.clips, totals.failed)
+
+        def ended(self) -> None:
+            progress.stop()
+
+    chosen = frozenset(map(Reason, reasons)) if reasons else RETRIED
+    try:
+        result = run_retry(run, overrides, chosen, Shown())
+    except KeyboardInterrupt:
+        raise StoppedError("stopped. What succeeded is kept: run the same command again.") from None
+    _show_retry(result, run)
+
+
+def _show_retry(result: RetryResult, run: str) -> None:
+    from vxp_data.report.terminal import subset_table
+
+    if result.tried:
+        say("Tried again:")
+        for reason, number in sorted(result.tried.items()):
+            say(f"{number:>6}  {reason}: {result.recovered[reason]} succeeded")
+    if result.changed:
+        say(f"{len(result.changed):>6}  files have another content than before")
+    decided: Any = result.decided
+    say(subset_table(decided.subsets))
+    say(
+        f"{sum(result.recovered.values())} of {sum(result.tried.values())} videos succeeded with "
+        f"{result.decoder}, {result.timeout_s:g} s and {result.memory_mib} MiB, in "
+        f"{result.wall_s:.1f} s. {decided.num_in} rows in: {decided.num_kept} kept, "
+        f"{decided.num_pruned} pruned, {decided.num_quarantined} quarantined in {run}."
+    )
+
+
+def verify(
+    where: Annotated[
+        str, typer.Argument(metavar="DIR", help="A run directory, or a folder of shards.")
+    ],
+    media: Annotated[
+        bool,
+        typer.Option("--media", help="Of a run: read every media file again, compare its digest."),
+    ] = False,
+) -> None:
+    """Check a run directory, or shards: sums, ids, and all that follows from something else.
+
+    A run: its scores are worked out from the embeddings, its decisions from the scores, its kept
+    rows from the decisions. Shards: every record and payload is opened.
+
+    Example: vxp-data verify runs/a --media
+    """
+    from vxp_data.shard_format import INDEX_NAME
+    from vxp_data.storage.folder import open_folder
+
+    folder = open_folder(where)
+    if folder.exists(INDEX_NAME):
+        if media:
+            raise UserError(f"--media: {where} holds shards; their payloads are always read.")
+        _verify_shards(folder, where)
+    elif folder.exists("run.json"):
+        _verify_run(folder, where, media=media)
+    else:
+        raise UserError(
+            f"{where} holds neither a finished run (run.json) nor finished shards ({INDEX_NAME}). "
+            "If the command that writes it was stopped, run the same command again."
+        )
+
+
+def _verify_run(folder: Folder, where: str, *, media: bool) -> None:
+    from vxp_data.pipeline.rundir import RunDirectory
+    from vxp_data.pipeline.verify_run import verify_run
+
+    verified = verify_run(RunDirectory(folder), media=media)
+    hashed = f", {verified.num_hashed} media files read again" if media else ""
+    say(
+        f"{where}: {verified.num_samples} rows, {verified.num_clips} clips, "
+        f"{verified.num_embeddings} embeddings in {verified.num_parts} parts{hashed}"
+    )
+    if verified.num_unhashed:
+        say(f"{verified.num_unhashed} media files lie in stores and were not read.")
+    if verified.problems:
+        lines = "\n".join(f"  {problem}" for problem in verified.problems)
+        raise UserError(
+            f"{where} is not whole, {verified.num_problems} problems:\n{lines}\n"
+            "Remove the embeddings parts named here, if any, and run the same `vxp-data prune` "
+            "again: it writes only what is missing, and all that follows from it."
+        )
+    say("All is as it should be.")
+
+
+def _verify_shards(folder: Folder, where: str) -> None:
+    from vxp_data.pipeline.verify_shards import verify_shards
+
+    verified = verify_shards(folder)
+    say(
+        f"{where}: {verified.num_shards} shards, {verified.num_clips} clips, "
+        f"{verified.num_samples} rows, {verified.num_bytes / 1e6:.1f} MB"
+    )
+    if verified.problems:
+        lines = "\n".join(f"  {problem}" for problem in verified.problems)
+        raise UserError(
+            f"{where} is not what its index says, {len(verified.problems)} problems:\n{lines}\n"
+            "Remove what is named here and run the same `vxp-data shard` again: it writes only "
+            "what is missing."
+        )
+    say("All is as the index says.")
