@@ -179,23 +179,26 @@ class Arena:
         return busy or [pid for pid, name in names.items() if name.startswith("ray::")]
 
     def _start_cluster(self) -> str:
-        port = _free_port()
-        with (self._temp / "ray.log").open("w") as log:
-            self._cluster = subprocess.Popen(
-                [
-                    str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-                    f"--port={port}", "--num-cpus=2", f"--object-store-memory={100 << 20}",
-                    "--include-dashboard=false", "--disable-usage-stats",
-                    f"--temp-dir={self._temp}",
-                ],
-                env=self.env, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + _PATIENCE_S
-        while "--block" not in (self._temp / "ray.log").read_text():
-            if self._cluster.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"no Ray: {(self._temp / 'ray.log').read_text()}")
-            time.sleep(0.1)
-        return f"127.0.0.1:{port}"
+        for attempt in range(_STARTS):
+            port, log = _free_port(), self._temp / f"ray-{attempt}.log"
+            command = [
+                str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+                f"--port={port}", "--num-cpus=2", f"--object-store-memory={100 << 20}",
+                "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self._temp}",
+            ]  # fmt: skip
+            with log.open("w") as out:
+                self._cluster = subprocess.Popen(
+                    command, env=self.env, stdout=out, stderr=out, start_new_session=True
+                )
+            while self._cluster.poll() is None:
+                if "--block" in log.read_text():  # says that it blocks: it has started
+                    return f"127.0.0.1:{port}"
+                time.sleep(0.1)
+            if _NO_RAY not in log.read_text():
+                break
+            for pid in self.ours():
+                _kill(pid)
+        raise RuntimeError(f"no Ray: {log.read_text()}")
 
 
 @contextmanager
