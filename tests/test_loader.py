@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ffmpeg_truth
+from misbehaving import offer_decoder
 from shard_fixtures import (
     make_image,
     make_video,
@@ -542,6 +543,32 @@ def test_more_broken_clips_than_allowed_stop_with_the_list(tmp_path):
         damage(shards, clip.record.key)
     with pytest.raises(UserError, match="6 clips of kind video cannot be used, and none is left"):
         ids(loader(shards.uri, frames=options))
+
+
+@pytest.mark.filterwarnings(THREADS)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_decoders_that_hang_or_crash_cost_their_clips_and_nothing_else(
+    num_workers, tmp_path, monkeypatch
+):
+    offer_decoder(tmp_path / "installed", monkeypatch)
+    names = ["hangs", "crashes", "killed", "raises", "fine"]
+    clips = []
+    for seed, name in enumerate(names):
+        path = make_video(tmp_path / f"{name}.mp4", 20, seed=seed)
+        clips.append(media_clip(path, [name]))
+    shards = write_shards(tmp_path / "s", [clips])
+    options = FrameOptions(frame_px=16, decoder="misbehaving", fallback=None, timeout_s=3)
+    one = loader(shards.uri, frames=options, num_workers=num_workers)
+    assert ids(one) == ["fine"] * 5
+    one.close()
+    assert {e.sample_id: e.reason for e in one.replaced} == {
+        "hangs": "timeout", "crashes": "crashed", "killed": "out_of_memory",
+        "raises": "decode_failed",
+    }  # fmt: skip
+    second = loader(shards.uri, frames=FrameOptions(frame_px=16, decoder="misbehaving",
+                    fallback="pyav", timeout_s=3), num_workers=num_workers)  # fmt: skip
+    assert sorted(ids(second)) == sorted(names)
+    second.close()
 
 
 @pytest.mark.parametrize(

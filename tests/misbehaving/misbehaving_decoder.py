@@ -30,7 +30,7 @@ class MisbehavingDecoder:
         self, path: str, media: Media, plan: FramePlan, size: FrameSize | None
     ) -> DecodedFrames:
         """Misbehave, or decode."""
-        name = Path(path).name
+        name = Path(media.uri).name
         if "hangs" in name:
             ctypes.PyDLL(None).sleep(600)  # holding the GIL, as decord does
         if "dozes" in name:

@@ -21,6 +21,7 @@ class ChangedMediaError(ValueError):
 
 def decode_planned(
     decoder: str,
+    uri: str,
     media_id: str,
     is_image: bool,
     frame_index_T: NDArray[np.int64],
@@ -31,6 +32,7 @@ def decode_planned(
 
     Args:
         decoder: a name in registry.DECODERS.
+        uri: the file's name in the shard's record.
         media_id: what the file's digest must be.
         is_image: open picture formats instead of video formats.
         frame_index_T: int64, places in presentation order.
@@ -42,7 +44,7 @@ def decode_planned(
         ChangedMediaError: it is another file, or has other frames at these places.
     """
     path = Inbox.child_path()
-    found = probe_file(path, path, is_image)
+    found = probe_file(path, uri, is_image)
     if found.media.media_id != media_id:
         raise ChangedMediaError(f"its digest is {found.media.media_id}, wanted {media_id}")
     timeline = found.timeline

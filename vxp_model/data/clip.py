@@ -15,7 +15,7 @@ from vxp_model.data.frames import BrokenSampleError
 from vxp_model.data.index import ShardTable
 
 _NEAR_BYTES: Final = 1 << 16
-"""Members this near to each other are read in one go."""
+"""Members this near to each other are asked of an object store in one go."""
 
 
 def read_members(table: ShardTable, row: int, *, with_payload: bool) -> tuple[bytes, bytes]:
@@ -32,7 +32,8 @@ def read_members(table: ShardTable, row: int, *, with_payload: bool) -> tuple[by
         return _read(table, name, json_at), b""
     payload_at = slice(start, start + num_bytes)
     first, second = sorted((json_at, payload_at), key=lambda at: at.start)
-    if second.start - first.stop > _NEAR_BYTES:
+    # From a disk, a second read costs less than to copy the payload out of the first.
+    if not table.folder.is_remote or second.start - first.stop > _NEAR_BYTES:
         return _read(table, name, json_at), _read(table, name, payload_at)
     both = memoryview(_read(table, name, slice(first.start, second.stop)))
     parts = [bytes(both[at.start - first.start : at.stop - first.start]) for at in (first, second)]

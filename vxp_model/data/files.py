@@ -34,6 +34,11 @@ class ShardFolder:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": OrderedDict(), "_pid": 0}
 
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether it lies in an object store."""
+        return self._folder.is_remote
+
     def read(self, name: str) -> bytes:
         """Read a whole file.
 

@@ -116,7 +116,7 @@ class FrameReader:
         box = self._box
         box.arena.reserve(len(frame_index_T) * size.height_px * size.width_px * 3)
         box.inbox.put(payload)
-        plan = (media.media_id, record.kind == "image", frame_index_T, time_s_T, size)
+        plan = (media.uri, media.media_id, record.kind == "image", frame_index_T, time_s_T, size)
         timeout_s = options.timeout_s + _DECODE_S_PER_FRAME * media.num_frames
 
         def decode(name: str) -> tuple[NDArray[np.uint8], int]:
@@ -154,12 +154,12 @@ class FrameReader:
                 raise BrokenSampleError("bad_picture", f"the payload has no {name}")
             try:
                 with Image.open(io.BytesIO(payload[places[name]])) as picture:
-                    rgb = picture.convert("RGB")
+                    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+                    if rgb.size != size:
+                        rgb = rgb.resize(size, Image.Resampling.BICUBIC)
+                    frames_THWC[t] = np.asarray(rgb)
             except (OSError, ValueError, Image.DecompressionBombError) as error:
                 raise BrokenSampleError("bad_picture", f"{name}: {error}") from error
-            if rgb.size != size:
-                rgb = rgb.resize(size, Image.Resampling.BICUBIC)
-            frames_THWC[t] = np.asarray(rgb)
         return frames_THWC
 
 
