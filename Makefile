@@ -32,10 +32,11 @@ check: $(STAMP) ## lint, formatting, types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time decoding and pruning; needs VIDEOS=DIR or VXP_CORPUS
+bench: $(STAMP) ## time decoding, pruning and loading; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
+	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
 
 chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
 	$(BIN)/python tests/chaos.py --kills $(or $(N),50) $(if $(APPEND),--append)

@@ -165,6 +165,17 @@ def test_length_grouping_puts_like_lengths_together_and_keeps_the_windows_sample
     assert (np.diff(means) < 0).sum() > 20  # runs are shuffled, not ascending
 
 
+def test_a_short_last_run_does_not_put_the_others_askew():
+    """Each step of a run's length has samples of one run, so that ranks have like work."""
+    for epoch in range(5):
+        order = epoch_order([part(1000)], OrderRule(length_window=1024, length_run=64), epoch)
+        runs = np.sort(order.num_frames_E)[: 15 * 64].reshape(15, 64)
+        wanted = {tuple(run) for run in runs.tolist()}
+        assert {
+            tuple(run) for run in order.num_frames_E[: 15 * 64].reshape(15, 64).tolist()
+        } == wanted
+
+
 @settings(deadline=None)
 @given(
     frames=st.lists(st.integers(0, 20), max_size=60),

@@ -1,6 +1,8 @@
 """The loader on what `vxp-data shard` writes: every kept row once, its own frames and words."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import BatchRule, OrderRule
 
 PX = 48
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +117,15 @@ def test_a_mixture_over_two_directories_keeps_its_weights(run, tmp_path):
     loader = ShardLoader(sources, frames=None)
     kinds = [s.kind for batch in loader for s in batch.samples]
     assert (kinds.count("video"), kinds.count("image")) == (9, 3)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_readmes_example_runs(run, tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shards_of(run, Path("shards/first"), "frames")
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    names["loader"].close()
+    assert names["state"]["position"] == 11
+    assert "Turn(speaker='model', text='a0!')" in capsys.readouterr().out
