@@ -86,6 +86,22 @@ class DecodeConfig(Settings):
         )
 
 
+class FetchConfig(Settings):
+    """How files in object stores are brought to where they are decoded."""
+
+    scratch_dir: str = ""
+    """Folder on a disk of the worker's machine for the file being read, which is removed right
+    after; '': the system's own for temporary files ($TMPDIR)."""
+    max_bytes: int = Field(8 << 30, ge=1 << 20)
+    """Most bytes that are fetched of one file; each worker needs as much room, at most. A file of
+    which more is needed is quarantined as `too_large`."""
+    attempts: int = Field(6, ge=1, le=100)
+    """Requests for the same bytes before a file is quarantined as `fetch_failed`; pauses between
+    them double from 0.2 s to 10 s."""
+    timeout_s: float = Field(30.0, gt=0)
+    """A connection that is silent for so long is broken."""
+
+
 class EncoderConfig(Settings):
     """What turns frames into vectors; see encoders.base.EncoderSettings for the fields."""
 
@@ -173,6 +189,8 @@ class PruneConfig(Settings):
     """Frame sampling."""
     decode: DecodeConfig = DecodeConfig()
     """Decoding."""
+    fetch: FetchConfig = FetchConfig()
+    """Fetching from object stores."""
     encoder: EncoderConfig = EncoderConfig()
     """Embedding."""
     measure: str = "mean_pairwise"

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     BAD_ROW = "bad_row"
     # quarantine: the file
     MISSING = "missing"
+    FETCH_FAILED = "fetch_failed"  # the store failed at every attempt
     UNREADABLE = "unreadable"
     EMPTY = "empty"
     FORBIDDEN = "forbidden"

@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 2
+RUN_FORMAT_VERSION: Final = 3
 """Version of the run directory; raised when the meaning of a file or column changes."""
 
 SAMPLE_SCHEMA: Final = pa.schema(
@@ -54,6 +54,7 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("clip_start_s", pa.float64()),
         ("clip_end_s", pa.float64()),
         ("file_stamp", pa.string()),  # size and modification time: has the file changed since?
+        ("bytes_fetched", pa.int64()),  # of a file in a store; the first clip of a file has them
         ("timeline", pa.string()),  # every frame's time, packed: core.timeline; '' where it failed
         ("frame_index", pa.list_(pa.int64())),
         ("time_s", pa.list_(pa.float64())),

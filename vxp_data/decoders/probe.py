@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -114,7 +114,14 @@ def _complaints(path: str, *, image: bool, limits: MediaLimits) -> str:
     return "".join(message for _, _, message in logs)
 
 
-def probe(path: str, uri: str, *, image: bool = False, limits: MediaLimits = _LIMITS) -> Probe:
+def probe(
+    path: str,
+    uri: str,
+    *,
+    image: bool = False,
+    limits: MediaLimits = _LIMITS,
+    sparse: bool = False,
+) -> Probe:
     """Read a file's facts and timeline; no frame is decoded.
 
     Args:
@@ -122,6 +129,7 @@ def probe(path: str, uri: str, *, image: bool = False, limits: MediaLimits = _LI
         uri: the name under which it is recorded.
         image: whether the row calls it an image.
         limits: what it may hold at most.
+        sparse: pictures are missing from the file, so that its index tells which ones are key.
 
     Raises:
         MediaError: the file is missing, empty, not a video, without frames, too large, ...; the
@@ -136,6 +144,8 @@ def probe(path: str, uri: str, *, image: bool = False, limits: MediaLimits = _LI
         codec = stream.codec_context
         _check_header(path, stream, image=image, limits=limits)
         packets = _read_packets(container, stream, limits.max_frames)
+        if sparse:
+            packets = _keyed_by_index(packets, stream)
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
         time_base = stream.time_base or Fraction(1, 1)
@@ -298,6 +308,18 @@ def _read_packets(container: InputContainer, stream: VideoStream, max_frames: in
         is_key_P=np.array(lists.is_key, dtype=np.bool_),
         is_discard_P=np.array(lists.is_discard, dtype=np.bool_),
     )
+
+
+def _keyed_by_index(packets: _Packets, stream: VideoStream) -> _Packets:
+    """Take what is a key frame from the index: FFmpeg asks the pictures of some codecs.
+
+    Raises:
+        MediaError: `unsupported`: the index does not list just these packets.
+    """
+    entries = stream.index_entries
+    if [entry.timestamp for entry in entries] != packets.dts_P.tolist():
+        raise MediaError(Reason.UNSUPPORTED, "the index does not list every packet")
+    return replace(packets, is_key_P=np.array([entry.is_keyframe for entry in entries]))
 
 
 def _first_video_stream(container: InputContainer) -> VideoStream:

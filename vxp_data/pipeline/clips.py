@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.config import DecodeConfig, FramesConfig
+from vxp_data.config import DecodeConfig, FetchConfig, FramesConfig
 from vxp_data.core.frame_sampling import frames_within, plan_indices
 from vxp_data.core.timeline import pack_timeline
 from vxp_data.decoders.base import FramePlan, FrameSize
@@ -20,6 +20,8 @@ from vxp_data.errors import MediaError
 from vxp_data.pipeline.media_reader import MediaReader
 from vxp_data.records import Media, Reason
 from vxp_data.registry import FRAME_SAMPLERS
+
+_FETCH: Final = FetchConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class ClipFrames:
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
     file_stamp: str = ""
+    bytes_fetched: int = 0
     timeline: str = ""
     """Every frame's time, packed; see core.timeline."""
     frame_index_F: NDArray[np.int64]
@@ -63,13 +66,20 @@ class ClipReader:
         frames: which frames.
         decode: how, and within which limits.
         frame_px: side of the square to which pictures are squashed.
+        fetch: how files come from object stores.
     """
 
-    def __init__(self, frames: FramesConfig, decode: DecodeConfig, frame_px: int) -> None:
+    def __init__(
+        self,
+        frames: FramesConfig,
+        decode: DecodeConfig,
+        frame_px: int,
+        fetch: FetchConfig = _FETCH,
+    ) -> None:
         self._frames = frames
         self._size = FrameSize(width_px=frame_px, height_px=frame_px)
         self._sampler = FRAME_SAMPLERS.load(frames.sampler)
-        self._reader = MediaReader(decode)
+        self._reader = MediaReader(decode, fetch)
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +93,15 @@ class ClipReader:
 
     def read(self, item: MediaItem) -> Iterator[ClipFrames]:
         """Give the frames of each clip of a media, in order; a failure is a value."""
+        counted = 0
+        try:
+            for clip in self._read(item):
+                fetched, counted = self._reader.bytes_fetched - counted, self._reader.bytes_fetched
+                yield replace(clip, bytes_fetched=fetched)
+        finally:
+            self._reader.release()
+
+    def _read(self, item: MediaItem) -> Iterator[ClipFrames]:
         started_s = time.monotonic()
         stamp = item.stamp
         try:

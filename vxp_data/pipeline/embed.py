@@ -38,10 +38,13 @@ class EmbedTotals:
     probe_cpu_s: float = 0.0
     decode_cpu_s: float = 0.0
     embed_cpu_s: float = 0.0
+    bytes_fetched: int = 0
+    """From object stores."""
 
     def add(self, report: pa.Table) -> None:
         """Count the clips of one report (REPORT_SCHEMA)."""
         self.clips += report.num_rows
+        self.bytes_fetched += sum(report["bytes_fetched"].to_pylist())
         self.failed += sum(1 for reason in report["reason"].to_pylist() if reason)
         for stage in ("probe", "decode", "embed"):
             name = f"{stage}_cpu_s"

@@ -16,7 +16,7 @@ from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_tables, wr
 from vxp_data.records import Modality, Sample
 from vxp_data.schemas import SAMPLE_SCHEMA
 from vxp_data.storage.folder import File, find_file, find_folder
-from vxp_data.storage.local import file_stamp
+from vxp_data.storage.stamps import file_stamps
 
 _ROWS_PER_GROUP: Final = 20_000
 _BYTES_PER_GROUP: Final = 256 << 20
@@ -58,6 +58,9 @@ def read_sources(run: RunDirectory) -> dict[str, Source]:
 
     Args:
         run: with samples.parquet.
+
+    Raises:
+        UserError: an object store fails at every attempt.
     """
     columns = ["media_uri", "clip_start_s", "clip_end_s", "modality", "reason"]
     clips_of: dict[str, set[tuple[float, float]]] = defaultdict(set)
@@ -70,10 +73,9 @@ def read_sources(run: RunDirectory) -> dict[str, Source]:
                 clips_of[uri].add((start_s, end_s))
                 if modality == Modality.VIDEO:
                     videos.add(uri)
+    stamps = file_stamps(clips_of)
     return {
-        uri: Source(
-            stamp=file_stamp(uri), is_image=uri not in videos, clips_s=tuple(sorted(clips_s))
-        )
+        uri: Source(stamp=stamps[uri], is_image=uri not in videos, clips_s=tuple(sorted(clips_s)))
         for uri, clips_s in clips_of.items()
     }
 

@@ -31,6 +31,7 @@ from vxp_data.pipeline.rundir import RunDirectory, open_run
 from vxp_data.pipeline.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.stages import JobSettings
 from vxp_data.recipes import LoadedConfig
+from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
 from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.folder import File, find_file, find_folder
@@ -144,13 +145,15 @@ def _prune(
     settings = JobSettings(
         frames=config.frames,
         decode=config.decode,
+        fetch=config.fetch,
         encoder=config.encoder,
         spec=spec,
         sampler=_sampler_fingerprint(config),
         parts=run.parts,
     )
     sources = read_sources(run)
-    totals, num_files = embed_missing(run, sources, config, settings, observer)
+    again = (Reason.FETCH_FAILED,)  # the store may answer now
+    totals, num_files = embed_missing(run, sources, config, settings, observer, but=again)
     embed_s = time.monotonic() - started
     lock.check()
     decided, changed = score_and_decide(run, datasets, config, settings, sources)

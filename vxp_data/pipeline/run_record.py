@@ -76,6 +76,7 @@ def run_record(
             "probe_cpu_s": round(result.totals.probe_cpu_s, 3),
             "decode_cpu_s": round(result.totals.decode_cpu_s, 3),
             "embed_cpu_s": round(result.totals.embed_cpu_s, 3),
+            "bytes_fetched": result.totals.bytes_fetched,
         },
         "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS_OF},
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vxp_data.core.similarity import Measure, score_videos
 from vxp_data.pipeline.ingest import ClipKey
 from vxp_data.pipeline.rundir import RunDirectory, read_table, read_tables, write_table
+from vxp_data.records import Reason
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import EMBEDDING_FACTS
 
@@ -28,7 +29,8 @@ def score_clips(
         run: with embeddings parts.
         wanted: the clips that the samples name, with their files' stamps; parts hold others too
             (earlier settings, files since changed). Of several rows of a clip, one that succeeded
-            counts, else the first.
+            counts, else the first that
+            could be fetched.
         encoder: fingerprint of the embeddings to score.
         sampler: fingerprint of their frame sampling.
 
@@ -86,6 +88,8 @@ def changed_files(before: pa.Table, now: pa.Table) -> tuple[str, ...]:
 def _rank(row: Mapping[str, object] | None) -> int:
     """Rank what there is of a clip, the best lowest: a retry may have mended an earlier failure."""
     if row is None:
+        return 3
+    if row["reason"] == Reason.FETCH_FAILED:  # says nothing about the file
         return 2
     return 1 if row["reason"] else 0
 

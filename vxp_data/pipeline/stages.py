@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.config import DecodeConfig, EncoderConfig, FramesConfig
+from vxp_data.config import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.encoders.base import Encoder, EncoderSpec
 from vxp_data.pipeline.clips import ClipFrames, ClipReader, MediaItem
 from vxp_data.pipeline.rundir import write_table
@@ -47,6 +47,7 @@ REPORT_SCHEMA: Final = pa.schema(
         ("uri", pa.string()),
         ("reason", pa.string()),
         ("duration_s", pa.float64()),
+        ("bytes_fetched", pa.int64()),
         *((name, pa.float64()) for name in _TIMINGS),
         ("embed_cpu_s", pa.float64()),
     ]
@@ -60,6 +61,7 @@ class JobSettings:
 
     frames: FramesConfig
     decode: DecodeConfig
+    fetch: FetchConfig
     encoder: EncoderConfig
     spec: EncoderSpec
     sampler: str
@@ -84,7 +86,7 @@ def item_table(items: list[MediaItem]) -> pa.Table:
 
 def decode_files(items: pa.Table, settings: JobSettings) -> Iterator[pa.Table]:
     """Give the frames of every clip of some files, one clip a table (FRAMES_SCHEMA)."""
-    reader = _reader(settings.frames, settings.decode, settings.spec.frame_px)
+    reader = _reader(settings.frames, settings.decode, settings.spec.frame_px, settings.fetch)
     for row in items.to_pylist():
         clips_s = tuple(zip(row["clip_start_s"], row["clip_end_s"], strict=True))
         item = MediaItem(
@@ -133,9 +135,11 @@ def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
 
 
 @cache
-def _reader(frames: FramesConfig, decode: DecodeConfig, frame_px: int) -> ClipReader:
+def _reader(
+    frames: FramesConfig, decode: DecodeConfig, frame_px: int, fetch: FetchConfig
+) -> ClipReader:
     """Keep one reader, and so one child process, for the life of a worker."""
-    return ClipReader(frames, decode, frame_px)
+    return ClipReader(frames, decode, frame_px, fetch)
 
 
 @cache
@@ -151,6 +155,7 @@ def _frames_table(clip: ClipFrames, settings: JobSettings) -> pa.Table:
         "clip_start_s": clip.clip_start_s,
         "clip_end_s": clip.clip_end_s,
         "file_stamp": clip.file_stamp,
+        "bytes_fetched": clip.bytes_fetched,
         "timeline": clip.timeline,
         "frame_index": clip.frame_index_F,
         "time_s": clip.time_s_F,

@@ -69,7 +69,7 @@ class Folder:
             OSError: it cannot be listed.
         """
         if self.is_remote:
-            return [name for name in self._store.names(self.uri) if not name.startswith(".")]
+            return [name for name in self._store.listing(self.uri) if not name.startswith(".")]
         try:
             with os.scandir(self.uri) as entries:
                 found = [entry.name for entry in entries if entry.is_file()]

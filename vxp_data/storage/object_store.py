@@ -93,8 +93,7 @@ class ObjectStore:
         info = self._ask(uri, lambda fs: fs.info(uri))
         if info["type"] != "file":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
-        etag = info.get("ETag") or info.get("etag") or info.get("mtime") or ""
-        return ObjectFacts(num_bytes=int(info["size"]), etag=str(etag).strip('"'))
+        return _facts(info)
 
     def read(self, uri: str, start: int, stop: int, *, etag: str = "") -> bytes:
         """Read bytes [start, stop) of an object; no fewer.
@@ -121,18 +120,19 @@ class ObjectStore:
 
         return self._ask(uri, call)
 
-    def names(self, uri: str) -> list[str]:
+    def listing(self, uri: str) -> dict[str, ObjectFacts]:
         """List the objects directly below a prefix by their last names; none is no error."""
 
-        def call(fs: Any) -> list[str]:
+        def call(fs: Any) -> dict[str, ObjectFacts]:
             try:
                 entries = fs.ls(uri, detail=True)
             except FileNotFoundError:
-                return []
-            files = (entry["name"] for entry in entries if entry["type"] == "file")
-            return [name.rpartition("/")[2] for name in files if not name.endswith("/")]
+                return {}
+            files = (entry for entry in entries if entry["type"] == "file")
+            named = {entry["name"].rpartition("/")[2]: _facts(entry) for entry in files}
+            return {name: named[name] for name in sorted(named) if name}
 
-        return sorted(self._ask(uri, call))
+        return self._ask(uri, call)
 
     def is_prefix(self, uri: str) -> bool:
         """Tell whether it is no object, and objects lie below it."""
@@ -277,6 +277,11 @@ def split_uri(uri: str) -> tuple[str, str]:
             f"{uri}: unknown kind of storage {scheme + '://'!r}. Known: {known} and plain paths."
         )
     return scheme, rest
+
+
+def _facts(entry: dict[str, Any]) -> ObjectFacts:
+    etag = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or ""
+    return ObjectFacts(num_bytes=int(entry["size"]), etag=str(etag).strip('"'))
 
 
 @cache
