@@ -137,6 +137,7 @@ def _retry(
     settings = JobSettings(
         frames=config.frames,
         decode=config.decode,
+        fetch=config.fetch,
         encoder=config.encoder,
         spec=spec,
         sampler=record["sampler"],  # the same frames, whichever decoder gives them
