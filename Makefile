@@ -8,10 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 UV := $(BIN)/uv
-# Videos for `make demo` and `make bench`: VIDEOS=DIR, for bench else the environment's VXP_CORPUS.
+# Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo test test-slow check bench gpu-test lock clean
+.PHONY: help setup demo test test-slow check bench fuzz gpu-test lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,10 @@ bench: $(STAMP) ## time decoding and pruning; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
+
+fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
+	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
+	$(BIN)/python tests/fuzz.py "$(BENCH_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
 
 gpu-test: $(STAMP) ## run the GPU tests; fails where there is no CUDA device
 	VXP_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu
