@@ -23,7 +23,14 @@ from vxp_data.pipeline.ingest import (
     wanted_clips,
     write_samples,
 )
-from vxp_data.pipeline.preflight import Check, check_machine, check_media, require, sample_of
+from vxp_data.pipeline.preflight import (
+    Check,
+    check_children,
+    check_machine,
+    check_media,
+    require,
+    sample_of,
+)
 from vxp_data.pipeline.preflight_nodes import check_nodes
 from vxp_data.pipeline.run_lock import RunLock, run_lock
 from vxp_data.pipeline.run_record import PruneResult, check_expectations, run_record
@@ -246,6 +253,15 @@ def score_and_decide(
         ),
     )
     return decided, changed_files(before, media_ids(run))
+
+
+def check_decoders(config: PruneConfig) -> None:
+    """Try the decoders in a child, as they will run.
+
+    Raises:
+        UserError: one does not work.
+    """
+    require(check_children(config.decode))
 
 
 def _sampler_fingerprint(config: PruneConfig) -> str:
