@@ -41,6 +41,7 @@ from vxp_data.pipeline.stages import JobSettings, decode_files, item_table
 from vxp_data.schemas import SAMPLE_SCHEMA
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.storage.folder import open_folder
+from vxp_data.storage.local import file_stamp
 
 BASE_BYTES: Final = 3_000_000
 """Larger files are left out: damage to a header is what matters, and a decode takes its time."""
@@ -191,7 +192,12 @@ def alarm(seconds: float) -> Iterator[None]:
 def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
     """Read a clip of a file; give the outcome and what is wrong with the row, if anything."""
     is_image = path.suffix.lower() in PICTURES
-    item = MediaItem(uri=str(path), is_image=is_image, clips_s=((0.0, float("inf")),))
+    item = MediaItem(
+        uri=str(path),
+        stamp=file_stamp(str(path)),
+        is_image=is_image,
+        clips_s=((0.0, float("inf")),),
+    )
     with alarm(3 * TIMEOUT_S + 400.0):  # many frames may take long; see `limit_s`
         started_s = time.monotonic()
         (table,) = list(decode_files(item_table([item]), settings))
