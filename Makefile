@@ -8,10 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 UV := $(BIN)/uv
-# Videos for `make demo` and `make bench`: VIDEOS=DIR, for bench else the environment's VXP_CORPUS.
+# Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo test test-slow check bench chaos gpu-test lock clean
+.PHONY: help setup demo test test-slow check bench chaos fuzz gpu-test lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,10 @@ bench: $(STAMP) ## time decoding, pruning and loading; needs VIDEOS=DIR or VXP_C
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
 	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
+
+fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
+	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
+	$(BIN)/python tests/fuzz.py "$(BENCH_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
 
 chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
 	$(BIN)/python tests/chaos.py --kills $(or $(N),50) $(if $(APPEND),--append)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands import runs, shards
+from vxp_data.commands import checks, runs, shards
 from vxp_data.commands.options import (
     Address,
     Recipe,
@@ -95,6 +95,10 @@ def prune(
     progress = ClipProgress(console())
 
     class Shown(Observer):
+        def warned(self, warnings: Any) -> None:
+            for check in warnings:
+                say(f"warning: {check}", err=True)
+
         def started(self, num_clips: int, num_done: int) -> None:
             if num_done:
                 say(f"{num_done} videos have embeddings here; {num_clips} to go.", err=True)
@@ -157,6 +161,7 @@ def show_config(
 
 app.command()(runs.retry)
 app.command()(shards.sample)
+app.command()(checks.doctor)
 app.command()(shards.shard)
 app.command()(runs.verify)
 app.command()(shards.export)

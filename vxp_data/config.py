@@ -113,6 +113,8 @@ class EncoderConfig(Settings):
     """open_clip tag of that model's weights."""
     checkpoint: str = ""
     """Local weights instead: a folder with open_clip_config.json, or a weights file of `model`."""
+    weights_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """The SHA-256 that the weights file must have, 64 hex digits; '': any will do."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """'auto' takes CUDA where there is a GPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

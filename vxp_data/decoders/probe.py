@@ -19,6 +19,7 @@ import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -289,7 +290,7 @@ class _PacketLists:
 def _read_packets(container: InputContainer, stream: VideoStream, max_frames: int) -> _Packets:
     lists = _PacketLists()
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.size == 0 and packet.dts is None:
                 continue  # the end-of-stream mark
             lists.pts.append(_NO_PTS if packet.pts is None else packet.pts)
@@ -308,6 +309,20 @@ def _read_packets(container: InputContainer, stream: VideoStream, max_frames: in
         is_key_P=np.array(lists.is_key, dtype=np.bool_),
         is_discard_P=np.array(lists.is_discard, dtype=np.bool_),
     )
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Demux a stream from where the file stands to its end.
+
+    In a damaged MPEG-TS further streams turn up on the way; PyAV does not know them and stops with
+    an IndexError. Their packets are left out.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:
+            continue
+        return
 
 
 def _keyed_by_index(packets: _Packets, stream: VideoStream) -> _Packets:

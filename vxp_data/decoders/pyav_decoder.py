@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
 from vxp_data.decoders.picture import Orientation, Picture, geometry_of
-from vxp_data.decoders.probe import open_video
+from vxp_data.decoders.probe import open_video, packets_of
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
@@ -86,7 +86,8 @@ def displayed_geometry(path: str, media: Media) -> Geometry:
     """
     with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
         try:
-            frame = next(container.decode(stream))
+            packets = packets_of(container, stream)
+            frame = next(frame for packet in packets for frame in packet.decode())
         except (av.FFmpegError, StopIteration) as error:
             raise MediaError(Reason.DECODE_FAILED, str(error)) from error
         orientation = Orientation.of(frame) or Orientation()
@@ -150,7 +151,7 @@ class _Session:
         self._plan = plan
         self._wanted_positions = frozenset(plan.position_F.tolist())
         self._size = size
-        self._packets = container.demux(stream)
+        self._packets = packets_of(container, stream)
         self._next_position = 0
         self._picture: Picture | None = None
         self._geometry: Geometry | None = None
@@ -248,7 +249,7 @@ class _Session:
             self._container.seek(run.start_dts, stream=self._stream)
         except (av.FFmpegError, OSError) as error:
             raise _SeekError from error
-        packets = self._container.demux(self._stream)
+        packets = packets_of(self._container, self._stream)
         for packet in packets:
             if packet.pts == run.start_pts:
                 self._packets = chain([packet], packets)

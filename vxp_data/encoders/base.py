@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -75,8 +76,11 @@ class Encoder(Protocol):
         """What this encoder takes and gives."""
 
     @classmethod
-    def prepare(cls, settings: EncoderSettings) -> None:
+    def prepare(cls, settings: EncoderSettings) -> Path | None:
         """Have the weights on this machine, fetching them if need be, before anything is spent.
+
+        Returns:
+            The weights file; None where there is none.
 
         Raises:
             UserError: they cannot be had; the message says how to bring them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -67,9 +68,9 @@ class SiglipEncoder:
         self._shift = -torch.tensor(model.mean, device=device).view(1, 3, 1, 1) / std
 
     @classmethod
-    def prepare(cls, settings: EncoderSettings) -> None:
+    def prepare(cls, settings: EncoderSettings) -> Path:
         """Find or fetch the weights; see `Encoder.prepare`."""
-        find_weights(find_model(settings))
+        return find_weights(find_model(settings))
 
     @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from vxp_data.config import PruneConfig
-from vxp_data.decoders.child import check_decoder
-from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import cannot_open
@@ -25,6 +23,15 @@ from vxp_data.pipeline.ingest import (
     wanted_clips,
     write_samples,
 )
+from vxp_data.pipeline.preflight import (
+    Check,
+    check_children,
+    check_machine,
+    check_media,
+    require,
+    sample_of,
+)
+from vxp_data.pipeline.preflight_nodes import check_nodes
 from vxp_data.pipeline.run_lock import RunLock, run_lock
 from vxp_data.pipeline.run_record import PruneResult, check_expectations, run_record
 from vxp_data.pipeline.rundir import RunDirectory, open_run
@@ -36,12 +43,14 @@ from vxp_data.registry import ENCODERS
 from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.folder import File, find_file, find_folder
 
-_CHECK_TIMEOUT_S: Final = 120.0
 _MIXTURE_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 
 
 class Observer:
     """Hears of a run's progress; every method may be overridden."""
+
+    def warned(self, warnings: Sequence[Check]) -> None:
+        """Hear what the checks before the run did not like."""
 
     def started(self, num_clips: int, num_done: int) -> None:
         """Hear how many clips are to be embedded, and how many already are."""
@@ -136,8 +145,8 @@ def _prune(
 ) -> PruneResult:
     started = time.monotonic()
     config = loaded.config
+    observer.warned(require(check_machine(config, run.root)))
     spec = prepare_encoder(config)
-    check_decoders(config)
     run.root.remove(run.run_json.name)
     run.remove_unfinished()
     rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
@@ -152,6 +161,10 @@ def _prune(
         parts=run.parts,
     )
     sources = read_sources(run)
+    media = sample_of(sources)
+    on_cluster = config.cluster.address is not None
+    found = check_nodes(config, run.root, media) if on_cluster else [check_media(media)]
+    observer.warned(require(found))
     again = (Reason.FETCH_FAILED,)  # the store may answer now
     totals, num_files = embed_missing(run, sources, config, settings, observer, but=again)
     embed_s = time.monotonic() - started
@@ -246,18 +259,12 @@ def score_and_decide(
 
 
 def check_decoders(config: PruneConfig) -> None:
-    """Try the decoders that need more than this package: in a child, as they will run.
+    """Try the decoders in a child, as they will run.
 
     Raises:
-        UserError: one cannot be loaded.
+        UserError: one does not work.
     """
-    names = {config.decode.decoder, config.decode.fallback or "pyav"} - {"pyav", "decord"}
-    for name in sorted(names):
-        sandbox = Sandbox(config.decode.memory_mib << 20)
-        try:
-            sandbox.call(check_decoder, name, timeout_s=_CHECK_TIMEOUT_S)
-        finally:
-            sandbox.close()
+    require(check_children(config.decode))
 
 
 def _sampler_fingerprint(config: PruneConfig) -> str:

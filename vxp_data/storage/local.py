@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(str(path), error) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing is there
+            beside.unlink()
 
 
 def create_file(path: Path, data: bytes) -> bool:

@@ -1,0 +1,71 @@
+"""`doctor`: what a run would check before it spends anything."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vxp_data.commands.options import Address, Recipe, Set, load_settings, read_overrides, say
+from vxp_data.errors import UserError
+
+
+def doctor(
+    manifests: Annotated[
+        list[str] | None, typer.Argument(metavar="[MANIFEST]...", help="As for prune.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Run directory: can it be written?")
+    ] = None,
+    media_root: Annotated[
+        str | None, typer.Option("--media-root", help="Where media paths count from.")
+    ] = None,
+    recipe: Recipe = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="As for prune.")] = None,
+    address: Address = None,
+    settings: Set = None,
+) -> None:
+    """Check what a prune needs: decoders, isolation, weights, space, manifests, media, nodes.
+
+    Example: vxp-data doctor train.json --media-root videos --out runs/a --encoder thumbnail
+    """
+    overrides = read_overrides(
+        settings, encoder=("encoder.name", encoder), address=("cluster.address", address)
+    )
+    config = load_settings(recipe, overrides).config
+    from vxp_data.manifests.samples import TaskRules
+    from vxp_data.pipeline.preflight import (
+        Check,
+        Verdict,
+        check_machine,
+        check_manifests,
+        check_media,
+        sample_of,
+    )
+    from vxp_data.pipeline.preflight_nodes import check_nodes
+    from vxp_data.pipeline.prune import resolve_datasets
+    from vxp_data.storage.folder import open_folder
+
+    num_failed = 0
+
+    def show(check: Check) -> None:
+        nonlocal num_failed
+        num_failed += check.verdict is Verdict.FAILED
+        say(f"{check.verdict:<8} {check}")
+
+    folder = open_folder(out) if out is not None else None
+    for check in check_machine(config, folder):
+        show(check)
+    media: list[str] = []
+    if manifests:
+        rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
+        found, media = check_manifests(resolve_datasets(manifests, media_root), rules)
+        for check in found:
+            show(check)
+        show(check_media(sample_of(media)))
+    if config.cluster.address is not None:
+        for check in check_nodes(config, folder, sample_of(media)):
+            show(check)
+    if num_failed:
+        raise UserError(f"{num_failed} checks failed; what to do stands beside each.")
+    say("All that was checked will do.")
