@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import s3 as s3_server
-from misbehaving import offer_decoder
+from misbehaving import offer_misbehaving
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def ray_session(
 ) -> Iterator[None]:
     """One local Ray for the whole session, started by the first test that asks for it.
 
-    Its workers know the decoder 'misbehaving'.
+    Its workers know what is called 'misbehaving'.
     """
     # A CPU-only task must not hide the GPUs from its process: what Ray's own warning asks for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -47,7 +47,7 @@ def ray_session(
     import ray
 
     patch = pytest.MonkeyPatch()
-    offer_decoder(tmp_path_factory.mktemp("misbehaving"), patch)
+    offer_misbehaving(tmp_path_factory.mktemp("misbehaving"), patch)
     ray.init(
         address="local",
         num_cpus=2,

@@ -20,7 +20,7 @@ import av
 import numpy as np
 import pytest
 
-from misbehaving import offer_decoder
+from misbehaving import offer_misbehaving
 from vxp_data.config import DecodeConfig, FramesConfig
 from vxp_data.decoders.sandbox import FrameArena, Inbox, Sandbox, cap_memory, put_frames
 from vxp_data.errors import MediaError
@@ -185,7 +185,7 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def read(clip, tmp_path, monkeypatch):
     """Read a clip of a telling name with the misbehaving decoder."""
-    offer_decoder(tmp_path / "installed", monkeypatch)
+    offer_misbehaving(tmp_path / "installed", monkeypatch)
 
     def read(name, fallback=None, **decode):
         path = Path(shutil.copy(clip, tmp_path / name))

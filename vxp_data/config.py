@@ -140,6 +140,9 @@ class ClusterConfig(Settings):
     """GPUs a local Ray may use; None: all of them."""
     object_store_mib: int = Field(1024, ge=80)
     """Shared memory of a local Ray, MiB: frames on their way to the encoder."""
+    node_wait_s: float = Field(300.0, ge=0)
+    """How long a lost machine may take to be replaced before the job goes on without it, where it
+    cannot end otherwise (an encoder was there, or the last cores that decode)."""
 
 
 class ShardConfig(Settings):

@@ -34,6 +34,11 @@ class MediaItem:
     stamp: str
     """As the run found the file when it began; what is made of it goes by this stamp."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Its size, 0 where unknown: what is known of its cost before it is opened."""
+        return int(self.stamp.partition("-")[0] or 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFrames:
@@ -155,6 +160,12 @@ class ClipReader:
             seek=self._frames.seek if timeline.timed else "exact",
         )
         return timeline.plan(index_F + within.start)
+
+
+def failed_clips(item: MediaItem, error: MediaError) -> list[ClipFrames]:
+    """Give every clip of a media that is not even opened."""
+    unknown = Media(media_id="", uri=item.uri)
+    return [_failed(unknown, clip_s, item.stamp, error, 0.0) for clip_s in item.clips_s]
 
 
 def _failed(

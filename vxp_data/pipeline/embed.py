@@ -2,21 +2,40 @@
 
 CPU decode tasks -> encoder actors -> Parquet parts. Encoders that are cheap run in the decode task
 itself. The driver hears a few numbers a clip, no frames, no embeddings.
+
+Every clip has a number, and the driver notes which have come back. Ray runs again what a lost
+worker or machine took with it; should a clip not come back for all that, it is handed out again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vxp_data.config import PruneConfig
+from vxp_data.core.task_packing import pack_files
 from vxp_data.errors import UserError
+from vxp_data.pipeline.attempts import RemoteLedger
 from vxp_data.pipeline.clips import MediaItem
+from vxp_data.pipeline.lost_nodes import NodeWatch
 from vxp_data.pipeline.ray_session import ray_session
-from vxp_data.pipeline.resources import MAX_BLOCK_BYTES, StagePlan, plan_stages
+from vxp_data.pipeline.resources import (
+    FILES_PER_JOB,
+    MAX_BLOCK_BYTES,
+    MAX_ENCODER_START_DEATHS,
+    MAX_ROUNDS_IN_VAIN,
+    NO_PROGRESS_S,
+    TASKS_PER_WORKER,
+    Machine,
+    StagePlan,
+    plan_stages,
+)
 from vxp_data.pipeline.stages import (
     EmbedActor,
     JobSettings,
@@ -52,7 +71,7 @@ class EmbedTotals:
 
 
 def embed_media(
-    items: list[MediaItem],
+    items: Sequence[MediaItem],
     config: PruneConfig,
     settings: JobSettings,
     on_progress: Callable[[EmbedTotals], None],
@@ -60,7 +79,7 @@ def embed_media(
     """Decode and embed files, on this machine or on a cluster; parts are written as they come.
 
     Args:
-        items: 1 or more files.
+        items: 1 or more files, dearest first.
         config: for the cluster and the encoder's device.
         settings: what the workers must know.
         on_progress: told the totals so far, on the driver, every few clips.
@@ -68,39 +87,111 @@ def embed_media(
     Raises:
         UserError: there is no cluster, no GPU that was asked for, or a worker met an error that
             the user can fix.
+        RuntimeError: clips have not come back however often they were handed out.
     """
     totals = EmbedTotals()
     with ray_session(config.cluster):
-        import ray
-
-        try:
-            for report in _reports(items, config, settings):
-                totals.add(report)
-                on_progress(totals)
-        except ray.exceptions.RayError as error:
-            raise _user_error_inside(error) or error from None
+        for first in range(0, len(items), FILES_PER_JOB):
+            job = items[first : first + FILES_PER_JOB]
+            _embed_all(job, config, settings, totals, on_progress)
     return totals
 
 
+def _embed_all(
+    items: Sequence[MediaItem],
+    config: PruneConfig,
+    settings: JobSettings,
+    totals: EmbedTotals,
+    on_progress: Callable[[EmbedTotals], None],
+) -> None:
+    """Hand out files until every clip of them has come back."""
+    import ray
+
+    ledger = RemoteLedger()
+    rounds_in_vain = 0
+    while items:
+        first_clip = np.cumsum([0, *(len(item.clips_s) for item in items)])
+        is_back_C = np.zeros(first_clip[-1], dtype=np.bool_)
+        failure: Exception | None = None
+        try:
+            for report in _reports(items, first_clip[:-1], config, settings, ledger):
+                totals.add(report.filter(pa.array(~is_back_C[report["clip"].to_numpy()])))
+                is_back_C[report["clip"].to_numpy()] = True
+                on_progress(totals)
+        except ray.exceptions.RayError as error:
+            if user_error := _user_error_inside(error):
+                raise user_error from None
+            if isinstance(error, ray.exceptions.RayTaskError):
+                raise  # an error of a stage's own: it would come again
+            failure = error  # what ran is gone, with a machine, say: planned anew
+        rounds_in_vain = 0 if is_back_C.any() else rounds_in_vain + 1
+        if rounds_in_vain == MAX_ROUNDS_IN_VAIN:
+            raise failure or RuntimeError(
+                f"{len(is_back_C)} clips do not come back however often they are handed out, the "
+                f"first of {items[0].uri}; this is a bug in a stage"
+            )
+        items = _still_out(items, first_clip, is_back_C)
+
+
+def _still_out(
+    items: Sequence[MediaItem], first_clip: NDArray[np.int64], is_back_C: NDArray[np.bool_]
+) -> list[MediaItem]:
+    still_out = []
+    for item, first, stop in zip(items, first_clip[:-1], first_clip[1:], strict=True):
+        back = is_back_C[first:stop]
+        if not back.all():
+            clips_s = tuple(c for c, done in zip(item.clips_s, back, strict=True) if not done)
+            still_out.append(replace(item, clips_s=clips_s))
+    return still_out
+
+
 def _reports(
-    items: list[MediaItem], config: PruneConfig, settings: JobSettings
+    items: Sequence[MediaItem],
+    first_clip: NDArray[np.int64],
+    config: PruneConfig,
+    settings: JobSettings,
+    ledger: RemoteLedger,
 ) -> Iterator[pa.Table]:
     import ray
 
-    ray.data.DataContext.get_current().target_max_block_size = MAX_BLOCK_BYTES
-    stages = _stages(len(items), config, settings)
-    rows = stages.decode.rows
-    blocks = [item_table(items[i : i + rows]) for i in range(0, len(items), rows)]
-    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = MAX_BLOCK_BYTES
+    context.raise_original_map_exception = True  # a worker's UserError, not a wrapping of it
+    context.max_consecutive_actor_init_deaths = MAX_ENCODER_START_DEATHS
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    stages = _stages(config, settings)
+    with NodeWatch(ledger, config.cluster.node_wait_s):
+        dataset = _dataset(items, first_clip, stages, settings, ledger)
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _dataset(
+    items: Sequence[MediaItem],
+    first_clip: NDArray[np.int64],
+    stages: StagePlan,
+    settings: JobSettings,
+    ledger: RemoteLedger,
+) -> Any:
+    import ray
+
+    starts = pack_files(
+        np.array([item.num_bytes for item in items], dtype=np.int64),
+        workers=stages.decode.workers,
+        files_per_task=stages.decode.rows,
+        tasks_per_worker=TASKS_PER_WORKER,
+    )
+    dataset: ray.data.Dataset = ray.data.from_arrow(
+        [item_table(items[i:j], first_clip[i:j].tolist()) for i, j in pairwise(starts.tolist())]
+    )
     decode: Any = decode_files if stages.embed else decode_and_embed_files
     dataset = dataset.map_batches(
         decode,
         batch_size=None,
         batch_format="pyarrow",
-        fn_kwargs={"settings": settings},
+        fn_kwargs={"settings": settings, "ledger": ledger},
         num_cpus=stages.decode.num_cpus,
         memory=stages.decode.memory_bytes,
-        compute=ray.data.TaskPoolStrategy(size=min(stages.decode.workers, len(blocks))),
+        compute=ray.data.TaskPoolStrategy(size=stages.decode.workers),
     )
     if stages.embed:
         dataset = dataset.map_batches(
@@ -108,7 +199,7 @@ def _reports(
             batch_size=stages.embed.rows,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            fn_constructor_args=(settings,),
+            fn_constructor_args=(settings, ledger),
             num_cpus=stages.embed.num_cpus,
             num_gpus=stages.embed.num_gpus or None,
             memory=stages.embed.memory_bytes,
@@ -116,26 +207,27 @@ def _reports(
                 size=stages.embed.workers, max_tasks_in_flight_per_actor=2
             ),
         )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return dataset
 
 
-def _stages(num_files: int, config: PruneConfig, settings: JobSettings) -> StagePlan:
+def _stages(config: PruneConfig, settings: JobSettings) -> StagePlan:
     import ray
 
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    num_gpus = there.get("GPU", 0)
+    machines = [
+        Machine(num_cpus=there.get("CPU", 0), num_gpus=there.get("GPU", 0))
+        for there in (node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+    ]
+    has_gpu = any(machine.num_gpus for machine in machines)
     device = config.encoder.device
-    if device == "cuda" and not num_gpus:
+    if device == "cuda" and not has_gpu:
         raise UserError(
             "encoder.device is 'cuda', and Ray sees no GPU. Use --set encoder.device=cpu, or a "
             "machine or cluster with GPUs."
         )
     return plan_stages(
-        num_files=num_files,
-        num_cpus=there.get("CPU", 1),
-        num_gpus=num_gpus,
+        machines,
         in_decode_task=settings.spec.in_decode_task,
-        on_gpu=bool(num_gpus) and device != "cpu",
+        on_gpu=has_gpu and device != "cpu",
     )
 
 

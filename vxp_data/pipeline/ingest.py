@@ -128,7 +128,7 @@ def media_items(sources: Mapping[str, Source], done: Collection[ClipKey]) -> lis
             items.append(
                 MediaItem(uri=uri, is_image=source.is_image, stamp=source.stamp, clips_s=todo)
             )
-    return sorted(items, key=lambda item: (-_num_bytes(item.stamp), item.uri))
+    return sorted(items, key=lambda item: (-item.num_bytes, item.uri))
 
 
 def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:
@@ -148,10 +148,6 @@ def _next_group(samples: Iterator[Sample]) -> list[Sample]:
         if len(rows) == _ROWS_PER_GROUP or num_bytes >= _BYTES_PER_GROUP:
             break
     return rows
-
-
-def _num_bytes(stamp: str) -> int:
-    return int(stamp.partition("-")[0] or 0)
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, str]:

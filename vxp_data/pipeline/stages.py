@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final
@@ -20,14 +20,18 @@ from numpy.typing import NDArray
 
 from vxp_data.config import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.encoders.base import Encoder, EncoderSpec
-from vxp_data.pipeline.clips import ClipFrames, ClipReader, MediaItem
+from vxp_data.errors import MediaError, UserError
+from vxp_data.pipeline.attempts import Attempt, LedgerLike, RemoteLedger
+from vxp_data.pipeline.clips import ClipFrames, ClipReader, MediaItem, failed_clips
 from vxp_data.pipeline.rundir import write_table
+from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
 from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
 from vxp_data.storage.folder import Folder
 
 ITEM_SCHEMA: Final = pa.schema(
     [
+        ("first_clip", pa.int64()),  # number of the file's first clip in the job
         ("uri", pa.string()),
         ("is_image", pa.bool_()),
         ("stamp", pa.string()),
@@ -38,12 +42,18 @@ ITEM_SCHEMA: Final = pa.schema(
 
 _TIMINGS: Final = ("probe_cpu_s", "decode_cpu_s", "wall_s")
 FRAMES_SCHEMA: Final = pa.schema(
-    [*EMBEDDING_FACTS, ("frames", pa.large_binary()), *((name, pa.float64()) for name in _TIMINGS)]
+    [
+        ("clip", pa.int64()),
+        *EMBEDDING_FACTS,
+        ("frames", pa.large_binary()),
+        *((name, pa.float64()) for name in _TIMINGS),
+    ]
 )
 """One clip, from decoding to embedding; `frames` is uint8 [F, px, px, 3], null where it failed."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [
+        ("clip", pa.int64()),
         ("uri", pa.string()),
         ("reason", pa.string()),
         ("duration_s", pa.float64()),
@@ -70,10 +80,11 @@ class JobSettings:
     """Folder for the embeddings parts."""
 
 
-def item_table(items: list[MediaItem]) -> pa.Table:
-    """Put work items into columns."""
+def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Table:
+    """Put work items into columns; `first_clip` are the numbers of their first clips."""
     return pa.table(
         {
+            "first_clip": first_clip,
             "uri": [item.uri for item in items],
             "is_image": [item.is_image for item in items],
             "stamp": [item.stamp for item in items],
@@ -84,34 +95,117 @@ def item_table(items: list[MediaItem]) -> pa.Table:
     )
 
 
-def decode_files(items: pa.Table, settings: JobSettings) -> Iterator[pa.Table]:
+def decode_files(items: pa.Table, settings: JobSettings, ledger: LedgerLike) -> Iterator[pa.Table]:
     """Give the frames of every clip of some files, one clip a table (FRAMES_SCHEMA)."""
+    yield from _decode(items, settings, Attempt(ledger, f"decode {items['uri'][0]}"))
+
+
+def decode_and_embed_files(
+    items: pa.Table, settings: JobSettings, ledger: LedgerLike
+) -> Iterator[pa.Table]:
+    """Do both in one worker, for encoders that are cheap: frames never leave the process."""
+    encoder = _encoder(settings.encoder)
+    attempt = Attempt(ledger, f"decode {items['uri'][0]}")
+    clips = _decode(items, settings, attempt)
+    if attempt.again:  # clip by clip, so that the one at which it dies again is known
+        yield from (_embed_alone(clip, encoder, settings) for clip in clips)
+    else:
+        yield _embed_all(pa.concat_tables(clips), encoder, settings)
+
+
+class EmbedActor:
+    """Holds one encoder and embeds clip after clip."""
+
+    def __init__(self, settings: JobSettings, ledger: RemoteLedger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        ledger.add_this_encoder()
+        self._encoder: Encoder | None = None
+        self._failure: UserError | None = None
+        try:
+            self._encoder = _encoder(settings.encoder)
+        except UserError as error:  # raised here, Ray would keep no more of it than its text
+            self._failure = error
+
+    def __call__(self, clips: pa.Table) -> pa.Table:
+        """Embed clips (FRAMES_SCHEMA), write them as a part; report to the driver.
+
+        Raises:
+            UserError: the encoder cannot be loaded here.
+        """
+        if self._encoder is None:
+            assert self._failure is not None
+            raise self._failure
+        keys = zip(clips["uri"].to_pylist(), clips["clip_start_s"].to_pylist(), strict=True)
+        names = [f"{uri} from {start_s} s" for uri, start_s in keys]
+        attempt = Attempt(self._ledger, f"embed {names[0]}")
+        if not attempt.again:
+            return _embed_all(clips, self._encoder, self._settings)
+        reports = []
+        for i, name in enumerate(names):
+            clip = clips.slice(i, 1)
+            try:
+                attempt.enter(name)
+            except MediaError as error:
+                clip = _without_frames(clip, error)
+            reports.append(_embed_alone(clip, self._encoder, self._settings))
+        attempt.leave()
+        return pa.concat_tables(reports)
+
+
+def _decode(items: pa.Table, settings: JobSettings, attempt: Attempt) -> Iterator[pa.Table]:
+    """Read file after file; what one did to earlier workers, or to this one's memory, is a value.
+
+    A file is to blame until the next one is asked for: for what is done with its frames, too.
+    """
     reader = _reader(settings.frames, settings.decode, settings.spec.frame_px, settings.fetch)
     for row in items.to_pylist():
         clips_s = tuple(zip(row["clip_start_s"], row["clip_end_s"], strict=True))
         item = MediaItem(
             uri=row["uri"], is_image=row["is_image"], stamp=row["stamp"], clips_s=clips_s
         )
-        for clip in reader.read(item):
-            yield _frames_table(clip, settings)
+        num_read = 0
+        try:
+            attempt.enter(item.uri)
+            for clip in reader.read(item):
+                yield _frames_table(row["first_clip"] + num_read, clip, settings)
+                num_read += 1
+            continue
+        except MediaError as error:
+            failure = error
+        except MemoryError:
+            failure = MediaError(Reason.OUT_OF_MEMORY, "the worker has no memory for its frames")
+        for clip in failed_clips(item, failure)[num_read:]:
+            yield _frames_table(row["first_clip"] + num_read, clip, settings)
+            num_read += 1
+    attempt.leave()
 
 
-def decode_and_embed_files(items: pa.Table, settings: JobSettings) -> Iterator[pa.Table]:
-    """Do both in one worker, for encoders that are cheap: frames never leave the process."""
-    encoder = _encoder(settings.encoder)
-    yield embed_clips(pa.concat_tables(decode_files(items, settings)), encoder, settings)
+def _embed_all(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
+    """Embed clips in one go, or one by one where memory does not suffice for that."""
+    try:
+        return embed_clips(clips, encoder, settings)
+    except MemoryError:
+        alone = (clips.slice(i, 1) for i in range(len(clips)))
+        return pa.concat_tables([_embed_alone(clip, encoder, settings) for clip in alone])
 
 
-class EmbedActor:
-    """Holds one encoder and embeds clip after clip."""
+def _embed_alone(clip: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
+    try:
+        return embed_clips(clip, encoder, settings)
+    except MemoryError:
+        failure = MediaError(Reason.OUT_OF_MEMORY, "the worker has no memory to embed its frames")
+    return embed_clips(_without_frames(clip, failure), encoder, settings)
 
-    def __init__(self, settings: JobSettings) -> None:
-        self._settings = settings
-        self._encoder = _encoder(settings.encoder)
 
-    def __call__(self, clips: pa.Table) -> pa.Table:
-        """Embed clips (FRAMES_SCHEMA), write them as a part; report to the driver."""
-        return embed_clips(clips, self._encoder, self._settings)
+def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
+    """Make a failed clip of one whose frames cannot be used."""
+    values = {"reason": failure.reason, "message": failure.message, "frames": None}
+    for name, value in values.items():
+        place = clip.schema.get_field_index(name)
+        column = pa.array([value], clip.schema.field(place).type)
+        clip = clip.set_column(place, clip.schema.field(place), column)
+    return clip
 
 
 def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
@@ -148,9 +242,10 @@ def _encoder(settings: EncoderConfig) -> Encoder:
     return encoder
 
 
-def _frames_table(clip: ClipFrames, settings: JobSettings) -> pa.Table:
+def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Table:
     frames = clip.frames_FHWC
     row: dict[str, Any] = {
+        "clip": number,
         **asdict(clip.media),
         "clip_start_s": clip.clip_start_s,
         "clip_end_s": clip.clip_end_s,

@@ -1,0 +1,23 @@
+"""A frame sampler that does to the worker, outside the sandbox, what the number of frames says."""
+
+import os
+import signal
+import time
+
+import numpy as np
+from misbehaving_marks import first_time
+
+from flat_videos import HAS_NO_MEMORY, KILLS, KILLS_ONCE, TAKES_LONG
+from vxp_data.core.frame_sampling import uniform
+
+
+def sample(num_available: int, num_frames: int) -> np.ndarray:
+    """Die, raise, sleep, or sample."""
+    if num_available == KILLS or (num_available == KILLS_ONCE and first_time("sampler")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if num_available == HAS_NO_MEMORY:
+        raise MemoryError
+    if num_available == TAKES_LONG:
+        first_time(f"{TAKES_LONG} frames by {os.getpid()} at {time.time()}")
+        time.sleep(1.0)
+    return uniform(num_available, num_frames)
