@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mixed_media
+import runs
 import s3 as s3_server
 from misbehaving import offer_misbehaving
 
@@ -59,6 +61,33 @@ def ray_session(
     yield
     ray.shutdown()
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def mixed_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_session: None,  # noqa: ARG001 - where it runs
+) -> Path:
+    """A finished run over a row of every kind; half of the multiple-choice rows are pruned."""
+    folder = tmp_path_factory.mktemp("mixed")
+    manifest = mixed_media.write_media(folder / "media")
+    thresholds = {"default": "keep 1.0", "multiple_choice": "keep 0.5"}
+    runs.run_prune(manifest, folder / "run", thresholds=thresholds)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session", params=["video", "frames", "none"])
+def mixed_shards(
+    request: pytest.FixtureRequest,
+    mixed_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The shards of that run, with each kind of payload."""
+    out = tmp_path_factory.mktemp("shards") / request.param
+    runs.run_shard(
+        mixed_run, out, shard__payload=request.param, shard__world_size=2, shard__num_epochs=2
+    )
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Start prune runs in the test's own process and Ray, and look at what they wrote."""
+"""Prune and shard in the test's own process and Ray, and look at what was written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from vxp_data.pipeline.prune import Observer, PruneResult, prune, resolve_datasets
+from vxp_data.pipeline.rundir import open_run
+from vxp_data.pipeline.shard import ShardObserver, ShardResult, shard_run
 from vxp_data.recipes import load_config
+from vxp_data.storage.folder import open_folder
 
 
 def run_prune(
@@ -51,3 +54,17 @@ def caption_row(row_id: str, video: str, **more: Any) -> dict[str, Any]:
         {"from": "gpt", "value": "A test picture."},
     ]
     return {"id": row_id, "video": video, "conversations": turns, **more}
+
+
+def run_shard(run: Path | str, out: Path | str, **settings: Any) -> ShardResult:
+    """Shard a finished run; a setting's name has '__' for its dots."""
+    directory = open_run(run)
+    record = directory.read_run()
+    overrides = [(key.replace("__", "."), value, "test") for key, value in settings.items()]
+    config = load_config(None, overrides, run_settings=record["config"]).config
+    return shard_run(directory, record, config, open_folder(out), ShardObserver())
+
+
+def shard_bytes(out: Path) -> dict[str, bytes]:
+    """Give every file of a folder of shards."""
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}

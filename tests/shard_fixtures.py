@@ -51,7 +51,7 @@ NO_MEDIA = MediaRecord(
 )  # fmt: skip
 NO_PAYLOAD = PayloadRecord(
     kind="none", suffix="", num_bytes=0, sha256="", picture_format="", width_px=0, height_px=0,
-    num_frames=0,
+    num_frames=0, num_exact=0,
 )  # fmt: skip
 
 
@@ -194,6 +194,7 @@ def media_clip(
         about = replace(
             NO_PAYLOAD, kind="frames", suffix=FRAMES_SUFFIX, picture_format="webp",
             width_px=width_px, height_px=height_px, num_frames=len(places),
+            num_exact=len(places),
         )  # fmt: skip
     if data:
         sha256 = hashlib.sha256(data).hexdigest()

@@ -127,6 +127,9 @@ class PayloadRecord:
     height_px: int
     num_frames: int
     """Pictures in a frames payload; else 0."""
+    num_exact: int
+    """Those that show the frame they are named by; another, whose frame could not be decoded, shows
+    the nearest earlier planned one that could (the nearest later one, where there is none)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +195,8 @@ class ShardEntry:
     """Planned frames of the first stored epoch, over all rows."""
     num_bytes: int
     decode_cost: float
-    """What one epoch costs to decode, in units of `core.shard_planning.decode_cost`."""
+    """What one epoch costs to decode, each row once: megapixels, see
+    `core.shard_planning.decode_cost`."""
     sha256: str
 
 

@@ -169,7 +169,7 @@ def _verify_shards(folder: Folder, where: str) -> None:
         lines = "\n".join(f"  {problem}" for problem in verified.problems)
         raise UserError(
             f"{where} is not what its index says, {len(verified.problems)} problems:\n{lines}\n"
-            "Remove what is named here and run the same `vxp-data shard` again: it writes only "
-            "what is missing."
+            "Remove tars that the index does not name, and run the same `vxp-data shard` again: it "
+            "checks every shard, and writes only those that are missing or broken."
         )
     say("All is as the index says.")

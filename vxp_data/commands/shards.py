@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,12 +151,35 @@ def _show_shards(result: ShardResult, out: str) -> None:
     if result.index.quarantined_by_reason:
         say("Quarantined:")
         say("\n".join(reason_lines(result.index.quarantined_by_reason)))
+    for note in _notes(result):
+        say(note)
     num_quarantined = result.index.quarantine.num_rows
     say(
         f"{result.num_kept_rows} kept rows: {result.index.samples.num_rows} in "
         f"{len(result.index.shards)} shards, {num_quarantined} quarantined, in "
         f"{result.wall_s:.1f} s ({result.num_found} shards were there). Index: {out}/index.json"
     )
+
+
+def _notes(result: ShardResult) -> Iterator[str]:
+    """Say what a user would not expect."""
+    if result.num_inexact:
+        yield (
+            f"{result.num_inexact} pictures stand in for frames that could not be decoded: each "
+            "shows the nearest earlier one."
+        )
+    if result.repeated_bytes:
+        yield (
+            f"{result.repeated_bytes / 1e6:.1f} MB are whole videos of which several parts are "
+            "samples, once more for each part; --payload frames carries the parts' frames alone."
+        )
+    numbers = Counter(shard.kind for shard in result.index.shards)
+    for kind, number in sorted(numbers.items()):
+        if number % result.divisor:
+            yield (
+                f"{number} {kind} shards do not divide by {result.divisor}: there are too few "
+                "clips. Our loader does not mind; others leave ranks or workers idle."
+            )
 
 
 def _num_bytes(text: str | None) -> int | None:
@@ -169,7 +194,7 @@ def _num_bytes(text: str | None) -> int | None:
     digits = number.rstrip("kmgti")
     try:
         return int(float(digits) * _UNITS[number[len(digits) :]])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise UserError(
             f"--shard-bytes {text!r}: wanted a number of bytes, such as 500M or 1Gi."
         ) from None

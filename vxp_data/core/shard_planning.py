@@ -6,7 +6,6 @@ Shapes: N clips, S shards.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,12 +48,12 @@ class PlannedShard:
     """Places of its clips in the columns, in the order of their keys."""
 
 
-def decode_cost(*, width_px: int, height_px: int, num_frames: int) -> float:
-    """Give what a clip costs to decode in one epoch: megapixels that the codec must produce.
+def decode_cost(*, width_px: int, height_px: int, num_frames: float) -> float:
+    """Give what a sample costs to decode in one epoch: megapixels that the codec must produce.
 
     At 1 to 4 frames a second nearly every frame of a compressed video has to be decoded on the way,
-    so `num_frames` is the clip's own number for a video payload, and the planned number where the
-    shard holds pictures.
+    so `num_frames` is that of the sample's part of the video for a video payload, and the planned
+    number where the shard holds pictures.
     """
     return width_px * height_px * num_frames / 1e6
 
@@ -68,8 +67,9 @@ def plan_shards(
     on average and to `max_clips`; where a kind has too few clips for that, the largest multiple
     that leaves no shard empty (`max_clips` gives way), or one clip a shard where even `divisor` is
     more than there are.
-    Clips are placed heaviest first, each into the shard that has least so far (longest processing
-    time rule), weighed by the larger of their shares of bytes and of decode cost.
+    Clips are placed heaviest first, each where the sum over shards of bytes squared and cost
+    squared (as shares of their totals) grows least: into the shard that has least of what the clip
+    has most of. Time grows with clips times shards, about 10 s for 400,000 clips in 1,000 shards.
 
     Args:
         clips: in any order; the plan does not depend on it.
@@ -91,17 +91,18 @@ def plan_shards(
     ):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")
-    kind_N = np.array(clips.kind, dtype=object)
     shards = []
     for kind in sorted(set(clips.kind)):
-        mine = np.flatnonzero(kind_N == kind)
+        own = [i for i in range(len(clips.key)) if clips.kind[i] == kind]
+        mine = np.array(sorted(own, key=lambda i: clips.key[i]), dtype=np.int64)
         number = _num_shards(clips.num_bytes[mine], shard_bytes, max_clips, divisor)
         most = max(max_clips, math.ceil(len(mine) / number))
-        for place, members in enumerate(_assign(clips, mine, number, most)):
-            ordered = np.array(sorted(members, key=lambda i: clips.key[i]), dtype=np.int64)
-            digest = hashlib.sha256("\0".join([salt, *(clips.key[i] for i in ordered)]).encode())
+        shard_M = _assign(clips.num_bytes[mine], clips.decode_cost[mine], number, most)
+        for place in range(number):
+            members = mine[shard_M == place]
+            digest = hashlib.sha256("\0".join([salt, *(clips.key[i] for i in members)]).encode())
             name = f"{kind}-{place:05d}-{digest.hexdigest()[:_NAME_DIGITS]}.tar"
-            shards.append(PlannedShard(name=name, kind=kind, members=ordered))
+            shards.append(PlannedShard(name=name, kind=kind, members=members))
     return shards
 
 
@@ -116,27 +117,27 @@ def _num_shards(
     return num_clips // divisor * divisor or num_clips
 
 
-def _assign(clips: ClipCosts, mine: NDArray[np.int64], number: int, most: int) -> list[list[int]]:
-    """Share clips out over `number` shards of at most `most` clips; give their places."""
-    bytes_M = clips.num_bytes[mine].astype(np.float64)
-    cost_M = clips.decode_cost[mine]
-    share_MD = np.stack([_shares(bytes_M), _shares(cost_M)], axis=1)
-    order = sorted(
-        range(len(mine)), key=lambda m: (-float(share_MD[m].max()), clips.key[int(mine[m])])
-    )
-    load_SD = np.zeros((number, 2))
-    heap = [(0.0, 0, shard) for shard in range(number)]  # ties: fewest clips, then the first
-    shards: list[list[int]] = [[] for _ in range(number)]
-    for m in order:
-        _, count, shard = heapq.heappop(heap)
-        shards[shard].append(int(mine[m]))
-        load_SD[shard] += share_MD[m]
-        if count + 1 < most:
-            heapq.heappush(heap, (float(load_SD[shard].max()), count + 1, shard))
-    return shards
+def _assign(
+    num_bytes_M: NDArray[np.int64], cost_M: NDArray[np.float64], number: int, most: int
+) -> NDArray[np.int64]:
+    """Share M clips, in order of their keys, out over `number` shards of at most `most` clips."""
+    bytes_M, cost_M = _shares(num_bytes_M.astype(np.float64)), _shares(cost_M)
+    shard_M = np.zeros(len(num_bytes_M), dtype=np.int64)
+    bytes_S, cost_S, count_S = (np.zeros(number) for _ in range(3))
+    for m in np.argsort(-np.maximum(bytes_M, cost_M), kind="stable"):
+        # Half of what the sum of squares grows by, without the clip's own squares.
+        growth_S = bytes_S * bytes_M[m] + cost_S * cost_M[m]
+        growth_S[count_S >= most] = np.inf
+        count_of_best_S = np.where(growth_S == growth_S.min(), count_S, np.inf)
+        shard = int(count_of_best_S.argmin())  # of equals the one with fewest clips: none is empty
+        shard_M[m] = shard
+        bytes_S[shard] += bytes_M[m]
+        cost_S[shard] += cost_M[m]
+        count_S[shard] += 1
+    return shard_M
 
 
 def _shares(value_M: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = float(value_M.sum())
+    total = math.fsum(value_M.tolist())  # exact: np.sum's last bits differ between processors
     shares: NDArray[np.float64] = value_M / total if total > 0 else np.zeros(len(value_M))
     return shares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +40,9 @@ def export_rows(run: RunDirectory, config: PruneConfig, layout: str, out: Path) 
         config: for the sampling rule and the number of epochs, with 'parquet'.
         layout: 'llava': a JSON array of `{id, video | image, conversations}`. 'ms-swift': a line
             `{messages, videos | images}` a row. 'parquet': a row for each row and stored epoch,
-            with its plan. Media are named by absolute paths.
+            with its plan; once, without one, for a text-only row. Media are named by absolute
+            paths; a row about a part of its video has `clip_start_s` or `clip_end_s`, as in the
+            manifests that we read.
         out: the file.
 
     Returns:
@@ -74,11 +77,18 @@ def _exchanges(row: dict[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _part(row: dict[str, Any]) -> dict[str, float]:
+    """Give the limits of the part of its video that a row is about; nothing for the whole."""
+    limits = {"clip_start_s": 0.0, "clip_end_s": math.inf}
+    return {name: row[name] for name, whole in limits.items() if row[name] != whole}
+
+
 def _write_llava(out: Path, table: pa.Table) -> int:
     names = {"human": 0, "gpt": 1}
     with whole_file(out) as beside, beside.open("w", encoding="utf-8") as file:
         for number, row in enumerate(_rows(table)):
             media = {row["modality"]: row["media_uri"]} if row["media_uri"] else {}
+            media |= _part(row)
             turns = [
                 {"from": name, "value": pair[place].replace("<video>", "<image>")}
                 for pair in _exchanges(row)
@@ -101,7 +111,9 @@ def _write_ms_swift(out: Path, table: pa.Table) -> int:
                 for name, place in names.items()
             ]
             media = {f"{row['modality']}s": [row["media_uri"]]} if row["media_uri"] else {}
-            file.write(json.dumps({"messages": messages, **media}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({"messages": messages, **media, **_part(row)}, ensure_ascii=False) + "\n"
+            )
     return int(table.num_rows)
 
 
@@ -113,16 +125,24 @@ def _write_parquet(out: Path, table: pa.Table, config: PruneConfig) -> int:
     ):
         for batch in table.to_batches(max_chunksize=1024):
             rows = [
-                {name: row.get(name) for name in _PLAN_SCHEMA.names}
-                | {
-                    "epoch": plan.epoch,
-                    "fps": plan.fps,
-                    "frame_index": plan.frame_index_F,
-                    "time_s": plan.time_s_F,
-                }
+                {name: row.get(name) for name in _PLAN_SCHEMA.names} | plan
                 for row in batch.to_pylist()
-                for plan in draw_plans(row, config.sampling, config.shard.num_epochs)
+                for plan in _plans(row, config)
             ]
             file.write_table(pa.Table.from_pylist(rows, _PLAN_SCHEMA))
             num_rows += len(rows)
     return num_rows
+
+
+def _plans(row: dict[str, Any], config: PruneConfig) -> list[dict[str, Any]]:
+    plans = draw_plans(row, config.sampling, config.shard.num_epochs)
+    nothing: dict[str, Any] = {"epoch": None, "fps": None, "frame_index": [], "time_s": []}
+    return [
+        {
+            "epoch": plan.epoch,
+            "fps": plan.fps,
+            "frame_index": plan.frame_index_F,
+            "time_s": plan.time_s_F,
+        }
+        for plan in plans
+    ] or [nothing]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.config import DecodeConfig
+from vxp_data.config import DecodeConfig, FetchConfig
 from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule
 from vxp_data.decoders.base import FrameSize
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.media_reader import MediaReader
 from vxp_data.pipeline.plans import draw_plans
+from vxp_data.pipeline.shard_sources import Sources, changed
 from vxp_data.records import Modality, Reason
 from vxp_data.shard_format import (
     FILE_SUFFIX,
@@ -33,10 +35,16 @@ from vxp_data.shard_format import (
     RowRecord,
 )
 from vxp_data.shards.frames_payload import pack_frames
-from vxp_data.storage.digest import content_digest, stream_sha256
-from vxp_data.storage.local import file_stamp
+from vxp_data.storage.digest import stream_sha256
+
+Rows = Sequence[dict[str, Any]]
+"""All kept rows of one clip, as `kept.kept_rows` gives them, in the order of the run."""
+Plans = Sequence[Sequence[SamplingPlan]]
+"""The plans of each of a clip's rows, one an epoch."""
 
 _WHOLE_DIGEST: Final = "sha256:"
+_DECODE_BYTES: Final = 256 << 20
+"""Frames decoded at a time: 606 at 384 px."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,7 @@ class ShardSettings:
     num_epochs: int
     """Epochs whose plans are stored."""
     decode: DecodeConfig
+    fetch: FetchConfig
     provenance: ProvenanceRecord
 
     @property
@@ -62,146 +71,201 @@ class ShardSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyClip:
-    """A clip ready to be written: its record, and where its payload comes from."""
+    """A clip ready to be written: its record, and its payload's bytes or file.
+
+    A file that was fetched is there until the next clip is made ready.
+    """
 
     record: ClipRecord
     data: bytes | Path
 
-    @property
-    def key(self) -> str:
-        """Its name in the tar."""
-        return self.record.key
 
-
-def ready_clip(key: str, rows: list[dict[str, Any]], settings: ShardSettings) -> ReadyClip:
+def ready_clip(
+    key: str, rows: Rows, settings: ShardSettings, broken: dict[str, MediaError]
+) -> ReadyClip | None:
     """Plan a clip's rows and find its payload.
 
-    Raises:
-        MediaError: the file is not there, or not what it was.
+    Rows may name several files of equal content; the first by name that is as it was is taken.
+
+    Args:
+        key: the clip's.
+        rows: all of its kept rows.
+        settings: what goes in.
+        broken: URIs of this clip that are not to be tried, and why; what fails is added.
+
+    Returns:
+        None where all files are broken.
     """
-    first = min(rows, key=lambda row: row["media_uri"])
-    kind = first["modality"]
     plans = [draw_plans(row, settings.rule, settings.num_epochs) for row in rows]
-    data, payload = _payload(first, plans, settings)
-    end_s = first["clip_end_s"]
-    record = ClipRecord(
+    for row in sorted(rows, key=lambda row: str(row["media_uri"])):
+        if row["media_uri"] in broken:
+            continue
+        try:
+            data, payload = _payload(row, plans, settings)
+        except MediaError as error:
+            broken[row["media_uri"]] = error
+        else:
+            return ReadyClip(
+                record=clip_record(key, row, rows, plans, payload, settings), data=data
+            )
+    return None
+
+
+def clip_record(
+    key: str,
+    source: dict[str, Any],
+    rows: Rows,
+    plans: Plans,
+    payload: PayloadRecord,
+    settings: ShardSettings,
+) -> ClipRecord:
+    """Build a clip's record.
+
+    Args:
+        key: the clip's.
+        source: that one of the rows whose file the payload is from.
+        rows: all of its kept rows.
+        plans: theirs.
+        payload: what the payload's member is.
+        settings: what goes in.
+    """
+    end_s = source["clip_end_s"]
+    return ClipRecord(
         format_version=SHARD_FORMAT_VERSION,
         key=key,
-        kind=kind,
-        clip_start_s=float(first["clip_start_s"]),
-        clip_end_s=float(end_s if math.isfinite(end_s) else first["duration_s"] or 0.0),
-        media=_media_record(first),
+        kind=source["modality"],
+        clip_start_s=float(source["clip_start_s"]),
+        clip_end_s=float(end_s if math.isfinite(end_s) else source["duration_s"] or 0.0),
+        media=_media_record(source),
         payload=payload,
         sampling=settings.sampling,
         provenance=settings.provenance,
-        rows=[_row_record(row, plan) for row, plan in zip(rows, plans, strict=True)],
+        rows=[_row_record(row, own) for row, own in zip(rows, plans, strict=True)],
     )
-    return ReadyClip(record=record, data=data)
+
+
+def payload_record(
+    kind: str,
+    settings: ShardSettings,
+    *,
+    num_bytes: int = 0,
+    sha256: str = "",
+    num_frames: int = 0,
+    num_exact: int = 0,
+) -> PayloadRecord:
+    """Say what a clip's payload is; text has none, whatever is asked for.
+
+    Args:
+        kind: a value of `Modality`.
+        settings: what goes in.
+        num_bytes: of the payload.
+        sha256: of the payload, 64 hex digits.
+        num_frames: pictures, for frames.
+        num_exact: see PayloadRecord.
+    """
+    payload = Payload.NONE if kind == Modality.TEXT else settings.payload
+    suffix = {Payload.VIDEO: FILE_SUFFIX.get(kind, ""), Payload.FRAMES: FRAMES_SUFFIX}
+    frame_px = settings.frame_px if payload is Payload.FRAMES else 0
+    return PayloadRecord(
+        kind=payload.value,
+        suffix=suffix.get(payload, ""),
+        num_bytes=num_bytes,
+        sha256=sha256,
+        picture_format=settings.picture_format if payload is Payload.FRAMES else "",
+        width_px=frame_px,
+        height_px=frame_px,
+        num_frames=num_frames,
+        num_exact=num_exact,
+    )
+
+
+def planned_frames(plans: Plans) -> NDArray[np.int64]:
+    """Give the places of all frames that any of a clip's plans names, each once, ascending."""
+    return np.unique(np.concatenate([plan.frame_index_F for own in plans for plan in own]))
 
 
 def _payload(
-    row: dict[str, Any], plans: list[list[SamplingPlan]], settings: ShardSettings
+    row: dict[str, Any], plans: Plans, settings: ShardSettings
 ) -> tuple[bytes | Path, PayloadRecord]:
     kind = row["modality"]
     if kind == Modality.TEXT:
-        return b"", _payload_record(Payload.NONE, "", b"")
+        return b"", payload_record(kind, settings)
     if settings.payload is Payload.FRAMES:
-        index_F = np.unique(np.concatenate([p.frame_index_F for own in plans for p in own]))
-        data = pack_frames(
-            _decode(row, index_F, settings),
-            index_F,
-            picture_format=settings.picture_format,
-            quality=settings.quality,
-        )
-        record = _payload_record(Payload.FRAMES, FRAMES_SUFFIX, data, len(index_F), settings)
-        return data, record
-    path = _unchanged(row, trust_stamp=settings.payload is Payload.NONE)
+        return _frames_payload(row, planned_frames(plans), settings)
+    path = _sources(settings.fetch).find(row, whole=settings.payload is Payload.VIDEO)
     if settings.payload is Payload.NONE:
-        return b"", _payload_record(Payload.NONE, "", b"")
-    record = PayloadRecord(
-        kind=Payload.VIDEO.value,
-        suffix=FILE_SUFFIX[kind],
-        num_bytes=row["num_bytes"],
-        sha256=_file_sha256(path, row["media_id"]),
-        picture_format="",
-        width_px=0,
-        height_px=0,
-        num_frames=0,
-    )
-    return path, record
+        return b"", payload_record(kind, settings)
+    sha256 = _file_sha256(path, row["media_id"])
+    return path, payload_record(kind, settings, num_bytes=row["num_bytes"], sha256=sha256)
 
 
-def _payload_record(
-    kind: Payload,
-    suffix: str,
-    data: bytes,
-    num_frames: int = 0,
-    settings: ShardSettings | None = None,
-) -> PayloadRecord:
-    return PayloadRecord(
-        kind=kind.value,
-        suffix=suffix,
+def _frames_payload(
+    row: dict[str, Any], index_F: NDArray[np.int64], settings: ShardSettings
+) -> tuple[bytes, PayloadRecord]:
+    num_exact = 0
+
+    def frames() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        nonlocal num_exact
+        for index_B, frames_BHWC, exact in _decode(row, index_F, settings):
+            num_exact += exact
+            yield from zip(index_B.tolist(), frames_BHWC, strict=True)
+
+    data = pack_frames(frames(), picture_format=settings.picture_format, quality=settings.quality)
+    record = payload_record(
+        row["modality"],
+        settings,
         num_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest() if suffix else "",
-        picture_format=settings.picture_format if settings else "",
-        width_px=settings.frame_px if settings else 0,
-        height_px=settings.frame_px if settings else 0,
-        num_frames=num_frames,
+        sha256=hashlib.sha256(data).hexdigest(),
+        num_frames=len(index_F),
+        num_exact=num_exact,
     )
-
-
-def _unchanged(row: dict[str, Any], *, trust_stamp: bool) -> Path:
-    """Find a clip's file, and check that it is what was pruned.
-
-    Raises:
-        MediaError: it is missing, unreadable, or another file by now.
-    """
-    path = Path(row["media_uri"])
-    stamp = file_stamp(str(path))
-    if not stamp:
-        raise MediaError(Reason.MISSING, "the file is gone since the run was pruned")
-    if trust_stamp and stamp == row["file_stamp"]:
-        return path
-    try:
-        digest = content_digest(path)
-    except OSError as error:
-        raise MediaError(Reason.UNREADABLE, str(error)) from error
-    if digest != row["media_id"]:
-        num_bytes = int(stamp.partition("-")[0])
-        raise MediaError(
-            Reason.SOURCE_CHANGED,
-            f"the file had {row['num_bytes']} bytes and digest {row['media_id']} when it was "
-            f"pruned; now {num_bytes} bytes and {digest}",
-        )
-    return path
+    return data, record
 
 
 def _decode(
     row: dict[str, Any], index_F: NDArray[np.int64], settings: ShardSettings
-) -> NDArray[np.uint8]:
-    reader = _reader(settings.decode)
-    probe = reader.probe(row["media_uri"], is_image=row["modality"] == Modality.IMAGE).value
-    if probe.media.media_id != row["media_id"]:
-        raise MediaError(
-            Reason.SOURCE_CHANGED,
-            f"digest {row['media_id']} when it was pruned, now {probe.media.media_id}",
-        )
-    size = FrameSize(width_px=settings.frame_px, height_px=settings.frame_px)
-    return reader.decode(probe.media, probe.timeline.plan(index_F), size).frames_FHWC
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], int]]:
+    """Decode frames, some at a time: their places, uint8 [B, H, W, 3], how many are exact."""
+    reader = _reader(settings.decode, settings.fetch)
+    try:
+        probe = reader.probe(row["media_uri"], is_image=row["modality"] == Modality.IMAGE).value
+        if probe.media.media_id != row["media_id"]:
+            raise changed(row, probe.media.num_bytes, probe.media.media_id)
+        size = FrameSize(width_px=settings.frame_px, height_px=settings.frame_px)
+        at_once = max(1, _DECODE_BYTES // (3 * settings.frame_px**2))
+        for first in range(0, len(index_F), at_once):
+            index_B = index_F[first : first + at_once]
+            planned = reader.decode(probe.media, probe.timeline.plan(index_B), size)
+            yield index_B, planned.frames_FHWC, planned.num_exact
+    finally:
+        reader.release()
 
 
 @cache
-def _reader(decode: DecodeConfig) -> MediaReader:
+def _reader(decode: DecodeConfig, fetch: FetchConfig) -> MediaReader:
     """Keep one reader, and so one child process, for the life of a worker."""
-    return MediaReader(decode)
+    return MediaReader(decode, fetch)
+
+
+@cache
+def _sources(fetch: FetchConfig) -> Sources:
+    return Sources(fetch)
+
+
+def release_file(settings: ShardSettings) -> None:
+    """Remove the file that was fetched for the last clip."""
+    _sources(settings.fetch).release()
 
 
 def _file_sha256(path: Path, media_id: str) -> str:
     """Give a file's SHA-256; a small file's media_id has it already."""
     if media_id.startswith(_WHOLE_DIGEST):
         return media_id.removeprefix(_WHOLE_DIGEST)
-    with path.open("rb") as file:
-        return stream_sha256(file)
+    try:
+        with path.open("rb") as file:
+            return stream_sha256(file)
+    except OSError as error:
+        raise MediaError(Reason.UNREADABLE, str(error)) from error
 
 
 def _media_record(row: dict[str, Any]) -> MediaRecord:
@@ -232,7 +296,7 @@ def _media_record(row: dict[str, Any]) -> MediaRecord:
     )
 
 
-def _row_record(row: dict[str, Any], plans: list[SamplingPlan]) -> RowRecord:
+def _row_record(row: dict[str, Any], plans: Sequence[SamplingPlan]) -> RowRecord:
     score, threshold = (
         float("nan") if row[name] is None else float(row[name]) for name in ("score", "threshold")
     )

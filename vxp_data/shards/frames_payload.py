@@ -6,6 +6,7 @@ Shapes: F frames, H x W pixels, C = 3 (red, green, blue).
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -23,8 +24,7 @@ PICTURE_FORMATS: Final = tuple(_FORMAT_OPTIONS)
 
 
 def pack_frames(
-    frames_FHWC: NDArray[np.uint8],
-    frame_index_F: NDArray[np.int64],
+    frames: Iterable[tuple[int, NDArray[np.uint8]]],
     *,
     picture_format: str,
     quality: int,
@@ -32,14 +32,14 @@ def pack_frames(
     """Write frames as pictures into a tar; the same frames give the same bytes.
 
     Args:
-        frames_FHWC: uint8, red, green, blue.
-        frame_index_F: int64, their places in the file's presentation order; their names.
+        frames: each frame's place in the file's presentation order, its name, and uint8
+            [H, W, 3], red, green, blue.
         picture_format: 'jpeg' or 'webp'.
         quality: 1 to 100, the encoder's own scale.
     """
     file = io.BytesIO()
     with TarWriter(file) as tar:
-        for frame_HWC, index in zip(frames_FHWC, frame_index_F.tolist(), strict=True):
+        for index, frame_HWC in frames:
             picture = io.BytesIO()
             Image.fromarray(frame_HWC).save(
                 picture, format=picture_format, quality=quality, **_FORMAT_OPTIONS[picture_format]
@@ -55,11 +55,11 @@ def unpack_frames(data: bytes) -> dict[int, NDArray[np.uint8]]:
         ValueError: it is no whole tar of pictures named by their places.
     """
     file = io.BytesIO(data)
-    frames = {}
+    frames: dict[int, NDArray[np.uint8]] = {}
     for member in list(read_members(file)):
         stem = member.name.partition(".")[0]
-        if not stem.isdecimal():
-            raise ValueError(f"member {member.name!r} is not named by a frame's place")
+        if not (stem.isascii() and stem.isdecimal()) or int(stem) in frames:
+            raise ValueError(f"member {member.name!r} is not named by a frame's place, or twice")
         try:
             with Image.open(io.BytesIO(read_bytes(file, member))) as picture:
                 frames[int(stem)] = np.asarray(picture.convert("RGB"))

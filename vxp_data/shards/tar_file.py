@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 _MODE: Final = 0o644
+_END: Final = bytes(2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class TarWriter:
     """Writes members one after another into a file opened for writing, from its beginning."""
 
     def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> Self:
@@ -42,7 +44,9 @@ class TarWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is None:
-            self._tar.close()  # writes the two empty blocks that end a tar; a failed one gets none
+            # Two empty blocks end a tar; a failed one gets none. TarFile.close would fill it up to
+            # a multiple of 10 KiB, a tenth of a picture.
+            self._file.write(_END)
 
     def add(self, name: str, data: bytes | BinaryIO, num_bytes: int | None = None) -> Member:
         """Add one member.
@@ -72,8 +76,10 @@ def read_members(file: BinaryIO) -> Iterator[Member]:
     """Give every member of a tar, in order; the file's position is the caller's again after each.
 
     Raises:
-        ValueError: it is no tar, is cut short, or holds anything but plain files.
+        ValueError: it is no tar, is cut short or broken half-way, or holds anything but plain
+            files.
     """
+    file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:", format=tarfile.GNU_FORMAT) as tar:
             for info in tar:
@@ -83,9 +89,12 @@ def read_members(file: BinaryIO) -> Iterator[Member]:
             ended = tar.offset
     except tarfile.TarError as error:
         raise ValueError(f"not a whole tar: {error}") from error
-    num_bytes = file.seek(0, io.SEEK_END)
-    if num_bytes < ended + 2 * tarfile.BLOCKSIZE:
-        raise ValueError(f"cut short: {num_bytes} bytes, and the members end at {ended}")
+    # Python's reader takes a header that makes no sense for the end of the tar.
+    file.seek(ended)
+    end = file.read(len(_END))
+    if end != _END:
+        what = "cut short there" if len(end) < len(_END) else "no header of a member"
+        raise ValueError(f"the members end at byte {ended}: {what}")
 
 
 def read_bytes(file: BinaryIO, member: Member) -> bytes:
