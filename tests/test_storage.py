@@ -252,6 +252,24 @@ def test_an_object_that_changes_while_it_is_read_is_an_error(s3: Bucket, remote:
             file.read(10)
 
 
+def test_a_small_file_that_is_replaced_all_the_time_is_read_in_one_state(
+    s3: Bucket, remote: Folder
+) -> None:
+    done = threading.Event()
+
+    def replace_it() -> None:
+        for number in range(60):
+            s3.put("run/a", str(number % 10).encode() * 300_000)
+        done.set()
+
+    s3.put("run/a", b"0" * 300_000)
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    while not done.is_set():
+        assert len(set(remote.read_bytes("a"))) == 1
+    thread.join()
+
+
 def test_reading_a_little_of_a_big_object_fetches_a_little(s3: Bucket, remote: Folder) -> None:
     s3.put("run/a", bytes(30_000_000))
     with remote.open("a") as file:

@@ -63,7 +63,7 @@ LONGER: Final = 4
 ROOMIER: Final = 2
 """The memory cap likewise."""
 
-_SETTABLE: Final = ("decode.", "cluster.", "encoder.device")
+_SETTABLE: Final = ("decode.", "fetch.", "cluster.", "encoder.device")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +109,8 @@ def retry(
     for key, _, origin in overrides:
         if not key.startswith(_SETTABLE):
             raise UserError(
-                f"{origin}: `retry` takes settings of the sections decode and cluster, and "
-                "encoder.device; another setting is another run: `vxp-data prune`."
+                f"{origin}: `retry` takes settings of the sections decode, fetch and cluster, "
+                "and encoder.device; another setting is another run: `vxp-data prune`."
             )
     run = open_run(out)
     run.read_run(stopped=True)  # before a lock is put where no run is

@@ -93,7 +93,7 @@ class RunLock:
         self._done.set()
         self._thread.join()
         if not self._lost_to:
-            with suppress(OSError, UserError):
+            with suppress(UserError):
                 found = _read(self._folder)
                 if found is not None and found.token == self._holder.token:
                     self._folder.remove(LOCK_NAME)
@@ -107,7 +107,7 @@ class RunLock:
 
     def _renew(self) -> None:
         while not self._done.wait(RENEW_S):
-            with suppress(OSError, UserError):  # a store that fails for a moment: try again
+            with suppress(UserError):  # a store that fails for a moment: try again
                 self._look()
                 if self._lost_to:
                     return
@@ -161,12 +161,17 @@ def _read(folder: Folder) -> Holder | None:
     """Read who holds a directory; None where nobody does, or the file makes no sense.
 
     Raises:
-        OSError: it cannot be read.
+        UserError: it cannot be read.
     """
     try:
         return Holder(**json.loads(folder.read_bytes(LOCK_NAME)))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+    except OSError as error:
+        raise UserError(
+            f"cannot read {folder.where(LOCK_NAME)}: {error.strerror or error}. It tells who works "
+            "there; make it readable, then run the same command again."
+        ) from error
 
 
 def _is_dead(holder: Holder) -> bool:

@@ -7,6 +7,7 @@ exclusive open or a conditional put.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -109,13 +110,18 @@ class Folder:
         return cast(BinaryIO, io.BufferedReader(file, buffer_size=1 << 16))
 
     def read_bytes(self, name: str) -> bytes:
-        """Read a whole small file.
+        """Read a whole small file, one state of it.
 
         Raises:
             OSError: it is not there, or cannot be read.
         """
-        with self.open(name) as file:
-            return file.read()
+        while True:
+            try:
+                with self.open(name) as file:
+                    return file.read()
+            except OSError as error:
+                if not self.is_remote or error.errno != errno.ESTALE:
+                    raise  # else it was replaced between two requests: read the new one
 
     @contextmanager
     def write_path(self, name: str) -> Iterator[Path]:
