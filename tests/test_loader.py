@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ffmpeg_truth
-from misbehaving import offer_decoder
+from misbehaving import offer_misbehaving
 from shard_fixtures import (
     make_image,
     make_video,
@@ -550,7 +550,7 @@ def test_more_broken_clips_than_allowed_stop_with_the_list(tmp_path):
 def test_decoders_that_hang_or_crash_cost_their_clips_and_nothing_else(
     num_workers, tmp_path, monkeypatch
 ):
-    offer_decoder(tmp_path / "installed", monkeypatch)
+    offer_misbehaving(tmp_path / "installed", monkeypatch)
     names = ["hangs", "crashes", "killed", "raises", "fine"]
     clips = []
     for seed, name in enumerate(names):
