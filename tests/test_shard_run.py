@@ -532,3 +532,28 @@ def test_a_run_in_an_object_store_is_sharded_like_one_on_a_disk(
 def test_the_sample_table_is_plain_parquet(mixed_shards: Path) -> None:
     schema = pq.read_schema(mixed_shards / "samples.parquet")
     assert schema.names[:4] == ["shard", "key", "place", "sample_id"]
+
+
+def test_sources_in_an_object_store_give_the_payloads_of_a_disk(
+    mixed_run: Path, tmp_path: Path, s3: s3_server.Bucket
+) -> None:
+    media = mixed_run.parent / "media"
+    for path in media.iterdir():
+        s3.put(f"media/{path.name}", path.read_bytes())
+    run = tmp_path / "run"
+    run_prune(media / "rows.json", run, f"{s3.uri}/media", thresholds__default="keep 1.0")
+    for payload in ("video", "frames"):
+        out = tmp_path / payload
+        run_shard(run, out, shard__payload=payload, shard__frame_px=32)
+        run_shard(mixed_run, tmp_path / "local", shard__payload=payload, shard__frame_px=32)
+        here = {record.key: data for record, data in clips_of(tmp_path / "local") if data}
+        there = {record.key: data for record, data in clips_of(out) if data}
+        assert there == here
+        assert verify_shards(open_folder(out)).problems == []
+        shutil.rmtree(tmp_path / "local")
+    s3.put("media/3.mp4", b"another file")
+    s3.client.delete_object(Bucket=s3.name, Key="media/4.mp4")
+    result = run_shard(run, tmp_path / "changed", shard__payload="none")
+    assert result.index.quarantined_by_reason == {"missing": 1, "source_changed": 2}
+    reasons = {Path(r["uri"]).name: r["reason"] for r in table(tmp_path / "changed", "quarantine")}
+    assert reasons == {"3.mp4": "source_changed", "4.mp4": "missing"}
