@@ -32,10 +32,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shard_fixtures import make_video, media_clip, text_clip, write_shards
-from vxp_data.config import DecodeConfig, EncoderConfig, FramesConfig
+from vxp_data.config import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.pipeline.attempts import Ledger
 from vxp_data.pipeline.clips import MediaItem
 from vxp_data.pipeline.stages import JobSettings, decode_files, item_table
 from vxp_data.schemas import SAMPLE_SCHEMA
@@ -93,7 +94,7 @@ class Tally:
 def flip_bits(rng: random.Random, data: bytearray, _: bytes) -> bytearray:
     """Flip 1 to 64 bits, every other time near the beginning."""
     stretch = len(data) if rng.random() < 0.5 else min(len(data), HEAD_BYTES)
-    for _ in range(2 ** rng.randrange(7)):
+    for _bit in range(2 ** rng.randrange(7)):
         data[rng.randrange(stretch)] ^= 1 << rng.randrange(8)
     return data
 
@@ -126,7 +127,7 @@ def blank(rng: random.Random, data: bytearray, _: bytes) -> bytearray:
 
 def plant_numbers(rng: random.Random, data: bytearray, _: bytes) -> bytearray:
     """Write extreme 32-bit numbers where sizes and counts may stand."""
-    for _ in range(rng.randrange(1, 5)):
+    for _number in range(rng.randrange(1, 5)):
         at = rng.randrange(min(len(data), 4 * HEAD_BYTES))
         if rng.random() < 0.5:  # headers at the end
             at = len(data) - 1 - at
@@ -200,7 +201,7 @@ def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
     )
     with alarm(3 * TIMEOUT_S + 400.0):  # many frames may take long; see `limit_s`
         started_s = time.monotonic()
-        (table,) = list(decode_files(item_table([item]), settings))
+        (table,) = list(decode_files(item_table([item], [0]), settings, Ledger()))
         wall_s = time.monotonic() - started_s
     row = table.to_pylist()[0]
     if wall_s > (limit := limit_s(row["num_frames"])):
@@ -298,6 +299,7 @@ def job_settings(folder: Path) -> JobSettings:
     return JobSettings(
         frames=FramesConfig(num_frames=8),
         decode=DECODE,
+        fetch=FetchConfig(),
         encoder=EncoderConfig(name="thumbnail"),
         spec=ThumbnailEncoder.describe(EncoderConfig(name="thumbnail")),
         sampler="fuzz",
