@@ -157,7 +157,7 @@ def test_a_disk_that_is_unmounted_ends_the_run_and_goes_on_when_it_is_back(
             run_disturbed(
                 manifest, out, lambda: subprocess.run(["umount", "-l", str(place)], check=True)
             )
-        assert list(place.rglob("*.json")) == []  # nothing that looks like a run, below the mount
+        assert list(place.rglob("*")) == []  # nothing was written below the mount
         mount(place, "--bind", str(disk))
         holder = json.loads((out / "lock.json").read_text())
         (out / "lock.json").write_text(json.dumps(holder | {"process_start": "1"}))  # it has ended
