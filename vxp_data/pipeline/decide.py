@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
@@ -60,14 +61,14 @@ def decide_run(
     samples = read_table(run.samples, columns=_COLUMNS)
     media = _media_of_samples(run, samples, settings.measure)
     columns = SampleColumns(
-        sample_id=samples["sample_id"].to_pylist(),
-        task=samples["task"].to_pylist(),
-        modality=samples["modality"].to_pylist(),
-        reason=samples["reason"].to_pylist(),
-        media_reason=media.reason,
+        sample_id=samples["sample_id"].to_numpy(),
+        task=_few_texts(samples["task"]),
+        modality=_few_texts(samples["modality"]),
+        reason=_few_texts(samples["reason"]),
+        media_reason=_few_texts(media.reason),
         score=media.score_N,
     )
-    check_tasks(settings.thresholds, {*columns.task, *Task})
+    check_tasks(settings.thresholds, {*pc.unique(samples["task"]).to_pylist(), *Task})
     decisions = decide(
         columns, thresholds=settings.thresholds, default=settings.default, measure=measure
     )
@@ -83,7 +84,7 @@ def decide_run(
     quarantined = decisions.decision == Outcome.QUARANTINE.value
     reasons, numbers = np.unique(decisions.reason[quarantined].astype(str), return_counts=True)
     return Decided(
-        subsets=summarise(columns, decisions, list(samples["media_uri"]), media.duration_s_N),
+        subsets=summarise(columns, decisions, media.file_N, media.duration_s_N),
         num_in=len(columns),
         num_kept=totals[Outcome.KEEP],
         num_pruned=totals[Outcome.PRUNE],
@@ -95,57 +96,63 @@ def decide_run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MediaOfSamples:
-    """Facts about each sample's clip, in the samples' order."""
+    """Facts about each sample's clip, in the samples' order; '' and NaN where there is none."""
 
-    media_id: list[str]
-    reason: list[str]
-    message: list[str]
+    media_id: pa.ChunkedArray
+    reason: pa.ChunkedArray
+    message: pa.ChunkedArray
     score_N: NDArray[np.float64]
     duration_s_N: NDArray[np.float64]
+    file_N: NDArray[np.int64]
+    """Number of the sample's file, the same for all samples of a file; -1 where there is none."""
 
 
 def _media_of_samples(run: RunDirectory, samples: pa.Table, measure: str) -> _MediaOfSamples:
     """Look every sample's clip up in media.parquet and scores.parquet."""
-    media = read_table(
-        run.media,
-        columns=[
-            "uri",
-            "clip_start_s",
-            "clip_end_s",
-            "media_id",
-            "reason",
-            "message",
-            "duration_s",
-        ],
+    columns = ["uri", *_KEY[1:], "media_id", "reason", "message", "duration_s"]
+    media = read_table(run.media, columns=columns)
+    media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
+    place_N = _places(samples.select(_KEY), media.select(columns[:3]))
+    found = media.drop_columns(["uri"]).take(place_N)
+    start_s, end_s, duration_s, score = (
+        pc.fill_null(found[name], np.nan).to_numpy()
+        for name in ("clip_start_s", "clip_end_s", "duration_s", "score")
     )
-    score_M = read_table(run.scores, columns=[measure])[measure].to_numpy()
-    keys = zip(*(media[name].to_pylist() for name in media.column_names[:3]), strict=True)
-    place_of = {key: place for place, key in enumerate(keys)}
-    keys = zip(*(samples[name].to_pylist() for name in _KEY), strict=True)
-    place_N = np.array([place_of.get(key, -1) for key in keys], dtype=np.int64)
-    known_N = place_N >= 0
-    start_s, end_s = (np.array(media[name]) for name in ("clip_start_s", "clip_end_s"))
-    duration_s_M = np.minimum(np.array(media["duration_s"]), end_s) - start_s
-    take = np.where(known_N, place_N, 0)
-
-    def column(name: str) -> list[str]:
-        values = media[name].to_pylist()
-        return [values[p] if p >= 0 else "" for p in place_N.tolist()]
-
-    nothing = np.full(len(place_N), np.nan)
+    duration_s_N = np.nan_to_num(np.maximum(np.minimum(duration_s, end_s) - start_s, 0))
+    uris = samples["media_uri"].combine_chunks().dictionary_encode()
+    file_N = uris.indices.to_numpy().astype(np.int64)
+    no_file = uris.dictionary.index("").as_py()
     return _MediaOfSamples(
-        media_id=column("media_id"),
-        reason=column("reason"),
-        message=column("message"),
-        score_N=np.where(known_N, score_M[take], np.nan) if len(score_M) else nothing,
-        duration_s_N=np.where(known_N, np.maximum(duration_s_M[take], 0), 0)
-        if len(score_M)
-        else np.zeros(len(place_N)),
+        media_id=pc.fill_null(found["media_id"], ""),
+        reason=pc.fill_null(found["reason"], ""),
+        message=pc.fill_null(found["message"], ""),
+        score_N=score,
+        duration_s_N=duration_s_N,
+        file_N=np.where(file_N == no_file, -1, file_N),
     )
+
+
+def _places(samples: pa.Table, media: pa.Table) -> pa.Array:
+    """Give, for every sample, the row of its clip in `media`; null where there is none."""
+    samples = samples.append_column("sample", pa.array(np.arange(len(samples))))
+    media = media.append_column("place", pa.array(np.arange(len(media))))
+    joined = samples.join(media, list(_KEY), ["uri", *_KEY[1:]], join_type="left outer")
+    return joined.sort_by("sample")["place"].combine_chunks()
+
+
+def _few_texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    """Give a column of few different texts as objects, one object a text."""
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = np.array(encoded.dictionary.to_pylist(), dtype=np.object_)
+    return texts[encoded.indices.to_numpy()] if len(texts) else np.zeros(0, dtype=np.object_)
 
 
 def _write_decisions(
-    run: RunDirectory, samples: pa.Table, media_id: list[str], decisions: Decisions, measure: str
+    run: RunDirectory,
+    samples: pa.Table,
+    media_id: pa.ChunkedArray,
+    decisions: Decisions,
+    measure: str,
 ) -> None:
     columns: dict[str, Any] = {
         "sample_id": samples["sample_id"],
@@ -153,32 +160,32 @@ def _write_decisions(
         "row": samples["row"],
         "task": samples["task"],
         "media_id": media_id,
-        "decision": decisions.decision.tolist(),
-        "reason": decisions.reason.tolist(),
-        "measure": [measure] * len(decisions),
+        "decision": decisions.decision,
+        "reason": decisions.reason,
+        "measure": pa.repeat(measure, len(decisions)),
         "score": decisions.score,
         "threshold": decisions.threshold,
-        "duplicate_of": [""] * len(decisions),
+        "duplicate_of": pa.repeat("", len(decisions)),
     }
     write_table(run.decisions, pa.table(columns, schema=DECISION_SCHEMA))
 
 
 def _write_quarantine(
-    run: RunDirectory, samples: pa.Table, media_message: list[str], decisions: Decisions
+    run: RunDirectory, samples: pa.Table, media_message: pa.ChunkedArray, decisions: Decisions
 ) -> None:
     row_Q = np.flatnonzero(decisions.decision == Outcome.QUARANTINE.value)
     table = samples.select(["sample_id", "dataset", "row", "task", *_KEY]).take(row_Q)
-    own = samples["message"].to_pylist()
-    table = table.append_column("reason", pa.array(decisions.reason[row_Q].tolist(), pa.string()))
-    messages = [own[i] or media_message[i] for i in row_Q.tolist()]
-    write_table(run.quarantine, table.append_column("message", pa.array(messages, pa.string())))
+    own, of_media = samples["message"].take(row_Q), media_message.take(row_Q)
+    message = pc.if_else(pc.equal(own, ""), of_media, own)
+    table = table.append_column("reason", pa.array(decisions.reason[row_Q], pa.string()))
+    write_table(run.quarantine, table.append_column("message", message))
 
 
 def _write_rows(
     run: RunDirectory, datasets: Sequence[Dataset], decisions: Decisions, samples: pa.Table
 ) -> tuple[str, ...]:
     """Write each dataset's kept and dropped (pruned or duplicate) rows in its own format."""
-    dataset_N = np.array(samples["dataset"].to_pylist(), dtype=object)
+    dataset_N = _few_texts(samples["dataset"])
     kept_files = []
     for dataset in datasets:
         manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()
@@ -188,8 +195,7 @@ def _write_rows(
         ):
             name = stem if len(datasets) == 1 else f"{stem}.{dataset.name}"
             out = f"{name}{manifest.output_suffix}"
-            wanted_N = np.isin(decisions.decision.astype(str), sorted(outcomes))
-            wanted_N &= dataset_N == dataset.name
+            wanted_N = np.isin(decisions.decision, sorted(outcomes)) & (dataset_N == dataset.name)
             with run.root.write_path(out) as path:
                 manifest.write(path, dataset.manifest, _annotations(run, wanted_N))
             if stem == "kept":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +20,10 @@ from vxp_data.storage.stamps import file_stamps
 
 _ROWS_PER_GROUP: Final = 20_000
 _BYTES_PER_GROUP: Final = 256 << 20
+
+Clip = tuple[float, float]
+"""(start, end) in seconds."""
+_WHOLE_FILE: Final[tuple[Clip, ...]] = ((0.0, math.inf),)
 
 ClipKey = tuple[str, float, float]
 """(uri, clip_start_s, clip_end_s)."""
@@ -49,8 +53,8 @@ class Source:
     stamp: str
     """As it is now; '' where it is not there."""
     is_image: bool
-    clips_s: tuple[tuple[float, float], ...]
-    """The clips that are wanted of it, (start, end) in seconds, ascending."""
+    clips_s: tuple[Clip, ...]
+    """The clips that are wanted of it, ascending."""
 
 
 def read_sources(run: RunDirectory) -> dict[str, Source]:
@@ -63,27 +67,30 @@ def read_sources(run: RunDirectory) -> dict[str, Source]:
         UserError: an object store fails at every attempt.
     """
     columns = ["media_uri", "clip_start_s", "clip_end_s", "modality", "reason"]
-    clips_of: dict[str, set[tuple[float, float]]] = defaultdict(set)
+    clips_of: dict[str, set[Clip] | tuple[Clip, ...]] = {}
     videos: set[str] = set()
     for batch in read_batches(run.samples, columns=columns):
         for uri, start_s, end_s, modality, reason in zip(
             *(column.to_pylist() for column in batch.columns), strict=True
         ):
             if uri and not reason:
-                clips_of[uri].add((start_s, end_s))
+                clip_s, clips_s = (start_s, end_s), clips_of.get(uri)
+                if isinstance(clips_s, set):
+                    clips_s.add(clip_s)
+                elif clips_s is None and clip_s in _WHOLE_FILE:
+                    clips_of[uri] = _WHOLE_FILE  # one object for nearly all files
+                elif clips_s is None or clip_s not in clips_s:
+                    clips_of[uri] = {clip_s, *(clips_s or ())}
                 if modality == Modality.VIDEO:
                     videos.add(uri)
     stamps = file_stamps(clips_of)
     return {
-        uri: Source(stamp=stamps[uri], is_image=uri not in videos, clips_s=tuple(sorted(clips_s)))
+        uri: Source(
+            stamp=stamps[uri],
+            is_image=uri not in videos,
+            clips_s=clips_s if clips_s is _WHOLE_FILE else tuple(sorted(clips_s)),
+        )
         for uri, clips_s in clips_of.items()
-    }
-
-
-def wanted_clips(sources: Mapping[str, Source]) -> dict[ClipKey, str]:
-    """Give every clip that samples name, with its file's stamp."""
-    return {
-        (uri, *clip_s): source.stamp for uri, source in sources.items() for clip_s in source.clips_s
     }
 
 
@@ -104,19 +111,29 @@ def done_clips(
         sampler: fingerprint of their frame sampling.
         but: reasons; a clip that failed for one of these is not done.
     """
-    done: set[ClipKey] = set()
-    columns = ["uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler", "reason"]
-    for part in read_tables(parts, columns=columns):
-        for row in part.to_pylist():
-            source = sources.get(row["uri"])
-            if (
-                source is not None
-                and source.stamp == row["file_stamp"]
-                and (row["encoder"], row["sampler"]) == (encoder, sampler)
-                and row["reason"] not in but
-            ):
-                done.add((row["uri"], row["clip_start_s"], row["clip_end_s"]))
-    return done
+    return {
+        (row["uri"], row["clip_start_s"], row["clip_end_s"])
+        for part in read_tables(parts, columns=CURRENT_COLUMNS)
+        for row in part.to_pylist()
+        if is_current(row, sources, encoder=encoder, sampler=sampler) and row["reason"] not in but
+    }
+
+
+CURRENT_COLUMNS: Final = (
+    "uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler", "reason",
+)  # fmt: skip
+
+
+def is_current(
+    row: Mapping[str, object], sources: Mapping[str, Source], *, encoder: str, sampler: str
+) -> bool:
+    """Tell whether a row of a part (CURRENT_COLUMNS) is of a file as it is, made as it would be."""
+    source = sources.get(str(row["uri"]))
+    return (
+        source is not None
+        and source.stamp == row["file_stamp"]
+        and (row["encoder"], row["sampler"]) == (encoder, sampler)
+    )
 
 
 def media_items(sources: Mapping[str, Source], done: Collection[ClipKey]) -> list[MediaItem]:

@@ -20,7 +20,6 @@ from vxp_data.pipeline.ingest import (
     done_clips,
     media_items,
     read_sources,
-    wanted_clips,
     write_samples,
 )
 from vxp_data.pipeline.preflight import (
@@ -245,7 +244,7 @@ def score_and_decide(
     """
     before = media_ids(run)
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
-    score_clips(run, wanted_clips(sources), **fingerprints)
+    score_clips(run, sources, **fingerprints)
     decided = decide_run(
         run,
         datasets,

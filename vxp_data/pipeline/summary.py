@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,25 +32,31 @@ class SubsetSummary:
 def summarise(
     samples: SampleColumns,
     decisions: Decisions,
-    media_uri: Sequence[object],
+    file_N: NDArray[np.int64],
     duration_s_N: NDArray[np.float64],
 ) -> tuple[SubsetSummary, ...]:
-    """Count each task subset, in the order of the tasks' names."""
-    task_N = np.array(samples.task, dtype=object)
-    uri_N = np.array([str(uri) for uri in media_uri], dtype=object)
+    """Count each task subset, in the order of the tasks' names.
+
+    Args:
+        samples: N samples.
+        decisions: about them.
+        file_N: number of each sample's file, -1 where there is none.
+        duration_s_N: of each sample's clip, 0 where there is none.
+    """
+    task_N = np.asarray(samples.task, dtype=object)
     kept_N = decisions.decision == Outcome.KEEP.value
     return tuple(
         SubsetSummary(
             task=task,
             rows=int(mine_N.sum()),
-            videos=len(set(uri_N[mine_N]) - {""}),
-            hours=_hours(uri_N[mine_N], duration_s_N[mine_N]),
+            videos=len(np.unique(file_N[mine_N & (file_N >= 0)])),
+            hours=_hours(file_N[mine_N], duration_s_N[mine_N]),
             kept=_count(decisions, mine_N, Outcome.KEEP),
             pruned=_count(decisions, mine_N, Outcome.PRUNE),
             duplicates=_count(decisions, mine_N, Outcome.DUPLICATE),
             quarantined=_count(decisions, mine_N, Outcome.QUARANTINE),
             threshold=_first_number(decisions.threshold[mine_N]),
-            hours_kept=_hours(uri_N[mine_N & kept_N], duration_s_N[mine_N & kept_N]),
+            hours_kept=_hours(file_N[mine_N & kept_N], duration_s_N[mine_N & kept_N]),
         )
         for task in sorted(set(samples.task))
         for mine_N in [task_N == task]
@@ -61,11 +67,10 @@ def _count(decisions: Decisions, mine_N: NDArray[np.bool_], outcome: Outcome) ->
     return int((decisions.decision[mine_N] == outcome.value).sum())
 
 
-def _hours(uri_N: NDArray[np.object_], duration_s_N: NDArray[np.float64]) -> float:
-    longest: dict[str, float] = {}
-    for uri, duration_s in zip(uri_N, duration_s_N.tolist(), strict=True):
-        longest[uri] = max(longest.get(uri, 0.0), duration_s)
-    return sum(longest.values()) / 3600
+def _hours(file_N: NDArray[np.int64], duration_s_N: NDArray[np.float64]) -> float:
+    longest_s_F = np.zeros(int(file_N.max(initial=-1)) + 2)  # the last is what has no file
+    np.maximum.at(longest_s_F, file_N, duration_s_N)
+    return math.fsum(longest_s_F[:-1]) / 3600
 
 
 def _first_number(value_N: NDArray[np.float64]) -> float:

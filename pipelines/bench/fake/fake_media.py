@@ -1,0 +1,71 @@
+"""A decoder and an encoder that cost next to nothing, so that only the pipeline is measured."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize
+from vxp_data.encoders.base import EncoderSettings, EncoderSpec
+from vxp_data.records import Media
+
+DIM = 1152
+"""As SigLIP so400m gives them."""
+
+
+class FakeDecoder:
+    """Gives the pictures of a plan without reading the file."""
+
+    name = "fake"
+
+    def check(self) -> None:
+        """Pass."""
+
+    def supports(self, media: Media) -> bool:  # noqa: ARG002 - all the same
+        """Claim every file."""
+        return True
+
+    def decode(
+        self, path: str, media: Media, plan: FramePlan, size: FrameSize | None
+    ) -> DecodedFrames:
+        """Give noise, the same for every file."""
+        del path, media
+        assert size is not None
+        frames_FHWC = _noise(len(plan), size.height_px, size.width_px)
+        return DecodedFrames(frames_FHWC=frames_FHWC, is_exact_F=np.ones(len(plan), dtype=np.bool_))
+
+
+class FakeEncoder:
+    """Takes frames of SigLIP's size in an actor, looks at a few pixels, gives SigLIP's width."""
+
+    spec = EncoderSpec(
+        name="fake", frame_px=384, dim=DIM, fingerprint="0" * 16, in_decode_task=False
+    )
+
+    @classmethod
+    def prepare(cls, settings: EncoderSettings) -> None:
+        """Pass."""
+
+    @classmethod
+    def describe(cls, settings: EncoderSettings) -> EncoderSpec:  # noqa: ARG003 - takes none
+        """Give the spec."""
+        return cls.spec
+
+    @classmethod
+    def load(cls, settings: EncoderSettings) -> Self:  # noqa: ARG003 - takes none
+        """Build it."""
+        return cls()
+
+    def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Give each picture's first pixels, as a unit vector."""
+        emb_FD = frames_FHWC.reshape(len(frames_FHWC), -1)[:, :DIM].astype(np.float32) + 1
+        return emb_FD / np.linalg.norm(emb_FD, axis=1, keepdims=True)
+
+
+@cache
+def _noise(num_frames: int, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (num_frames, height_px, width_px, 3), dtype=np.uint8)
