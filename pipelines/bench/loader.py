@@ -1,8 +1,10 @@
 """Measure the loader: raw reading beside webdataset and litdata, and decoded samples a second.
 
     python pipelines/bench/loader.py DIR [--rounds 7 --seconds 2]
+    python pipelines/bench/loader.py --shards DIR
 
-The videos of a folder are pruned (thumbnail encoder, all kept) and sharded with each payload. Raw:
+The videos of a folder are pruned (thumbnail encoder, all kept) and sharded with each payload; or
+DIR/video, DIR/frames and DIR/none are such shards already. Raw:
 ours reads every clip's members by their offsets, in the shuffled order of an epoch; webdataset
 walks the same tars from end to end; litdata streams the same bytes, shuffled, from chunks of its
 own. No one decodes or parses anything; the files are in the page cache. They take turns, and what
@@ -245,7 +247,9 @@ def _rounded(value: Any) -> Any:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the shards, measure, write the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, metavar="DIR", help="videos: every file in it")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="videos: all in it")
+    what.add_argument("--shards", type=Path, metavar="DIR", help="shards, in a folder a payload")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each reader in each round")
     parser.add_argument("--out", type=Path, default=records.RUNS / "loader.json", help="record")
@@ -253,7 +257,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts: dict[str, Any] = {"settings": {"rounds": options.rounds, "seconds": options.seconds,
                                           "frame_px": 384}, "raw": {}, "decoded": []}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
-        shards = make_shards(options.folder, Path(temporary))
+        if options.shards:
+            shards = {payload: options.shards / payload for payload in PAYLOADS}
+        else:
+            shards = make_shards(options.folder, Path(temporary))
         for payload, folder in shards.items():
             readers = {
                 "ours": ours(folder),
