@@ -107,6 +107,8 @@ def _remote_dataset(
         )
     try:
         kind = detect_format(path)
+        if kind != "folder":
+            path.folder.size_bytes(path.name)  # before anything of an earlier run is removed
     except OSError as error:
         raise cannot_open(path, error) from error
     own_root = path.as_folder() if kind == "folder" else path.parent
