@@ -180,9 +180,10 @@ def _dataset(
         files_per_task=stages.decode.rows,
         tasks_per_worker=TASKS_PER_WORKER,
     )
-    dataset: ray.data.Dataset = ray.data.from_arrow(
-        [item_table(items[i:j], first_clip[i:j].tolist()) for i, j in pairwise(starts.tolist())]
-    )
+    blocks = [
+        item_table(items[i:j], first_clip[i:j].tolist()) for i, j in pairwise(starts.tolist())
+    ]
+    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     decode: Any = decode_files if stages.embed else decode_and_embed_files
     dataset = dataset.map_batches(
         decode,
@@ -191,7 +192,7 @@ def _dataset(
         fn_kwargs={"settings": settings, "ledger": ledger},
         num_cpus=stages.decode.num_cpus,
         memory=stages.decode.memory_bytes,
-        compute=ray.data.TaskPoolStrategy(size=stages.decode.workers),
+        compute=ray.data.TaskPoolStrategy(size=min(stages.decode.workers, len(blocks))),
     )
     if stages.embed:
         dataset = dataset.map_batches(
