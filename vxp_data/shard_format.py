@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -163,7 +163,9 @@ class ClipRecord:
 
     def to_json(self) -> bytes:
         """Write as one line of JSON: the same record gives the same bytes."""
-        text = json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(
+            self, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        )
         return text.encode()
 
     @classmethod
@@ -226,7 +228,8 @@ class ShardIndex:
 
     def to_json(self) -> bytes:
         """Write as indented JSON: the same index gives the same bytes."""
-        return (json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n").encode()
+        text = json.dumps(self, default=_plain, ensure_ascii=False, indent=1)
+        return f"{text}\n".encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> ShardIndex:
@@ -284,6 +287,11 @@ def clip_key(
 def frame_name(frame_index: int, picture_format: str) -> str:
     """Name a picture in a frames payload by its place in the file's presentation order."""
     return f"{frame_index:08d}.{picture_format}"
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """Give a record's fields; its own records are left to the caller, and lists are not copied."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

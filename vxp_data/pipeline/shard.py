@@ -103,7 +103,7 @@ def shard_run(
             f"{run.root}: no row was kept, so there is nothing to shard. Decide again with a "
             f"higher share: vxp-data decide {run.root} --keep 0.5"
         )
-    settings = _settings(run, record, config)
+    settings = shard_settings(run, record, config)
     divisor = config.shard.world_size * config.shard.workers
     weighed = weigh(rows, settings)
     shards = plan_shards(
@@ -135,7 +135,8 @@ def shard_run(
     )
 
 
-def _settings(run: RunDirectory, record: dict[str, Any], config: PruneConfig) -> ShardSettings:
+def shard_settings(run: RunDirectory, record: dict[str, Any], config: PruneConfig) -> ShardSettings:
+    """Give what the workers must know; the arguments are those of `shard_run`."""
     shard = config.shard
     return ShardSettings(
         payload=Payload(shard.payload),

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 _MODE: Final = 0o644
+_COPY_BYTES: Final = 1 << 20
 _END: Final = bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -32,7 +33,9 @@ class TarWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+        self._tar = tarfile.TarFile(
+            fileobj=file, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_COPY_BYTES
+        )
 
     def __enter__(self) -> Self:
         return self
