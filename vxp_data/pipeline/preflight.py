@@ -6,6 +6,7 @@ Each check looks at one thing, gives what it found, and says what to do where th
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import secrets
 import shutil
@@ -140,7 +141,7 @@ def check_encoder(encoder: EncoderConfig) -> Check:
 
 def check_output(out: Folder) -> Check:
     """Write a small file into the run directory, read it, remove it; look at the space."""
-    name = f".vxp-check-{secrets.token_hex(4)}"
+    name = f".vxp-check.{secrets.token_hex(4)}.part"  # left by a kill, it goes as half-written
     try:
         out.write_bytes(name, b"vxp")
         whole = out.read_bytes(name) == b"vxp"
@@ -222,7 +223,7 @@ def sample_of(media: Iterable[str]) -> list[str]:
 
 
 def check_media(media: Sequence[str]) -> Check:
-    """Look whether files can be opened."""
+    """Look whether files can be read; those on a disk are not opened for it."""
     problems = [(uri, problem) for uri in media if (problem := _why_not_read(uri))]
     if not problems:
         return _ok("media", f"all of {len(media)} sampled files can be opened")
@@ -242,8 +243,10 @@ def check_media(media: Sequence[str]) -> Check:
 def _why_not_read(uri: str) -> str:
     try:
         file = find_file(uri)
-        if isinstance(file, Path) and not file.is_file():
-            return "it is no file" if file.exists() else "no such file"
+        if isinstance(file, Path):
+            if not file.is_file():
+                return "it is no file" if file.exists() else "no such file"
+            return "" if os.access(file, os.R_OK) else "no permission to read it"
         with file.open("rb") as opened:
             opened.read(1)
     except OSError as error:

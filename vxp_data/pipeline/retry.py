@@ -40,10 +40,11 @@ RETRIED: Final = frozenset(
         Reason.DECODE_FAILED,
         Reason.UNSUPPORTED,
         Reason.UNREADABLE,
+        Reason.FETCH_FAILED,
     }
 )
-"""Reasons that a longer limit, another decoder or a mended disk may remove. The others follow from
-the file's own bytes, and stay until it changes; a file that has changed is read again anyway."""
+"""Reasons that a longer limit, another decoder, a mended disk or store may remove. The others follow
+from the file's own bytes, and stay until it changes; a file that has changed is read again anyway."""
 
 RETRIABLE: Final = RETRIED | {
     Reason.MISSING,

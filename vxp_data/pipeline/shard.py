@@ -120,6 +120,7 @@ def shard_run(
         out.remove(INDEX_NAME)
         written = _write_all(shards, weighed, out, settings, config, observer)
         lock.check()
+        out.remove_unfinished()  # of workers that died
         index = _commit(written, out, settings)
     num_out = index.samples.num_rows + index.quarantine.num_rows
     if num_out != rows.num_rows:
