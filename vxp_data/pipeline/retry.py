@@ -43,8 +43,9 @@ RETRIED: Final = frozenset(
         Reason.FETCH_FAILED,
     }
 )
-"""Reasons that a longer limit, another decoder, a mended disk or store may remove. The others follow
-from the file's own bytes, and stay until it changes; a file that has changed is read again anyway."""
+"""Reasons that a longer limit, another decoder, a mended disk or store may remove. The others
+follow from the file's own bytes, and stay until it changes; a file that has changed is read again
+anyway."""
 
 RETRIABLE: Final = RETRIED | {
     Reason.MISSING,
