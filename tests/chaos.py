@@ -438,9 +438,10 @@ def chaos(
     chaotic = Chaos(place, encoders, moments, seed)
     names = list(encoders)
     plans = (("driver", "machine", "worker"), ("driver", "driver", "machine"), ("worker",))
-    plans = (plans[0],) if kills <= 3 else plans
     while (left := kills - len(chaotic.outcome.kills)) > 0:
         plan = plans[chaotic.outcome.runs % len(plans)]
+        if kills <= 3:  # each mode once, also where a run ends before its next kill
+            plan = plans[0][len(chaotic.outcome.kills) :]
         chaotic.run(names[chaotic.outcome.runs % len(names)], plan[:left])
         done(chaotic.outcome)
     return chaotic.outcome
