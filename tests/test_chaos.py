@@ -22,6 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
         yield place
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(place: Arena) -> None:
     outcome = chaos(
         place,
