@@ -56,7 +56,9 @@ class OpenedFiles:
         os.close(self._fd)
 
     def _listen(self) -> None:
-        while select.select([self._fd], [], [], 0.1)[0] or not self._stop.is_set():
+        events = select.poll()  # not select(): it takes no descriptor above 1023
+        events.register(self._fd, select.POLLIN)
+        while events.poll(100) or not self._stop.is_set():
             try:
                 self._take(os.read(self._fd, 1 << 16))
             except BlockingIOError:
