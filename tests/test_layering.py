@@ -30,7 +30,7 @@ class Layer:
 
 # Decoders, and the storage under them, are read by vxp_model.data, which must not see config.
 _VALUES = "foundation schemas core"
-_ADAPTER = f"{_VALUES} config storage"
+_ADAPTER = f"{_VALUES} settings config storage"
 _BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards"
 _BELOW_TRAIN = "model-root model-errors modules models model-data"
 
@@ -40,10 +40,15 @@ LAYERS = {
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
-    "config": Layer(
-        modules="vxp_data.config vxp_data.recipes vxp_data.safe_yaml",
-        own="foundation core",
+    "settings": Layer(
+        modules="vxp_data.settings_file vxp_data.safe_yaml",
+        own="foundation",
         third_party="pydantic yaml",
+    ),
+    "config": Layer(
+        modules="vxp_data.config vxp_data.recipes",
+        own="foundation core settings",
+        third_party="pydantic",
     ),
     "storage": Layer(modules="vxp_data.storage", own=_VALUES, third_party="pyarrow fsspec"),
     "decoders": Layer(
