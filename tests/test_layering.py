@@ -91,10 +91,11 @@ LAYERS = {
         own="foundation core decoders storage",
         third_party="torch numpy pyarrow PIL",
     ),
+    "model-config": Layer(modules="vxp_model.config", own="settings", third_party="pydantic"),
     "train": Layer(
         modules="vxp_model.train",
-        own=_BELOW_TRAIN,
-        third_party="torch transformers numpy deepspeed",
+        own=f"{_BELOW_TRAIN} settings model-config",
+        third_party="torch transformers numpy safetensors deepspeed PIL rich",
     ),
     "inference": Layer(
         modules="vxp_model.inference", own=_BELOW_TRAIN, third_party="torch transformers numpy"
@@ -105,15 +106,18 @@ LAYERS = {
         third_party="torch transformers numpy",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli",
-        own=f"{_BELOW_TRAIN} train inference eval",
+        modules="vxp_model.cli vxp_model.__main__",
+        own=f"{_BELOW_TRAIN} foundation settings model-config train inference eval",
         third_party="typer click rich",
     ),
     "model-root": Layer(modules="vxp_model"),
 }
 
 # Tighter than their layer: of the foundation, training may read the shard contract and the errors.
-ONLY = {"vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}}}
+ONLY = {
+    "vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}},
+    "vxp_model.cli vxp_model.__main__": {"foundation": {"vxp_data.errors"}},
+}
 
 # Modules that must load at once: `--help` waits for them.
 QUICK = ("vxp_data.cli", "vxp_model.cli")

@@ -1,30 +1,132 @@
-"""`vxp-model`: what the training package can do from the command line."""
+"""The `vxp-model` command. Heavy imports stand inside the commands: `--help` answers at once."""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-from vxp_model import __version__
+if TYPE_CHECKING:
+    from vxp_data.settings_file import Loaded
+    from vxp_model.config import ReCoTRecipe
 
 app = typer.Typer(
     name="vxp-model",
-    help="Train on shards that vxp-data writes. The training commands are not written yet.",
+    help="Train on shards that vxp-data writes.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
+
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="YAML settings: pipelines/video_xl_pro/recot.yaml.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. batch.micro_samples=2."),
+]
 
 
 @app.callback()
-def _root() -> None:
-    pass  # keeps `version` a command of its own while it is the only one
+def _root(
+    local_rank: Annotated[
+        int | None, typer.Option("--local_rank", hidden=True, help="Given by `deepspeed`.")
+    ] = None,
+) -> None:
+    del local_rank  # the launcher sets LOCAL_RANK as well
+
+
+@app.command()
+def recot(recipe: Recipe, settings: Set = None) -> None:
+    """Train the token compressor by reconstruction. Reads shards, writes the recipe's run.out.
+
+    The same command goes on after a stop or a crash. On several GPUs, start it with torchrun or
+    deepspeed.
+
+    Examples: vxp-model recot pipelines/video_xl_pro/recot.yaml --set run.out=runs/recot
+
+    torchrun --nproc-per-node 8 -m vxp_model recot pipelines/video_xl_pro/recot.yaml
+    """
+    loaded = _load(recipe, settings)
+    from vxp_model.train.recot import train_recot
+    from vxp_model.train.world import join_world
+
+    with join_world(loaded.config.engine.device) as world:
+        result = train_recot(loaded, world, lambda line: typer.echo(line, err=True))
+        if not world.is_first:
+            return
+    what = "Nothing left to do" if result.was_done else "Trained"
+    typer.echo(
+        f"{what}: {result.steps} steps, reconstruction loss {result.final_loss:.6g}; "
+        f"model in {result.model}, log in {result.out}/log.jsonl"
+    )
+
+
+@app.command()
+def estimate(
+    recipe: Recipe,
+    settings: Set = None,
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="a100, h100, h200, l40s or rtx4090; for the hours.")
+    ] = "a100",
+    utilisation: Annotated[
+        float, typer.Option("--utilisation", help="Of the GPU's bf16 peak, 0 to 1.")
+    ] = 0.4,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="Processes that train.")] = 1,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, help="Samples of an epoch, for want of shards."),
+    ] = None,
+) -> None:
+    """Say what a training will take: tokens, GPU hours, memory. Starts nothing.
+
+    Example: vxp-model estimate pipelines/video_xl_pro/recot.yaml --gpus 8 --samples 1000000
+    """
+    loaded = _load(recipe, settings)
+    from vxp_model.train.estimate import describe, estimate_recot
+
+    result = estimate_recot(
+        loaded.config, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
+    )
+    typer.echo(describe(result))
+
+
+@app.command("show-config")
+def show_config(recipe: Recipe, settings: Set = None) -> None:
+    """Print every setting of a training, its value and where the value comes from."""
+    loaded = _load(recipe, settings)
+    width = max(len(origin.key) for origin in loaded.origins)
+    for origin in loaded.origins:
+        typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
+    from vxp_model import __version__
+
     typer.echo(f"vxp-model {__version__}")
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. Exit codes: 0 done, 2 the user can fix it, 130 stopped and saved."""
+    from vxp_data.errors import VxpError
+    from vxp_model.errors import StoppedError, UserError
+
+    try:
+        app()
+    except (UserError, StoppedError, VxpError) as error:
+        rank = os.environ.get("RANK", "")
+        who = f"process {rank}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+        typer.echo(f"error: {who}{error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _load(recipe: Path, settings: list[str] | None) -> Loaded[ReCoTRecipe]:
+    from vxp_model.config import RECIPES, load_recipe
+
+    overrides: list[tuple[str, str, Any]] = [RECIPES.parse_set(text) for text in settings or ()]
+    return load_recipe(recipe, overrides)

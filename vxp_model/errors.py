@@ -17,3 +17,9 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise UserError(message)
+
+
+class StoppedError(Exception):
+    """The user, or the cluster, asked to stop; what was written is whole."""
+
+    exit_code = 130

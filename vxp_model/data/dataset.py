@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from vxp_data.errors import UserError
 from vxp_model.data.clip import plan_of, read_clip
 from vxp_model.data.conversation import read_turns
+from vxp_model.data.draws import WindowRule, cut_window
 from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
 from vxp_model.data.index import ShardTable, load_index
 from vxp_model.data.order import Part
@@ -107,13 +108,17 @@ class ShardDataset(Dataset[TrainSample]):
     Args:
         sources: the mixture's parts, or one path.
         frames: how frames are read; None: they are not, `frames_THWC` is None.
+        window: shows, and decodes, only so many neighbouring frames of a plan; None: all of them.
 
     Raises:
         UserError: an index cannot be used.
     """
 
     def __init__(
-        self, sources: Sequence[Source] | str, frames: FrameOptions | None = _DEFAULT_FRAMES
+        self,
+        sources: Sequence[Source] | str,
+        frames: FrameOptions | None = _DEFAULT_FRAMES,
+        window: WindowRule | None = None,
     ) -> None:
         given = [Source(uri=sources)] if isinstance(sources, str) else list(sources)
         if not given:
@@ -122,6 +127,7 @@ class ShardDataset(Dataset[TrainSample]):
         self.known_broken: dict[tuple[int, str], tuple[str, str]] = {}
         """(source, key) of clips that could not be used, and why: they are not tried again."""
         self._frames = frames
+        self._window = window
         self._reader: FrameReader | None = None
         self._reader_pid = 0
         self._rings: dict[tuple[int, str], NDArray[np.int64]] = {}
@@ -170,6 +176,8 @@ class ShardDataset(Dataset[TrainSample]):
         record, payload = read_clip(table, row, with_payload=self._frames is not None)
         number = int(table.place_N[row])
         plan = plan_of(record, number, place.epoch)
+        if self._window is not None:
+            plan = cut_window(plan, self._window, epoch=place.epoch, position=place.position)
         frames, num_inexact = None, 0
         if self._frames is not None and plan.frame_index:
             frame_index_T = np.array(plan.frame_index, dtype=np.int64)

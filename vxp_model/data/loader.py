@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from vxp_data.core.seeds import hash64
 from vxp_data.errors import UserError
 from vxp_model.data.dataset import Place, ShardDataset, Source
+from vxp_model.data.draws import WindowRule
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
 from vxp_model.data.sample import Batch, TrainSample
@@ -57,6 +58,8 @@ class ShardLoader:
         batch: limits of one rank's batch.
         order: seed, epoch length, length grouping.
         frames: how frames are read; None: not at all, for a look at the rows alone.
+        window: shows only so many neighbouring frames of each plan; None: all of them. Limits of
+            the batch and the order's lengths go on counting planned frames.
         rank: of this process; None: torch.distributed's, 0 where that is not initialised.
         world_size: processes that train; None: torch.distributed's, else 1.
         num_workers: processes that read and decode ahead; 0: none, each batch when it is asked for.
@@ -76,6 +79,7 @@ class ShardLoader:
         batch: BatchRule = _ONE_SAMPLE,
         order: OrderRule = _SHUFFLED,
         frames: FrameOptions | None = _DECODED,
+        window: WindowRule | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         num_workers: int = 0,
@@ -85,7 +89,7 @@ class ShardLoader:
         start_method: str | None = None,
     ) -> None:
         self.rank, self.world_size = _place_in_world(rank, world_size)
-        self.dataset = ShardDataset(sources, frames)
+        self.dataset = ShardDataset(sources, frames, window)
         self.epoch = 0
         self.position = 0
         self.replaced: list[Replacement] = []

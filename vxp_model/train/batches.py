@@ -1,0 +1,153 @@
+"""From the loader's samples to what one step computes.
+
+Shape suffixes: F frames of a micro-batch's clips, one after another; G groups, T frames of a group,
+N tokens of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vxp_model.config import ReCoTRecipe
+from vxp_model.data.dataset import ShardDataset, Source
+from vxp_model.data.draws import WindowRule, mask_seed
+from vxp_model.data.frames import FrameOptions
+from vxp_model.data.loader import ShardLoader
+from vxp_model.data.order import BatchRule, OrderRule, part_counts
+from vxp_model.data.sample import Batch, TrainSample
+from vxp_model.errors import UserError, require
+from vxp_model.modules.frame_groups import FrameGrouper, FrameGroups
+from vxp_model.modules.masking import seeded_noise
+from vxp_model.train.world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """What a process runs at once, on the CPU."""
+
+    frames_FHWC: Tensor
+    """uint8 RGB."""
+    groups: FrameGroups
+    noise_GTN: Tensor
+    """Decides the masks."""
+    num_valid: int
+    """Frames that count; the copies of an image count each."""
+    sample_ids: list[str]
+
+
+def accumulation(recipe: ReCoTRecipe, world_size: int) -> int:
+    """Give how many micro-batches each process runs for a step.
+
+    Raises:
+        UserError: the step's samples cannot be dealt out evenly.
+    """
+    batch = recipe.batch
+    at_once = batch.micro_samples * world_size
+    require(
+        batch.global_samples % at_once == 0,
+        f"batch.global_samples {batch.global_samples} is no multiple of batch.micro_samples "
+        f"{batch.micro_samples} x {world_size} processes: change one of them.",
+    )
+    return batch.global_samples // at_once
+
+
+def sources_of(recipe: ReCoTRecipe) -> list[Source]:
+    """Give the mixture as the loader takes it."""
+    return [
+        Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
+        for source in recipe.data.sources
+    ]
+
+
+def epoch_samples(recipe: ReCoTRecipe, dataset: ShardDataset) -> int:
+    """Give the samples of an epoch: every sample at least once, and no step cut short."""
+    sizes = [len(rows.row_N) for rows in dataset.rows]
+    weights = [rows.source.weight for rows in dataset.rows]
+    step = recipe.batch.global_samples
+    return -(-sum(part_counts(sizes, weights, None)) // step) * step
+
+
+def open_loader(
+    recipe: ReCoTRecipe, *, image_px: int, num_samples: int, world: World
+) -> ShardLoader:
+    """Open the shards for training.
+
+    Args:
+        recipe: the settings.
+        image_px: side of the tower's input; frames are squashed to it.
+        num_samples: of an epoch.
+        world: the processes.
+
+    Raises:
+        UserError: an index cannot be used or has no samples of the kinds asked for.
+    """
+    data = recipe.data
+    return ShardLoader(
+        sources_of(recipe),
+        batch=BatchRule(max_samples=recipe.batch.micro_samples),
+        order=OrderRule(seed=recipe.run.seed, epoch_samples=num_samples),
+        frames=FrameOptions(
+            frame_px=image_px,
+            decoder=data.decoder,
+            fallback=data.fallback,
+            timeout_s=data.timeout_s,
+            memory_mib=data.memory_mib,
+        ),
+        window=WindowRule(num_frames=data.window_frames, seed=recipe.run.seed),
+        rank=world.rank,
+        world_size=world.size,
+        num_workers=data.workers,
+        prefetch_batches=data.prefetch_batches,
+        pin_memory=world.device.type == "cuda",
+        max_broken=data.max_broken,
+        start_method="forkserver" if data.workers else None,  # a process with threads must not fork
+    )
+
+
+def step_batches(loader: ShardLoader, count: int) -> Iterator[list[Batch]]:
+    """Give each step's batches, epoch after epoch without end.
+
+    The loader's state after a step's batches are out says that the step is done.
+    """
+    step: list[Batch] = []
+    while True:
+        for batch in loader:
+            step.append(batch)
+            if len(step) == count:
+                yield step
+                step = []
+
+
+def collate(
+    samples: Sequence[TrainSample], *, grouper: FrameGrouper, num_tokens: int, seed: int
+) -> MicroBatch:
+    """Put samples together.
+
+    Args:
+        samples: of images and videos, with frames.
+        grouper: of the model.
+        num_tokens: of a frame, N.
+        seed: of the masks.
+    """
+    frames = [sample.frames_THWC for sample in samples if sample.frames_THWC is not None]
+    if len(frames) != len(samples):
+        raise UserError("a sample without frames reached the training: leave text shards out.")
+    counts = [len(frames_THWC) for frames_THWC in frames]
+    groups = grouper(counts, is_image=[sample.kind == "image" for sample in samples])
+    seeds = []
+    for clip, sample in enumerate(samples):
+        for group in range(int((groups.clip_G == clip).sum())):
+            place = {"epoch": sample.epoch, "position": sample.position}
+            seeds.append(mask_seed(seed, group=group, **place))
+    shape = (groups.frame_GT.shape[1], num_tokens)
+    return MicroBatch(
+        frames_FHWC=torch.cat(frames),
+        groups=groups,
+        noise_GTN=seeded_noise(seeds, shape=shape),
+        num_valid=int(groups.valid_GT.sum()),
+        sample_ids=[sample.sample_id for sample in samples],
+    )

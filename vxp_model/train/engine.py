@@ -1,0 +1,285 @@
+"""DeepSpeed, as our settings ask for it: its dict is computed from them, and read back.
+
+What was found in DeepSpeed 0.19.8 and is avoided here: unknown keys of its dict pass silently; on a
+CPU it compiles a shared-memory extension at every first start, and a start killed meanwhile leaves
+a lock that stops all later ones; with ZeRO-1, bf16 and fp32 accumulation the first micro-batch
+counts twice unless gradients are taken over at once; its CPU Adam does not resume exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from vxp_model.config import EngineSettings, OptimSettings
+from vxp_model.errors import UserError
+from vxp_model.train.world import World
+
+_NEVER: Final = 1 << 60
+TAG: Final = "engine"
+"""Folder of DeepSpeed's files within a checkpoint."""
+
+
+def deepspeed_config(
+    engine: EngineSettings,
+    optim: OptimSettings,
+    *,
+    micro_samples: int,
+    accumulation: int,
+    bf16: bool,
+    num_parameters: int,
+) -> dict[str, Any]:
+    """Compute DeepSpeed's dict.
+
+    Args:
+        engine: our settings of it.
+        optim: of the optimizer; the clipping is DeepSpeed's business.
+        micro_samples: samples that a process runs at once.
+        accumulation: how many times, for one step.
+        bf16: train bf16 weights, with an fp32 copy of them in the optimizer.
+        num_parameters: that are trained; no bucket need be larger.
+    """
+    bucket = max(1, min((engine.bucket_mib << 20) // 4, num_parameters))
+    zero: dict[str, Any] = {
+        "stage": engine.zero_stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+    }
+    if engine.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_samples,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": optim.clip_norm,
+        "bf16": {"enabled": bf16},
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": _NEVER,
+    }
+    if bf16 and engine.zero_stage > 0:
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        config["bf16"]["immediate_grad_update"] = True
+    return config
+
+
+class Engine:
+    """A module under DeepSpeed, with AdamW and a rate that the caller sets for each step."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        engine: EngineSettings,
+        optim: OptimSettings,
+        micro_samples: int,
+        accumulation: int,
+        bf16: bool,
+        world: World,
+    ) -> None:
+        """Hand a module over to DeepSpeed, which moves and casts it.
+
+        Raises:
+            UserError: DeepSpeed's CPU Adam is asked for and cannot be built.
+        """
+        self._world = world
+        self._plain = engine.zero_stage == 0 and not bf16  # gradients lie in the parameters
+        groups, self._rate_mults = _parameter_groups(module, optim)
+        self._basic = _optimizer(groups, engine, optim, world)
+        config = deepspeed_config(
+            engine,
+            optim,
+            micro_samples=micro_samples,
+            accumulation=accumulation,
+            bf16=bf16,
+            num_parameters=sum(p.numel() for p in module.parameters()),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own use of torch
+            deepspeed = import_deepspeed(world)
+            self._engine: Any = deepspeed.initialize(
+                model=module, optimizer=self._basic, config=config
+            )[0]
+        _read_back(self._engine, config)
+
+    @property
+    def module(self) -> nn.Module:
+        """The module as DeepSpeed has cast and moved it."""
+        module: nn.Module = self._engine.module
+        return module
+
+    def train(self) -> None:
+        """Go into training mode."""
+        self._engine.train()
+
+    def forward(self, **inputs: Any) -> Any:
+        """Run the module."""
+        return self._engine(**inputs)
+
+    def backward(self, loss: Tensor, *, lr: float) -> float | None:
+        """Add up gradients; after the step's last micro-batch, step.
+
+        Args:
+            loss: scalar. DeepSpeed divides it by the accumulation, and the gradient by the number
+                of processes.
+            lr: highest rate of this step.
+
+        Returns:
+            grad_norm: before clipping; NaN when the gradient is not finite, and then the weights
+            may be lost. None: more micro-batches are to come.
+        """
+        steps = self._engine.is_gradient_accumulation_boundary()
+        for group, mult in zip(self._basic.param_groups, self._rate_mults, strict=True):
+            group["lr"] = lr * mult
+        self._engine.backward(loss)
+        norm: Any = None
+        if steps and self._plain:
+            gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        self._engine.step()
+        if not steps:
+            return None
+        if not self._plain:
+            norm = self._engine.get_global_grad_norm()
+        value = float(norm)
+        return value if math.isfinite(value) and value >= 0 else math.nan
+
+    @torch.no_grad()
+    def full_weights(self) -> dict[str, Tensor]:
+        """Put together the parameters in fp32, on the CPU, in every process."""
+        from deepspeed.utils import (  # type: ignore[import-untyped]
+            safe_get_full_fp32_param,
+        )
+
+        masters = _unfused_masters(self._engine.optimizer)
+        weights = {}
+        for name, parameter in self.module.named_parameters():
+            full = masters.get(parameter)
+            if full is None:
+                full = safe_get_full_fp32_param(parameter)
+            full = parameter if full is None else full
+            weights[name] = full.detach().float().cpu().reshape(parameter.shape).clone()
+        return weights
+
+    def save(self, folder: Path) -> None:
+        """Write DeepSpeed's files into a folder; every process calls it."""
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+
+    def load(self, folder: Path, *, num_steps: int) -> None:
+        """Take up what `save` wrote.
+
+        Args:
+            folder: as given to `save`.
+            num_steps: optimizer steps done until then.
+        """
+        found, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        if found is None:
+            raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
+        if hasattr(self._basic, "ds_opt_adam"):
+            _replay(self._basic, num_steps)
+
+
+def import_deepspeed(world: World) -> Any:
+    """Import DeepSpeed without its chatter and, on a CPU, without compiling anything."""
+    import deepspeed  # type: ignore[import-untyped]
+    import deepspeed.ops  # type: ignore[import-untyped]
+
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    if world.device.type == "cpu":
+        deepspeed.ops.__compatible_ops__ = defaultdict(bool)
+    return deepspeed
+
+
+def _parameter_groups(
+    module: nn.Module, optim: OptimSettings
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Part the parameters by decay and rate; also give each group's rate, against the highest."""
+    decayed, plain, masking = [], [], []
+    for name, parameter in module.named_parameters():
+        if name.startswith("sgm."):
+            masking.append(parameter)
+        elif name.endswith(".weight") and parameter.ndim >= 2:
+            decayed.append(parameter)
+        else:
+            plain.append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": optim.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+        {"params": masking, "weight_decay": 0.0},
+    ]
+    return groups, [1.0, 1.0, optim.sgm_lr_mult]
+
+
+def _optimizer(
+    groups: list[dict[str, Any]], engine: EngineSettings, optim: OptimSettings, world: World
+) -> Any:
+    settings: dict[str, Any] = {"lr": optim.lr, "betas": optim.betas, "eps": optim.eps}
+    if engine.offload != "deepspeed":
+        fused = world.device.type == "cuda" and engine.offload == "none"
+        return torch.optim.AdamW(groups, fused=fused, **settings)
+    import_deepspeed(world)
+    from deepspeed.ops.adam import DeepSpeedCPUAdam  # type: ignore[import-untyped]
+
+    try:
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **settings)
+    except Exception as error:
+        raise UserError(
+            f"DeepSpeed's CPU Adam cannot be built ({type(error).__name__}: {error}). It needs a "
+            "C++ compiler and ninja; or set engine.offload=torch."
+        ) from error
+
+
+def _read_back(engine: Any, config: dict[str, Any]) -> None:
+    """Check that DeepSpeed understood its dict: a misspelt key would pass silently."""
+    zero = config["zero_optimization"]
+    wanted = {
+        "micro batch": (
+            engine.train_micro_batch_size_per_gpu(),
+            config["train_micro_batch_size_per_gpu"],
+        ),
+        "accumulation": (
+            engine.gradient_accumulation_steps(),
+            config["gradient_accumulation_steps"],
+        ),
+        "clipping": (engine.gradient_clipping(), config["gradient_clipping"]),
+        "ZeRO stage": (int(engine.zero_optimization_stage()), zero["stage"]),
+        "bf16": (engine.bfloat16_enabled(), config["bf16"]["enabled"]),
+        "offload": (bool(engine.zero_use_cpu_optimizer()), "offload_optimizer" in zero),
+        "rate": (engine.lr_scheduler, None),
+    }
+    wrong = {name: pair for name, pair in wanted.items() if pair[0] != pair[1]}
+    if wrong:
+        raise RuntimeError(f"DeepSpeed did not take over (got, wanted): {wrong}")
+
+
+def _unfused_masters(optimizer: Any) -> dict[nn.Parameter, Tensor]:
+    """Find the fp32 copies that bf16 without ZeRO keeps."""
+    if not hasattr(optimizer, "fp32_groups"):
+        return {}
+    return {
+        low: full
+        for lows, fulls in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        for low, full in zip(lows, fulls, strict=True)
+    }
+
+
+def _replay(adam: Any, num_steps: int) -> None:
+    """Count DeepSpeed's CPU Adam up to where it was, on a weight of its own.
+
+    It keeps the running products of the betas in C++, where no checkpoint reaches them. After a
+    load it would compute them anew as powers, which differ in their last bits.
+    """
+    group = adam.param_groups[0]
+    beta1, beta2 = group["betas"]
+    weight, gradient, mean, square = (torch.zeros(1) for _ in range(4))
+    for step in range(1, num_steps + 1):
+        adam.ds_opt_adam.adam_update(
+            adam.opt_id, step, 0.0, beta1, beta2, group["eps"], 0.0, group["bias_correction"],
+            weight, gradient, mean, square,
+        )  # fmt: skip

@@ -1,0 +1,117 @@
+"""What a run directory holds beside checkpoints and log: run.json, and at the end the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from vxp_data.settings_file import Loaded
+from vxp_model import __version__
+from vxp_model.config import ReCoTRecipe
+from vxp_model.data.state import LoaderState
+from vxp_model.models.artefacts import PARTS, save_recot
+from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.train.checkpoints import TrainState
+from vxp_model.train.journal import LOG_NAME, read_log
+from vxp_model.train.model_card import CardFacts, write_card
+
+MODEL_NAME: Final = "model"
+RUN_NAME: Final = "run.json"
+_LAST_STEPS: Final = 20
+"""Steps whose mean is called the final loss."""
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that a training depends on."""
+    return {
+        "vxp": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "deepspeed", "transformers")},
+    }
+
+
+def write_run_record(
+    loaded: Loaded[ReCoTRecipe], out: Path, *, state: TrainState | None, more: Mapping[str, Any]
+) -> None:
+    """Write run.json: the settings and where each is from, versions, and how far the run is."""
+    content = {
+        "settings": loaded.config.model_dump(mode="json"),
+        "origins": {origin.key: origin.origin for origin in loaded.origins},
+        "versions": versions(),
+        "steps_done": 0 if state is None else state.step,
+        **more,
+    }
+    beside = out / f".{RUN_NAME}.part"
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(out / RUN_NAME)
+
+
+def final_loss(out: Path) -> float:
+    """Give the mean reconstruction loss of the last steps in the log."""
+    last = [entry["reconstruction_loss"] for entry in _with_loss(out)[-_LAST_STEPS:]]
+    return sum(last) / len(last) if last else math.nan
+
+
+def write_model(
+    weights: Mapping[str, Tensor],
+    config: ReCoTConfig,
+    *,
+    loaded: Loaded[ReCoTRecipe],
+    state: TrainState,
+    out: Path,
+) -> Path:
+    """Write the artefacts and their card.
+
+    Args:
+        weights: of the whole autoencoder, fp32.
+        config: its shapes.
+        loaded: the recipe.
+        state: at the end.
+        out: the run directory, with its log.
+
+    Returns:
+        folder: that holds them.
+    """
+    with torch.device("meta"):
+        model = ReCoTModel(config)
+    model.load_state_dict(dict(weights), strict=True, assign=True)
+    folder = save_recot(model, out / MODEL_NAME)
+    recipe = loaded.config
+    log = _with_loss(out)
+    loader = LoaderState.from_dict(state.loader)
+    is_random = recipe.tower.init == "random"
+    facts = CardFacts(
+        settings=[(origin.key, origin.value) for origin in loaded.origins],
+        sources=loader.sources,
+        tower="random weights" if is_random else f"`{recipe.tower.source}`",
+        tower_digest=state.tower_digest,
+        tower_is_random=is_random,
+        steps=state.step,
+        samples=state.step * recipe.batch.global_samples,
+        tokens=state.num_tokens,
+        first_loss=log[0]["reconstruction_loss"] if log else math.nan,
+        final_loss=final_loss(out),
+        final_loss_steps=min(_LAST_STEPS, len(log)),
+        mask_ratio=config.sgm.ratio_at(1.0),
+        num_replaced=len(loader.replaced),
+        num_bad_batches=len(state.bad_batches),
+        num_parameters={
+            f"`{part}.safetensors`": sum(p.numel() for p in model.get_submodule(part).parameters())
+            for part in PARTS
+        },
+        versions=versions(),
+    )
+    write_card(facts, folder / "README.md")
+    return folder
+
+
+def _with_loss(out: Path) -> list[dict[str, Any]]:
+    return [entry for entry in read_log(out / LOG_NAME) if "reconstruction_loss" in entry]
