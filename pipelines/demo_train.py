@@ -1,6 +1,6 @@
 """`make demo-train`: train ReCoT on the demo's shards, kill it in the middle, go on, show the loss.
 
-Makes the shards first, and before them the demo's run, where they are missing.
+Runs the demo first, where its shards are missing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from matplotlib import pyplot
 
 from vxp_model.train.journal import read_log
 
-RUN = Path("runs/demo")
-SHARDS = RUN / "shards"
+SHARDS = Path("runs/demo-shards")
 OUT = Path("runs/demo-recot")
 RECIPE = "pipelines/video_xl_pro/demo_recot.yaml"
 KILL_AFTER_STEPS = 25
@@ -33,9 +32,11 @@ BIN = Path(sys.executable).parent
 
 def main() -> int:
     """Make what is missing, train, kill, train on, show."""
-    made = make_shards()
-    if made:
-        return made
+    if not (SHARDS / "index.json").is_file():
+        status = subprocess.run([sys.executable, "pipelines/demo.py"], check=False).returncode
+        if status:
+            return status
+        print()
     if OUT.exists():
         shutil.rmtree(OUT)
     command = [str(BIN / "vxp-model"), "recot", RECIPE]
@@ -54,19 +55,6 @@ def main() -> int:
     print(f"\nThe curve as a picture: {OUT / 'loss.png'}; what was masked: {OUT / 'masks'}/")
     print(f"The model and its card: {OUT / 'model'}/")
     return 0
-
-
-def make_shards() -> int:
-    """Run the demo and `vxp-data shard` as far as needed; give their status."""
-    if (SHARDS / "index.json").is_file():
-        return 0
-    if not (RUN / "run.json").is_file():
-        status = subprocess.run([sys.executable, "pipelines/demo.py"], check=False).returncode
-        if status or (SHARDS / "index.json").is_file():
-            return status
-    command = ["shard", str(RUN), "--out", str(SHARDS)]
-    print("$ vxp-data " + " ".join(command), flush=True)
-    return subprocess.run([str(BIN / "vxp-data"), *command], check=False).returncode
 
 
 def kill_in_the_middle(command: Sequence[str]) -> int | None:

@@ -336,7 +336,7 @@ def test_out_of_memory_says_what_to_set(world: World, shards: str, tmp_path: Pat
     training = Training(recipe(shards, tmp_path / "run"), world, print)
 
     def too_much(frames_FHWC: Tensor) -> Tensor:
-        return torch.empty(len(frames_FHWC) << 60)
+        return torch.empty(len(frames_FHWC) << 45)
 
     training._stepper._features = too_much  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"out of memory with 2 samples at once .*micro_samples"):

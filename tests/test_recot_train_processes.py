@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from recot_runs import recipe_file, training_shards
@@ -42,8 +44,17 @@ def start(command: list[str], recipe: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-        start_new_session=True,
     )
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """Kill a process and all that it has started: torchrun's are in sessions of their own."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.communicate()
+    psutil.wait_procs(family)
 
 
 def finish(command: list[str], recipe: Path) -> str:
@@ -51,7 +62,7 @@ def finish(command: list[str], recipe: Path) -> str:
     try:
         said, _ = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_all(process)
         raise
     assert process.returncode == 0, said
     return said
@@ -65,9 +76,7 @@ def kill_after(command: list[str], recipe: Path, log: Path, *, steps: int) -> No
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode != 0
+    kill_all(process)
     assert len(read_log(log)) < 9
 
 

@@ -69,15 +69,22 @@ class _Sums:
         default_factory=lambda: {name: [0.0, 0.0] for name in DIAGNOSTICS}
     )
 
-    def add(self, output: ReCoTOutput, weight: int) -> None:
+    def add(self, output: ReCoTOutput, weight: int) -> bool:
+        """Add a batch; tell whether it has a loss, without which nothing is added."""
+        values = [output.loss, output.reconstruction_loss, *output.diagnostics.values()]
+        # One wait for the device.
+        loss, reconstruction, *diagnostics = torch.stack([v.detach() for v in values]).tolist()
+        if not math.isfinite(loss):
+            return False
         self.frames += weight
-        self.loss += weight * float(output.loss.detach())
-        self.reconstruction += weight * float(output.reconstruction_loss.detach())
-        for name, value in output.diagnostics.items():
-            if math.isfinite(number := float(value)):
+        self.loss += weight * loss
+        self.reconstruction += weight * reconstruction
+        for name, number in zip(output.diagnostics, diagnostics, strict=True):
+            if math.isfinite(number):
                 pair = self.diagnostics[name]
                 pair[0] += weight * number
                 pair[1] += weight
+        return True
 
     def numbers(self) -> list[float]:
         pairs = [number for name in DIAGNOSTICS for number in self.diagnostics[name]]
@@ -151,15 +158,13 @@ class Stepper:
             )
             if with_view and view is None:
                 view = _view(batch, output)
-            if bool(torch.isfinite(output.loss)):
-                sums.add(output, batch.num_valid)
+            if sums.add(output, batch.num_valid):
                 loss = output.loss * (batch.num_valid * share)
             else:
                 bad.append(batch.sample_ids)
                 loss = self._no_loss()
             norm = self._engine.backward(loss, lr=lr)
             grad_norm = grad_norm if norm is None else norm
-        everyones_bad = [ids for own in self._world.gather(bad) for ids in own]
         if math.isnan(grad_norm):
             everyone = self._world.gather([i for batch in batches for i in batch.sample_ids])
             raise UserError(
@@ -167,7 +172,10 @@ class Stepper:
                 f"{', '.join(i for own in everyone for i in own)}. If they are in order, lower "
                 "optim.lr in a new run; the last checkpoint is unharmed."
             )
-        frames, total, reconstruction, *pairs = self._world.sum(sums.numbers())
+        numbers = [float(len(bad)), *sums.numbers()]
+        num_bad, frames, total, reconstruction, *pairs = self._world.sum(numbers)
+        if num_bad:
+            bad = [ids for own in self._world.gather(bad) for ids in own]
         return StepResult(
             lr=lr,
             mask_ratio=mask_ratio,
@@ -178,7 +186,7 @@ class Stepper:
             diagnostics={
                 name: _ratio(pairs[2 * i], pairs[2 * i + 1]) for i, name in enumerate(DIAGNOSTICS)
             },
-            bad_batches=everyones_bad,
+            bad_batches=bad,
             view=view,
         )
 
