@@ -284,8 +284,9 @@ def test_the_feature_cache_gives_the_same_losses_without_the_tower(
 def test_missing_tower_weights_are_refused_unless_the_recipe_says_random(
     world: World, shards: str, tmp_path: Path
 ) -> None:
+    tower = {"init": "pretrained", "source": str(tmp_path / "no")}
     with pytest.raises(UserError, match="neither a folder nor a hub repository"):
-        Training(recipe(shards, tmp_path, tower={"source": str(tmp_path / "no")}), world, print)
+        Training(recipe(shards, tmp_path, tower=tower), world, print)
 
 
 def test_shards_without_a_kind_asked_for_are_refused(world: World, tmp_path: Path) -> None:
@@ -347,13 +348,15 @@ def test_out_of_memory_says_what_to_set(world: World, shards: str, tmp_path: Pat
 def test_deepspeed_knows_every_key_of_its_dict() -> None:
     from deepspeed.runtime import config as known_config
     from deepspeed.runtime import constants
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from deepspeed.runtime.zero import config as zero_config
 
     engine = EngineSettings(zero_stage=2, offload="torch")
     settings = deepspeed_config(
         engine, OptimSettings(), micro_samples=2, accumulation=3, bf16=True, num_parameters=10
     )
-    words = {v for m in (constants, known_config) for v in vars(m).values() if isinstance(v, str)}
+    modules = (constants, known_config, zero_config)
+    words = {word for m in modules for word in vars(m).values() if isinstance(word, str)}
     assert set(settings) - words == set()
-    assert set(settings["zero_optimization"]) <= set(DeepSpeedZeroConfig.model_fields)
+    known_zero = set(zero_config.DeepSpeedZeroConfig.model_fields)
+    assert set(settings["zero_optimization"]) <= known_zero
     assert settings["zero_optimization"]["reduce_bucket_size"] == 10
