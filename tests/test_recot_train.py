@@ -33,14 +33,16 @@ pytestmark = [
 
 MODES: list[dict[str, Any]] = [
     {"zero_stage": 0},
-    {"zero_stage": 1},
     {"zero_stage": 2},
+    {"zero_stage": 2, "precision": "bf16", "offload": "torch"},
+]
+MORE_MODES: list[dict[str, Any]] = [
+    {"zero_stage": 1},
     {"zero_stage": 1, "offload": "torch"},
     {"zero_stage": 2, "offload": "torch"},
     {"zero_stage": 0, "precision": "bf16"},
     {"zero_stage": 1, "precision": "bf16"},
     {"zero_stage": 2, "precision": "bf16"},
-    {"zero_stage": 2, "precision": "bf16", "offload": "torch"},
 ]
 
 
@@ -90,7 +92,11 @@ def learning(out: Path) -> list[tuple[float, float]]:
     return [(entry["loss"], entry["grad_norm"]) for entry in log(out)]
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(map(str, mode.values())))
+@pytest.mark.parametrize(
+    "mode",
+    [*MODES, *(pytest.param(mode, marks=pytest.mark.slow) for mode in MORE_MODES)],
+    ids=lambda mode: "-".join(map(str, mode.values())),
+)
 def test_stopped_and_resumed_gives_the_losses_of_never_stopped_to_the_bit(
     mode: dict[str, Any], world: World, shards: str, whole: TrainResult, tmp_path: Path
 ) -> None:

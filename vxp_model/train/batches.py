@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vxp_model.config import ReCoTRecipe
+from vxp_model.config import BatchSettings, DataSettings, ReCoTRecipe
 from vxp_model.data.dataset import ShardDataset, Source
 from vxp_model.data.draws import WindowRule, mask_seed
 from vxp_model.data.frames import FrameOptions
@@ -39,13 +39,12 @@ class MicroBatch:
     sample_ids: list[str]
 
 
-def accumulation(recipe: ReCoTRecipe, world_size: int) -> int:
+def accumulation(batch: BatchSettings, world_size: int) -> int:
     """Give how many micro-batches each process runs for a step.
 
     Raises:
         UserError: the step's samples cannot be dealt out evenly.
     """
-    batch = recipe.batch
     at_once = batch.micro_samples * world_size
     require(
         batch.global_samples % at_once == 0,
@@ -55,11 +54,11 @@ def accumulation(recipe: ReCoTRecipe, world_size: int) -> int:
     return batch.global_samples // at_once
 
 
-def sources_of(recipe: ReCoTRecipe) -> list[Source]:
+def sources_of(data: DataSettings) -> list[Source]:
     """Give the mixture as the loader takes it."""
     return [
         Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
-        for source in recipe.data.sources
+        for source in data.sources
     ]
 
 
@@ -87,7 +86,7 @@ def open_loader(
     """
     data = recipe.data
     return ShardLoader(
-        sources_of(recipe),
+        sources_of(data),
         batch=BatchRule(max_samples=recipe.batch.micro_samples),
         order=OrderRule(seed=recipe.run.seed, epoch_samples=num_samples),
         frames=FrameOptions(

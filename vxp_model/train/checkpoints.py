@@ -4,6 +4,7 @@
         state.json      where training stands, and the size of every other file
         engine/         DeepSpeed's: weights, optimizer
         rng-0.pt        each process's random states
+        zero_to_*.py    DeepSpeed's own, with ZeRO: they put divided weights together
 
 A checkpoint is written under another name and renamed at the end, when all of it is on the disk.
 """
@@ -15,7 +16,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from vxp_model.config import MAY_CHANGE
 from vxp_model.errors import UserError
 from vxp_model.train.world import World
 
@@ -44,8 +44,8 @@ class TrainState:
     """The recipe's."""
     loader: dict[str, Any]
     """`ShardLoader.state_dict`, with what all processes replaced."""
-    tower_digest: str
-    """Of the frozen tower's weights."""
+    frozen_digest: str
+    """Of the weights that are used and not trained; empty: there are none."""
     num_tokens: int
     """Tokens of frames that went in."""
     bad_batches: list[list[str]] = field(default_factory=list)
@@ -119,14 +119,22 @@ def find_checkpoint(root: Path) -> Found:
     return Found(folder=None, state=None, skipped=[])
 
 
-def require_same_run(saved: TrainState, now: TrainState, *, where: str, zero_stage: int) -> None:
+def require_same_run(
+    saved: TrainState,
+    now: TrainState,
+    *,
+    may_change: Collection[str],
+    where: str,
+    zero_stage: int,
+) -> None:
     """Refuse to go on with other settings than those of the checkpoint.
 
-    Free to change is what `config.MAY_CHANGE` lists; that the data is the same, the loader checks.
+    That the data is the same, the loader checks.
 
     Args:
         saved: of the checkpoint.
         now: of this run, before its first step.
+        may_change: dotted keys of settings that may differ.
         where: the run directory, for the message.
         zero_stage: from 1 on, the number of processes must be the same.
 
@@ -137,12 +145,12 @@ def require_same_run(saved: TrainState, now: TrainState, *, where: str, zero_sta
     wrong = [
         f"{key} is {values.get(key)!r}, was {before.get(key)!r}"
         for key in sorted(values.keys() | before.keys())
-        if key not in MAY_CHANGE and values.get(key) != before.get(key)
+        if key not in may_change and values.get(key) != before.get(key)
     ]
     if saved.total_steps != now.total_steps:
         wrong.append(f"the training has {now.total_steps} steps, it had {saved.total_steps}")
-    if saved.tower_digest != now.tower_digest:
-        wrong.append("the tower's weights or precision are others")
+    if saved.frozen_digest != now.frozen_digest:
+        wrong.append("the weights that are not trained, or their precision, are others")
     if saved.world_size != now.world_size and zero_stage > 0:
         wrong.append(
             f"{now.world_size} processes, {saved.world_size} saved it, and ZeRO has divided the "

@@ -12,6 +12,7 @@ import logging
 import math
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from vxp_model.errors import UserError
 from vxp_model.train.world import World
 
 _NEVER: Final = 1 << 60
+_ONE_RATE: Final[Mapping[str, float]] = {}
 TAG: Final = "engine"
 """Folder of DeepSpeed's files within a checkpoint."""
 
@@ -82,15 +84,28 @@ class Engine:
         accumulation: int,
         bf16: bool,
         world: World,
+        rate_mults: Mapping[str, float] = _ONE_RATE,
     ) -> None:
         """Hand a module over to DeepSpeed, which moves and casts it.
+
+        Args:
+            module: of its parameters, those that require a gradient are trained.
+            engine: see `deepspeed_config`, like the next four.
+            optim: see there.
+            micro_samples: see there.
+            accumulation: see there.
+            bf16: see there.
+            world: the processes.
+            rate_mults: parameters whose name begins so learn at so many times the rate.
 
         Raises:
             UserError: DeepSpeed's CPU Adam is asked for and cannot be built.
         """
         self._world = world
         self._plain = engine.zero_stage == 0 and not bf16  # gradients lie in the parameters
-        groups, self._rate_mults = _parameter_groups(module, optim)
+        groups, self._rate_mults = parameter_groups(
+            module, weight_decay=optim.weight_decay, rate_mults=rate_mults
+        )
         self._basic = _optimizer(groups, engine, optim, world)
         config = deepspeed_config(
             engine,
@@ -98,7 +113,7 @@ class Engine:
             micro_samples=micro_samples,
             accumulation=accumulation,
             bf16=bf16,
-            num_parameters=sum(p.numel() for p in module.parameters()),
+            num_parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own use of torch
@@ -196,24 +211,37 @@ def import_deepspeed(world: World) -> Any:
     return deepspeed
 
 
-def _parameter_groups(
-    module: nn.Module, optim: OptimSettings
+def parameter_groups(
+    module: nn.Module, *, weight_decay: float, rate_mults: Mapping[str, float]
 ) -> tuple[list[dict[str, Any]], list[float]]:
-    """Part the parameters by decay and rate; also give each group's rate, against the highest."""
-    decayed, plain, masking = [], [], []
+    """Part the parameters that are trained by decay and rate.
+
+    Args:
+        module: whose parameters.
+        weight_decay: of kernels and matrices; biases, norms, codes and queries have none.
+        rate_mults: beginning of a parameter's name -> its rate, against the highest; else 1.
+
+    Returns:
+        groups: as torch's optimizers take them, none of them empty.
+        mults: each group's rate, against the highest.
+
+    Raises:
+        ValueError: no parameter's name begins so.
+    """
+    parts: dict[tuple[float, float], list[nn.Parameter]] = {}
+    unused = set(rate_mults)
     for name, parameter in module.named_parameters():
-        if name.startswith("sgm."):
-            masking.append(parameter)
-        elif name.endswith(".weight") and parameter.ndim >= 2:
-            decayed.append(parameter)
-        else:
-            plain.append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-        {"params": masking, "weight_decay": 0.0},
-    ]
-    return groups, [1.0, 1.0, optim.sgm_lr_mult]
+        if not parameter.requires_grad:
+            continue
+        prefix = next((prefix for prefix in rate_mults if name.startswith(prefix)), None)
+        unused.discard(prefix or "")
+        mult = 1.0 if prefix is None else rate_mults[prefix]
+        decays = name.endswith(".weight") and parameter.ndim >= 2
+        parts.setdefault((weight_decay if decays else 0.0, mult), []).append(parameter)
+    if unused:
+        raise ValueError(f"nothing that is trained has a name that begins with {sorted(unused)}")
+    groups = [{"params": group, "weight_decay": decay} for (decay, _), group in parts.items()]
+    return groups, [mult for _, mult in parts]
 
 
 def _optimizer(

@@ -97,7 +97,7 @@ def estimate_recot(
     if gpu not in PEAK_TFLOPS:
         raise UserError(f"unknown GPU {gpu!r}. Known: {', '.join(PEAK_TFLOPS)}.")
     require(0 < utilisation <= 1, f"--utilisation must be in (0, 1], got {utilisation}.")
-    accumulation(recipe, num_gpus)
+    accumulation(recipe.batch, num_gpus)
     config = model_config(recipe.model)
     epoch = (
         _epoch_of_shards(recipe, config)
@@ -204,7 +204,7 @@ def _gib(num_bytes: int) -> str:
 
 
 def _epoch_of_shards(recipe: ReCoTRecipe, config: ReCoTConfig) -> EpochContent:
-    dataset = ShardDataset(sources_of(recipe))
+    dataset = ShardDataset(sources_of(recipe.data))
     num_samples = epoch_samples(recipe, dataset)
     sizes = [len(rows.row_N) for rows in dataset.rows]
     counts = part_counts(sizes, [rows.source.weight for rows in dataset.rows], num_samples)

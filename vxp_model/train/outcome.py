@@ -1,12 +1,9 @@
-"""What a run directory holds beside checkpoints and log: run.json, and at the end the model."""
+"""What a ReCoT training ends with: its loss, and the model with its card."""
 
 from __future__ import annotations
 
-import json
 import math
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vxp_data.settings_file import Loaded
-from vxp_model import __version__
 from vxp_model.config import ReCoTRecipe
 from vxp_model.data.state import LoaderState
 from vxp_model.models.artefacts import PARTS, save_recot
@@ -22,36 +18,11 @@ from vxp_model.models.recot import ReCoTConfig, ReCoTModel
 from vxp_model.train.checkpoints import TrainState
 from vxp_model.train.journal import LOG_NAME, read_log
 from vxp_model.train.model_card import CardFacts, write_card
+from vxp_model.train.run_record import versions
 
 MODEL_NAME: Final = "model"
-RUN_NAME: Final = "run.json"
 _LAST_STEPS: Final = 20
 """Steps whose mean is called the final loss."""
-
-
-def versions() -> dict[str, str]:
-    """Give the versions that a training depends on."""
-    return {
-        "vxp": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "deepspeed", "transformers")},
-    }
-
-
-def write_run_record(
-    loaded: Loaded[ReCoTRecipe], out: Path, *, state: TrainState | None, more: Mapping[str, Any]
-) -> None:
-    """Write run.json: the settings and where each is from, versions, and how far the run is."""
-    content = {
-        "settings": loaded.config.model_dump(mode="json"),
-        "origins": {origin.key: origin.origin for origin in loaded.origins},
-        "versions": versions(),
-        "steps_done": 0 if state is None else state.step,
-        **more,
-    }
-    beside = out / f".{RUN_NAME}.part"
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(out / RUN_NAME)
 
 
 def final_loss(out: Path) -> float:
@@ -92,7 +63,7 @@ def write_model(
         settings=[(origin.key, origin.value) for origin in loaded.origins],
         sources=loader.sources,
         tower="random weights" if is_random else f"`{recipe.tower.source}`",
-        tower_digest=state.tower_digest,
+        tower_digest=state.frozen_digest,
         tower_is_random=is_random,
         steps=state.step,
         samples=state.step * recipe.batch.global_samples,

@@ -14,21 +14,22 @@ _LINE_EVERY_S: Final = 10.0
 class StepProgress:
     """A progress bar on a terminal; plain lines in a pipe or a log file."""
 
-    def __init__(self, *, total_steps: int, step: int) -> None:
+    def __init__(self, title: str, *, total_steps: int, step: int) -> None:
         """Begin.
 
         Args:
+            title: what the bar is called.
             total_steps: of the training.
             step: steps done.
         """
         self.console = Console(stderr=True, highlight=False)
         self._total = total_steps
-        self._first = step
-        self._started_s = self._line_at_s = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._line_at_s = time.monotonic()
         self._bar: Progress | None = None
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("ReCoT"),
+                TextColumn(title),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[words]}"),
@@ -49,11 +50,12 @@ class StepProgress:
             data_wait_share: part of the step's time that went by waiting for data, 0 to 1.
         """
         now_s = time.monotonic()
-        each_s = (now_s - self._started_s) / max(step - self._first, 1)
-        words = (
-            f"loss {loss:.4f}, {_rate(tokens_per_s)} tokens/s, data wait {data_wait_share:.0%}, "
-            f"{_time((self._total - step) * each_s)} left"
-        )
+        words = f"loss {loss:.4f}, {_rate(tokens_per_s)} tokens/s, data wait {data_wait_share:.0%}"
+        if self._first is None:  # the first step waits for what comes once: it tells no rate
+            self._first = (step, now_s)
+        else:
+            each_s = (now_s - self._first[1]) / (step - self._first[0])
+            words += f", {_time((self._total - step) * each_s)} left"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, words=words)
         elif now_s >= self._line_at_s or step == self._total:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vxp_data.settings_file import Loaded
-from vxp_model.config import ReCoTRecipe
+from vxp_model.config import MAY_CHANGE, ReCoTRecipe
 from vxp_model.data.dataset import ShardDataset
 from vxp_model.data.loader import ShardLoader
 from vxp_model.data.state import merge_states
@@ -41,8 +41,9 @@ from vxp_model.train.features import FeatureSource, build_tower
 from vxp_model.train.guards import StopRequest, only_run
 from vxp_model.train.journal import Journal
 from vxp_model.train.mask_picture import draw_mask, write_picture
-from vxp_model.train.outcome import MODEL_NAME, final_loss, write_model, write_run_record
+from vxp_model.train.outcome import MODEL_NAME, final_loss, write_model
 from vxp_model.train.progress import StepProgress
+from vxp_model.train.run_record import write_run_record
 from vxp_model.train.schedule import lr_factor
 from vxp_model.train.step import Stepper, StepResult
 from vxp_model.train.world import World
@@ -119,8 +120,8 @@ class Training:
         self._say = say if world.is_first else _say_nothing
         self._out = Path(recipe.run.out)
         self._config = config = model_config(recipe.model)
-        self._accumulation = accumulation(recipe, world.size)
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe)))
+        self._accumulation = accumulation(recipe.batch, world.size)
+        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data)))
         bf16 = uses_bf16(recipe.engine, world.device)
         tower = build_tower(
             config,
@@ -140,6 +141,7 @@ class Training:
             accumulation=self._accumulation,
             bf16=bf16,
             world=world,
+            rate_mults={"sgm.": recipe.optim.sgm_lr_mult},
         )
         self._stepper = Stepper(self._engine, model, self._features, world)
         self.loader: ShardLoader = open_loader(
@@ -152,7 +154,7 @@ class Training:
             world_size=world.size,
             settings=recipe.model_dump(mode="json"),
             loader=self.loader.state_dict(),
-            tower_digest=self._features.digest,
+            frozen_digest=self._features.digest,
             num_tokens=0,
         )
         torch.manual_seed(recipe.run.seed + world.rank)
@@ -179,7 +181,11 @@ class Training:
             return
         saved: TrainState = found.state
         require_same_run(
-            saved, self.state, where=str(self._out), zero_stage=self._recipe.engine.zero_stage
+            saved,
+            self.state,
+            may_change=MAY_CHANGE,
+            where=str(self._out),
+            zero_stage=self._recipe.engine.zero_stage,
         )
         self.loader.load_state_dict(saved.loader)
         self._engine.load(found.folder, num_steps=saved.step)
@@ -200,11 +206,9 @@ class Training:
             self._steps(request, None, None)
             return
         self._out.mkdir(parents=True, exist_ok=True)
-        write_run_record(
-            self._loaded, self._out, state=state, more={"world_size": self._world.size}
-        )
+        self._write_record({})
         journal = Journal(self._out, step=state.step)
-        progress = StepProgress(total_steps=state.total_steps, step=state.step)
+        progress = StepProgress("ReCoT", total_steps=state.total_steps, step=state.step)
         self._say(
             f"{state.total_steps} steps of {recipe.batch.global_samples} samples "
             f"({self._steps_per_epoch} are an epoch), {self._world.size} x "
@@ -223,8 +227,7 @@ class Training:
             model = write_model(
                 weights, self._config, loaded=self._loaded, state=self.state, out=self._out
             )
-            more = {"world_size": self._world.size, "final_loss": final_loss(self._out)}
-            write_run_record(self._loaded, self._out, state=self.state, more=more)
+            self._write_record({"final_loss": final_loss(self._out)})
             self._say(f"model written to {model}")
         self._world.barrier()
 
@@ -340,6 +343,10 @@ class Training:
                 "order, lower optim.lr in a new run."
             )
         self._say(f"{words}; they were left out")
+
+    def _write_record(self, more: dict[str, Any]) -> None:
+        more = {"world_size": self._world.size, **more}
+        write_run_record(self._loaded, self._out, steps_done=self.state.step, more=more)
 
     def _save(self) -> None:
         states = self._world.gather(self.loader.state_dict())
