@@ -22,7 +22,12 @@ from vxp_data.core.thresholds import (
 from vxp_data.errors import UserError
 from vxp_data.registry import THRESHOLDS
 
-VALUES = {"quantile": [0.0, 0.3, 1.0], "share": [0.01, 0.3, 1.0], "count": [0, 1, 3, 100]}
+VALUES = {
+    "quantile": [0.0, 0.3, 1.0],
+    "share": [0.01, 0.3, 1.0],
+    "count": [0, 1, 3, 100],
+    "knee": [0.0],
+}
 CONFORMANCE = [
     (name, value) for name in THRESHOLDS.names() for value in VALUES.get(name, [0.0, 0.5, 1.0])
 ]
@@ -48,6 +53,7 @@ def kept_ids(done, names):
         (parse_threshold, "-.5e0", "fixed", -0.5, "-0.5"),
         (parse_threshold, "q0.50", "quantile", 0.5, "q0.5"),
         (parse_threshold, "q1", "quantile", 1.0, "q1.0"),
+        (parse_threshold, " knee ", "knee", 0.0, "knee"),
         (parse_keep, "0.5", "share", 0.5, "50%"),
         (parse_keep, "7%", "share", 0.07, "7%"),
         (parse_keep, "1.0", "share", 1.0, "100%"),
@@ -82,7 +88,7 @@ def test_canonical_text_of_any_fixed_value_reads_the_same(value):
         (
             parse_threshold,
             "50%",
-            r"got '50%', wanted a score such as '0.80' or a quantile .*`keep`",
+            r"got '50%', wanted a score such as '0.80', a quantile .*`keep`",
         ),
         (parse_threshold, "", "got '', wanted a score"),
         (parse_threshold, "nan", "got 'nan', wanted a score"),

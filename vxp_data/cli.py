@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands import checks, runs, shards
+from vxp_data.commands import checks, reports, runs, shards
 from vxp_data.commands.options import (
     Address,
     Recipe,
@@ -18,7 +18,19 @@ from vxp_data.commands.options import (
     read_overrides,
     say,
 )
-from vxp_data.errors import StoppedError, UserError, VxpError
+from vxp_data.commands.targets import (
+    BudgetOption,
+    Keep,
+    Measure,
+    Threshold,
+    TokensPerGpuHour,
+    Weight,
+    gpu_hour_rate,
+    read_weights,
+    targets,
+    threshold_texts,
+)
+from vxp_data.errors import StoppedError, VxpError
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.run_record import PruneResult
@@ -29,26 +41,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Threshold = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--threshold",
-        metavar="[TASK=]T",
-        help="Keep what scores T or less: caption=0.80; q0.5 is a quantile of the scores.",
-    ),
-]
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--keep",
-        metavar="[TASK=]K",
-        help="Keep the least redundant: 0.5 a share of the rows, caption=1000 a number of rows.",
-    ),
-]
-Measure = Annotated[
-    str | None, typer.Option("--measure", help="Similarity measure, e.g. effective_frames.")
-]
 
 
 @app.command()
@@ -71,6 +63,9 @@ def prune(
     ] = None,
     threshold: Threshold = None,
     keep: Keep = None,
+    budget: BudgetOption = None,
+    weights: Weight = None,
+    tokens_per_gpu_hour: TokensPerGpuHour = None,
     measure: Measure = None,
     address: Address = None,
     settings: Set = None,
@@ -84,9 +79,12 @@ def prune(
         encoder=("encoder.name", encoder),
         measure=("measure", measure),
         address=("cluster.address", address),
+        tokens_per_gpu_hour=("costs.tokens_per_gpu_hour", gpu_hour_rate(tokens_per_gpu_hour)),
     )
-    for task, text in _threshold_texts(threshold, keep).items():
+    for task, text in threshold_texts(threshold, keep, budget).items():
         overrides.append((f"thresholds.{task}", text, "command line"))
+    for task, weight in read_weights(weights).items():
+        overrides.append((f"budget_weights.{task}", weight, "--weight"))
     loaded = load_settings(recipe, overrides)
     from vxp_data.pipeline.prune import Observer, resolve_datasets
     from vxp_data.pipeline.prune import prune as run_prune
@@ -125,21 +123,29 @@ def decide(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished prune.")],
     threshold: Threshold = None,
     keep: Keep = None,
+    budget: BudgetOption = None,
+    weights: Weight = None,
+    tokens_per_gpu_hour: TokensPerGpuHour = None,
     measure: Measure = None,
 ) -> None:
     """Decide again from kept scores: seconds, no video touched. Replaces RUN's kept rows.
 
     Example: vxp-data decide runs/a --keep 0.3 --threshold caption=0.8
     """
-    from vxp_data.config import threshold_spec
     from vxp_data.pipeline.redecide import redecide
     from vxp_data.registry import MEASURES
 
     if measure is not None:
         MEASURES.require(measure)
-    specs = {task: threshold_spec(text) for task, text in _threshold_texts(threshold, keep).items()}
-    default = specs.pop("default", None)
-    decided, used = redecide(run, measure=measure, thresholds=specs, default=default)
+    by_task, default = targets(threshold, keep, budget)
+    decided, used = redecide(
+        run,
+        measure=measure,
+        thresholds=by_task,
+        default=default,
+        weights=read_weights(weights) or None,
+        tokens_per_gpu_hour=gpu_hour_rate(tokens_per_gpu_hour),
+    )
     _show_decided(decided, used)
     say(_closing(decided, run))
 
@@ -159,6 +165,7 @@ def show_config(
         say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
+app.command()(reports.plan)
 app.command()(runs.retry)
 app.command()(shards.sample)
 app.command()(checks.doctor)
@@ -182,22 +189,6 @@ def main() -> None:
     except VxpError as error:
         say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-
-
-def _threshold_texts(threshold: list[str] | None, keep: list[str] | None) -> dict[str, str]:
-    """Read --threshold and --keep into texts by task, 'default' for all others."""
-    texts: dict[str, str] = {}
-    for option, prefix, given in (("--threshold", "", threshold), ("--keep", "keep ", keep)):
-        for text in given or ():
-            task, equals, value = text.rpartition("=")
-            name = task if equals else "default"
-            if name in texts:
-                raise UserError(
-                    f"{option} {text}: {name!r} has {texts[name]!r} already; give one threshold "
-                    "for each task."
-                )
-            texts[name] = prefix + value
-    return texts
 
 
 def _show_result(result: PruneResult) -> None:

@@ -6,8 +6,10 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from vxp_data.core.budgets import Target, parse_budget
+from vxp_data.core.cost_model import CostModel
 from vxp_data.core.sampling_plans import SamplingRule
-from vxp_data.core.thresholds import ThresholdSpec, parse_keep, parse_threshold
+from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
 from vxp_data.records import MediaLimits
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
@@ -202,7 +204,13 @@ class PruneConfig(Settings):
     """The similarity measure that decides, a name in registry.MEASURES; all are stored."""
     thresholds: dict[str, str] = {"default": "keep 0.5"}
     """By task, and 'default' for the others: '0.80' a score, 'q0.5' a quantile of the scores,
-    'keep 0.5' a share of the rows, 'keep 1000' a number of rows."""
+    'knee' where the scores begin to climb or to level off, 'keep 0.5' a share of the rows, 'keep
+    1000' a number of rows, 'budget frames=2M' what a budget pays for (units: rows, frames, tokens,
+    gpu_hours, videos, hours, bytes); the default's budget is one for all subsets together."""
+    budget_weights: dict[str, float] = {}
+    """By task, above 0: in the default's budget, 2 keeps twice the share of this subset."""
+    costs: CostModel = CostModel()
+    """From frames to tokens and GPU hours, for budgets and `vxp-data plan`."""
     sampling: SamplingRule = SamplingRule()
     """How many frames training sees of a video; `vxp-data sample` and `shard` read this section,
     pruning does not."""
@@ -237,7 +245,7 @@ class PruneConfig(Settings):
             )
         return self
 
-    def threshold_specs(self) -> dict[str, ThresholdSpec]:
+    def threshold_specs(self) -> dict[str, Target]:
         """Give the thresholds by task, without 'default'."""
         return {
             task: threshold_spec(text)
@@ -245,13 +253,15 @@ class PruneConfig(Settings):
             if task != "default"
         }
 
-    def default_threshold(self) -> ThresholdSpec:
+    def default_threshold(self) -> Target:
         """Give the threshold of every task that has none of its own."""
         return threshold_spec(self.thresholds["default"])
 
 
-def threshold_spec(text: str) -> ThresholdSpec:
-    """Read a threshold as recipes write it: 'keep 0.5', '0.80', 'q0.5'."""
+def threshold_spec(text: str) -> Target:
+    """Read a threshold as recipes write it: 'keep 0.5', '0.80', 'q0.5', 'budget frames=2M'."""
+    if text.startswith("budget "):
+        return parse_budget(text.removeprefix("budget ").strip())
     if text.startswith("keep "):
         return parse_keep(text.removeprefix("keep ").strip())
     return parse_threshold(text)

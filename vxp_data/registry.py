@@ -108,6 +108,7 @@ THRESHOLDS: Final = Registry(
         "quantile": "vxp_data.core.thresholds:quantile",
         "share": "vxp_data.core.thresholds:share",
         "count": "vxp_data.core.thresholds:count",
+        "knee": "vxp_data.core.thresholds:knee",
     },
 )
 

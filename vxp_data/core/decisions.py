@@ -14,8 +14,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.core.budgets import Budget, RowsToCut, Target, resolve
+from vxp_data.core.cost_model import RowCosts
 from vxp_data.core.similarity import Measure
-from vxp_data.core.thresholds import ThresholdSpec, cut
+from vxp_data.core.thresholds import cut
 from vxp_data.errors import unknown_name
 from vxp_data.records import (
     KEEP_REASONS,
@@ -93,9 +95,11 @@ class Decisions:
 def decide(
     samples: SampleColumns,
     *,
-    thresholds: Mapping[str, ThresholdSpec],
-    default: ThresholdSpec,
+    thresholds: Mapping[str, Target],
+    default: Target,
     measure: Measure,
+    weights: Mapping[str, float] | None = None,
+    costs: RowCosts | None = None,
 ) -> Decisions:
     """Decide for every sample: quarantine, keep or prune.
 
@@ -107,13 +111,15 @@ def decide(
         thresholds: by task; see `check_tasks` for names that no row has.
         default: for every other task.
         measure: whose scores they are.
+        weights: by task, for a default that is a budget; see `budgets.resolve`.
+        costs: of the N rows; budgets need them.
 
     Returns:
         One decision a sample, in input order.
 
     Raises:
         RuntimeError: a video without reason has no score, or a modality is unknown: our bug.
-        UserError: a fixed threshold is outside the measure's range.
+        UserError: a fixed threshold is outside the measure's range, or a budget cannot be met.
     """
     sample_id_N, task_N, modality_N = map(
         _objects, (samples.sample_id, samples.task, samples.modality)
@@ -135,8 +141,21 @@ def decide(
     reason_N[lost_N] = [str(reason) for reason in reason_N[lost_N]]
     reason_N[image_N] = Reason.IMAGE.value
     reason_N[text_N] = Reason.TEXT_ONLY.value
+    if any(isinstance(target, Budget) for target in (default, *thresholds.values())):
+        if costs is None:
+            raise ValueError("budgets need the rows' costs")
+        rows = RowsToCut(
+            sample_id_N=sample_id_N,
+            task_N=task_N,
+            score_N=samples.score,
+            cut_N=video_N,
+            kept_N=image_N,
+            costs=costs,
+        )
+        thresholds, default = resolve(thresholds, default, weights or {}, rows, measure)
     for task, row_M in _rows_by_task(task_N, np.flatnonzero(video_N)).items():
         spec = thresholds.get(task, default)
+        assert not isinstance(spec, Budget)  # all of them are numbers of rows by now
         done = cut(spec, samples.score[row_M], sample_id_N[row_M].tolist(), measure)
         pruned_M = row_M[~done.keep_N]
         threshold_N[row_M] = done.threshold
@@ -148,7 +167,7 @@ def decide(
     )
 
 
-def check_tasks(thresholds: Mapping[str, ThresholdSpec], tasks_present: Iterable[str]) -> None:
+def check_tasks(thresholds: Mapping[str, Target], tasks_present: Iterable[str]) -> None:
     """Check that every task with a threshold of its own has rows.
 
     Raises:

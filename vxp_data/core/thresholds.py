@@ -31,15 +31,18 @@ _WANTED: Final[dict[str, tuple[str, Callable[[float], bool]]]] = {
     "quantile": ("a quantile in [0, 1]", lambda value: 0 <= value <= 1),
     "share": ("a share in (0, 1]", lambda value: 0 < value <= 1),
     "count": ("a whole number of rows, 0 or more", lambda value: value >= 0 and value % 1 == 0),
+    "knee": ("0: it takes no number", lambda value: value == 0),
 }
+_TRIMMED: Final = 0.01
+"""knee: share of rows at either end that does not count: a few odd videos make no curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpec:
     """One threshold as a user gives it; `str()` is its canonical text.
 
-    Texts: fixed '0.8', quantile 'q0.5', share '50%', count '1000'. `parse_threshold` reads the
-    first two, `parse_keep` the last two, to an equal spec.
+    Texts: fixed '0.8', quantile 'q0.5', knee 'knee', share '50%', count '1000'. `parse_threshold`
+    reads the first three, `parse_keep` the last two, to an equal spec.
     """
 
     policy: str
@@ -47,7 +50,7 @@ class ThresholdSpec:
 
     value: float
     """fixed: in the measure's own units. quantile: [0, 1], of redundancy. share: (0, 1] of the
-    subset's rows. count: whole number of rows, 0 or more."""
+    subset's rows. count: whole number of rows, 0 or more. knee: 0."""
 
     def __post_init__(self) -> None:
         THRESHOLDS.require(self.policy)
@@ -64,21 +67,25 @@ class ThresholdSpec:
             return f"{(Decimal(repr(float(self.value))) * 100).normalize():f}%"
         if self.policy == "count":
             return str(int(self.value))
+        if self.policy == "knee":
+            return "knee"
         return f"{self.policy}:{float(self.value)!r}"
 
 
 def parse_threshold(text: str) -> ThresholdSpec:
-    """Read a threshold on the score: '0.80' (fixed, the measure's units) or 'q0.5' (quantile).
+    """Read a threshold on the score: '0.80' (fixed, the measure's units), 'q0.5' or 'knee'.
 
     Raises:
-        UserError: the text is neither, or the number is out of range.
+        UserError: the text is none of these, or the number is out of range.
     """
     bare = text.strip()
+    if bare == "knee":
+        return ThresholdSpec("knee", 0.0)
     policy, number = ("quantile", bare[1:]) if bare[:1] in ("q", "Q") else ("fixed", bare)
     if not _NUMBER.fullmatch(number):
         raise UserError(
-            f"threshold: got {text!r}, wanted a score such as '0.80' or a quantile such as 'q0.5'. "
-            "To keep a share or a number of rows, use `keep`."
+            f"threshold: got {text!r}, wanted a score such as '0.80', a quantile such as 'q0.5', "
+            "or 'knee'. To keep a share or a number of rows, use `keep`."
         )
     return _spec(policy, float(number), text)
 
@@ -116,9 +123,9 @@ class Cut:
     """Where a subset was cut.
 
     Attributes:
-        threshold: in the units of the numbers given. Of fixed and quantile: kept rows are on this
-            side of it or at it. Of share and count: the last kept row's; rows tied with it may be
-            on either side; beyond every row (infinite) when none is kept. NaN for a subset
+        threshold: in the units of the numbers given. Of fixed, quantile and knee: kept rows are on
+            this side of it or at it. Of share and count: the last kept row's; rows tied with it may
+            be on either side; beyond every row (infinite) when none is kept. NaN for a subset
             without rows.
         keep_N: bool, in input order.
     """
@@ -208,3 +215,53 @@ def count(redundancy_N: NDArray[np.float64], sample_ids: Sequence[str], value: f
     tied = sorted(np.flatnonzero(redundancy_N == last).tolist(), key=lambda row: sample_ids[row])
     keep_N[tied[: num_kept - int(keep_N.sum())]] = True
     return Cut(last, keep_N)
+
+
+def knee(redundancy_N: NDArray[np.float64], sample_ids: Sequence[str], value: float) -> Cut:
+    """Keep rows up to the knee of the keep curve: where it turns from flat to steep, or back.
+
+    The curve goes from the threshold to the share of rows kept; the knee is its point furthest from
+    the straight line between its ends. Where a few varied videos stand before a heap of similar
+    ones, that is the foot of the heap; where a few static ones stand behind a heap of varied ones,
+    its far end. On a straight line everything is kept: no point is better than another.
+
+    Source:
+        The difference curve of Kneedle (Satopaa et al. 2011), on either side of the line, without
+        smoothing. 1 % of the rows at each end is left out of the curve.
+    """
+    del value
+    num_rows = len(redundancy_N)
+    if num_rows == 0:
+        return fixed(redundancy_N, sample_ids, math.nan)
+    sorted_N = np.sort(redundancy_N)
+    trimmed = math.floor(_TRIMMED * num_rows)
+    inner_M = sorted_N[trimmed : num_rows - trimmed]
+    last_M = np.append(inner_M[1:] > inner_M[:-1], True)  # tied rows are kept together
+    spread = inner_M[-1] - inner_M[0]
+    if spread <= 0 or last_M.sum() < 3:
+        return fixed(redundancy_N, sample_ids, float(sorted_N[-1]))
+    threshold_K = inner_M[last_M]
+    kept_K = np.flatnonzero(last_M) + 1.0
+    along_K = (threshold_K - threshold_K[0]) / (threshold_K[-1] - threshold_K[0])
+    up_K = (kept_K - kept_K[0]) / (kept_K[-1] - kept_K[0])
+    off_K = np.round(np.abs(up_K - along_K), 12)
+    if off_K.max() == 0:
+        return fixed(redundancy_N, sample_ids, float(sorted_N[-1]))
+    furthest = len(off_K) - 1 - int(off_K[::-1].argmax())  # of several, the one that keeps most
+    return fixed(redundancy_N, sample_ids, float(threshold_K[furthest]))
+
+
+def keep_order(redundancy_N: NDArray[np.float64], sample_ids: Sequence[str]) -> NDArray[np.intp]:
+    """Order rows as they are kept: by redundancy, ties by smaller sample_id.
+
+    The first n of them are those that `count` keeps for any n.
+    """
+    order_N = np.argsort(redundancy_N, kind="stable")
+    sorted_N = redundancy_N[order_N]
+    tied_N = np.append(sorted_N[1:] == sorted_N[:-1], False)
+    starts = np.flatnonzero(tied_N & ~np.append(False, tied_N[:-1]))
+    ends = np.flatnonzero(~tied_N & np.append(False, tied_N[:-1])) + 1
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        run = sorted(order_N[start:end].tolist(), key=lambda row: sample_ids[row])
+        order_N[start:end] = run
+    return order_N

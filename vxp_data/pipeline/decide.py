@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vxp_data.config import PruneConfig
+from vxp_data.core.budgets import Budget, Target
+from vxp_data.core.cost_model import CostModel
 from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
+from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.similarity import Measure
-from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.clip_facts import KEY, few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.schemas import DECISION_SCHEMA
 
-_KEY: Final = ("media_uri", "clip_start_s", "clip_end_s")
-_COLUMNS: Final = ["sample_id", "dataset", "row", "task", "modality", "reason", "message", *_KEY]
+_COLUMNS: Final = ["sample_id", "dataset", "row", "task", "modality", "reason", "message", *KEY]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +34,29 @@ class DecisionSettings:
     """What a decision is made by."""
 
     measure: str
-    thresholds: Mapping[str, ThresholdSpec]
-    default: ThresholdSpec
+    thresholds: Mapping[str, Target]
+    default: Target
+    weights: Mapping[str, float]
+    """By task, for a default that is a budget."""
+    sampling: SamplingRule
+    """How many frames training sees: what budgets count."""
+    costs: CostModel
+
+    def has_budget(self) -> bool:
+        """Tell whether the decision depends on what rows cost."""
+        return any(isinstance(t, Budget) for t in (self.default, *self.thresholds.values()))
+
+    @classmethod
+    def of(cls, config: PruneConfig) -> Self:
+        """Take them from a run's settings."""
+        return cls(
+            measure=config.measure,
+            thresholds=config.threshold_specs(),
+            default=config.default_threshold(),
+            weights=config.budget_weights,
+            sampling=config.sampling,
+            costs=config.costs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +71,8 @@ class Decided:
     quarantined_by_reason: dict[str, int]
     outputs: tuple[str, ...]
     """Names of the files of kept rows, one a dataset."""
+    counted_by: dict[str, Any] | None
+    """The sampling rule by which a budget was counted; None: there was no budget."""
 
 
 def decide_run(
@@ -55,22 +81,29 @@ def decide_run(
     """Decide every sample; write decisions, kept, dropped and quarantined rows.
 
     Raises:
-        UserError: a threshold names a task that no row has, or lies outside the measure's range.
+        UserError: a threshold names a task that no row has, or lies outside the measure's range; a
+            budget cannot be met.
     """
     measure: Measure = MEASURES.load(settings.measure)
     samples = read_table(run.samples, columns=_COLUMNS)
-    media = _media_of_samples(run, samples, settings.measure)
+    media = read_clip_facts(run, samples, settings.measure)
+    modality_N = few_texts(samples["modality"])
     columns = SampleColumns(
         sample_id=samples["sample_id"].to_numpy(),
-        task=_few_texts(samples["task"]),
-        modality=_few_texts(samples["modality"]),
-        reason=_few_texts(samples["reason"]),
-        media_reason=_few_texts(media.reason),
+        task=few_texts(samples["task"]),
+        modality=modality_N,
+        reason=few_texts(samples["reason"]),
+        media_reason=few_texts(media.reason),
         score=media.score_N,
     )
     check_tasks(settings.thresholds, {*pc.unique(samples["task"]).to_pylist(), *Task})
     decisions = decide(
-        columns, thresholds=settings.thresholds, default=settings.default, measure=measure
+        columns,
+        thresholds=settings.thresholds,
+        default=settings.default,
+        measure=measure,
+        weights=settings.weights,
+        costs=row_costs(media, modality_N, settings.sampling, settings.costs),
     )
     accounting = account(decisions, columns)
     accounting.check()
@@ -91,60 +124,8 @@ def decide_run(
         num_quarantined=totals[Outcome.QUARANTINE],
         quarantined_by_reason=dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
         outputs=kept,
+        counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _MediaOfSamples:
-    """Facts about each sample's clip, in the samples' order; '' and NaN where there is none."""
-
-    media_id: pa.ChunkedArray
-    reason: pa.ChunkedArray
-    message: pa.ChunkedArray
-    score_N: NDArray[np.float64]
-    duration_s_N: NDArray[np.float64]
-    file_N: NDArray[np.int64]
-    """Number of the sample's file, the same for all samples of a file; -1 where there is none."""
-
-
-def _media_of_samples(run: RunDirectory, samples: pa.Table, measure: str) -> _MediaOfSamples:
-    """Look every sample's clip up in media.parquet and scores.parquet."""
-    columns = ["uri", *_KEY[1:], "media_id", "reason", "message", "duration_s"]
-    media = read_table(run.media, columns=columns)
-    media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
-    place_N = _places(samples.select(_KEY), media.select(columns[:3]))
-    found = media.drop_columns(["uri"]).take(place_N)
-    start_s, end_s, duration_s, score = (
-        pc.fill_null(found[name], np.nan).to_numpy()
-        for name in ("clip_start_s", "clip_end_s", "duration_s", "score")
-    )
-    duration_s_N = np.nan_to_num(np.maximum(np.minimum(duration_s, end_s) - start_s, 0))
-    uris = samples["media_uri"].combine_chunks().dictionary_encode()
-    file_N = uris.indices.to_numpy().astype(np.int64)
-    no_file = uris.dictionary.index("").as_py()
-    return _MediaOfSamples(
-        media_id=pc.fill_null(found["media_id"], ""),
-        reason=pc.fill_null(found["reason"], ""),
-        message=pc.fill_null(found["message"], ""),
-        score_N=score,
-        duration_s_N=duration_s_N,
-        file_N=np.where(file_N == no_file, -1, file_N),
-    )
-
-
-def _places(samples: pa.Table, media: pa.Table) -> pa.Array:
-    """Give, for every sample, the row of its clip in `media`; null where there is none."""
-    samples = samples.append_column("sample", pa.array(np.arange(len(samples))))
-    media = media.append_column("place", pa.array(np.arange(len(media))))
-    joined = samples.join(media, list(_KEY), ["uri", *_KEY[1:]], join_type="left outer")
-    return joined.sort_by("sample")["place"].combine_chunks()
-
-
-def _few_texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    """Give a column of few different texts as objects, one object a text."""
-    encoded = column.combine_chunks().dictionary_encode()
-    texts = np.array(encoded.dictionary.to_pylist(), dtype=np.object_)
-    return texts[encoded.indices.to_numpy()] if len(texts) else np.zeros(0, dtype=np.object_)
 
 
 def _write_decisions(
@@ -174,7 +155,7 @@ def _write_quarantine(
     run: RunDirectory, samples: pa.Table, media_message: pa.ChunkedArray, decisions: Decisions
 ) -> None:
     row_Q = np.flatnonzero(decisions.decision == Outcome.QUARANTINE.value)
-    table = samples.select(["sample_id", "dataset", "row", "task", *_KEY]).take(row_Q)
+    table = samples.select(["sample_id", "dataset", "row", "task", *KEY]).take(row_Q)
     own, of_media = samples["message"].take(row_Q), media_message.take(row_Q)
     message = pc.if_else(pc.equal(own, ""), of_media, own)
     table = table.append_column("reason", pa.array(decisions.reason[row_Q], pa.string()))
@@ -185,7 +166,7 @@ def _write_rows(
     run: RunDirectory, datasets: Sequence[Dataset], decisions: Decisions, samples: pa.Table
 ) -> tuple[str, ...]:
     """Write each dataset's kept and dropped (pruned or duplicate) rows in its own format."""
-    dataset_N = _few_texts(samples["dataset"])
+    dataset_N = few_texts(samples["dataset"])
     kept_files = []
     for dataset in datasets:
         manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()

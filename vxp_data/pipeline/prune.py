@@ -247,15 +247,7 @@ def score_and_decide(
     before = media_ids(run)
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
     score_clips(run, sources, **fingerprints)
-    decided = decide_run(
-        run,
-        datasets,
-        DecisionSettings(
-            measure=config.measure,
-            thresholds=config.threshold_specs(),
-            default=config.default_threshold(),
-        ),
-    )
+    decided = decide_run(run, datasets, DecisionSettings.of(config))
     return decided, changed_files(before, media_ids(run))
 
 

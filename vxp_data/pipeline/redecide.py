@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vxp_data.config import PruneConfig
-from vxp_data.core.thresholds import ThresholdSpec
+from vxp_data.core.budgets import Budget, Target
+from vxp_data.errors import UserError
 from vxp_data.pipeline.decide import Decided, DecisionSettings, decide_run
 from vxp_data.pipeline.ingest import dataset_from_facts
 from vxp_data.pipeline.run_lock import run_lock
 from vxp_data.pipeline.run_record import decided_record, threshold_text
-from vxp_data.pipeline.rundir import RunDirectory, open_run
+from vxp_data.pipeline.rundir import open_run
 
 
 def redecide(
     out: str | Path,
     *,
     measure: str | None,
-    thresholds: dict[str, ThresholdSpec],
-    default: ThresholdSpec | None,
+    thresholds: Mapping[str, Target],
+    default: Target | None,
+    weights: Mapping[str, float] | None = None,
+    tokens_per_gpu_hour: float | None = None,
 ) -> tuple[Decided, str]:
     """Decide a finished run anew from its kept scores; touches no video.
 
@@ -27,6 +33,8 @@ def redecide(
         measure: another measure, or None for the run's.
         thresholds: by task, over the run's; they replace all of them where `default` is given.
         default: for the other tasks, or None for the run's.
+        weights: of a default that is a budget, by task; None: the run's, unless `default` is given.
+        tokens_per_gpu_hour: for budgets in GPU hours; None: the run's.
 
     Returns:
         What was decided, and the measure used.
@@ -37,28 +45,57 @@ def redecide(
     run = open_run(out)
     run.read_run(stopped=True)  # before a lock is put where no run is
     with run_lock(run.root, "vxp-data decide"):
-        return _redecide(run, measure, thresholds, default)
+        record = run.read_run(stopped=True)
+        config = changed_config(
+            PruneConfig.model_validate(record["config"]),
+            measure=measure,
+            thresholds=thresholds,
+            default=default,
+            weights=weights,
+            tokens_per_gpu_hour=tokens_per_gpu_hour,
+        )
+        datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
+        run.begin_change(record, "vxp-data decide")
+        decided = decide_run(run, datasets, DecisionSettings.of(config))
+        record["config"] = config.model_dump(mode="json")
+        record["decided"] = decided_record(decided)
+        run.write_run({k: v for k, v in record.items() if k != "sampled"})
+    return decided, config.measure
 
 
-def _redecide(
-    run: RunDirectory,
+def changed_config(
+    config: PruneConfig,
+    *,
     measure: str | None,
-    thresholds: dict[str, ThresholdSpec],
-    default: ThresholdSpec | None,
-) -> tuple[Decided, str]:
-    record = run.read_run(stopped=True)
-    config = PruneConfig.model_validate(record["config"])
-    measure = measure or config.measure
-    base = {} if default is not None else config.threshold_specs()
-    by_task, default = base | thresholds, default or config.default_threshold()
-    datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-    run.begin_change(record, "vxp-data decide")
-    decided = decide_run(
-        run, datasets, DecisionSettings(measure=measure, thresholds=by_task, default=default)
-    )
-    record["config"]["measure"] = measure
-    texts = {"default": default, **by_task}
-    record["config"]["thresholds"] = {task: threshold_text(spec) for task, spec in texts.items()}
-    record["decided"] = decided_record(decided)
-    run.write_run({k: v for k, v in record.items() if k != "sampled"})
-    return decided, measure
+    thresholds: Mapping[str, Target],
+    default: Target | None,
+    weights: Mapping[str, float] | None,
+    tokens_per_gpu_hour: float | None,
+) -> PruneConfig:
+    """Lay what decides over a run's settings; see `redecide` for the arguments.
+
+    Raises:
+        UserError: weights without a budget, or a number out of its range.
+    """
+    texts = {task: threshold_text(target) for task, target in thresholds.items()}
+    if default is not None:
+        texts["default"] = threshold_text(default)
+        weights = weights or {}
+    changes: dict[str, Any] = {
+        "measure": measure or config.measure,
+        "thresholds": texts if default is not None else config.thresholds | texts,
+        "budget_weights": config.budget_weights if weights is None else dict(weights),
+    }
+    if tokens_per_gpu_hour is not None:
+        try:
+            costs = dataclasses.replace(config.costs, tokens_per_gpu_hour=tokens_per_gpu_hour)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        changes["costs"] = costs
+    changed = config.model_copy(update=changes)
+    if weights and not isinstance(changed.default_threshold(), Budget):
+        raise UserError(
+            f"weights are of a budget for all subsets, and the default threshold is "
+            f"{changed.thresholds['default']!r}. Give --budget, e.g. --budget frames=2M."
+        )
+    return changed

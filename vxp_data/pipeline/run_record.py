@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from vxp_data.config import ExpectConfig
-from vxp_data.core.thresholds import ThresholdSpec
+from vxp_data.core.budgets import Budget, Target
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import ExpectationError
 from vxp_data.manifests.samples import Dataset, ManifestCounts
@@ -43,8 +43,10 @@ class PruneResult:
     measure: str
 
 
-def threshold_text(spec: ThresholdSpec) -> str:
+def threshold_text(spec: Target) -> str:
     """Write a threshold as recipes have it."""
+    if isinstance(spec, Budget):
+        return f"budget {spec}"
     return f"keep {spec}" if spec.policy in ("share", "count") else str(spec)
 
 

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from vxp_data.config import PruneConfig
 from vxp_data.core.decisions import REASONS_OF, SampleColumns, decide
+from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.ingest import ClipKey, dataset_from_facts
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table
 from vxp_data.records import Outcome
@@ -93,7 +95,7 @@ def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
     _check_clips(samples, clips, scores, found)
     _check_embeddings(run, clips, scores, record, found)
     if not found.num_problems:  # else it would say the same again
-        _check_decisions(samples, clips, scores, decisions, record, found)
+        _check_decisions(run, samples, clips, scores, decisions, record, found)
     if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
         _check_rows(run, decisions, record, found)
     if media:
@@ -227,6 +229,7 @@ def _norm_problem(emb_FD: NDArray[np.float16], row: dict[str, Any]) -> str | Non
 
 
 def _check_decisions(
+    run: RunDirectory,
     samples: pa.Table,
     clips: pa.Table,
     scores: pa.Table,
@@ -236,10 +239,13 @@ def _check_decisions(
 ) -> None:
     """Decide anew, by the recorded thresholds."""
     config = PruneConfig.model_validate(record["config"])
+    counted = record["decided"].get("counted_by")  # `sample` may have set another rule since
+    rule = SamplingRule.from_dict(counted) if counted else config.sampling
     measure: Measure = MEASURES.load(config.measure)
     row_of = {key: place for place, key in enumerate(_keys(clips))}
     place_N = [row_of.get(key) for key in _keys(samples, uri="media_uri")]
     reasons, score = clips["reason"].to_pylist(), scores[config.measure].to_pylist()
+    facts = read_clip_facts(run, samples, config.measure)
     score_N = [math.nan if p is None or score[p] is None else score[p] for p in place_N]
     anew = decide(
         SampleColumns(
@@ -253,6 +259,8 @@ def _check_decisions(
         thresholds=config.threshold_specs(),
         default=config.default_threshold(),
         measure=measure,
+        weights=config.budget_weights,
+        costs=row_costs(facts, few_texts(samples["modality"]), rule, config.costs),
     )
     there = (np.array(decisions[name].to_pylist(), object) for name in ("decision", "reason"))
     same_N = np.ones(len(anew), dtype=np.bool_)

@@ -1,0 +1,139 @@
+"""A finished run made of random numbers: as many rows as you like, without a video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from vxp_data.config import PruneConfig
+from vxp_data.core.timeline import pack_timeline
+from vxp_data.pipeline.decide import DecisionSettings, decide_run
+from vxp_data.pipeline.ingest import dataset_facts, dataset_from_facts
+from vxp_data.pipeline.run_record import decided_record
+from vxp_data.pipeline.rundir import RunDirectory, open_run, write_table
+from vxp_data.registry import MEASURES
+from vxp_data.schemas import EMBEDDING_FACTS, SAMPLE_SCHEMA
+
+TASKS: Final = ("caption", "multiple_choice", "open_ended")
+_QUESTIONS: Final = (
+    "Please describe this video in detail.",
+    "What happens next?\nA. A cat\nB. A dog\nAnswer with the option's letter.",
+    "Who is it?",
+)
+
+
+def write_synthetic_run(folder: Path, *, num_rows: int, num_videos: int, seed: int) -> RunDirectory:
+    """Write a run directory as `prune` leaves it, but for embeddings.
+
+    One video in a hundred is quarantined; a quarter of the rows of a subset are kept.
+
+    Args:
+        folder: where it goes; made.
+        num_rows: annotation rows, a third of them of each task of the paper.
+        num_videos: files, named by about num_rows / num_videos rows each.
+        seed: of all that is random.
+    """
+    folder.mkdir(parents=True)
+    run = open_run(folder)
+    rng = np.random.default_rng(seed)
+    video_R = rng.integers(0, num_videos, num_rows)
+    task_R = rng.integers(0, len(TASKS), num_rows)
+    uris = np.array([f"/videos/{i:07d}.mp4" for i in range(num_videos)], dtype=object)
+    facts = {
+        "name": "synthetic", "manifest": str(folder / "rows.jsonl"), "format": "jsonl",
+        "media_root": str(folder), "task": "",
+    }  # fmt: skip
+    Path(facts["manifest"]).write_text("")
+    dataset = dataset_from_facts(facts)
+    write_table(run.samples, _samples(uris[video_R], task_R))
+    media = _media(uris, rng)
+    write_table(run.media, media)
+    write_table(run.scores, _scores(media, rng))
+    config = PruneConfig.model_validate({"thresholds": {"default": "keep 0.25"}})
+    decided = decide_run(run, [dataset], DecisionSettings.of(config))
+    run.write_run(
+        {
+            "command": "prune",
+            "ended_at": "2026-01-01T00:00:00+00:00",
+            "config": config.model_dump(mode="json"),
+            "config_origin": {},
+            "datasets": [dataset_facts(dataset)],
+            "encoder": {"name": "synthetic", "fingerprint": ""},
+            "sampler": "",
+            "manifests": {"rows": num_rows},
+            "decided": decided_record(decided),
+            "changed_files": {"number": 0, "first": []},
+            "timings": {
+                "wall_s": 3600.0, "embed_wall_s": 3500.0, "files_read": num_videos,
+                "clips_embedded": num_videos, "probe_cpu_s": 500.0, "decode_cpu_s": 24000.0,
+                "embed_cpu_s": 3000.0, "bytes_fetched": 0,
+            },
+            "versions": {},
+        }
+    )  # fmt: skip
+    return run
+
+
+def _samples(uri_R: np.ndarray, task_R: np.ndarray) -> pa.Table:
+    num_rows = len(uri_R)
+    exchanges = [json.dumps([[question, "A"]]) for question in _QUESTIONS]
+    columns: dict[str, Any] = {
+        "sample_id": [f"synthetic/{i:08d}" for i in range(num_rows)],
+        "dataset": pa.repeat("synthetic", num_rows),
+        "row": np.arange(num_rows),
+        "task": [TASKS[task] for task in task_R.tolist()],
+        "task_origin": pa.repeat("rule", num_rows),
+        "modality": pa.repeat("video", num_rows),
+        "media_uri": uri_R,
+        "clip_start_s": np.zeros(num_rows),
+        "clip_end_s": np.full(num_rows, np.inf),
+        "reason": pa.repeat("", num_rows),
+        "message": pa.repeat("", num_rows),
+        "exchanges": [exchanges[task] for task in task_R.tolist()],
+        "annotation": [b'{"id": %d}' % i for i in range(num_rows)],
+    }
+    return pa.table(columns, schema=SAMPLE_SCHEMA)
+
+
+def _media(uris: np.ndarray, rng: np.random.Generator) -> pa.Table:
+    num_videos = len(uris)
+    duration_s = np.round(np.minimum(rng.lognormal(3.5, 1.1, num_videos), 7200.0), 3)
+    fps = rng.choice([24.0, 25.0, 30.0], num_videos)
+    lost = rng.random(num_videos) < 0.01
+    num_frames = np.maximum(1, np.ceil(duration_s * fps)).astype(np.int64)
+    timeline = pack_timeline(np.arange(20, dtype=np.int64), 0.04)
+    values: dict[str, Any] = {
+        "media_id": [f"{i:064x}" for i in range(num_videos)],
+        "uri": uris,
+        "num_bytes": (duration_s * rng.uniform(5e4, 5e5, num_videos)).astype(np.int64),
+        "codec": pa.repeat("h264", num_videos),
+        "width_px": np.full(num_videos, 1280, dtype=np.int32),
+        "height_px": np.full(num_videos, 720, dtype=np.int32),
+        "fps": fps,
+        "num_frames": num_frames,
+        "duration_s": duration_s,
+        "clip_start_s": np.zeros(num_videos),
+        "clip_end_s": np.full(num_videos, np.inf),
+        "timeline": pa.repeat(timeline, num_videos),
+        "reason": np.where(lost, "truncated", "").astype(object),
+        "message": np.where(lost, "moov atom not found", "").astype(object),
+    }
+    arrays = [
+        pa.array(values[f.name], f.type) if f.name in values else pa.nulls(num_videos, f.type)
+        for f in EMBEDDING_FACTS
+    ]
+    return pa.Table.from_arrays(arrays, schema=EMBEDDING_FACTS)
+
+
+def _scores(media: pa.Table, rng: np.random.Generator) -> pa.Table:
+    lost = np.array([bool(reason) for reason in media["reason"].to_pylist()])
+    score = np.where(lost, np.nan, 1 - rng.beta(2, 6, media.num_rows))
+    key = media.select(["media_id", "uri", "clip_start_s", "clip_end_s"])
+    for name in MEASURES.names():
+        own = 20 - 19 * score if name == "effective_frames" else score
+        key = key.append_column(name, pa.array(own, from_pandas=True))
+    return key

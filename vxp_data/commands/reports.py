@@ -1,0 +1,107 @@
+"""`plan`, `compare`, `report`: see what a decision does, before it is made and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vxp_data.commands.options import Run, Set, read_overrides, say
+from vxp_data.commands.targets import (
+    BudgetOption,
+    Keep,
+    Measure,
+    Threshold,
+    TokensPerGpuHour,
+    Weight,
+    gpu_hour_rate,
+    read_weights,
+    targets,
+)
+
+if TYPE_CHECKING:
+    from vxp_data.pipeline.plan_run import RunPlan
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
+
+
+def plan(
+    run: Run,
+    threshold: Threshold = None,
+    keep: Keep = None,
+    budget: BudgetOption = None,
+    weights: Weight = None,
+    tokens_per_gpu_hour: TokensPerGpuHour = None,
+    measure: Measure = None,
+    points: Annotated[
+        int, typer.Option("--points", min=1, max=10_000, help="Points of a curve.")
+    ] = 100,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all points there.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw the curves there.")] = None,
+    as_json: Json = False,
+    settings: Set = None,
+) -> None:
+    """Show what thresholds would keep, and cost, before anything is decided. Changes nothing.
+
+    Example: vxp-data plan runs/a --budget gpu_hours=40 --tokens-per-gpu-hour 2.5e6
+    """
+    import json
+
+    from vxp_data.pipeline.plan_run import plan_run
+    from vxp_data.pipeline.redecide import changed_config
+    from vxp_data.pipeline.rundir import open_run
+    from vxp_data.recipes import load_config
+    from vxp_data.registry import MEASURES
+    from vxp_data.report.keep_curves import curve_csv, curve_figure, curve_json, curve_table
+
+    if measure is not None:
+        MEASURES.require(measure)
+    overrides = read_overrides(settings)
+    directory = open_run(run)
+    decided = load_config(None, (), run_settings=directory.read_run()["config"]).config
+    config = load_config(None, overrides, run_settings=decided.model_dump(mode="json")).config
+    by_task, default = targets(threshold, keep, budget)
+    config = changed_config(
+        config,
+        measure=measure,
+        thresholds=by_task,
+        default=default,
+        weights=read_weights(weights) or None,
+        tokens_per_gpu_hour=gpu_hour_rate(tokens_per_gpu_hour),
+    )
+    chosen = config if (by_task or default or weights) else None
+    planned = plan_run(directory, decided, chosen, config=config, num_points=points)
+    for path, content in ((csv, curve_csv), (png, curve_figure)):
+        if path is not None:
+            write_file(path, content(planned))
+    if as_json:
+        typer.echo(json.dumps(curve_json(planned), indent=1, allow_nan=False))
+        return
+    say(curve_table(planned))
+    say(_plan_notes(planned))
+
+
+def _plan_notes(planned: RunPlan) -> str:
+    notes = [
+        f"Of {planned.num_rows} rows {planned.num_out} are out whatever the threshold.",
+        "'all' keeps the same share of each subset; videos, hours and bytes count a file once.",
+        "Frames and tokens are an epoch's, by the run's sampling rule.",
+    ]
+    if "gpu_hours" not in planned.units:
+        notes.append("GPU hours: give --tokens-per-gpu-hour, a number or a training run's record.")
+    return "\n".join(notes)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file that the user has named.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from vxp_data.storage.local import cannot_write
+
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise cannot_write(str(path), error) from error

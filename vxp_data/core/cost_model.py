@@ -1,0 +1,214 @@
+"""What keeping rows costs: frames, tokens and GPU hours by row; videos, hours and bytes by file.
+
+A row costs a training step each time it comes: two rows about one video see its frames twice. A
+file is stored, and moved, once, however many rows name it. Nothing is decoded or drawn for this:
+
+* frames: what the sampling rule gives in an epoch on average, from duration and number of frames;
+* tokens: frames times `tokens_per_frame`; visual ones only, text is not counted;
+* GPU hours: tokens over `tokens_per_gpu_hour`, a figure that only a training run can give.
+
+Shapes: N rows of a run, M of them in some order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.core.sampling_plans import TIME_TOLERANCE_S, Policy, Rate, SamplingRule
+from vxp_data.errors import UserError
+from vxp_data.registry import SAMPLING_POLICIES
+
+ROW_UNITS: Final = ("rows", "frames", "tokens", "gpu_hours")
+"""What every kept row costs."""
+FILE_UNITS: Final = ("videos", "hours", "bytes")
+"""What a file costs once, however many kept rows name it."""
+UNITS: Final = (*ROW_UNITS, *FILE_UNITS)
+
+_DURATION_STEP_S: Final = 0.01
+"""Rates are looked up by duration to so many seconds; frames are then counted exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """From frames to tokens to GPU hours."""
+
+    tokens_per_frame: float = 36.0
+    """Visual tokens a frame of video: 27 x 27 patches as 24 x 24, four frames merged into one,
+    2 x 2 pooled; what the released Video-XL-Pro does."""
+    tokens_per_picture: float = 144.0
+    """Visual tokens of a picture, which is four equal frames to the model."""
+    tokens_per_gpu_hour: float | None = None
+    """Visual tokens that a GPU trains on in an hour, from a run record of your own; None: unknown,
+    and so are GPU hours."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"costs.{field.name}: got {value!r}, wanted a number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowCosts:
+    """What N rows cost, each alone; `along` and `total` count a file once."""
+
+    frames_N: NDArray[np.float64]
+    """In an epoch, on average over epochs; 0 for a text-only row."""
+    tokens_N: NDArray[np.float64]
+    file_N: NDArray[np.int64]
+    """Number of the row's file, from 0; -1 where it has none."""
+    is_video_N: NDArray[np.bool_]
+    """Pictures are files, but no videos."""
+    duration_s_N: NDArray[np.float64]
+    """Of the row's clip; a file counts with its longest clip."""
+    num_bytes_N: NDArray[np.int64]
+    """Of the whole file."""
+    tokens_per_gpu_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        lengths = {n: len(a) for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns must have the same length, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.frames_N)
+
+    def units(self) -> tuple[str, ...]:
+        """Give the units that are known: GPU hours only with a rate."""
+        return UNITS if self.tokens_per_gpu_hour else tuple(u for u in UNITS if u != "gpu_hours")
+
+    def along(self, order_M: NDArray[np.intp], unit: str) -> NDArray[np.float64]:
+        """Add up what rows cost, taken one after the other.
+
+        Args:
+            order_M: rows, none twice.
+            unit: one of UNITS.
+
+        Returns:
+            cost_M: float64; entry i is the cost of the first i + 1 rows together.
+
+        Raises:
+            UserError: GPU hours without a rate.
+        """
+        cost_N, by_file = self._cost(unit)
+        cost_M = cost_N[order_M]
+        if by_file:
+            cost_M = np.where(_first_of_file(self.file_N[order_M]), cost_M, 0.0)
+        along_M: NDArray[np.float64] = np.cumsum(cost_M)
+        return along_M
+
+    def total(self, row_M: NDArray[np.intp], unit: str) -> float:
+        """Give what rows cost together; see `along`."""
+        cost_N, by_file = self._cost(unit)
+        if not by_file:
+            return float(cost_N[row_M].sum())
+        cost_F = np.zeros(int(self.file_N.max(initial=-1)) + 2)  # the last is what has no file
+        cost_F[self.file_N[row_M]] = cost_N[row_M]
+        return float(cost_F[:-1].sum())
+
+    def _cost(self, unit: str) -> tuple[NDArray[np.float64], bool]:
+        """Give what each row costs alone, and whether a file counts once."""
+        if unit not in _COSTS:
+            raise ValueError(f"unit must be one of {UNITS}, got {unit!r}")
+        return _COSTS[unit](self), unit in FILE_UNITS
+
+    def gpu_hours(self) -> NDArray[np.float64]:
+        """Give each row's GPU hours.
+
+        Raises:
+            UserError: there is no rate.
+        """
+        if self.tokens_per_gpu_hour is None:
+            raise UserError(
+                "GPU hours: how many tokens a GPU trains on in an hour is not known. Give "
+                "--tokens-per-gpu-hour, a number or the JSON record of a training run with it, or "
+                "the setting costs.tokens_per_gpu_hour."
+            )
+        return self.tokens_N / self.tokens_per_gpu_hour
+
+    def longest_hours(self) -> NDArray[np.float64]:
+        """Give each row the hours of its file's longest clip; 0 for pictures."""
+        longest_s_F = np.zeros(int(self.file_N.max(initial=-1)) + 2)
+        np.maximum.at(longest_s_F, self.file_N, np.where(self.is_video_N, self.duration_s_N, 0.0))
+        longest_s_F[-1] = 0.0
+        hours_N: NDArray[np.float64] = longest_s_F[self.file_N] / 3600
+        return hours_N
+
+
+_COSTS: Final[dict[str, Callable[[RowCosts], NDArray[np.float64]]]] = {
+    "rows": lambda costs: np.ones(len(costs)),
+    "frames": lambda costs: costs.frames_N,
+    "tokens": lambda costs: costs.tokens_N,
+    "gpu_hours": RowCosts.gpu_hours,
+    "videos": lambda costs: costs.is_video_N.astype(np.float64),
+    "hours": RowCosts.longest_hours,
+    "bytes": lambda costs: costs.num_bytes_N.astype(np.float64),
+}
+
+
+def expected_frames(
+    rule: SamplingRule, duration_s_N: NDArray[np.float64], frames_there_N: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Count the frames of a plan from a clip's length alone, on average over epochs.
+
+    Equal to the plan's own number where frames are equally far apart; a video of varying rate has
+    at most as many.
+
+    Args:
+        rule: what the user set.
+        duration_s_N: float64, of the clips, 0 or more.
+        frames_there_N: float64, frames in the clips; no plan has more.
+
+    Returns:
+        frames_N: float64, 1 or more.
+    """
+    step_N = np.round(duration_s_N / _DURATION_STEP_S)
+    steps_U, place_N = np.unique(step_N, return_inverse=True)
+    options = [_rates(rule, float(step) * _DURATION_STEP_S) for step in steps_U.tolist()]
+    most = max(map(len, options), default=0)
+    sum_N, number_N = np.zeros(len(duration_s_N)), np.zeros(len(duration_s_N))
+    for choice in range(most):
+        there = [rates[choice] if choice < len(rates) else None for rates in options]
+        fps_N = np.array([r.fps if r else 0.0 for r in there])[place_N]
+        cap_N = np.array([min(r.max_frames, rule.max_frames) if r else 0 for r in there])[place_N]
+        moments_N = np.maximum(1, np.ceil((duration_s_N - TIME_TOLERANCE_S) * fps_N))
+        frames_N = np.where(fps_N > 0, np.minimum(moments_N, cap_N), cap_N)
+        sum_N += np.where(cap_N > 0, np.maximum(1, np.minimum(frames_N, frames_there_N)), 0)
+        number_N += cap_N > 0
+    mean_N: NDArray[np.float64] = sum_N / np.maximum(number_N, 1)
+    return mean_N
+
+
+def _rates(rule: SamplingRule, duration_s: float) -> list[Rate]:
+    """Ask a policy for every rate that it might draw at this duration."""
+    policy: Policy = SAMPLING_POLICIES.load(rule.policy)
+    asked: list[int] = []
+
+    def first(num: int) -> int:
+        asked.append(num)
+        return 0
+
+    rates = [policy(rule, duration_s, first)]
+    if asked:
+        rates += [policy(rule, duration_s, _always(i)) for i in range(1, asked[0])]
+    return rates
+
+
+def _always(choice: int) -> Callable[[int], int]:
+    return lambda num: min(choice, num - 1)
+
+
+def _first_of_file(file_M: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mark, of rows in order, the first of each file; rows without a file are never marked."""
+    place_F = np.full(int(file_M.max(initial=-1)) + 2, -1, dtype=np.int64)
+    place_F[file_M[::-1]] = np.arange(len(file_M))[::-1]  # of several, the last written stays
+    first_M = np.zeros(len(file_M), dtype=np.bool_)
+    first_M[place_F[:-1][place_F[:-1] >= 0]] = True
+    return first_M

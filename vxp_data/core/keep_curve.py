@@ -1,0 +1,87 @@
+"""The keep curve: what every threshold would keep, and what that costs, before it is chosen.
+
+Shapes: M rows of a subset that may be cut; P points of a curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.core.cost_model import RowCosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepCurve:
+    """What is kept at P shares of a subset's rows, from few to all."""
+
+    share_P: NDArray[np.float64]
+    """Share of the rows, in (0, 1]."""
+    threshold_P: NDArray[np.float64]
+    """Redundancy of the last row kept, in the measure's own units; NaN for several subsets."""
+    costs: Mapping[str, NDArray[np.float64]]
+    """By unit of cost_model.UNITS, [P]: what the kept rows cost together."""
+
+    def __len__(self) -> int:
+        return len(self.share_P)
+
+
+def keep_curve(
+    order_M: NDArray[np.intp],
+    score_N: NDArray[np.float64],
+    costs: RowCosts,
+    *,
+    num_points: int,
+) -> KeepCurve:
+    """Give the curve of one subset, at shares 1/P, 2/P, ..., 1.
+
+    Args:
+        order_M: its rows, the first to be kept first; see `thresholds.keep_order`.
+        score_N: of all rows, in the measure's own units.
+        costs: of all rows.
+        num_points: P at most; a subset of fewer rows has a point a row.
+
+    Returns:
+        The curve; no points for a subset without rows.
+    """
+    num_rows = len(order_M)
+    num_points = min(num_points, num_rows)
+    share_P = np.arange(1, num_points + 1) / max(1, num_points)
+    kept_P = _rows_at(share_P, num_rows)
+    return KeepCurve(
+        share_P=share_P,
+        threshold_P=score_N[order_M[kept_P - 1]],
+        costs={unit: costs.along(order_M, unit)[kept_P - 1] for unit in costs.units()},
+    )
+
+
+def joint_curve(
+    orders: Sequence[NDArray[np.intp]], costs: RowCosts, *, num_points: int
+) -> KeepCurve:
+    """Give the curve of several subsets together, the same share of each; a file counts once.
+
+    Args:
+        orders: per subset, its rows, the first to be kept first.
+        costs: of all rows.
+        num_points: P.
+    """
+    order_M = np.concatenate([np.zeros(0, dtype=np.intp), *orders])
+    # Row k of n (from 1) is kept at share p where k <= p n + 0.5.
+    at_M = np.concatenate([np.zeros(0), *((np.arange(len(o)) + 0.5) / len(o) for o in orders)])
+    turn_M = np.argsort(at_M, kind="stable")
+    share_P = np.arange(1, num_points + 1) / num_points if len(order_M) else np.zeros(0)
+    kept_P = np.searchsorted(at_M[turn_M], share_P, side="right")
+    columns = {}
+    for unit in costs.units():
+        along = np.append(0.0, costs.along(order_M[turn_M], unit))
+        columns[unit] = along[kept_P]
+    return KeepCurve(share_P=share_P, threshold_P=np.full(len(share_P), np.nan), costs=columns)
+
+
+def _rows_at(share_P: NDArray[np.float64], num_rows: int) -> NDArray[np.intp]:
+    """Give how many rows a share is: the nearest whole number, as the policy `share` has it."""
+    kept_P: NDArray[np.intp] = np.floor(share_P * num_rows + 0.5).astype(np.intp)
+    return kept_P
