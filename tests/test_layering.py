@@ -32,7 +32,7 @@ class Layer:
 _VALUES = "foundation schemas core"
 _ADAPTER = f"{_VALUES} settings config storage"
 _BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards"
-_BELOW_TRAIN = "model-root model-errors modules models model-data"
+_BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
     "foundation": Layer(
@@ -84,7 +84,7 @@ LAYERS = {
     "models": Layer(
         modules="vxp_model.models",
         own="model-errors modules",
-        third_party="torch transformers numpy safetensors huggingface_hub",
+        third_party="torch transformers tokenizers numpy safetensors huggingface_hub",
     ),
     "model-data": Layer(
         modules="vxp_model.data",
@@ -92,6 +92,12 @@ LAYERS = {
         third_party="torch numpy pyarrow PIL",
     ),
     "model-config": Layer(modules="vxp_model.config", own="settings", third_party="pydantic"),
+    # The processor reads what it is given as the loader does.
+    "processor": Layer(
+        modules="vxp_model.models.processor",
+        own="model-errors modules models model-data",
+        third_party="torch transformers",
+    ),
     "train": Layer(
         modules="vxp_model.train",
         own=f"{_BELOW_TRAIN} settings model-config",

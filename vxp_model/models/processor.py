@@ -1,0 +1,359 @@
+"""From a conversation with videos and pictures to the tensors that the model takes.
+
+Shape suffixes: P positions of a prompt, T frames of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+
+from vxp_model.data.visuals import FrameChoice, Visual, read_image, read_video
+from vxp_model.errors import UserError
+from vxp_model.models.video_xl_pro_config import VideoXLProConfig
+from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
+
+Message = Mapping[str, Any]
+"""{'role': 'system' | 'user' | 'assistant', 'content': text or a list of parts}, a part being
+{'type': 'text', 'text': ...}, {'type': 'video', 'video': ...} or {'type': 'image', 'image': ...};
+see `VideoXLProProcessor`."""
+
+ROLES: Final = ("system", "user", "assistant")
+START: Final = "<|im_start|>"
+END: Final = "<|im_end|>"
+
+CHAT_TEMPLATE: Final = (
+    "{%- if messages[0].role != 'system' %}"
+    "{{- '<|im_start|>system\\n' + system + '<|im_end|>\\n' }}{%- endif %}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- if message.content is string %}{{- message.content }}"
+    "{%- else %}{%- for part in message.content %}"
+    "{%- if part.type == 'text' %}{{- part.text }}"
+    "{%- else %}{{- visual_token }}{%- if not loop.last %}{{- '\\n' }}{%- endif %}{%- endif %}"
+    "{%- endfor %}{%- endif %}"
+    "{{- '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""ChatML as Qwen2.5 was trained on, with one visual token where a video or picture goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """What the text has to know of a video or picture."""
+
+    time_s_T: Sequence[float]
+    """Seconds, of every frame."""
+    is_image: bool = False
+
+
+@dataclass(slots=True)
+class Prompt:
+    """One conversation as tokens."""
+
+    ids: list[int] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+    """Of `Kind`."""
+    labels: list[int] = field(default_factory=list)
+    """The token in answers, `IGNORED_LABEL` elsewhere."""
+
+    def add(self, ids: Iterable[int], kind: Kind, *, is_label: bool = False) -> None:
+        """Append tokens of one kind."""
+        for token in ids:
+            self.ids.append(token)
+            self.kinds.append(int(kind))
+            self.labels.append(token if is_label else IGNORED_LABEL)
+
+
+class VideoXLProProcessor(ProcessorMixin):
+    """Tokenises conversations, reads their media, and marks what every position is.
+
+    A video goes as groups of `temporal_factor` frames: for each, the text of its first frame's time
+    and `group_tokens` visual positions. A picture is one group without time. After a video or
+    picture comes a line break. Text is tokenised turn by turn, and nothing in it is taken for a
+    special token, so that no question can end its own turn.
+
+    Args:
+        tokenizer: a fast tokenizer with Qwen's ChatML tokens.
+        image_px: side of the square frames.
+        temporal_factor: frames of a group.
+        group_tokens: visual tokens of a group.
+        visual_token: the tokenizer's token for visual positions.
+        time_format: text of a time in seconds; its width in tokens is the tokenizer's business.
+        system: the system turn of conversations without one.
+        fps: default frames per second of video files.
+        max_frames: default cap; longer videos are shown by so many frames at equal distances.
+        chat_template: None: `CHAT_TEMPLATE`.
+
+    Raises:
+        UserError: the tokenizer lacks a token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        image_px: int = 384,
+        temporal_factor: int = 4,
+        group_tokens: int = 144,
+        visual_token: str = "<|vision_pad|>",
+        time_format: str = "Time {:06.1f}s:",
+        system: str = "You are a helpful assistant.",
+        fps: float = 1.0,
+        max_frames: int = 360,
+        chat_template: str | None = None,
+    ) -> None:
+        template = chat_template or CHAT_TEMPLATE
+        super().__init__(tokenizer, chat_template=template)  # type: ignore[no-untyped-call]
+        self.image_px = image_px
+        self.temporal_factor = temporal_factor
+        self.group_tokens = group_tokens
+        self.visual_token = visual_token
+        self.time_format = time_format
+        self.system = system
+        self.fps = fps
+        self.max_frames = max_frames
+        vocabulary = tokenizer.get_vocab()
+        for token in (START, END, visual_token):
+            if token not in vocabulary:
+                raise UserError(
+                    f"the tokenizer has no token {token!r}. Take the tokenizer of a Qwen2.5 or "
+                    "Qwen3 model, or name its token for visual positions as visual_token."
+                )
+
+    @classmethod
+    def for_model(
+        cls, config: VideoXLProConfig, tokenizer: Any, **settings: Any
+    ) -> VideoXLProProcessor:
+        """Build the processor that fits a model.
+
+        Raises:
+            UserError: the model's visual token is not one of the tokenizer's.
+        """
+        token = tokenizer.convert_ids_to_tokens(config.visual_token_id)
+        if token is None:
+            raise UserError(f"the tokenizer has no token {config.visual_token_id}.")
+        return cls(
+            tokenizer,
+            image_px=config.vision.image_px,
+            temporal_factor=config.temporal_factor,
+            group_tokens=config.group_tokens,
+            visual_token=token,
+            **settings,
+        )
+
+    @property
+    def visual_token_id(self) -> int:
+        """The id at visual positions."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.visual_token))
+
+    def __call__(
+        self,
+        conversations: Sequence[Message] | Sequence[Sequence[Message]],
+        *,
+        choice: FrameChoice | None = None,
+        add_generation_prompt: bool | None = None,
+        max_length: int | None = None,
+    ) -> BatchFeature:
+        """Prepare a batch.
+
+        Args:
+            conversations: one, or several of them.
+            choice: which frames of video files are shown; None: the processor's defaults. A video
+                part may have its own 'fps', 'num_frames' and 'max_frames', and 'time_s' of frames
+                given as an array.
+            add_generation_prompt: end with the beginning of an answer; None: where the last turn is
+                the user's.
+            max_length: positions that a prompt may have; None: any number.
+
+        Returns:
+            batch: input_ids, attention_mask, token_kinds [B, P]; labels [B, P] where every
+                conversation has an answer; frames, clip_frames, clip_is_image where there is a
+                video or picture. Padded at the end with labels, else at the beginning.
+
+        Raises:
+            UserError: a medium cannot be read, a turn is malformed, or a prompt exceeds
+                `max_length`: nothing is ever cut off.
+        """
+        batch = _batch_of(conversations)
+        choice = choice or FrameChoice(fps=self.fps, max_frames=self.max_frames)
+        visuals = [[self._read(p, choice) for p in _visual_parts(c)] for c in batch]
+        prompts = [
+            self.prompt(
+                conversation,
+                [Clip(time_s_T=v.time_s_T.tolist(), is_image=v.is_image) for v in row],
+                add_generation_prompt=add_generation_prompt,
+                max_length=max_length,
+            )
+            for conversation, row in zip(batch, visuals, strict=True)
+        ]
+        return self.batch(prompts, [visual for row in visuals for visual in row])
+
+    def prompt(
+        self,
+        conversation: Sequence[Message],
+        clips: Sequence[Clip],
+        *,
+        add_generation_prompt: bool | None = None,
+        max_length: int | None = None,
+    ) -> Prompt:
+        """Tokenise one conversation, without its frames.
+
+        Args:
+            conversation: see the class.
+            clips: of its videos and pictures, in their order.
+            add_generation_prompt: see `__call__`.
+            max_length: see `__call__`.
+
+        Raises:
+            UserError: see `__call__`.
+        """
+        turns = _checked(conversation)
+        if turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": self.system}, *turns]
+        users = [number for number, turn in enumerate(turns) if turn["role"] == "user"]
+        prompt, left = Prompt(), list(clips)
+        start, end = self.tokenizer.convert_tokens_to_ids([START, END])
+        for number, turn in enumerate(turns):
+            is_answer = turn["role"] == "assistant"
+            kind = Kind.QUERY if users and number == users[-1] else Kind.TEXT
+            prompt.add([start, *self._encode(f"{turn['role']}\n")], Kind.TEXT)
+            parts = _parts(turn)
+            for place, part in enumerate(parts):
+                if part["type"] == "text":
+                    prompt.add(self._encode(part["text"]), kind, is_label=is_answer)
+                    continue
+                self._add_clip(prompt, left.pop(0))
+                if place + 1 < len(parts):
+                    prompt.add(self._encode("\n"), Kind.TEXT)
+            prompt.add([end], Kind.TEXT, is_label=is_answer)
+            prompt.add(self._encode("\n"), Kind.TEXT)
+        if add_generation_prompt is None:
+            add_generation_prompt = turns[-1]["role"] == "user"
+        if add_generation_prompt:
+            prompt.add([start, *self._encode("assistant\n")], Kind.TEXT)
+        if max_length is not None and len(prompt.ids) > max_length:
+            text = sum(kind in (Kind.TEXT, Kind.QUERY) for kind in prompt.kinds)
+            raise UserError(
+                f"a prompt takes {len(prompt.ids)} positions, {text} of them text; max_length is "
+                f"{max_length}. Nothing is cut off: show fewer frames, or raise max_length."
+            )
+        return prompt
+
+    def batch(self, prompts: Sequence[Prompt], visuals: Sequence[Visual] = ()) -> BatchFeature:
+        """Stack prompts, and the frames of all their videos and pictures."""
+        has_labels = all(any(x != IGNORED_LABEL for x in prompt.labels) for prompt in prompts)
+        longest = max(len(prompt.ids) for prompt in prompts)
+        pad_id = self.tokenizer.pad_token_id or 0
+
+        def stack(rows: Iterable[Sequence[int]], fill: int) -> Tensor:
+            padded = []
+            for row in rows:
+                missing = [fill] * (longest - len(row))
+                padded.append([*row, *missing] if has_labels else [*missing, *row])
+            return torch.tensor(padded, dtype=torch.int64)
+
+        data: dict[str, Any] = {
+            "input_ids": stack((prompt.ids for prompt in prompts), pad_id),
+            "attention_mask": stack(([1] * len(prompt.ids) for prompt in prompts), 0),
+            "token_kinds": stack((prompt.kinds for prompt in prompts), int(Kind.TEXT)),
+        }
+        if has_labels:
+            data["labels"] = stack((prompt.labels for prompt in prompts), IGNORED_LABEL)
+        if visuals:
+            data["frames"] = torch.cat([visual.frames_THWC for visual in visuals])
+            data["clip_frames"] = torch.tensor([len(visual.time_s_T) for visual in visuals])
+            data["clip_is_image"] = torch.tensor([visual.is_image for visual in visuals])
+        return BatchFeature(data)
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Sequence[Message],
+        *,
+        tokenize: bool = False,
+        add_generation_prompt: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Write a conversation as text, or prepare it as a batch of one.
+
+        Returns:
+            The text, with one visual token for each video and picture; with `tokenize`, what
+            `__call__` gives.
+        """
+        if tokenize:
+            return self(conversation, add_generation_prompt=add_generation_prompt)
+        turns: Any = [dict(turn) for turn in conversation]
+        return super().apply_chat_template(
+            turns,
+            add_generation_prompt=add_generation_prompt,
+            system=self.system,
+            visual_token=self.visual_token,
+            **kwargs,
+        )
+
+    def _add_clip(self, prompt: Prompt, clip: Clip) -> None:
+        for time_s in clip.time_s_T[:: self.temporal_factor]:
+            if not clip.is_image:
+                prompt.add(self._encode(self.time_format.format(time_s)), Kind.TIME)
+            prompt.add([self.visual_token_id] * self.group_tokens, Kind.VISUAL)
+
+    def _read(self, part: Message, choice: FrameChoice) -> Visual:
+        if part["type"] == "image":
+            return read_image(part["image"], frame_px=self.image_px)
+        own = {k: part[k] for k in ("fps", "num_frames", "max_frames") if k in part}
+        return read_video(
+            part["video"],
+            frame_px=self.image_px,
+            choice=replace(choice, **own),
+            time_s=part.get("time_s"),
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+        return ids
+
+
+def _batch_of(given: Sequence[Any]) -> list[Sequence[Message]]:
+    return [given] if given and isinstance(given[0], Mapping) else list(given)
+
+
+def _checked(conversation: Sequence[Message]) -> list[Message]:
+    if not conversation:
+        raise UserError("a conversation of no turns: give one at least.")
+    for turn in conversation:
+        if turn.get("role") not in ROLES or "content" not in turn:
+            raise UserError(
+                f"a turn must have a 'role' of {', '.join(ROLES)} and 'content', got {turn!r:.80}."
+            )
+        for part in _parts(turn):
+            kind = part.get("type")
+            if kind not in ("text", "video", "image") or kind not in part:
+                raise UserError(
+                    "a part of a turn must have a 'type' of text, video or image and a value of "
+                    f"that name, got {part!r:.80}."
+                )
+            if kind != "text" and turn["role"] != "user":
+                raise UserError(
+                    f"a {kind} may stand in a user's turn, not in the {turn['role']}'s."
+                )
+    return list(conversation)
+
+
+def _parts(turn: Message) -> list[Message]:
+    content = turn["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _visual_parts(conversation: Sequence[Message]) -> list[Message]:
+    turns = _checked(conversation)
+    return [part for turn in turns for part in _parts(turn) if part["type"] != "text"]
+
+
+AutoProcessor.register(VideoXLProConfig, VideoXLProProcessor)  # type: ignore[no-untyped-call]
