@@ -166,6 +166,7 @@ def show_config(
 
 
 app.command()(reports.plan)
+app.command()(reports.compare)
 app.command()(runs.retry)
 app.command()(shards.sample)
 app.command()(checks.doctor)

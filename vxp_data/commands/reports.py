@@ -82,6 +82,32 @@ def plan(
     say(_plan_notes(planned))
 
 
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Directory of a finished prune.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Another one of the same rows.")],
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, max=1000, help="Examples of each change.")
+    ] = 3,
+    as_json: Json = False,
+) -> None:
+    """Show what changed between two decisions, by subset and reason. Changes nothing.
+
+    Example: vxp-data compare runs/a runs/b --examples 5
+    """
+    import dataclasses
+    import json
+
+    from vxp_data.pipeline.compare import compare_runs
+    from vxp_data.pipeline.rundir import open_run
+    from vxp_data.report.compared import compared_text
+
+    compared = compare_runs(open_run(run_a), open_run(run_b), num_examples=examples)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(compared), indent=1, allow_nan=False))
+    else:
+        say(compared_text(compared))
+
+
 def _plan_notes(planned: RunPlan) -> str:
     notes = [
         f"Of {planned.num_rows} rows {planned.num_out} are out whatever the threshold.",

@@ -147,13 +147,14 @@ def reason_lines(reasons: Mapping[str, int]) -> list[str]:
 def example_lines(tasks: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> list[str]:
     """Say how many rows the rules gave to each task, with one question of each."""
     return [
-        f"{tasks.get(task, 0):>6}  {task}: {_one_line(words[0])}"
+        f"{tasks.get(task, 0):>6}  {task}: {one_line(words[0])}"
         for task, words in sorted(examples.items())
         if words
     ]
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Give the beginning of a text, on one line and without placeholders."""
     words = " ".join(text.replace("<image>", "").replace("<video>", "").split())
     return words if len(words) <= _EXAMPLE_CHARS else words[: _EXAMPLE_CHARS - 3] + "..."
 

@@ -1,0 +1,118 @@
+"""Two decisions side by side, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from vxp_data.report.keep_curves import UNIT_NAMES, amount
+from vxp_data.report.terminal import aligned, one_line
+
+
+class Example(Protocol):
+    """See pipeline.compare.Example."""
+
+    @property
+    def sample_id(self) -> str: ...  # noqa: D102
+    @property
+    def score_a(self) -> float | None: ...  # noqa: D102
+    @property
+    def score_b(self) -> float | None: ...  # noqa: D102
+    @property
+    def question(self) -> str: ...  # noqa: D102
+
+
+class Change(Protocol):
+    """See pipeline.compare.Change."""
+
+    @property
+    def task(self) -> str: ...  # noqa: D102
+    @property
+    def outcome_a(self) -> str: ...  # noqa: D102
+    @property
+    def reason_a(self) -> str: ...  # noqa: D102
+    @property
+    def outcome_b(self) -> str: ...  # noqa: D102
+    @property
+    def reason_b(self) -> str: ...  # noqa: D102
+    @property
+    def num_rows(self) -> int: ...  # noqa: D102
+    @property
+    def examples(self) -> Sequence[Example]: ...  # noqa: D102
+
+
+class Side(Protocol):
+    """See pipeline.compare.Side."""
+
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def kept(self) -> int: ...  # noqa: D102
+    @property
+    def threshold(self) -> float | None: ...  # noqa: D102
+
+
+class Compared(Protocol):
+    """See pipeline.compare.Compared."""
+
+    @property
+    def measure_a(self) -> str: ...  # noqa: D102
+    @property
+    def measure_b(self) -> str: ...  # noqa: D102
+    @property
+    def num_same(self) -> int: ...  # noqa: D102
+    @property
+    def num_changed(self) -> int: ...  # noqa: D102
+    @property
+    def subsets(self) -> Mapping[str, tuple[Side, Side]]: ...  # noqa: D102
+    @property
+    def costs_a(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def costs_b(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def changes(self) -> Sequence[Change]: ...  # noqa: D102
+
+
+def compared_text(compared: Compared) -> str:
+    """Draw what is kept by each, what that costs, and what changed, with examples."""
+    head = ("subset", "rows A", "rows B", "kept A", "kept B", "threshold A", "threshold B")
+    rows: list[tuple[str, ...]] = [head]
+    for task, (a, b) in compared.subsets.items():
+        counts = (a.rows, b.rows, a.kept, b.kept)
+        rows.append((task, *(f"{n:,}" for n in counts), _score(a.threshold), _score(b.threshold)))
+    parts = [_ruled(rows)]
+    units = [u for u in UNIT_NAMES if u in compared.costs_a and u in compared.costs_b]
+    costs = [("kept", *(UNIT_NAMES[unit] for unit in units))]
+    for name, kept in (("A", compared.costs_a), ("B", compared.costs_b)):
+        costs.append((name, *(amount(unit, kept[unit]) for unit in units)))
+    parts.append(_ruled(costs))
+    lines = []
+    for change in compared.changes:
+        ways = (
+            " ".join(filter(None, way))
+            for way in ((change.outcome_a, change.reason_a), (change.outcome_b, change.reason_b))
+        )
+        lines.append(f"{change.num_rows:>8,}  {change.task}: {' -> '.join(ways)}")
+        for example in change.examples:
+            scores = f"{_score(example.score_a)} -> {_score(example.score_b)}"
+            words = one_line(example.question)
+            lines.append(f"          {example.sample_id}  {scores}  {words}".rstrip())
+    if lines:
+        parts.append("\n".join(["Changed:", *lines]))
+    measures = compared.measure_a
+    if compared.measure_b != measures:
+        measures += f" (A) and {compared.measure_b} (B)"
+    parts.append(
+        f"{compared.num_same:,} rows have the same outcome and reason, {compared.num_changed:,} "
+        f"have not. Scores and thresholds are on {measures}."
+    )
+    return "\n\n".join(parts)
+
+
+def _ruled(rows: Sequence[Sequence[str]]) -> str:
+    lines = aligned(rows).split("\n")
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
