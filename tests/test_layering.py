@@ -91,7 +91,11 @@ LAYERS = {
         own="foundation core decoders storage",
         third_party="torch numpy pyarrow PIL",
     ),
-    "model-config": Layer(modules="vxp_model.config", own="settings", third_party="pydantic"),
+    "model-config": Layer(
+        modules="vxp_model.config vxp_model.probe_settings",
+        own="settings",
+        third_party="pydantic",
+    ),
     # The processor reads what it is given as the loader does.
     "processor": Layer(
         modules="vxp_model.models.processor",
@@ -108,8 +112,8 @@ LAYERS = {
     ),
     "eval": Layer(
         modules="vxp_model.eval",
-        own=f"{_BELOW_TRAIN} inference",
-        third_party="torch transformers numpy",
+        own=f"{_BELOW_TRAIN} core settings model-config inference",
+        third_party="torch transformers numpy datasets",
     ),
     "model-cli": Layer(
         modules="vxp_model.cli vxp_model.__main__",

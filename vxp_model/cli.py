@@ -94,6 +94,28 @@ def estimate(
     typer.echo(describe(result))
 
 
+@app.command()
+def probe(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="YAML settings: pipelines/probe.yaml.")
+    ],
+    settings: Set = None,
+) -> None:
+    """Classify media by frozen tokens: SigLIP's, and each compressor's. Writes out/probe.json.
+
+    Example: vxp-model probe pipelines/probe.yaml --set data.train=hmdb51 --set out=runs/hmdb51
+    """
+    from vxp_data.settings_file import read_yaml
+    from vxp_model.probe_settings import PROBE_RECIPES
+
+    overrides = [PROBE_RECIPES.parse_set(text) for text in settings or ()]
+    loaded = PROBE_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
+    from vxp_model.eval.probe import describe, run_probe
+
+    result = run_probe(loaded.config, lambda line: typer.echo(line, err=True))
+    typer.echo(describe(result))
+
+
 @app.command("show-config")
 def show_config(recipe: Recipe, settings: Set = None) -> None:
     """Print every setting of a training, its value and where the value comes from."""

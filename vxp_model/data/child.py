@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import Decoded, decode_file, probe_file
 from vxp_data.decoders.sandbox import Inbox
@@ -57,4 +58,25 @@ def decode_planned(
             f"its frames lie up to {away_s:.3f} s from their planned times: another version of "
             "FFmpeg may read its timestamps in another way"
         )
+    return decode_file(decoder, path, found.media, plan, size)
+
+
+def decode_uniform(
+    decoder: str, uri: str, is_image: bool, num_frames: int, size: FrameSize
+) -> Decoded:
+    """Decode frames at equal distances from the sandbox's inbox into its arena.
+
+    Args:
+        decoder: a name in registry.DECODERS.
+        uri: what messages call the file.
+        is_image: open picture formats instead of video formats.
+        num_frames: wanted; a shorter video gives all it has.
+        size: to which frames are squashed.
+
+    Raises:
+        MediaError: it cannot be opened or decoded.
+    """
+    path = Inbox.child_path()
+    found = probe_file(path, uri, is_image)
+    plan = found.timeline.plan(uniform(len(found.timeline), num_frames))
     return decode_file(decoder, path, found.media, plan, size)

@@ -19,7 +19,7 @@ from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.sandbox import FrameArena, Inbox, Sandbox
 from vxp_data.errors import MediaError
 from vxp_data.shard_format import ClipRecord, frame_name
-from vxp_model.data.child import ChangedMediaError, decode_planned
+from vxp_model.data.child import ChangedMediaError, decode_planned, decode_uniform
 
 _DECODE_S_PER_FRAME: Final = 0.02
 """Extra wall-clock allowance for each frame of a video: a long one may take long."""
@@ -161,6 +161,51 @@ class FrameReader:
             except (OSError, ValueError, Image.DecompressionBombError) as error:
                 raise BrokenSampleError("bad_picture", f"{name}: {error}") from error
         return frames_THWC
+
+
+class UniformReader:
+    """Reads frames at equal distances from video and picture files, in a sandbox, with PyAV."""
+
+    def __init__(self, options: FrameOptions) -> None:
+        self._options = options
+        self._box: _Box | None = None
+
+    def read(self, name: str, data: bytes, *, is_image: bool, num_frames: int) -> NDArray[np.uint8]:
+        """Read frames.
+
+        Args:
+            name: what messages call the file.
+            data: the file's bytes.
+            is_image: a picture, not a video.
+            num_frames: of a video; a shorter one gives all it has.
+
+        Returns:
+            frames_THWC: uint8 RGB, squashed to the options' square.
+
+        Raises:
+            BrokenSampleError: it cannot be opened or decoded.
+        """
+        side_px = self._options.frame_px
+        if side_px is None:
+            raise ValueError("frames of one size are wanted: set frame_px")
+        if self._box is None:
+            self._box = _Box(self._options.memory_mib << 20)
+        box = self._box
+        box.arena.reserve(num_frames * side_px * side_px * 3)
+        box.inbox.put(data)
+        size = FrameSize(width_px=side_px, height_px=side_px)
+        plan = (_GATES_OWN, name, is_image, num_frames, size)
+        try:
+            decoded = box.sandbox.call(decode_uniform, *plan, timeout_s=self._options.timeout_s)
+        except MediaError as error:
+            raise BrokenSampleError(error.reason.value, error.message) from error
+        return box.arena.take(decoded.value.shape)
+
+    def close(self) -> None:
+        """End the child process and free its memory; the next read starts another."""
+        if self._box is not None:
+            self._box.close()
+            self._box = None
 
 
 class _Box:

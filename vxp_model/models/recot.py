@@ -185,7 +185,7 @@ class ReCoTModel(nn.Module):
         prev_GNC = features_FNC[groups.previous_G]
         masked = self._mask(x_GTNC, prev_GNC, groups, mask_ratio, noise_GTN, generator, mask_GTN)
         reconstruction_GTNC = self._rebuild(masked.x_BTNC)
-        squared_GTNC = (reconstruction_GTNC.float() - self._target(x_GTNC)).square()
+        squared_GTNC = (reconstruction_GTNC.float() - self.target(x_GTNC)).square()
         error_GTN = squared_GTNC.mean(-1)
         weight_GTN = (
             torch.where(masked.mask_BTN, self.config.masked_weight, self.config.visible_weight)
@@ -240,7 +240,8 @@ class ReCoTModel(nn.Module):
         rebuilt_GCTHW: Tensor = self.decoder(self.dts(x_GCTHW))
         return rebuilt_GCTHW.permute(0, 2, 3, 4, 1).flatten(2, 3)
 
-    def _target(self, x_GTNC: Tensor) -> Tensor:
+    def target(self, x_GTNC: Tensor) -> Tensor:
+        """Give what is rebuilt of such tokens, float32: see the config's `target_norm`."""
         target_GTNC = x_GTNC.detach().float()
         if self.config.target_norm == "layernorm":
             return functional.layer_norm(target_GTNC, target_GTNC.shape[-1:])
