@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from vxp_model.modules.selector import Layout
 
+_ROTARY_BASE = 1e6
+
 IGNORED_LABEL = -100
 """What transformers' losses leave out."""
 
@@ -189,6 +191,40 @@ def assemble(
         labels_BP=_stack(label_rows, fill=IGNORED_LABEL, left=pad_left) if label_rows else None,
         selections=selections,
     )
+
+
+def rotate_block(embeds_BPD: Tensor, tokens_MD: Tensor, kinds_BP: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate visual tokens and time text by their place in their sample's visual block.
+
+    For released weights alone (`visual_rotary`). Channels 2i and 2i + 1 turn by place *
+    1e6^(-2i/D), the place counted from 0 over the sample's visual tokens and time text together.
+
+    Args:
+        embeds_BPD: of all text.
+        tokens_MD: visual tokens of all samples.
+        kinds_BP: of all positions.
+
+    Returns:
+        embeds_BPD: with the time text rotated.
+        tokens_MD: rotated.
+    """
+    is_visual_BP, is_time_BP = kinds_BP == Kind.VISUAL, kinds_BP == Kind.TIME
+    place_BP = (is_visual_BP | is_time_BP).long().cumsum(-1) - 1
+    turned = _rotate(embeds_BPD[is_time_BP], place_BP[is_time_BP])
+    embeds_BPD = embeds_BPD.masked_scatter(is_time_BP[..., None], turned)
+    return embeds_BPD, _rotate(tokens_MD, place_BP[is_visual_BP])
+
+
+def _rotate(x_ND: Tensor, place_N: Tensor) -> Tensor:
+    width = x_ND.shape[-1]
+    channel = torch.arange(0, width, 2, device=x_ND.device, dtype=torch.float32)
+    angle_NE = place_N[:, None].float() * _ROTARY_BASE ** (-channel / width)
+    even_NE, odd_NE = x_ND[:, 0::2].float(), x_ND[:, 1::2].float()
+    turned = (
+        even_NE * angle_NE.cos() - odd_NE * angle_NE.sin(),
+        odd_NE * angle_NE.cos() + even_NE * angle_NE.sin(),
+    )
+    return torch.stack(turned, dim=-1).flatten(-2).to(x_ND.dtype)
 
 
 def _stack(rows: Sequence[Tensor], *, fill: int, left: bool) -> Tensor:
