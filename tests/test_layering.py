@@ -116,7 +116,7 @@ LAYERS = {
         third_party="torch transformers numpy datasets",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.__main__",
+        modules="vxp_model.cli vxp_model.cli_generate vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings model-config train inference eval",
         third_party="typer click rich",
     ),
@@ -126,7 +126,7 @@ LAYERS = {
 # Tighter than their layer: of the foundation, training may read the shard contract and the errors.
 ONLY = {
     "vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}},
-    "vxp_model.cli vxp_model.__main__": {"foundation": {"vxp_data.errors"}},
+    "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {"foundation": {"vxp_data.errors"}},
 }
 
 # Modules that must load at once: `--help` waits for them.

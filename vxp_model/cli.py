@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vxp_model import cli_generate
+
 if TYPE_CHECKING:
     from vxp_data.settings_file import Loaded
     from vxp_model.config import ReCoTRecipe
 
 app = typer.Typer(
     name="vxp-model",
-    help="Train on shards that vxp-data writes.",
+    help="Train on shards that vxp-data writes; answer questions about long videos.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -114,6 +116,11 @@ def probe(
 
     result = run_probe(loaded.config, lambda line: typer.echo(line, err=True))
     typer.echo(describe(result))
+
+
+app.command()(cli_generate.generate)
+app.command()(cli_generate.chat)
+app.command()(cli_generate.frames)
 
 
 @app.command("show-config")

@@ -152,6 +152,11 @@ class VideoXLProProcessor(ProcessorMixin):
         """The id at visual positions."""
         return int(self.tokenizer.convert_tokens_to_ids(self.visual_token))
 
+    @property
+    def time_tokens(self) -> int:
+        """Positions of a time text below 10,000 seconds: 10 with Qwen's tokenizer."""
+        return len(self._encode(self.time_format.format(0.0)))
+
     def __call__(
         self,
         conversations: Sequence[Message] | Sequence[Sequence[Message]],

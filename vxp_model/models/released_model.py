@@ -122,7 +122,8 @@ def load_released_model(
     _copy(model.language_model, _read_text(files, model.language_model), "language model", folder)
     model.requires_grad_(True)
     model.vision.tower.requires_grad_(False)
-    return model.eval(), ImportReport(
+    model.train(False)
+    return model, ImportReport(
         fates=_fates(files, {*names.values()}, ignore), random_parts=("selector",)
     )
 

@@ -114,8 +114,9 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
 
     def sequence(self, input_ids: Tensor, **given: Any) -> VisualSequence:
         """Put visual tokens into the prompt and select among them; see `SequenceBuilder`."""
+        config: Any = self.config
         builder = SequenceBuilder(
-            self.config, self.selector, self.language_model, training=self.training
+            config, self.selector, self.language_model, training=self.training
         )
         return builder(input_ids, **given)
 

@@ -167,7 +167,8 @@ def assemble(
     """
     real_BP = attention_mask_BP.bool()
     selections = tuple(choice.selection for choice in choices)
-    visual_MD = torch.cat([choice.visual_KD for choice in choices])
+    parts = [choice.visual_KD for choice in choices]
+    visual_MD = torch.cat(parts) if len(parts) > 1 else parts[0]  # no second copy of a long video
     padded_right = not bool((real_BP[:, -1] if pad_left else real_BP).all())
     if all(choice.keep_P is None for choice in choices) and not (pad_left and padded_right):
         embeds_BPD = embeds_BPD.masked_scatter(is_visual_BP[..., None], visual_MD)

@@ -1,0 +1,1 @@
+"""Answers about long videos, in bounded memory."""

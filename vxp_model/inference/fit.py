@@ -1,0 +1,73 @@
+"""How many frames fit on a card, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoProcessor
+
+from vxp_model.errors import UserError
+from vxp_model.models.budget import GIGABYTE, ContextBudget
+from vxp_model.models.processor import VideoXLProProcessor
+from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
+
+_USUAL_CARD_GB = 80.0
+
+
+def describe_fit(
+    *,
+    preset: str,
+    folder: Path | None,
+    memory_gb: float | None,
+    workspace_gb: float,
+    frame_counts: Sequence[int],
+) -> Iterator[str]:
+    """Price numbers of frames, and find the greatest number that fits.
+
+    Args:
+        preset: a model's size.
+        folder: of a model, instead.
+        memory_gb: of the card; None: of this machine's GPU, or 80.
+        workspace_gb: left free for activations.
+        frame_counts: to be priced.
+
+    Yields:
+        Lines for a user.
+
+    Raises:
+        UserError: no such model, or it does not fit the card.
+    """
+    if memory_gb is None:
+        memory_gb = _USUAL_CARD_GB
+        if torch.cuda.is_available():
+            memory_gb = torch.cuda.get_device_properties(0).total_memory / GIGABYTE
+    if workspace_gb >= memory_gb:
+        raise UserError(f"--workspace-gb {workspace_gb:g} leaves nothing of {memory_gb:g} GB.")
+    if folder is None:
+        config = video_xl_pro_preset(preset)
+        budget = ContextBudget.of(config)
+    else:
+        config = VideoXLProConfig.from_pretrained(folder)
+        processor: VideoXLProProcessor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+        budget = ContextBudget.of(config, time_tokens=processor.time_tokens)
+    yield (
+        f"{budget.num_weights / 1e9:.2f} B weights in bf16; {budget.group_tokens} visual tokens "
+        f"and {budget.time_tokens} of time text for {budget.frames_per_group} frames; "
+        f"{budget.cache_bytes_per_position:,} B of cache a position"
+    )
+    yield f"{'frames':>8} {'positions':>10} {'weights':>9} {'cache':>9} {'tokens':>9} {'total':>9}"
+    for num_frames in frame_counts:
+        cost = budget.cost(num_frames)
+        sizes = (cost.weight_bytes, cost.cache_bytes, cost.embedding_bytes, cost.total_bytes)
+        columns = " ".join(f"{size / GIGABYTE:6.2f} GB" for size in sizes)
+        yield f"{num_frames:>8,} {cost.num_positions:>10,} {columns}"
+    room = int((memory_gb - workspace_gb) * GIGABYTE)
+    limit = config.context_limit
+    yield (
+        f"of {memory_gb:g} GB, {workspace_gb:g} left for activations: at most "
+        f"{budget.max_frames(room):,} frames with every token, "
+        f"{budget.max_frames(room, context_limit=limit):,} with selection to {limit:,} positions"
+    )
+    yield f"every token of {budget.frames_within(limit):,} frames fits {limit:,} positions"
