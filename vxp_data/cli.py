@@ -20,6 +20,8 @@ from vxp_data.commands.options import (
 )
 from vxp_data.commands.targets import (
     BudgetOption,
+    Duplicates,
+    Exclude,
     Keep,
     Measure,
     Threshold,
@@ -31,6 +33,7 @@ from vxp_data.commands.targets import (
     threshold_texts,
 )
 from vxp_data.errors import StoppedError, VxpError
+from vxp_data.records import SET_ASIDE_REASONS
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.run_record import PruneResult
@@ -67,6 +70,8 @@ def prune(
     weights: Weight = None,
     tokens_per_gpu_hour: TokensPerGpuHour = None,
     measure: Measure = None,
+    duplicates: Duplicates = None,
+    exclude: Exclude = None,
     address: Address = None,
     settings: Set = None,
 ) -> None:
@@ -78,6 +83,8 @@ def prune(
         settings,
         encoder=("encoder.name", encoder),
         measure=("measure", measure),
+        duplicates=("duplicates.mode", duplicates),
+        exclude=("duplicates.exclude", exclude or None),
         address=("cluster.address", address),
         tokens_per_gpu_hour=("costs.tokens_per_gpu_hour", gpu_hour_rate(tokens_per_gpu_hour)),
     )
@@ -127,6 +134,9 @@ def decide(
     weights: Weight = None,
     tokens_per_gpu_hour: TokensPerGpuHour = None,
     measure: Measure = None,
+    duplicates: Duplicates = None,
+    exclude: Exclude = None,
+    settings: Set = None,
 ) -> None:
     """Decide again from kept scores: seconds, no video touched. Replaces RUN's kept rows.
 
@@ -145,6 +155,11 @@ def decide(
         default=default,
         weights=read_weights(weights) or None,
         tokens_per_gpu_hour=gpu_hour_rate(tokens_per_gpu_hour),
+        overrides=read_overrides(
+            settings,
+            duplicates=("duplicates.mode", duplicates),
+            exclude=("duplicates.exclude", exclude or None),
+        ),
     )
     _show_decided(decided, used)
     say(_closing(decided, run))
@@ -226,6 +241,11 @@ def _show_decided(decided: Any, measure: str) -> None:
 
     say(subset_table(decided.subsets))
     say(f"Thresholds are on {measure}.")
+    if set_aside := {name: n for name, n in decided.reasons.items() if name in SET_ASIDE_REASONS}:
+        say("Set aside before the threshold:")
+        say("\n".join(reason_lines(set_aside)))
+    if decided.num_relinked:
+        say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
     if decided.quarantined_by_reason:
         say("Quarantined:")
         say("\n".join(reason_lines(decided.quarantined_by_reason)))
@@ -233,7 +253,8 @@ def _show_decided(decided: Any, measure: str) -> None:
 
 def _closing(decided: Any, out: str) -> str:
     kept = ", ".join(f"{out.rstrip('/')}/{name}" for name in decided.outputs)
+    twins = f"{decided.num_duplicates} duplicates, " if decided.num_duplicates else ""
     return (
-        f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, "
+        f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, {twins}"
         f"{decided.num_quarantined} quarantined. Kept rows: {kept}"
     )

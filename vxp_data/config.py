@@ -172,6 +172,28 @@ class ShardConfig(Settings):
     """Of the frames, on the picture format's own scale."""
 
 
+class DuplicatesConfig(Settings):
+    """What is done with the same video twice; see core.duplicates."""
+
+    mode: Literal["off", "report", "drop", "relink"] = "off"
+    """'off': none are looked for. 'report': they are listed, nothing else. 'drop': the twin's rows
+    end as duplicates. 'relink': the twin's rows stay, and name the video that is kept in its place;
+    a clip that lies inside a longer one is only listed then, since its rows are about that part."""
+    scope: Literal["all", "subset"] = "all"
+    """'subset': only videos of the same task subset can be duplicates of one another."""
+    threshold: float = Field(0.9, ge=-1, le=1)
+    """Least mean cosine of the frames that lie at the same moment."""
+    candidate_cosine: float = Field(0.93, ge=-1, le=1)
+    """Pairs are compared frame by frame where their mean embeddings, or the mean of a part of one
+    and the mean of the other, have this cosine or more."""
+    neighbours: int = Field(32, ge=1, le=1024)
+    """Nearest videos that are looked at in one go; where all of these are candidates, the search is
+    made again among the videos that are left."""
+    exclude: tuple[str, ...] = ()
+    """What must not be in the training set: text files with an id a line, and directories of other
+    runs, whose videos are compared by content and by frames. Applies in every mode."""
+
+
 class ExpectConfig(Settings):
     """What a run must give; exit code 3 and the difference where it does not."""
 
@@ -216,6 +238,8 @@ class PruneConfig(Settings):
     pruning does not."""
     shard: ShardConfig = ShardConfig()
     """Shards; `vxp-data shard` reads this section, pruning does not."""
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    """Near-duplicates."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the job runs."""
     expect: ExpectConfig | None = None

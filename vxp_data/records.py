@@ -47,6 +47,11 @@ class Reason(StrEnum):
     TEXT_ONLY = "text_only"  # no media at all
     # prune
     REDUNDANT = "redundant"
+    # duplicate
+    SAME_CONTENT = "same_content"  # the same bytes
+    NEAR_DUPLICATE = "near_duplicate"  # another encoding of it
+    CONTAINED = "contained"  # a part of it
+    IN_EVALUATION = "in_evaluation"  # of what `duplicates.exclude` names
     # quarantine: the row
     BAD_ROW = "bad_row"
     # quarantine: the file
@@ -74,7 +79,12 @@ class Reason(StrEnum):
 
 KEEP_REASONS: Final = frozenset({Reason.WITHIN_THRESHOLD, Reason.IMAGE, Reason.TEXT_ONLY})
 PRUNE_REASONS: Final = frozenset({Reason.REDUNDANT})
-QUARANTINE_REASONS: Final = frozenset(Reason) - KEEP_REASONS - PRUNE_REASONS
+DUPLICATE_REASONS: Final = frozenset(
+    {Reason.SAME_CONTENT, Reason.NEAR_DUPLICATE, Reason.CONTAINED, Reason.IN_EVALUATION}
+)
+SET_ASIDE_REASONS: Final = DUPLICATE_REASONS | (PRUNE_REASONS - {Reason.REDUNDANT})
+"""Reasons for which rows go before a threshold is applied."""
+QUARANTINE_REASONS: Final = frozenset(Reason) - KEEP_REASONS - PRUNE_REASONS - DUPLICATE_REASONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,29 @@ DECISION_SCHEMA: Final = pa.schema(
     ]
 )
 
+DUPLICATE_SCHEMA: Final = pa.schema(
+    [
+        ("task", pa.string()),  # '' where duplicates are looked for in all subsets together
+        ("sample_id", pa.string()),  # '' for all samples about the clip
+        ("uri", pa.string()),
+        ("clip_start_s", pa.float64()),
+        ("clip_end_s", pa.float64()),
+        ("media_id", pa.string()),
+        ("reason", pa.string()),
+        ("action", pa.string()),  # report, drop or relink
+        ("source", pa.string()),  # '' for this run; the file or run that names or holds the keeper
+        ("keeper_uri", pa.string()),  # or the id in a file
+        ("keeper_clip_start_s", pa.float64()),
+        ("keeper_clip_end_s", pa.float64()),
+        ("keeper_media_id", pa.string()),
+        ("agreement", pa.float64()),  # mean cosine of frames at the same moment
+        ("offset_s", pa.float64()),  # where the clip begins in its keeper
+        ("num_matched", pa.int32()),  # frames of the longer one that were compared
+    ]
+)
+"""One row for each clip that is a duplicate, in duplicates.parquet: of what, and how that is
+known."""
+
 PLAN_SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()),

@@ -98,7 +98,8 @@ def _show_retry(result: RetryResult, run: str) -> None:
         f"{sum(result.recovered.values())} of {sum(result.tried.values())} videos succeeded with "
         f"{result.decoder}, {result.timeout_s:g} s and {result.memory_mib} MiB, in "
         f"{result.wall_s:.1f} s. {decided.num_in} rows in: {decided.num_kept} kept, "
-        f"{decided.num_pruned} pruned, {decided.num_quarantined} quarantined in {run}."
+        f"{decided.num_pruned} pruned, {decided.num_duplicates} duplicates, "
+        f"{decided.num_quarantined} quarantined in {run}."
     )
 
 

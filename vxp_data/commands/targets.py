@@ -49,6 +49,22 @@ Weight = Annotated[
         help="In a budget over all subsets: caption=2 keeps twice the share of captions.",
     ),
 ]
+Duplicates = Annotated[
+    str | None,
+    typer.Option(
+        "--duplicates",
+        metavar="MODE",
+        help="The same video twice: report, drop its rows, or relink them to the one kept. [off]",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="FILE|RUN",
+        help="Take out what is in evaluation sets: a list of ids, or a run over their videos.",
+    ),
+]
 TokensPerGpuHour = Annotated[
     str | None,
     typer.Option(

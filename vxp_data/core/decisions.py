@@ -20,6 +20,7 @@ from vxp_data.core.similarity import Measure
 from vxp_data.core.thresholds import cut
 from vxp_data.errors import unknown_name
 from vxp_data.records import (
+    DUPLICATE_REASONS,
     KEEP_REASONS,
     PRUNE_REASONS,
     QUARANTINE_REASONS,
@@ -34,7 +35,7 @@ TextColumn = Sequence[str | None] | NDArray[np.object_]
 REASONS_OF: Final[Mapping[str, frozenset[Reason]]] = {
     Outcome.KEEP: KEEP_REASONS,
     Outcome.PRUNE: PRUNE_REASONS,
-    Outcome.DUPLICATE: frozenset(),  # no such reason exists yet
+    Outcome.DUPLICATE: DUPLICATE_REASONS,
     Outcome.QUARANTINE: QUARANTINE_REASONS,
 }
 """The reasons that may stand beside each outcome."""
@@ -61,6 +62,10 @@ class SampleColumns:
 
     score: NDArray[np.float64]
     """The measure's score of the row's clip, in the measure's own units; NaN where none."""
+
+    dropped: TextColumn | None = None
+    """Why rows go that could be used: reasons of filters and of duplicates, '' or None for a row
+    that stays; None where none of them goes."""
 
     def __post_init__(self) -> None:
         _check_lengths(self)
@@ -101,10 +106,11 @@ def decide(
     weights: Mapping[str, float] | None = None,
     costs: RowCosts | None = None,
 ) -> Decisions:
-    """Decide for every sample: quarantine, keep or prune.
+    """Decide for every sample: quarantine, keep, prune or duplicate.
 
-    A row with a reason of its own or of its media is quarantined (its own reason goes first); text
-    and single images are kept; videos are cut per task subset. Does not look for duplicates.
+    A row with a reason of its own or of its media is quarantined (its own reason goes first), a row
+    that is dropped ends by what it is dropped for; text and single images are kept; the videos that
+    are left are cut per task subset.
 
     Args:
         samples: N rows.
@@ -127,10 +133,13 @@ def decide(
     own_N, media_N = _objects(samples.reason), _objects(samples.media_reason)
     reason_N = np.where(own_N.astype(np.bool_), own_N, media_N)
     lost_N = reason_N.astype(np.bool_)
-    video_N = ~lost_N & (modality_N == Modality.VIDEO)
-    image_N = ~lost_N & (modality_N == Modality.IMAGE)
-    text_N = ~lost_N & (modality_N == Modality.TEXT)
-    _refuse(~(lost_N | video_N | image_N | text_N), sample_id_N, "has no known modality")
+    dropped_N = _objects([""] * len(samples) if samples.dropped is None else samples.dropped)
+    dropped_N = np.where(lost_N, "", dropped_N)
+    gone_N = lost_N | dropped_N.astype(np.bool_)
+    video_N = ~gone_N & (modality_N == Modality.VIDEO)
+    image_N = ~gone_N & (modality_N == Modality.IMAGE)
+    text_N = ~gone_N & (modality_N == Modality.TEXT)
+    _refuse(~(gone_N | video_N | image_N | text_N), sample_id_N, "has no known modality")
     _refuse(
         video_N & ~np.isfinite(samples.score), sample_id_N, "is a video with no score or reason"
     )
@@ -139,6 +148,11 @@ def decide(
     threshold_N = np.full(len(samples), np.nan)
     decision_N[lost_N] = Outcome.QUARANTINE.value
     reason_N[lost_N] = [str(reason) for reason in reason_N[lost_N]]
+    for row in np.flatnonzero(gone_N & ~lost_N).tolist():
+        reason = Reason(dropped_N[row])
+        is_duplicate = reason in DUPLICATE_REASONS
+        decision_N[row] = (Outcome.DUPLICATE if is_duplicate else Outcome.PRUNE).value
+        reason_N[row] = reason.value
     reason_N[image_N] = Reason.IMAGE.value
     reason_N[text_N] = Reason.TEXT_ONLY.value
     if any(isinstance(target, Budget) for target in (default, *thresholds.values())):
@@ -236,7 +250,8 @@ def _objects(column: TextColumn) -> NDArray[np.object_]:
 
 
 def _check_lengths(columns: Any) -> None:
-    lengths = {field.name: len(getattr(columns, field.name)) for field in fields(columns)}
+    values = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    lengths = {name: len(value) for name, value in values.items() if value is not None}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"columns must have the same length, got {lengths}")
 

@@ -149,6 +149,26 @@ def _cosines(emb_VFD: NDArray[np.floating[Any]], video_V: Sequence[int]) -> NDAr
     return cosine_VFF
 
 
+def cross_cosines(
+    first_FD: NDArray[np.floating[Any]], second_GD: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Give the exact cosines between the frames of two videos: float64 [F, G], in [-1, 1].
+
+    Args:
+        first_FD: any float dtype, rows of unit L2 norm within NORM_TOLERANCE.
+        second_GD: likewise.
+    """
+    first, second = (
+        np.rint(np.multiply(emb, _GRID, dtype=np.float64)) for emb in (first_FD, second_GD)
+    )
+    # Whole numbers, so that every sum is exact: see the module's docstring.
+    square_F, square_G = (np.einsum("nd,nd->n", grid, grid) for grid in (first, second))
+    cosine_FG: NDArray[np.float64] = (first @ second.T) / np.sqrt(
+        square_F[:, None] * square_G[None, :]
+    )
+    return np.clip(cosine_FG, -1.0, 1.0)
+
+
 def _pick(cosine_VFF: NDArray[np.float64], offset: int | None = None) -> NDArray[np.float64]:
     """Give cosines of frames `offset` apart (None: of all pairs) as contiguous [V, P].
 

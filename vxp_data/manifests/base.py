@@ -48,7 +48,13 @@ class ManifestFormat(Protocol):
         """
         ...
 
-    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(
+        self,
+        out: Path,
+        source: AnyFile,
+        rows: Iterable[tuple[int, bytes]],
+        renamed: Mapping[int, str],
+    ) -> int:
         """Write some rows of a manifest, unchanged, in the manifest's own format.
 
         Args:
@@ -56,6 +62,8 @@ class ManifestFormat(Protocol):
             source: the manifest that the rows came from. Parquet rows are taken out of it again;
                 CSV takes its header and delimiter, JSON Lines its line end.
             rows: (index, annotation) of the rows wanted, in ascending index.
+            renamed: from the index of a row to the media that it is to name instead of its own: all
+                that may change in a row.
 
         Returns:
             How many rows were written.

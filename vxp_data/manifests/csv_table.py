@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -18,6 +19,7 @@ from vxp_data.manifests.base import (
     line_end,
     not_utf8,
 )
+from vxp_data.manifests.renamed_media import NONE_RENAMED, media_column
 
 _BOM: Final = b"\xef\xbb\xbf"
 _HEADER_CHARS: Final = 1 << 16
@@ -43,13 +45,20 @@ class CsvTable:
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
 
-    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(
+        self,
+        out: Path,
+        source: AnyFile,
+        rows: Iterable[tuple[int, bytes]],
+        renamed: Mapping[int, str] = NONE_RENAMED,
+    ) -> int:
         """Write the source's header and the untouched records, with the source's line end."""
         try:
             with source.open("rb") as file:
                 mark = _BOM if file.read(len(_BOM)) == _BOM else b""  # spreadsheets ask for it
             with source.open(encoding="utf-8-sig", newline="") as file:
-                _, raw, _ = next(_records(source, file, _delimiter(source)))
+                delimiter = _delimiter(source)
+                _, raw, header = next(_records(source, file, delimiter))
         except (OSError, StopIteration) as error:
             raise UserError(
                 f"{source}: the manifest's header can no longer be read, and {out} needs it: "
@@ -59,10 +68,24 @@ class CsvTable:
         count = 0
         with out.open("wb") as file:
             file.write(mark + _without_end(raw).encode() + end)
-            for _, annotation in rows:
-                file.write(annotation + end)
+            for index, annotation in rows:
+                name = renamed.get(index)
+                row = annotation if name is None else _renamed(annotation, name, header, delimiter)
+                file.write(row + end)
                 count += 1
         return count
+
+
+def _renamed(annotation: bytes, name: str, header: list[str], delimiter: str) -> bytes:
+    """Let a record name another media; its cells are written anew, quoted where they must be."""
+    (cells,) = csv.reader(
+        io.StringIO(annotation.decode(), newline=""), delimiter=delimiter, strict=True
+    )
+    column = media_column(dict(zip(header, cells, strict=True)))
+    cells[header.index(column)] = name
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
+    return out.getvalue().encode()
 
 
 def _rows(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
 from vxp_data.manifests.json_lines import JsonLines
+from vxp_data.manifests.renamed_media import NONE_RENAMED
 from vxp_data.storage.folder import File
 
 VIDEO_SUFFIXES: Final = frozenset([
@@ -45,9 +46,15 @@ class Folder:
                 fields=fields,
             )
 
-    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(
+        self,
+        out: Path,
+        source: AnyFile,
+        rows: Iterable[tuple[int, bytes]],
+        renamed: Mapping[int, str] = NONE_RENAMED,
+    ) -> int:
         """Write the rows as JSON Lines."""
-        return JsonLines().write(out, source, rows)
+        return JsonLines().write(out, source, rows, renamed)
 
 
 def _videos(folder: AnyFile) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -17,6 +17,7 @@ from vxp_data.manifests.base import (
     cannot_open,
     not_utf8,
 )
+from vxp_data.manifests.renamed_media import NONE_RENAMED, rename_in_json
 
 CHUNK_CHARS: Final = 1 << 20
 """Characters read at once; a row that is longer is still read. Does not change the result."""
@@ -41,14 +42,21 @@ class JsonArray:
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
 
-    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:  # noqa: ARG002
+    def write(
+        self,
+        out: Path,
+        source: AnyFile,  # noqa: ARG002
+        rows: Iterable[tuple[int, bytes]],
+        renamed: Mapping[int, str] = NONE_RENAMED,
+    ) -> int:
         """Write an array of the untouched elements, each beginning a line."""
         count = 0
         with out.open("wb") as file:
             file.write(b"[")
-            for _, annotation in rows:
+            for index, annotation in rows:
                 file.write(b",\n" if count else b"\n")
-                file.write(annotation)
+                name = renamed.get(index)
+                file.write(annotation if name is None else rename_in_json(annotation, name))
                 count += 1
             file.write(b"\n]\n" if count else b"]\n")
         return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +17,7 @@ from vxp_data.manifests.base import (
     line_end,
     not_utf8,
 )
+from vxp_data.manifests.renamed_media import NONE_RENAMED, rename_in_json
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
@@ -37,7 +38,13 @@ class JsonLines:
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
 
-    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(
+        self,
+        out: Path,
+        source: AnyFile,
+        rows: Iterable[tuple[int, bytes]],
+        renamed: Mapping[int, str] = NONE_RENAMED,
+    ) -> int:
         """Write one untouched row a line, with the line end of the source if that is a file."""
         end = b"\n"
         if source.is_file():
@@ -45,8 +52,10 @@ class JsonLines:
                 end = line_end(file.readline())
         count = 0
         with out.open("wb") as file:
-            for _, annotation in rows:
-                file.write(annotation + end)
+            for index, annotation in rows:
+                name = renamed.get(index)
+                row = annotation if name is None else rename_in_json(annotation, name)
+                file.write(row + end)
                 count += 1
         return count
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
+from vxp_data.manifests.renamed_media import NONE_RENAMED, media_column, rename_in_value
 
 _BATCH_ROWS: Final = 1024
 _DAMAGES: Final = (
@@ -43,7 +44,13 @@ class ParquetTable:
             except _DAMAGES as error:
                 raise _damaged(path, error) from error
 
-    def write(self, out: Path, source: AnyFile, rows: Iterable[tuple[int, bytes]]) -> int:
+    def write(
+        self,
+        out: Path,
+        source: AnyFile,
+        rows: Iterable[tuple[int, bytes]],
+        renamed: Mapping[int, str] = NONE_RENAMED,
+    ) -> int:
         """Take rows from the source, with its schema and metadata; a row group is held at a time.
 
         A row group of the source becomes a row group of `out`, if any of its rows is wanted.
@@ -59,7 +66,13 @@ class ParquetTable:
                     taken.append(wanted[0] - start)
                     wanted = next(todo, None)
                 if taken:
-                    writer.write_table(table.read_row_group(group).take(taken))
+                    rows_taken = table.read_row_group(group).take(taken)
+                    names = {
+                        place: renamed[start + row]
+                        for place, row in enumerate(taken)
+                        if start + row in renamed
+                    }
+                    writer.write_table(_renamed(rows_taken, names))
                 count += len(taken)
                 start = stop
         if wanted is not None:
@@ -68,6 +81,18 @@ class ParquetTable:
                 "chosen: it changed since it was read. Put the first one back, or run again."
             )
         return count
+
+
+def _renamed(rows: Any, names: Mapping[int, str]) -> Any:
+    """Let some rows of a table name other media, in the column by which each names its own."""
+    for place, name in names.items():
+        column = media_column(rows.slice(place, 1).to_pylist()[0])
+        at, field = rows.schema.get_field_index(column), rows.schema.field(column)
+        value = pa.array([rename_in_value(rows[column][place].as_py(), name)], field.type)
+        before, after = rows[column].slice(0, place), rows[column].slice(place + 1)
+        chunks = [*before.chunks, value, *after.chunks]
+        rows = rows.set_column(at, field, pa.chunked_array(chunks, field.type))
+    return rows
 
 
 def _open(path: AnyFile) -> Any:  # pyarrow has no types

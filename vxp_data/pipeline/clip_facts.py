@@ -48,7 +48,7 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
     columns = [*_OF_MEDIA, "media_id", "reason", "message", "duration_s", "num_frames", "num_bytes"]
     media = read_table(run.media, columns=columns)
     media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
-    place_N = _places(samples.select(KEY), media.select(_OF_MEDIA))
+    place_N = places(samples.select(KEY), media.select(_OF_MEDIA))
     found = media.drop_columns(["uri"]).take(place_N)
     start_s, end_s, duration_s, score, num_frames, num_bytes = (
         pc.fill_null(found[name].cast(pa.float64()), np.nan).to_numpy()
@@ -103,7 +103,7 @@ def few_texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
     return texts[encoded.indices.to_numpy()] if len(texts) else np.zeros(0, dtype=np.object_)
 
 
-def _places(samples: pa.Table, media: pa.Table) -> pa.Array:
+def places(samples: pa.Table, media: pa.Table) -> pa.Array:
     """Give, for every sample, the row of its clip in `media`; null where there is none."""
     samples = samples.append_column("sample", pa.array(np.arange(len(samples))))
     media = media.append_column("place", pa.array(np.arange(len(media))))

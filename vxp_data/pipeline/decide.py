@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vxp_data.config import PruneConfig
+from vxp_data.config import DuplicatesConfig, PruneConfig
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.core.cost_model import CostModel
 from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.similarity import Measure
 from vxp_data.manifests.base import ManifestFormat
+from vxp_data.manifests.renamed_media import media_name
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.clip_facts import KEY, few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table, write_table
+from vxp_data.pipeline.set_aside import relinked_rows, set_aside
 from vxp_data.pipeline.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
@@ -41,14 +43,19 @@ class DecisionSettings:
     sampling: SamplingRule
     """How many frames training sees: what budgets count."""
     costs: CostModel
+    duplicates: DuplicatesConfig
+    encoder: str
+    """Fingerprint of the run's embeddings."""
+    sampler: str
+    """Fingerprint of their frame sampling."""
 
     def has_budget(self) -> bool:
         """Tell whether the decision depends on what rows cost."""
         return any(isinstance(t, Budget) for t in (self.default, *self.thresholds.values()))
 
     @classmethod
-    def of(cls, config: PruneConfig) -> Self:
-        """Take them from a run's settings."""
+    def of(cls, config: PruneConfig, *, encoder: str, sampler: str) -> Self:
+        """Take them from a run's settings, and the fingerprints of its embeddings."""
         return cls(
             measure=config.measure,
             thresholds=config.threshold_specs(),
@@ -56,6 +63,9 @@ class DecisionSettings:
             weights=config.budget_weights,
             sampling=config.sampling,
             costs=config.costs,
+            duplicates=config.duplicates,
+            encoder=encoder,
+            sampler=sampler,
         )
 
 
@@ -67,8 +77,13 @@ class Decided:
     num_in: int
     num_kept: int
     num_pruned: int
+    num_duplicates: int
     num_quarantined: int
     quarantined_by_reason: dict[str, int]
+    reasons: dict[str, int]
+    """Rows by reason, all outcomes."""
+    num_relinked: int
+    """Kept rows that name another video than their own."""
     outputs: tuple[str, ...]
     """Names of the files of kept rows, one a dataset."""
     counted_by: dict[str, Any] | None
@@ -86,7 +101,14 @@ def decide_run(
     """
     measure: Measure = MEASURES.load(settings.measure)
     samples = read_table(run.samples, columns=_COLUMNS)
-    media = read_clip_facts(run, samples, settings.measure)
+    duplicates, aside = set_aside(
+        run,
+        samples,
+        settings.duplicates,
+        encoder=settings.encoder,
+        sampler=settings.sampler,
+    )
+    media = read_clip_facts(run, aside.samples, settings.measure)
     modality_N = few_texts(samples["modality"])
     columns = SampleColumns(
         sample_id=samples["sample_id"].to_numpy(),
@@ -95,6 +117,7 @@ def decide_run(
         reason=few_texts(samples["reason"]),
         media_reason=few_texts(media.reason),
         score=media.score_N,
+        dropped=aside.dropped,
     )
     check_tasks(settings.thresholds, {*pc.unique(samples["task"]).to_pylist(), *Task})
     decisions = decide(
@@ -107,11 +130,15 @@ def decide_run(
     )
     accounting = account(decisions, columns)
     accounting.check()
-    for stale in (run.plans, run.sampling_figure):  # of the rows that were kept before
+    for stale in (run.plans, run.sampling_figure, run.duplicates):  # of earlier decisions
         run.root.remove(stale.name)
-    _write_decisions(run, samples, media.media_id, decisions, settings.measure)
+    if duplicates is not None:
+        write_table(run.duplicates, duplicates)
+    of_media = (media.media_id, aside.duplicate_of)
+    _write_decisions(run, samples, of_media, decisions, settings.measure)
     _write_quarantine(run, samples, media.message, decisions)
-    kept = _write_rows(run, datasets, decisions, samples)
+    relinked = relinked_rows(aside, decisions)
+    kept = _write_rows(run, datasets, decisions, samples, relinked)
     per_task = accounting.per_task()
     totals = {o: sum(counts[o] for counts in per_task.values()) for o in map(str, Outcome)}
     quarantined = decisions.decision == Outcome.QUARANTINE.value
@@ -121,8 +148,11 @@ def decide_run(
         num_in=len(columns),
         num_kept=totals[Outcome.KEEP],
         num_pruned=totals[Outcome.PRUNE],
+        num_duplicates=totals[Outcome.DUPLICATE],
         num_quarantined=totals[Outcome.QUARANTINE],
         quarantined_by_reason=dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
+        reasons=accounting.per_reason(),
+        num_relinked=sum(map(len, relinked.values())),
         outputs=kept,
         counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
     )
@@ -131,7 +161,7 @@ def decide_run(
 def _write_decisions(
     run: RunDirectory,
     samples: pa.Table,
-    media_id: pa.ChunkedArray,
+    of_media: tuple[pa.ChunkedArray, NDArray[np.object_]],
     decisions: Decisions,
     measure: str,
 ) -> None:
@@ -140,13 +170,13 @@ def _write_decisions(
         "dataset": samples["dataset"],
         "row": samples["row"],
         "task": samples["task"],
-        "media_id": media_id,
+        "media_id": of_media[0],
         "decision": decisions.decision,
         "reason": decisions.reason,
         "measure": pa.repeat(measure, len(decisions)),
         "score": decisions.score,
         "threshold": decisions.threshold,
-        "duplicate_of": pa.repeat("", len(decisions)),
+        "duplicate_of": of_media[1],
     }
     write_table(run.decisions, pa.table(columns, schema=DECISION_SCHEMA))
 
@@ -163,7 +193,11 @@ def _write_quarantine(
 
 
 def _write_rows(
-    run: RunDirectory, datasets: Sequence[Dataset], decisions: Decisions, samples: pa.Table
+    run: RunDirectory,
+    datasets: Sequence[Dataset],
+    decisions: Decisions,
+    samples: pa.Table,
+    relinked: Mapping[str, Mapping[int, str]],
 ) -> tuple[str, ...]:
     """Write each dataset's kept and dropped (pruned or duplicate) rows in its own format."""
     dataset_N = few_texts(samples["dataset"])
@@ -178,7 +212,12 @@ def _write_rows(
             out = f"{name}{manifest.output_suffix}"
             wanted_N = np.isin(decisions.decision, sorted(outcomes)) & (dataset_N == dataset.name)
             with run.root.write_path(out) as path:
-                manifest.write(path, dataset.manifest, _annotations(run, wanted_N))
+                names = {
+                    row: media_name(dataset.media_root, uri)
+                    for row, uri in relinked.get(dataset.name, {}).items()
+                }
+                rows = _annotations(run, wanted_N)
+                manifest.write(path, dataset.manifest, rows, names if stem == "kept" else {})
             if stem == "kept":
                 kept_files.append(out)
     return tuple(kept_files)

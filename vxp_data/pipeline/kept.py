@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vxp_data.pipeline.rundir import RunDirectory, read_table
+from vxp_data.pipeline.set_aside import relinked_samples
 from vxp_data.records import Outcome
 from vxp_data.schemas import MEDIA_SCHEMA
 
@@ -33,8 +34,8 @@ def kept_rows(run: RunDirectory, *, without: Collection[str] = ()) -> pa.Table:
 
     Returns:
         One row a kept sample: what samples.parquet and decisions.parquet say of it (`media_uri` is
-        '' for a text-only row), and of its media the columns of media.parquet, null for text-only
-        rows.
+        '' for a text-only row; a row that was linked to another video is about that one), and of
+        its media the columns of media.parquet, null for text-only rows.
 
     Raises:
         UserError: a table is missing or cannot be read.
@@ -45,6 +46,7 @@ def kept_rows(run: RunDirectory, *, without: Collection[str] = ()) -> pa.Table:
     wanted = [name for name in _OF_SAMPLE if name not in without]
     samples = read_table(run.samples, columns=wanted).filter(kept_N)
     media = read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
+    samples = relinked_samples(run, samples)
     places = {key: i for i, key in enumerate(_rows(media, _KEY))}
     place_N = [places.get(key) for key in _rows(samples, ("media_uri", *_KEY[1:]))]
     taken = media.select(_OF_MEDIA).take(pa.array(place_N, pa.int64()))

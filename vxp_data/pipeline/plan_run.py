@@ -18,6 +18,7 @@ from vxp_data.core.similarity import Measure
 from vxp_data.core.thresholds import ThresholdSpec, cut, keep_order
 from vxp_data.pipeline.clip_facts import KEY, few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.rundir import RunDirectory, read_table
+from vxp_data.pipeline.set_aside import relinked_samples
 from vxp_data.records import Modality, Outcome, Reason, Task
 from vxp_data.registry import MEASURES
 
@@ -90,7 +91,8 @@ def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
         run: the run.
         config: for the measure, the sampling rule and the cost model.
     """
-    samples = read_table(run.samples, columns=["modality", *KEY])
+    samples = read_table(run.samples, columns=["task", "modality", *KEY])
+    samples = relinked_samples(run, samples)
     decisions = read_table(
         run.decisions, columns=["sample_id", "task", "decision", "reason", "threshold"]
     )

@@ -247,7 +247,7 @@ def score_and_decide(
     before = media_ids(run)
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
     score_clips(run, sources, **fingerprints)
-    decided = decide_run(run, datasets, DecisionSettings.of(config))
+    decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))
     return decided, changed_files(before, media_ids(run))
 
 

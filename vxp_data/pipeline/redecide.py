@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vxp_data.config import PruneConfig
 from vxp_data.core.budgets import Budget, Target
@@ -15,6 +15,10 @@ from vxp_data.pipeline.ingest import dataset_from_facts
 from vxp_data.pipeline.run_lock import run_lock
 from vxp_data.pipeline.run_record import decided_record, threshold_text
 from vxp_data.pipeline.rundir import open_run
+from vxp_data.recipes import load_config
+
+SETTABLE: Final = ("duplicates.",)
+"""Sections of the settings that decide, and need no video."""
 
 
 def redecide(
@@ -25,6 +29,7 @@ def redecide(
     default: Target | None,
     weights: Mapping[str, float] | None = None,
     tokens_per_gpu_hour: float | None = None,
+    overrides: Sequence[tuple[str, Any, str]] = (),
 ) -> tuple[Decided, str]:
     """Decide a finished run anew from its kept scores; touches no video.
 
@@ -35,6 +40,8 @@ def redecide(
         default: for the other tasks, or None for the run's.
         weights: of a default that is a budget, by task; None: the run's, unless `default` is given.
         tokens_per_gpu_hour: for budgets in GPU hours; None: the run's.
+        overrides: (dotted key, value, origin) over the run's own settings, of the sections in
+            `SETTABLE`.
 
     Returns:
         What was decided, and the measure used.
@@ -42,12 +49,19 @@ def redecide(
     Raises:
         UserError: there is no finished run, or a threshold does not fit.
     """
+    for key, _, origin in overrides:
+        if not key.startswith(SETTABLE):
+            raise UserError(
+                f"{origin}: `decide` takes settings of the sections "
+                f"{', '.join(name.rstrip('.') for name in SETTABLE)}; another setting is another "
+                "run: `vxp-data prune`."
+            )
     run = open_run(out)
     run.read_run(stopped=True)  # before a lock is put where no run is
     with run_lock(run.root, "vxp-data decide"):
         record = run.read_run(stopped=True)
         config = changed_config(
-            PruneConfig.model_validate(record["config"]),
+            load_config(None, overrides, run_settings=record["config"]).config,
             measure=measure,
             thresholds=thresholds,
             default=default,
@@ -56,7 +70,10 @@ def redecide(
         )
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
         run.begin_change(record, "vxp-data decide")
-        decided = decide_run(run, datasets, DecisionSettings.of(config))
+        settings = DecisionSettings.of(
+            config, encoder=record["encoder"]["fingerprint"], sampler=record["sampler"]
+        )
+        decided = decide_run(run, datasets, settings)
         record["config"] = config.model_dump(mode="json")
         record["decided"] = decided_record(decided)
         run.write_run({k: v for k, v in record.items() if k != "sampled"})

@@ -64,6 +64,11 @@ class RunDirectory:
         return self.root.file("decisions.parquet")
 
     @property
+    def duplicates(self) -> File:
+        """One row a clip that is a duplicate; only where they were looked for."""
+        return self.root.file("duplicates.parquet")
+
+    @property
     def quarantine(self) -> File:
         """The rows that could not be used, with reason and message."""
         return self.root.file("quarantine.parquet")

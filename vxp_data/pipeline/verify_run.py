@@ -29,6 +29,7 @@ from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.ingest import ClipKey, dataset_from_facts
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.verify_duplicates import check_duplicates, renamed_rows, with_own_names
 from vxp_data.records import Outcome
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.storage.digest import content_digest
@@ -97,7 +98,7 @@ def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
     if not found.num_problems:  # else it would say the same again
         _check_decisions(run, samples, clips, scores, decisions, record, found)
     if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
-        _check_rows(run, decisions, record, found)
+        _check_rows(run, samples, decisions, record, found)
     if media:
         _check_media(clips, found)
     return found
@@ -134,6 +135,7 @@ def _check_sums(
         "num_in": decisions.num_rows,
         "num_kept": counts[Outcome.KEEP],
         "num_pruned": counts[Outcome.PRUNE],
+        "num_duplicates": counts[Outcome.DUPLICATE],
         "num_quarantined": counts[Outcome.QUARANTINE],
         "quarantined_by_reason": dict(Counter(lost["reason"].to_pylist())),
     }
@@ -148,6 +150,7 @@ def _check_sums(
         there = {
             "kept": by_task[task, Outcome.KEEP],
             "pruned": by_task[task, Outcome.PRUNE],
+            "duplicates": by_task[task, Outcome.DUPLICATE],
             "quarantined": by_task[task, Outcome.QUARANTINE],
         }
         for name, value in there.items():
@@ -237,15 +240,18 @@ def _check_decisions(
     record: dict[str, Any],
     found: VerifiedRun,
 ) -> None:
-    """Decide anew, by the recorded thresholds."""
+    """Decide anew, by the recorded thresholds, from duplicates that are looked for anew."""
     config = PruneConfig.model_validate(record["config"])
     counted = record["decided"].get("counted_by")  # `sample` may have set another rule since
     rule = SamplingRule.from_dict(counted) if counted else config.sampling
     measure: Measure = MEASURES.load(config.measure)
     row_of = {key: place for place, key in enumerate(_keys(clips))}
-    place_N = [row_of.get(key) for key in _keys(samples, uri="media_uri")]
+    aside = check_duplicates(run, samples, record, found.add)
+    if aside is None:
+        return
+    place_N = [row_of.get(key) for key in _keys(aside.samples, uri="media_uri")]
     reasons, score = clips["reason"].to_pylist(), scores[config.measure].to_pylist()
-    facts = read_clip_facts(run, samples, config.measure)
+    facts = read_clip_facts(run, aside.samples, config.measure)
     score_N = [math.nan if p is None or score[p] is None else score[p] for p in place_N]
     anew = decide(
         SampleColumns(
@@ -255,6 +261,7 @@ def _check_decisions(
             reason=samples["reason"].to_pylist(),
             media_reason=["" if p is None else reasons[p] for p in place_N],
             score=np.array(score_N, dtype=np.float64),
+            dropped=aside.dropped,
         ),
         thresholds=config.threshold_specs(),
         default=config.default_threshold(),
@@ -266,24 +273,30 @@ def _check_decisions(
     same_N = np.ones(len(anew), dtype=np.bool_)
     for column, other in zip(there, (anew.decision, anew.reason), strict=True):
         same_N &= column == other.astype(str)
+    same_N &= np.array(decisions["duplicate_of"].to_pylist(), object) == aside.duplicate_of
     for name, number_N in (("score", anew.score), ("threshold", anew.threshold)):
         there_N = np.array(decisions[name].to_pylist(), dtype=np.float64)
         same_N &= (there_N == number_N) | (np.isnan(there_N) & np.isnan(number_N))
     for i in np.flatnonzero(~same_N).tolist():
         found.add(
             f"decisions.parquet: {decisions['sample_id'][i].as_py()!r} is "
-            f"{decisions['decision'][i].as_py()!r}; its score and threshold give "
+            f"{decisions['decision'][i].as_py()!r}; its score, threshold and duplicates give "
             f"{str(anew.decision[i])!r}"
         )
 
 
 def _check_rows(
-    run: RunDirectory, decisions: pa.Table, record: dict[str, Any], found: VerifiedRun
+    run: RunDirectory,
+    samples: pa.Table,
+    decisions: pa.Table,
+    record: dict[str, Any],
+    found: VerifiedRun,
 ) -> None:
     """Read the kept and dropped rows back, and compare them with the samples' own bytes."""
     datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
     dataset_N = np.array(decisions["dataset"].to_pylist(), dtype=object)
     for dataset in datasets:
+        renamed = renamed_rows(run, samples, decisions, dataset)
         for stem, outcomes in (
             ("kept", (Outcome.KEEP,)),
             ("dropped", (Outcome.PRUNE, Outcome.DUPLICATE)),
@@ -292,7 +305,8 @@ def _check_rows(
             wanted_N &= dataset_N == dataset.name
             file = run.root.file(_rows_name(stem, dataset, len(datasets)))
             try:
-                problem = _rows_problem(run, file, dataset, wanted_N)
+                names = renamed if stem == "kept" else {}
+                problem = _rows_problem(run, file, dataset, wanted_N, names)
             except (UserError, OSError) as error:
                 problem = str(error)
             if problem:
@@ -305,14 +319,18 @@ def _rows_name(stem: str, dataset: Dataset, num_datasets: int) -> str:
 
 
 def _rows_problem(
-    run: RunDirectory, file: File, dataset: Dataset, wanted_N: NDArray[np.bool_]
+    run: RunDirectory,
+    file: File,
+    dataset: Dataset,
+    wanted_N: NDArray[np.bool_],
+    renamed: dict[int, str],
 ) -> str:
     """Say how a file of rows differs from what was wanted; '' where it does not."""
     name = "jsonl" if dataset.format == "folder" else dataset.format  # a folder's rows are lines
     manifest: ManifestFormat = MANIFEST_FORMATS.load(name)()
     local = Path(str(file)) if not file.folder.is_remote else file
-    there = (row.annotation for row in manifest.rows(local))
-    for place, (wanted, got) in enumerate(zip_longest(_annotations(run, wanted_N), there)):
+    pairs = with_own_names(manifest.rows(local), _annotations(run, wanted_N), renamed)
+    for place, (wanted, got) in enumerate(pairs):
         if wanted != got:
             return (
                 f"row {place} is {_excerpt(got)}, wanted {_excerpt(wanted)} "

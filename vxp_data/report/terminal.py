@@ -88,18 +88,19 @@ class ClipProgress:
 
 def subset_table(subsets: Sequence[Subset]) -> str:
     """Draw the closing table, 80 columns wide: one row a task subset, and their sum."""
-    header = ("subset", "rows", "videos", "hours", "kept", "pruned", "quarantined", "threshold")
+    twins = ("duplicates",) if any(subset.duplicates for subset in subsets) else ()
+    counted = ("kept", "pruned", *twins, "quarantined")
+    header = ("subset", "rows", "videos", "hours", *counted, "threshold")
     rows: list[tuple[str, ...]] = [(*header, "h kept")]
     for subset in subsets:
-        counts = (subset.kept, subset.pruned, subset.quarantined)
+        counts = [getattr(subset, name) for name in counted]
         cut = "-" if math.isnan(subset.threshold) else f"{subset.threshold:.4f}"
         hours, kept = _hours(subset.hours), _hours(subset.hours_kept)
         rows.append(
             (subset.task, str(subset.rows), str(subset.videos), hours, *map(str, counts), cut, kept)
         )
-    sums = {name: sum(getattr(s, name) for s in subsets) for name in (*header[4:7], "rows")}
-    kept, pruned, quarantined = (str(sums[name]) for name in header[4:7])
-    rows.append(("all", str(sums["rows"]), "", "", kept, pruned, quarantined, "", ""))
+    sums = {name: str(sum(getattr(s, name) for s in subsets)) for name in (*counted, "rows")}
+    rows.append(("all", sums["rows"], "", "", *(sums[name] for name in counted), "", ""))
     lines = aligned(rows).split("\n")
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1].rstrip()])

@@ -1,0 +1,244 @@
+"""The same video twice: what matches, what does not, who stays; found by brute force too."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vxp_data.core.duplicate_groups import ClipFacts, SamePairs, choose_keepers, keeper_order
+from vxp_data.core.duplicates import (
+    MIN_COVERED,
+    NO_MATCH,
+    ClipTimes,
+    clip_mean,
+    match_clips,
+    window_means,
+)
+from vxp_data.core.similarity import cross_cosines
+from vxp_data.neighbours import faiss_index
+from vxp_data.neighbours.faiss_index import NeighbourIndex
+
+DIM = 64
+FPS = 8
+
+
+def film(seed, duration_s, *, speed=1.0):
+    """A path on the sphere, FPS points a second: near moments look alike, far ones do not."""
+    rng = np.random.default_rng(seed)
+    knots = rng.normal(size=(int(duration_s * speed) + 3, DIM))
+    at = np.arange(int(duration_s * FPS)) / FPS * speed
+    first, part = at.astype(int), (at % 1)[:, None]
+    path = (1 - part) * knots[first] + part * knots[first + 1]
+    return path / np.linalg.norm(path, axis=1, keepdims=True)
+
+
+def clip(path, start_s=0.0, end_s=None, num_frames=20):
+    """The clip of a film from start to end, as its uniform frames."""
+    low, high = int(start_s * FPS), len(path) if end_s is None else int(end_s * FPS)
+    index = np.round(np.linspace(low, high - 1, num_frames)).astype(int)
+    times = ClipTimes(time_s_F=(index - low) / FPS, duration_s=(high - low) / FPS)
+    return path[index].astype(np.float16), times
+
+
+def fit(first, second):
+    return match_clips(cross_cosines(first[0], second[0]), first[1], second[1])
+
+
+def own(*clips):
+    """Mean cosine among the frames of the more static of some clips."""
+    cosines = [cross_cosines(emb, emb) for emb, _ in clips]
+    return max((c.sum() - len(c)) / (len(c) * (len(c) - 1)) for c in cosines)
+
+
+def test_a_clip_matches_itself_whole():
+    a = clip(film(0, 10))
+    match = fit(a, a)
+    assert match.agreement == pytest.approx(1)
+    assert (match.offset_s, match.num_matched) == (0, 20)
+    assert (match.first_covered, match.second_covered) == (1, 1)
+
+
+def test_a_clip_inside_a_longer_one_is_found_where_it_begins():
+    path = film(1, 40, speed=0.25)
+    match = fit(clip(path), clip(path, 12, 24))
+    assert match.agreement > 0.98
+    assert match.offset_s == pytest.approx(12, abs=1)
+    assert match.second_covered >= MIN_COVERED
+    assert match.first_covered == pytest.approx(0.3, abs=0.02)
+    assert match.is_same(own=own(clip(path), clip(path, 12, 24)), threshold=0.9)
+
+
+def test_the_order_of_arguments_only_turns_the_fit():
+    path = film(1, 40, speed=0.25)
+    there, back = fit(clip(path), clip(path, 12, 24)), fit(clip(path, 12, 24), clip(path))
+    assert back == there.turned()
+
+
+def test_the_same_frames_in_another_order_are_another_video():
+    path = film(2, 20)
+    forwards, backwards = clip(path), (clip(path)[0][::-1], clip(path)[1])
+    assert not fit(forwards, backwards).is_same(own=own(forwards), threshold=0.5)
+
+
+def test_a_re_timed_copy_is_whole():
+    emb, times = clip(film(3, 10))
+    faster = ClipTimes(time_s_F=times.time_s_F / 1.04, duration_s=times.duration_s / 1.04)
+    match = match_clips(cross_cosines(emb, emb), times, faster)
+    assert match.agreement == pytest.approx(1)
+    assert min(match.first_covered, match.second_covered) >= MIN_COVERED
+
+
+def test_two_recordings_of_one_place_are_as_unlike_as_each_is_over_time():
+    wall = np.zeros(DIM)
+    wall[0] = 4.0
+    shown = []
+    for seed in (4, 5):
+        path = wall + film(seed, 10)  # a person moves before the same wall
+        shown.append(clip(path / np.linalg.norm(path, axis=1, keepdims=True)))
+    match = fit(*shown)
+    assert match.agreement > 0.9  # which alone would call them the same
+    assert not match.is_same(own=own(*shown), threshold=0.9)
+    assert fit(shown[0], shown[0]).is_same(own=own(*shown), threshold=0.9)
+
+
+def test_two_frames_are_no_evidence():
+    path = film(6, 60, speed=0.2)
+    assert fit(clip(path), clip(path, 30, 35)) == NO_MATCH  # of 20 frames in 60 s, 2 lie within 5 s
+    assert fit(clip(path, num_frames=1), clip(path, num_frames=1)) == NO_MATCH
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.3, 1), st.floats(0, 1))
+def test_a_part_of_a_slow_film_always_matches(seed, share, where):
+    path = film(seed, 20, speed=0.25)
+    start_s = where * (1 - share) * 20
+    whole, part = clip(path), clip(path, start_s, start_s + share * 20)
+    match = fit(whole, part)
+    assert match.is_same(own=own(whole, part), threshold=0.9)
+    assert match.second_covered >= MIN_COVERED
+
+
+def test_means_of_parts_are_near_a_clip_inside_that_the_mean_is_far_from():
+    path = film(7, 60, speed=0.1)
+    whole, part = clip(path)[0], clip_mean(clip(path, 15, 30)[0])
+    assert clip_mean(whole) @ part < 0.9
+    assert (window_means(whole) @ part).max() > 0.93
+    assert window_means(whole).shape == (3 + 8, DIM)
+    assert window_means(whole[:5]).shape == (0, DIM)
+
+
+def facts(num_pixels=100, duration_s=5.0, num_rows=1, media_id="a", start_s=0.0):
+    return ClipFacts(
+        num_pixels=num_pixels,
+        duration_s=duration_s,
+        num_rows=num_rows,
+        media_id=media_id,
+        clip_start_s=start_s,
+        clip_end_s=9.0,
+    )
+
+
+def test_more_pixels_then_longer_then_more_rows_then_the_id_are_kept():
+    clips = [
+        facts(media_id="b"),
+        facts(media_id="a"),
+        facts(num_rows=2, media_id="z"),
+        facts(duration_s=6.0, media_id="z"),
+        facts(num_pixels=101, duration_s=1.0, media_id="z"),
+    ]
+    assert keeper_order(clips) == [4, 3, 2, 1, 0]
+
+
+def same(*pairs):
+    """Pairs of (first, second, agreement, 'mutual' or who covers)."""
+    first, second, agreement, covers = zip(*pairs, strict=True) if pairs else ((), (), (), ())
+    return SamePairs(
+        first_P=np.array(first, dtype=np.int64),
+        second_P=np.array(second, dtype=np.int64),
+        agreement_P=np.array(agreement, dtype=np.float64),
+        first_covers_P=np.array([c in ("mutual", "first") for c in covers], dtype=np.bool_),
+        second_covers_P=np.array([c in ("mutual", "second") for c in covers], dtype=np.bool_),
+    )
+
+
+def keepers(pairs, num_clips, *, duration_s=None, num_rows=None):
+    return choose_keepers(
+        pairs,
+        np.array(duration_s or [5.0] * num_clips),
+        np.array(num_rows or [1] * num_clips, dtype=np.int64),
+    ).tolist()
+
+
+def test_a_chain_is_no_group():
+    chain = same((0, 1, 0.99, "mutual"), (1, 2, 0.99, "mutual"))
+    assert keepers(chain, 3) == [0, 0, 2]
+
+
+def test_of_several_keepers_the_one_that_agrees_most_is_taken():
+    assert keepers(same((0, 2, 0.95, "mutual"), (1, 2, 0.99, "mutual")), 3) == [0, 1, 1]
+
+
+def test_what_contains_more_stays_whatever_its_resolution():
+    inside = same((0, 1, 0.99, "second"))  # 0 has more pixels and lies inside 1
+    assert keepers(inside, 2, duration_s=[5.0, 30.0]) == [1, 1]
+
+
+def test_a_clip_without_rows_is_nobodys_keeper():
+    assert keepers(same((0, 1, 0.99, "mutual")), 2, num_rows=[0, 1]) == [-1, 1]
+
+
+@st.composite
+def pair_lists(draw):
+    num_clips = draw(st.integers(2, 9))
+    kinds = st.sampled_from(["none", "none", "mutual", "first", "second"])
+    pairs = [
+        (i, j, draw(st.sampled_from([0.91, 0.95, 0.99])), draw(kinds))
+        for i in range(num_clips)
+        for j in range(i + 1, num_clips)
+    ]
+    duration_s = [draw(st.sampled_from([5.0, 10.0, 20.0])) for _ in range(num_clips)]
+    return num_clips, [p for p in pairs if p[3] != "none"], duration_s
+
+
+@settings(max_examples=100, deadline=None)
+@given(pair_lists(), st.randoms(use_true_random=False))
+def test_groups_have_no_chains_and_do_not_depend_on_the_order_of_pairs(case, random):
+    num_clips, pairs, duration_s = case
+    keeper_C = keepers(same(*pairs), num_clips, duration_s=duration_s)
+    shuffled = random.sample(pairs, len(pairs))
+    assert keepers(same(*shuffled), num_clips, duration_s=duration_s) == keeper_C
+    covers = {(i, j) for i, j, _, c in pairs if c != "second"}
+    covers |= {(j, i) for i, j, _, c in pairs if c != "first"}
+    for clip_, keeper in enumerate(keeper_C):
+        assert keeper_C[keeper] == keeper
+        assert clip_ == keeper or (keeper, clip_) in covers
+    stays = [c for c in range(num_clips) if keeper_C[c] == c]
+    both = {(i, j) for i, j in covers if (j, i) in covers}
+    assert not any((i, j) in both for i in stays for j in stays)
+
+
+def unit(rng, num_rows, dim=DIM):
+    rows = rng.normal(size=(num_rows, dim))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_the_flat_index_is_brute_force():
+    emb_ND = unit(np.random.default_rng(8), 3000).astype(np.float16)
+    cosine_BK, row_BK = NeighbourIndex(emb_ND).search(emb_ND[:500], 20)
+    wide = emb_ND.astype(np.float64)
+    wanted = wide[:500] @ wide.T
+    order = np.argsort(-wanted, axis=1, kind="stable")[:, :20]
+    np.testing.assert_allclose(cosine_BK, np.take_along_axis(wanted, order, 1), atol=1e-5)
+    assert (row_BK == order).mean() > 0.999  # float32 may swap neighbours that are a hair apart
+
+
+def test_inverted_lists_find_what_is_near(monkeypatch):
+    monkeypatch.setattr(faiss_index, "FLAT_VECTORS", 100)
+    rng = np.random.default_rng(9)
+    base = unit(rng, 4000)
+    near = base[:1000] + 0.25 * unit(rng, 1000)
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    index = NeighbourIndex(np.concatenate([base, near]).astype(np.float16))
+    assert index.kind == "ivf"
+    _, row_BK = index.search(near, 2)
+    assert (row_BK == np.arange(1000)[:, None]).any(axis=1).mean() >= 0.99

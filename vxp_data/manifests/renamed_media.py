@@ -1,0 +1,63 @@
+"""Rows that name another media than they did: all else of them stays as it was, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from vxp_data.manifests.conversation import is_given
+from vxp_data.manifests.media_path import COLUMNS
+from vxp_data.storage.folder import Folder
+
+NONE_RENAMED: Final[Mapping[int, str]] = MappingProxyType({})
+
+
+def media_name(root: Path | Folder, uri: str) -> str:
+    """Give the name by which a row below a media root names a file: relative to it where it can."""
+    prefix = str(root).rstrip("/") + "/"
+    return uri.removeprefix(prefix)
+
+
+def media_column(fields: Mapping[str, object]) -> str:
+    """Give the column by which a row names its media.
+
+    Raises:
+        RuntimeError: it has none: our bug, since the row was read as one with a media.
+    """
+    for column in COLUMNS:
+        value = fields.get(column)
+        first = (value or [None])[0] if isinstance(value, list) else value
+        if is_given(first):
+            return column
+    raise RuntimeError(f"the row names no media; this is a bug. Columns: {', '.join(fields)}")
+
+
+def rename_in_value(value: object, name: str) -> Any:
+    """Put a media's name where a column has one: a text, a list's first, or `path` of an object."""
+    if isinstance(value, list):
+        return [rename_in_value(value[0], name), *value[1:]]
+    if isinstance(value, Mapping):
+        return {**value, "path": name}
+    return name
+
+
+def rename_in_json(annotation: bytes, name: str) -> bytes:
+    """Let a JSON row name another media. Only that text changes, where it stands just once."""
+    text = annotation.decode()
+    fields = json.loads(text)
+    column = media_column(fields)
+    old = fields[column]
+    places = []
+    for key in re.finditer(rf"{re.escape(json.dumps(column))}\s*:\s*", text):
+        value, end = json.JSONDecoder().raw_decode(text, key.end())
+        if value == old:
+            places.append((key.end(), end))
+    new = json.dumps(rename_in_value(old, name), ensure_ascii=False)
+    if len(places) == 1:
+        start, end = places[0]
+        return (text[:start] + new + text[end:]).encode()
+    return json.dumps({**fields, column: rename_in_value(old, name)}, ensure_ascii=False).encode()

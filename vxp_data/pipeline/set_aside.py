@@ -1,0 +1,183 @@
+"""Rows that go, or are about another video, before a threshold is applied: duplicates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vxp_data.config import DuplicatesConfig
+from vxp_data.core.decisions import Decisions
+from vxp_data.pipeline.clip_facts import KEY, few_texts, places
+from vxp_data.pipeline.duplicates import CLIP_COLUMNS, RunClips, SampleClips, find_duplicates
+from vxp_data.pipeline.evaluation import read_evaluation
+from vxp_data.pipeline.rundir import RunDirectory, read_table
+from vxp_data.records import Modality, Outcome
+
+_OF_KEEPER: Final = ("keeper_uri", "keeper_clip_start_s", "keeper_clip_end_s")
+
+ClipKey = tuple[str, float, float]
+"""(uri, clip_start_s, clip_end_s)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """What becomes of N samples by the duplicates that were found, in their order."""
+
+    samples: pa.Table
+    """As they were; a row that was linked to another clip has that clip's KEY."""
+    dropped: NDArray[np.object_]
+    """Reason of those that go; '' for the others."""
+    duplicate_of: NDArray[np.object_]
+    """What a sample's clip is a duplicate of, '' for none; see `clip_name`."""
+    relinked_N: NDArray[np.bool_]
+
+
+def clip_name(uri: str, start_s: float, end_s: float) -> str:
+    """Name a clip: its file, and the part of it as W3C media fragments have it."""
+    if (start_s, end_s) == (0.0, math.inf):
+        return uri
+    return f"{uri}#t={start_s:g}" + ("" if math.isinf(end_s) else f",{end_s:g}")
+
+
+def set_aside(
+    run: RunDirectory, samples: pa.Table, config: DuplicatesConfig, *, encoder: str, sampler: str
+) -> tuple[pa.Table | None, SetAside]:
+    """Find the duplicates of a run, and say what becomes of its samples.
+
+    Args:
+        run: with embeddings and scores.
+        samples: sample_id, dataset, row, task, modality, reason and KEY of N samples.
+        config: what is looked for, and what is done about it.
+        encoder: fingerprint of the run's embeddings.
+        sampler: fingerprint of their frame sampling.
+
+    Returns:
+        The duplicates (DUPLICATE_SCHEMA), None where none are to be looked for; and what they make
+        of the samples.
+
+    Raises:
+        UserError: see `find_duplicates` and `read_evaluation`.
+    """
+    duplicates = None
+    if config.mode != "off" or config.exclude:
+        duplicates = _look(run, samples, config, encoder, sampler)
+    return duplicates, _apply(duplicates, samples)
+
+
+def _look(
+    run: RunDirectory, samples: pa.Table, config: DuplicatesConfig, encoder: str, sampler: str
+) -> pa.Table:
+    evaluation = read_evaluation(config.exclude, CLIP_COLUMNS, encoder)
+    media = read_table(run.media, columns=[*CLIP_COLUMNS, "reason"])
+    found_N = places(samples.select(KEY), media.select(["uri", *KEY[1:]]))
+    place_N = pc.fill_null(found_N, -1).to_numpy()
+    failed_C = pc.not_equal(media["reason"], "").to_numpy()
+    failed_N = few_texts(samples["reason"]).astype(np.bool_) | np.append(failed_C, True)[place_N]
+    place_N = np.where(failed_N, -1, place_N)
+    is_video_N = few_texts(samples["modality"]) == Modality.VIDEO
+    is_video_C = np.zeros(len(media), dtype=np.bool_)
+    is_video_C[place_N[is_video_N & (place_N >= 0)]] = True
+    clips = RunClips(
+        run=run,
+        media=media.select(CLIP_COLUMNS),
+        own_C=read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy(),
+        is_video_C=is_video_C,
+        encoder=encoder,
+        sampler=sampler,
+    )
+    names = SampleClips(
+        sample_id=samples["sample_id"].to_numpy(),
+        task=few_texts(samples["task"]),
+        place_N=place_N,
+    )
+    return find_duplicates(clips, names, config, evaluation)
+
+
+def _apply(duplicates: pa.Table | None, samples: pa.Table) -> SetAside:
+    num_samples = len(samples)
+    dropped, duplicate_of = (np.full(num_samples, "", dtype=object) for _ in range(2))
+    relinked_N = np.zeros(num_samples, dtype=np.bool_)
+    if duplicates is not None and len(duplicates):
+        keys = list(zip(*(samples[name].to_pylist() for name in KEY), strict=True))
+        by_sample, by_clip = _lookups(duplicates)
+        about = zip(
+            samples["sample_id"].to_pylist(), samples["task"].to_pylist(), keys, strict=True
+        )
+        for sample, (sample_id, task, key) in enumerate(about):
+            row = by_sample.get(sample_id) or by_clip.get(("", key)) or by_clip.get((task, key))
+            if row is None or samples["reason"][sample].as_py():
+                continue
+            keeper: ClipKey = tuple(row[name] for name in _OF_KEEPER)
+            name = clip_name(*keeper)
+            duplicate_of[sample] = f"{row['source']}: {name}" if row["source"] else name
+            if row["action"] == "drop":
+                dropped[sample] = row["reason"]
+            elif row["action"] == "relink":
+                relinked_N[sample] = True
+                keys[sample] = keeper
+        samples = with_keys(samples, keys) if relinked_N.any() else samples
+    return SetAside(
+        samples=samples, dropped=dropped, duplicate_of=duplicate_of, relinked_N=relinked_N
+    )
+
+
+def with_keys(samples: pa.Table, keys: list[ClipKey]) -> pa.Table:
+    """Let samples be about other clips."""
+    for name, values in zip(KEY, zip(*keys, strict=True) if keys else ((), (), ()), strict=True):
+        place, field = samples.schema.get_field_index(name), samples.schema.field(name)
+        samples = samples.set_column(place, field, pa.array(values, field.type))
+    return samples
+
+
+def relinked_rows(aside: SetAside, decisions: Decisions) -> dict[str, dict[int, str]]:
+    """Give the kept rows that name another file than their own: dataset -> row -> file's URI."""
+    rows: dict[str, dict[int, str]] = {}
+    kept_N = decisions.decision == Outcome.KEEP.value
+    columns = [aside.samples[name] for name in ("dataset", "row", "media_uri")]
+    for sample in np.flatnonzero(aside.relinked_N & kept_N).tolist():
+        dataset, row, uri = (column[sample].as_py() for column in columns)
+        rows.setdefault(dataset, {})[row] = uri
+    return rows
+
+
+def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
+    """Let rows of a finished run be about the clips that they were linked to, if to any.
+
+    Args:
+        run: with duplicates.parquet, where duplicates were looked for.
+        samples: task and KEY of some samples.
+    """
+    if not run.duplicates.is_file():
+        return samples
+    columns = ["task", "uri", *KEY[1:], *_OF_KEEPER]
+    rows = read_table(run.duplicates, columns=columns, filters=pc.field("action") == "relink")
+    values = zip(*(rows[name].to_pylist() for name in columns), strict=True)
+    keeper_of: dict[tuple[object, ...], ClipKey] = {row[:4]: row[4:] for row in values}
+    if not keeper_of:
+        return samples
+    about = zip(*(samples[name].to_pylist() for name in ("task", *KEY)), strict=True)
+    return with_keys(
+        samples,
+        [keeper_of.get(("", *key)) or keeper_of.get((task, *key)) or key for task, *key in about],
+    )
+
+
+def _lookups(
+    duplicates: pa.Table,
+) -> tuple[dict[str, Mapping[str, Any]], dict[tuple[str, ClipKey], Mapping[str, Any]]]:
+    """Give the duplicates by sample, and the others by task and clip."""
+    rows = duplicates.to_pylist()
+    by_sample = {row["sample_id"]: row for row in rows if row["sample_id"]}
+    by_clip = {
+        (row["task"], (row["uri"], row["clip_start_s"], row["clip_end_s"])): row
+        for row in rows
+        if not row["sample_id"]
+    }
+    return by_sample, by_clip
