@@ -148,11 +148,7 @@ def decide(
     threshold_N = np.full(len(samples), np.nan)
     decision_N[lost_N] = Outcome.QUARANTINE.value
     reason_N[lost_N] = [str(reason) for reason in reason_N[lost_N]]
-    for row in np.flatnonzero(gone_N & ~lost_N).tolist():
-        reason = Reason(dropped_N[row])
-        is_duplicate = reason in DUPLICATE_REASONS
-        decision_N[row] = (Outcome.DUPLICATE if is_duplicate else Outcome.PRUNE).value
-        reason_N[row] = reason.value
+    _drop(np.flatnonzero(gone_N & ~lost_N), dropped_N, decision_N, reason_N)
     reason_N[image_N] = Reason.IMAGE.value
     reason_N[text_N] = Reason.TEXT_ONLY.value
     if any(isinstance(target, Budget) for target in (default, *thresholds.values())):
@@ -179,6 +175,20 @@ def decide(
     return Decisions(
         decision=decision_N, reason=reason_N, score=samples.score.copy(), threshold=threshold_N
     )
+
+
+def _drop(
+    row_M: NDArray[np.intp],
+    dropped_N: NDArray[np.object_],
+    decision_N: NDArray[np.object_],
+    reason_N: NDArray[np.object_],
+) -> None:
+    """Put down how rows end that are dropped before any threshold."""
+    for row in row_M.tolist():
+        reason = Reason(dropped_N[row])
+        is_duplicate = reason in DUPLICATE_REASONS
+        decision_N[row] = (Outcome.DUPLICATE if is_duplicate else Outcome.PRUNE).value
+        reason_N[row] = reason.value
 
 
 def check_tasks(thresholds: Mapping[str, Target], tasks_present: Iterable[str]) -> None:

@@ -162,10 +162,11 @@ def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
     keeper_of: dict[tuple[object, ...], ClipKey] = {row[:4]: row[4:] for row in values}
     if not keeper_of:
         return samples
-    about = zip(*(samples[name].to_pylist() for name in ("task", *KEY)), strict=True)
+    keys = zip(*(samples[name].to_pylist() for name in KEY), strict=True)
+    about = zip(samples["task"].to_pylist(), keys, strict=True)
     return with_keys(
         samples,
-        [keeper_of.get(("", *key)) or keeper_of.get((task, *key)) or key for task, *key in about],
+        [keeper_of.get(("", *key)) or keeper_of.get((task, *key)) or key for task, key in about],
     )
 
 

@@ -280,7 +280,7 @@ def _check_decisions(
     for i in np.flatnonzero(~same_N).tolist():
         found.add(
             f"decisions.parquet: {decisions['sample_id'][i].as_py()!r} is "
-            f"{decisions['decision'][i].as_py()!r}; its score, threshold and duplicates give "
+            f"{decisions['decision'][i].as_py()!r}; its score and threshold give "
             f"{str(anew.decision[i])!r}"
         )
 
