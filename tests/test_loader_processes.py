@@ -5,6 +5,7 @@ import multiprocessing
 import random
 import time
 
+import psutil
 import pytest
 
 import loader_rank
@@ -47,6 +48,9 @@ def run_until(run, kill_at):
     for process in processes:
         process.kill()
         process.join()
+    while time.monotonic() < deadline and (left := workers_left()):
+        time.sleep(0.1)
+    assert not left, "workers outlive their training process"
     if kill_at is None:
         assert [process.exitcode for process in processes] == [0] * run.world_size
     state = json.loads(state_path.read_text())
@@ -59,6 +63,19 @@ def run_until(run, kill_at):
         tuple(one) for log in logs for line in log if line.endswith("]") for one in json.loads(line)
     ]
     return state, sorted(one for one in given if one[0] < state["position"])
+
+
+def workers_left():
+    """Find the fork server's processes: by now, DataLoader workers of ranks that are gone."""
+    servers = [p for p in psutil.Process().children() if "multiprocessing.forkserver" in cmdline(p)]
+    return [p.pid for server in servers for p in server.children() if cmdline(p)]
+
+
+def cmdline(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def check_killed_and_resumed(texts, folder, starts, order):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -238,6 +241,19 @@ def _collate(samples: list[TrainSample]) -> Batch:
 def _init_worker(worker: int) -> None:
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the training process is gone, however it went.
+
+    torch's own watch looks whether the process above it is another one now. Under a fork server,
+    Python's default from 3.14 on, that is the server, which lives on.
+    """
+    training = multiprocessing.parent_process()
+    if training is not None:
+        multiprocessing.connection.wait([training.sentinel])
+        os._exit(1)
 
 
 def _place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
