@@ -162,10 +162,6 @@ def _prune(
         parts=run.parts,
     )
     sources = read_sources(run)
-    media = sample_of(sources)
-    on_cluster = config.cluster.address is not None
-    found = check_nodes(config, run.root, media) if on_cluster else [check_media(media)]
-    observer.warned(require(found))
     again = (Reason.FETCH_FAILED,)  # the store may answer now
     totals, num_files = embed_missing(run, sources, config, settings, observer, but=again)
     embed_s = time.monotonic() - started
@@ -215,12 +211,17 @@ def embed_missing(
         What was done, and how many files were read.
 
     Raises:
-        UserError: see `embed_media`.
+        UserError: none of the files can be opened, or a node is not ready; see `embed_media`.
     """
     parts = run.part_files()
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
     done = done_clips(parts, sources, **fingerprints, but=but)
     items = media_items(sources, done)
+    if items:  # files that need not be read are not looked at either
+        media = sample_of(item.uri for item in items)
+        on_cluster = config.cluster.address is not None
+        found = check_nodes(config, run.root, media) if on_cluster else [check_media(media)]
+        observer.warned(require(found))
     num_todo = sum(len(item.clips_s) for item in items)
     observer.started(num_todo, len(done))
     try:
