@@ -7,6 +7,8 @@ import numpy as np
 
 KILLS, KILLS_ONCE, HAS_NO_MEMORY, TAKES_LONG = 31, 32, 33, 34
 """Numbers of frames that mean something to the sampler 'misbehaving'."""
+COSTS_FROM = 100
+"""A video of this many frames and n more costs it n tenths of a second."""
 
 GREY, RED, GREEN, BLUE = (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

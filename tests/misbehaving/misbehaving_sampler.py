@@ -7,7 +7,7 @@ import time
 import numpy as np
 from misbehaving_marks import first_time
 
-from flat_videos import HAS_NO_MEMORY, KILLS, KILLS_ONCE, TAKES_LONG
+from flat_videos import COSTS_FROM, HAS_NO_MEMORY, KILLS, KILLS_ONCE, TAKES_LONG
 from vxp_data.core.frame_sampling import uniform
 
 
@@ -20,4 +20,8 @@ def sample(num_available: int, num_frames: int) -> np.ndarray:
     if num_available == TAKES_LONG:
         first_time(f"{TAKES_LONG} frames by {os.getpid()} at {time.time()}")
         time.sleep(1.0)
+    if num_available >= COSTS_FROM:
+        begun_s = time.time()
+        time.sleep((num_available - COSTS_FROM) / 10)
+        first_time(f"cost {num_available} {begun_s} {time.time()}")
     return uniform(num_available, num_frames)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vxp_data.config import ClusterConfig
 from vxp_data.errors import UserError
+
+_CONNECT_TIMEOUT_S: Final = 20.0
 
 
 @contextmanager
@@ -19,7 +22,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     """Have Ray for the length of a block; a session that is already there is used and left running.
 
     Raises:
-        UserError: there is no cluster at the address.
+        UserError: there is no cluster at the address, it wants a token, or Ray does not start here.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -37,9 +40,17 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         "include_dashboard": False,
     }
     where = here if cluster.address is None else {"address": cluster.address}
+    if cluster.address is not None:
+        _check_answers(cluster.address)
     try:
         with _stderr_closed():  # Ray's C++ core writes past Python's logging
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(
+            f"the Ray cluster at {cluster.address!r} wants a token, and there is none here, or "
+            "another one. Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it, or "
+            "copy the cluster's ~/.ray/auth_token here."
+        ) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no Ray cluster at {cluster.address!r}: {error}. Check the address and, for a cluster "
@@ -54,6 +65,21 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Try to reach HOST:PORT; Ray itself tries for minutes before it gives up."""
+    host, colon, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # 'auto', or something that Ray judges
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster at {address!r}: {error.strerror or error}. Check host and port (6379 "
+            "for HOST:PORT, 10001 for ray://) and firewalls; leave --address out to run on this "
+            "machine."
+        ) from error
 
 
 @contextmanager
