@@ -18,7 +18,7 @@ help: ## print this list
 
 setup: $(STAMP) ## make .venv and install the locked packages and this project
 
-demo: $(STAMP) ## prune a few videos on this machine; VIDEOS=DIR for your own
+demo: $(STAMP) ## prune and shard a few videos on this machine; VIDEOS=DIR for your own
 	$(BIN)/python pipelines/demo.py $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 demo-train: $(STAMP) ## train ReCoT, tiny, on the demo's shards; killed once, and taken up again
@@ -35,10 +35,11 @@ check: $(STAMP) ## lint, formatting, types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time decoding, pruning and loading; needs VIDEOS=DIR or VXP_CORPUS
+bench: $(STAMP) ## time decoding, pruning, sharding, loading; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
+	$(BIN)/python pipelines/bench/shards.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS

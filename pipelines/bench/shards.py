@@ -8,7 +8,7 @@ and webdataset.ShardWriter writes the same members. All three end with the bytes
 (fsync); sources are in the page cache. They take turns; what counts is the median over the rounds.
 `cp` and ShardWriter hash nothing: ours hashes every file and the shard. Checking: a shard that is
 there, as a resumed run does. Frames: the planned frames of every clip at 384 px, decoded, encoded
-and written.
+and written. Commands: `vxp-data shard` and `verify` with each payload, whole.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from vxp_data.pipeline.shard_costs import weigh
 from vxp_data.pipeline.shard_task import find_shard, write_shard
 from vxp_data.recipes import load_config
 from vxp_data.records import Modality
-from vxp_data.shard_format import Payload
+from vxp_data.shard_format import INDEX_NAME, Payload, ShardIndex
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.shards.tar_file import read_bytes
 from vxp_data.storage.folder import open_folder
@@ -52,13 +52,42 @@ LIBRARIES: Final = (*records.LIBRARIES, "webdataset", "pillow")
 SHARD: Final = "video-00000-000000000000.tar"
 
 
-def prune(videos: Path, run: Path) -> RunDirectory:
-    """Prune with the thumbnail encoder, keeping all."""
-    words = ("prune", str(videos), "--out", str(run), "--encoder", "thumbnail", "--keep", "1.0")
+def command(*words: str) -> float:
+    """Run vxp-data; give the wall-clock seconds."""
+    started = time.perf_counter()
     done = subprocess.run([str(COMMAND), *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"vxp-data prune ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return open_run(run)
+        raise SystemExit(
+            f"vxp-data {words[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}"
+        )
+    return time.perf_counter() - started
+
+
+def whole_commands(run: Path, folder: Path) -> dict[str, Any]:
+    """Shard and verify by the command, Ray's start and all, on two cores, with each payload."""
+    found = {}
+    for payload in Payload:
+        out = folder / payload.value
+        words = ["--out", str(out), "--payload", payload.value, "--world-size", "2"]
+        words += ["--workers", "2", "--set", "cluster.num_cpus=2"]
+        shard_s = command("shard", str(run), *words)
+        index = ShardIndex.from_json((out / INDEX_NAME).read_bytes())
+        megabytes = [shard.num_bytes / 1e6 for shard in index.shards]
+        costs = [shard.decode_cost for shard in index.shards]
+        found[payload.value] = {
+            "shard_wall_s": shard_s,
+            "verify_wall_s": command("verify", str(out)),
+            "shards": len(index.shards),
+            "clips": sum(shard.num_clips for shard in index.shards),
+            "rows": index.samples.num_rows,
+            "quarantined": index.quarantine.num_rows,
+            "planned_frames": sum(shard.num_frames for shard in index.shards),
+            "mb": sum(megabytes),
+            "mb_of_shards": megabytes,
+            "decode_cost_of_shards": costs,
+        }
+        print(f"{payload.value}: {shard_s:.1f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def many(rows: pa.Table, num_bytes: int) -> pa.Table:
@@ -188,8 +217,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         folder = Path(temporary)
-        run = prune(options.videos.resolve(), folder / "run")
-        facts = figures(run, folder, options.rounds, options.megabytes * 10**6)
+        run = folder / "run"
+        videos = str(options.videos.resolve())
+        command("prune", videos, "--out", str(run), "--encoder", "thumbnail", "--keep", "1.0")
+        commands = whole_commands(run, folder / "shards")
+        facts = figures(open_run(run), folder, options.rounds, options.megabytes * 10**6)
+        facts["commands"] = commands
     console = Console(width=None if sys.stdout.isatty() else 100)
     table = Table("", "MB/s")
     for name, speed in facts["mb_per_s"].items():

@@ -43,7 +43,8 @@ def sample(
     without = f" {sampled.num_text_rows} rows are text only." if sampled.num_text_rows else ""
     say(
         f"{sampled.num_rows} rows x {sampled.num_epochs} epochs planned: {sampled.num_frames} "
-        f"frames.{without} Plans: {written.plans}, figure: {written.sampling_figure}"
+        f"frames.{without} Plans: {run}/{written.plans.name}, figure: "
+        f"{run}/{written.sampling_figure.name}"
     )
 
 
