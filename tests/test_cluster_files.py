@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer.main
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from typer.core import TyperGroup
 
 from vxp_data.cli import app
 
@@ -32,7 +32,7 @@ def test_command_lines_are_those_of_vxp_data(name: str) -> None:
     found = commands((FOLDER / name).read_text())
     assert found
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     for words in found:
         command = group.commands[words[0]]
         context = command.make_context(words[0], list(words[1:]))
