@@ -15,6 +15,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from typer.core import TyperGroup
 
 from vxp_data.cli import app
+from vxp_data.config import ClusterConfig
+from vxp_data.errors import UserError
+from vxp_data.pipeline.ray_session import ray_session
 
 FOLDER = Path(__file__).parents[1] / "pipelines" / "cluster"
 
@@ -91,3 +94,12 @@ def test_recipes_begin_with_what_a_reader_must_know() -> None:
         text = (FOLDER / name).read_text()
         for word in ("Purpose", "Input", "Hardware", "Time", "Why these values"):
             assert f"# {word}: " in text[:900], (name, word)
+
+
+def test_an_address_of_rays_client_is_refused_with_the_way_round() -> None:
+    remedy = r"ray job submit --address http://head:8265 .* head:6379"
+    with (
+        pytest.raises(UserError, match=remedy),
+        ray_session(ClusterConfig(address="ray://head:10001")),
+    ):
+        pass

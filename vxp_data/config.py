@@ -134,8 +134,8 @@ class ClusterConfig(Settings):
     """Where the job runs."""
 
     address: str | None = None
-    """None: a local Ray, started and stopped by the command. Else what ray.init takes: 'auto',
-    'ray://host:10001'."""
+    """None: a local Ray, started and stopped by the command. Else 'auto' on one of its
+    machines, or 'HOST:PORT' of its head ('10.0.0.5:6379')."""
     num_cpus: int | None = Field(None, ge=1)
     """Cores a local Ray may use; None: all of them."""
     num_gpus: int | None = Field(None, ge=0)

@@ -19,7 +19,8 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. frames.num_frames=8."),
 ]
 Address = Annotated[
-    str | None, typer.Option("--address", help="Ray cluster. [a local Ray for this run]")
+    str | None,
+    typer.Option("--address", help="Ray cluster: auto, or HOST:PORT. [a local Ray for this run]"),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished prune.")]
 

@@ -22,8 +22,10 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     """Have Ray for the length of a block; a session that is already there is used and left running.
 
     Raises:
-        UserError: there is no cluster at the address, it wants a token, or Ray does not start here.
+        UserError: there is no cluster at the address, it wants a token, the address is one of Ray's
+            client, or Ray does not start here.
     """
+    _refuse_client(cluster.address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -67,18 +69,29 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def _refuse_client(address: str | None) -> None:
+    """Refuse an address of Ray's client: Ray Data does not run through it (ray issue 48682)."""
+    if address is not None and address.startswith("ray://"):
+        host = address.removeprefix("ray://").partition(":")[0]
+        raise UserError(
+            f"the address {address!r} is one of Ray's client, through which Ray Data does not run. "
+            f"Send the command to the cluster: ray job submit --address http://{host}:8265 -- "
+            "vxp-data ... --address auto; or, from a machine in the cluster's network, give the "
+            f"cluster's own address: {host}:6379."
+        )
+
+
 def _check_answers(address: str) -> None:
     """Try to reach HOST:PORT; Ray itself tries for minutes before it gives up."""
-    host, colon, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         return  # 'auto', or something that Ray judges
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise UserError(
-            f"no Ray cluster at {address!r}: {error.strerror or error}. Check host and port (6379 "
-            "for HOST:PORT, 10001 for ray://) and firewalls; leave --address out to run on this "
-            "machine."
+            f"no Ray cluster at {address!r}: {error.strerror or error}. Check host, port "
+            "(usually 6379) and firewalls; leave --address out to run on this machine."
         ) from error
 
 
