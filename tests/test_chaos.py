@@ -22,7 +22,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
         yield place
 
 
-@pytest.mark.slow
 def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(place: Arena) -> None:
     outcome = chaos(
         place,
@@ -39,6 +38,7 @@ def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(plac
     assert sum(kill.files_read_again for kill in outcome.kills) <= 3 * place.num_files
 
 
+@pytest.mark.slow
 def test_of_two_commands_in_one_directory_the_second_is_refused_and_names_the_first(
     place: Arena, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_of_new_rows_and_files_only_the_new_ones_are_read(
         assert (out / name).read_bytes() == (tmp_path / "at-once" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_other_settings_get_embeddings_of_their_own_beside_the_old(
     media: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The loader: frames of the plan, every sample once, exact resume, broken payloads replaced."""
 
+import gc
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import tarfile
 from itertools import islice
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -546,7 +548,7 @@ def test_more_broken_clips_than_allowed_stop_with_the_list(tmp_path):
 
 
 @pytest.mark.filterwarnings(THREADS)
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_decoders_that_hang_or_crash_cost_their_clips_and_nothing_else(
     num_workers, tmp_path, monkeypatch
 ):
@@ -678,3 +680,19 @@ def test_a_store_that_fails_for_a_while_costs_no_sample(s3, tmp_path):
         ids(remote)
     s3.heal()
     assert remote.state_dict()["position"] == 0
+
+
+def test_a_loader_that_nobody_holds_has_no_file_open(texts):
+    iterator = iter(loader(texts.uri))
+    next(iterator)
+    held = open_shards(texts.uri)
+    assert held
+    del iterator
+    gc.collect()
+    assert not open_shards(texts.uri)
+
+
+def open_shards(folder: str) -> list[str]:
+    """Name the files of a folder that this process has open."""
+    files = (file.path for file in psutil.Process().open_files())
+    return [path for path in files if path.startswith(folder)]

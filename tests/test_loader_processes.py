@@ -95,6 +95,7 @@ def check_killed_and_resumed(texts, folder, starts, order):
     assert seen == [sample.sample_id for batch in alone for sample in batch.samples]
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_resumed_on_other_worlds_every_sample_comes_once(texts, tmp_path):
     rng = random.Random(0)
     starts = [

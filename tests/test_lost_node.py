@@ -72,7 +72,9 @@ def wait_until_decoded(number: int, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("encoder", ["misbehaving", "thumbnail"])
+@pytest.mark.parametrize(
+    "encoder", ["thumbnail", pytest.param("misbehaving", marks=pytest.mark.slow)]
+)
 def test_a_lost_machine_costs_what_was_in_flight_there(
     cluster: Cluster, manifest: Path, tmp_path: Path, encoder: str
 ) -> None:

@@ -17,8 +17,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 SAID = {
-    "prune": "4 rows in",
-    "decide": "4 rows in",
+    "prune": "6 rows in",
+    "decide": "6 rows in",
     "sample": "rows x 1 epochs planned",
     "shard": "0 quarantined",
     "estimate": "GPU hours",
@@ -59,8 +59,8 @@ def test_its_commands_run_one_after_the_other(
     whole = (p for p in (tmp_path / "videos").rglob("*.mp4") if not p.name.startswith("cut_"))
     video = min(whole).relative_to(tmp_path / "videos").as_posix()
     made.unlink()
-    rows = [caption_row(f"r{i}", video) for i in range(4)]
-    for row in rows[2:]:  # of open questions, 0.3 are kept whatever their score
+    rows = [caption_row(f"r{i}", video) for i in range(6)]
+    for row in rows[2:]:  # of four open questions, 0.3 are kept whatever their score
         row["conversations"][0]["value"] = "<video>\nWhere does it end?"
     write_rows(tmp_path / "train.json", rows)
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")

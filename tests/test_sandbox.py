@@ -220,7 +220,12 @@ def test_misdeed_of_a_decoder_is_the_reason_of_each_clip(name, read):
     assert (part.clip_start_s, part.clip_end_s) == (0.2, 0.4)
 
 
-@pytest.mark.parametrize("name", MISDEEDS)
+WAITED_FOR = {"hangs.mp4", "dozes.mp4"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(m, marks=[pytest.mark.slow] * (m in WAITED_FOR)) for m in MISDEEDS]
+)
 def test_second_decoder_takes_over_and_the_note_says_why(name, read):
     for clip in read(name, fallback="pyav", timeout_s=4):
         assert clip.reason is None

@@ -452,6 +452,7 @@ def test_a_worker_that_dies_is_started_again(mixed_run: Path, tmp_path: Path) ->
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "quiet")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_again_and_again_is_an_error_that_says_so(
     mixed_run: Path, tmp_path: Path
 ) -> None:
@@ -534,6 +535,7 @@ def test_the_sample_table_is_plain_parquet(mixed_shards: Path) -> None:
     assert schema.names[:4] == ["shard", "key", "place", "sample_id"]
 
 
+@pytest.mark.slow
 def test_sources_in_an_object_store_give_the_payloads_of_a_disk(
     mixed_run: Path, tmp_path: Path, s3: s3_server.Bucket
 ) -> None:

@@ -15,7 +15,7 @@ from runs import run_shard, shard_bytes
 from vxp_data.pipeline.verify_shards import verify_shards
 from vxp_data.storage.folder import open_folder
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 SETTINGS = {"shard__payload": "frames", "shard__max_samples": 2, "shard__frame_px": 640}
 
@@ -82,7 +82,6 @@ def test_killed_early_and_late_it_goes_on_to_the_same_bytes(
     assert verify_shards(open_folder(tmp_path / "out")).problems == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_at_ten_random_moments_it_goes_on_to_the_same_bytes(
     mixed_run: Path, tmp_path: Path, wanted: dict[str, bytes], length_s: float, seed: int
@@ -92,7 +91,6 @@ def test_killed_at_ten_random_moments_it_goes_on_to_the_same_bytes(
     assert shard_bytes(tmp_path / "out") == wanted, f"{share:.2f} of a run, {num_found} found"
 
 
-@pytest.mark.slow
 def test_killed_again_and_again_it_gets_there(
     mixed_run: Path, tmp_path: Path, wanted: dict[str, bytes], length_s: float
 ) -> None:

@@ -23,6 +23,7 @@ def begun_and_ended() -> dict[int, list[tuple[float, float]]]:
     return times
 
 
+@pytest.mark.slow  # it is about time, which others on the machine take
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("looks", ["long", "short"])
 def test_a_long_video_costs_the_end_no_more_than_itself(tmp_path: Path, looks: str) -> None:

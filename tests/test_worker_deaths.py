@@ -46,7 +46,9 @@ def clips_in_parts(out: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("encoder", ["thumbnail", "misbehaving"])
+@pytest.mark.parametrize(
+    "encoder", ["thumbnail", pytest.param("misbehaving", marks=pytest.mark.slow)]
+)
 def test_a_file_that_kills_worker_after_worker_is_quarantined_alone(
     manifest, tmp_path: Path, encoder: str
 ) -> None:
@@ -74,6 +76,7 @@ def test_a_file_that_kills_worker_after_worker_is_quarantined_alone(
     assert "3 worker processes died" in crashed["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_weights_missing_on_a_worker_end_the_run_with_their_own_message(
     manifest, tmp_path: Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from vxp_data.errors import UserError
 from vxp_data.storage.folder import find_file, open_folder
@@ -28,11 +28,7 @@ class ShardFolder:
     def __init__(self, uri: str) -> None:
         self._folder = open_folder(uri)
         self.uri = self._folder.uri
-        self._files: OrderedDict[str, int] = OrderedDict()
-        self._pid = os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": OrderedDict(), "_pid": 0}
+        self._files = _OpenFiles()
 
     @property
     def is_remote(self) -> bool:
@@ -60,7 +56,9 @@ class ShardFolder:
                 return ObjectStore(split_uri(uri)[0], self._folder.patience).read(uri, start, stop)
             except (StoreFailedError, PermissionError) as error:  # not this clip's fault
                 raise _store_fails(uri, error) from error
-        file = self._open(name)
+        if self._files.pid != os.getpid():
+            self._files = _OpenFiles()
+        file = self._files.descriptor(Path(self.uri) / name)
         parts = []
         while start < stop and (part := os.pread(file, stop - start, start)):
             parts.append(part)
@@ -89,20 +87,42 @@ class ShardFolder:
 
     def close(self) -> None:
         """Close the shards that are open; they are opened again when needed."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        self._files.close()
 
-    def _open(self, name: str) -> int:
-        if self._pid != os.getpid():  # forked: the parent's files are not ours to close
-            self._files, self._pid = OrderedDict(), os.getpid()
-        if name in self._files:
-            self._files.move_to_end(name)
+
+class _OpenFiles:
+    """The files used last; open until it is closed or nobody holds it any more."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        """Of the process whose files they are: a forked one leaves them alone."""
+        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.close()
+
+    def __reduce__(self) -> tuple[type[_OpenFiles], tuple[()]]:
+        return _OpenFiles, ()
+
+    def descriptor(self, path: Path) -> int:
+        """Give a file's descriptor, opened if it is not yet.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        if path in self._descriptors:
+            self._descriptors.move_to_end(path)
         else:
-            if len(self._files) >= _OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1])
-            path = Path(self.uri) / name
-            self._files[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self._files[name]
+            if len(self._descriptors) >= _OPEN_FILES:
+                os.close(self._descriptors.popitem(last=False)[1])
+            self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptors[path]
+
+    def close(self) -> None:
+        """Close all."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
 
 def read_media(uri: str) -> bytes:
