@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import MODES, Arena, arena, chaos
+from chaos import Arena, arena, chaos
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -30,7 +30,7 @@ def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(plac
         seed=1,
         moments=["files"],
     )
-    assert {kill.mode for kill in outcome.kills} == set(MODES)
+    assert len(outcome.kills) == 3
     assert outcome.rows > 0
     assert (outcome.lost, outcome.doubled) == (0, 0)
     assert outcome.different == []
