@@ -182,6 +182,7 @@ def show_config(
 
 app.command()(reports.plan)
 app.command()(reports.compare)
+app.command()(reports.report)
 app.command()(runs.retry)
 app.command()(shards.sample)
 app.command()(checks.doctor)

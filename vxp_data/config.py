@@ -130,6 +130,14 @@ class EncoderConfig(Settings):
         return _known(ENCODERS, name)
 
 
+class ThumbnailsConfig(Settings):
+    """Small pictures of the frames that were embedded, for `vxp-data report`."""
+
+    max_bytes: int = Field(16_384, ge=0)
+    """Most bytes of a clip's contact sheet; the usual is 4,000 to 8,000. 0: none are kept. Changes
+    no embedding: clips that have embeddings already get no sheet."""
+
+
 class ClusterConfig(Settings):
     """Where the job runs."""
 
@@ -222,6 +230,8 @@ class PruneConfig(Settings):
     """Fetching from object stores."""
     encoder: EncoderConfig = EncoderConfig()
     """Embedding."""
+    thumbnails: ThumbnailsConfig = ThumbnailsConfig()
+    """Pictures for the report."""
     measure: str = "mean_pairwise"
     """The similarity measure that decides, a name in registry.MEASURES; all are stored."""
     thresholds: dict[str, str] = {"default": "keep 0.5"}

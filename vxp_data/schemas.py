@@ -72,6 +72,19 @@ EMBEDDING_FACTS: Final = pa.schema(
 are its key."""
 
 
+THUMBNAIL_SCHEMA: Final = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("clip_start_s", pa.float64()),
+        ("clip_end_s", pa.float64()),
+        ("file_stamp", pa.string()),
+        ("sampler", pa.string()),
+        ("sheet", pa.binary()),
+    ]
+)
+"""One row a clip in thumbnails/part-*.parquet; `sheet` is a WebP, null where none was drawn."""
+
+
 def embedding_schema(dim: int) -> pa.Schema:
     """Give the schema of an embeddings part: the facts, and float16 [F, dim] unit rows or null."""
     rows_FD = pa.list_(pa.list_(pa.float16(), dim))

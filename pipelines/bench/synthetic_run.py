@@ -11,14 +11,16 @@ import pyarrow as pa
 
 from vxp_data.config import PruneConfig
 from vxp_data.core.timeline import pack_timeline
+from vxp_data.pictures.contact_sheet import contact_sheet
 from vxp_data.pipeline.decide import DecisionSettings, decide_run
 from vxp_data.pipeline.ingest import dataset_facts, dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record
 from vxp_data.pipeline.rundir import RunDirectory, open_run, write_table
 from vxp_data.registry import MEASURES
-from vxp_data.schemas import EMBEDDING_FACTS, SAMPLE_SCHEMA
+from vxp_data.schemas import EMBEDDING_FACTS, SAMPLE_SCHEMA, THUMBNAIL_SCHEMA
 
 TASKS: Final = ("caption", "multiple_choice", "open_ended")
+_CLIPS_IN_PART: Final = 256
 _QUESTIONS: Final = (
     "Please describe this video in detail.",
     "What happens next?\nA. A cat\nB. A dog\nAnswer with the option's letter.",
@@ -26,7 +28,9 @@ _QUESTIONS: Final = (
 )
 
 
-def write_synthetic_run(folder: Path, *, num_rows: int, num_videos: int, seed: int) -> RunDirectory:
+def write_synthetic_run(
+    folder: Path, *, num_rows: int, num_videos: int, seed: int, sheets: bool = False
+) -> RunDirectory:
     """Write a run directory as `prune` leaves it, but for embeddings.
 
     One video in a hundred is quarantined; a quarter of the rows of a subset are kept.
@@ -36,6 +40,7 @@ def write_synthetic_run(folder: Path, *, num_rows: int, num_videos: int, seed: i
         num_rows: annotation rows, a third of them of each task of the paper.
         num_videos: files, named by about num_rows / num_videos rows each.
         seed: of all that is random.
+        sheets: write contact sheets, too, of a hundred drawn scenes.
     """
     folder.mkdir(parents=True)
     run = open_run(folder)
@@ -53,6 +58,8 @@ def write_synthetic_run(folder: Path, *, num_rows: int, num_videos: int, seed: i
     media = _media(uris, rng)
     write_table(run.media, media)
     write_table(run.scores, _scores(media, rng))
+    if sheets:
+        _write_sheets(run, media, rng)
     config = PruneConfig.model_validate({"thresholds": {"default": "keep 0.25"}})
     decided = decide_run(run, [dataset], DecisionSettings.of(config))
     run.write_run(
@@ -119,6 +126,8 @@ def _media(uris: np.ndarray, rng: np.random.Generator) -> pa.Table:
         "clip_start_s": np.zeros(num_videos),
         "clip_end_s": np.full(num_videos, np.inf),
         "timeline": pa.repeat(timeline, num_videos),
+        "file_stamp": pa.repeat("1-1", num_videos),
+        "frames_expected": np.full(num_videos, 20, dtype=np.int32),
         "reason": np.where(lost, "truncated", "").astype(object),
         "message": np.where(lost, "moov atom not found", "").astype(object),
     }
@@ -127,6 +136,28 @@ def _media(uris: np.ndarray, rng: np.random.Generator) -> pa.Table:
         for f in EMBEDDING_FACTS
     ]
     return pa.Table.from_arrays(arrays, schema=EMBEDDING_FACTS)
+
+
+def _write_sheets(run: RunDirectory, media: pa.Table, rng: np.random.Generator) -> None:
+    pictures = [contact_sheet(_scene(rng), max_bytes=16_384) for _ in range(100)]
+    keys = media.select([name for name in THUMBNAIL_SCHEMA.names if name != "sheet"])
+    for first in range(0, media.num_rows, _CLIPS_IN_PART):
+        part = keys.slice(first, _CLIPS_IN_PART)
+        drawn = [pictures[i] for i in rng.integers(0, len(pictures), part.num_rows).tolist()]
+        part = part.append_column("sheet", pa.array(drawn, pa.binary())).cast(THUMBNAIL_SCHEMA)
+        write_table(run.thumbnails.file(f"part-{first:08d}.parquet"), part)
+
+
+def _scene(rng: np.random.Generator) -> np.ndarray:
+    """Draw a disc that crosses a picture in 20 frames."""
+    y, x = np.mgrid[0:96, 0:96]
+    sky, disc = rng.integers(0, 255, (2, 3))
+    frames = []
+    for step in range(20):
+        inside = (x - 5 * step) ** 2 + (y - 48 - 20 * np.sin(step / 3)) ** 2 < 15**2
+        shade = (0.6 + 0.4 * y[..., None] / 96) * sky
+        frames.append(np.where(inside[..., None], disc, shade).astype(np.uint8))
+    return np.stack(frames)
 
 
 def _scores(media: pa.Table, rng: np.random.Generator) -> pa.Table:

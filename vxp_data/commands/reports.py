@@ -108,6 +108,33 @@ def compare(
         say(compared_text(compared))
 
 
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write it there. [report.html in RUN]")
+    ] = None,
+) -> None:
+    """Write one page about a finished run: counts, curves, frames on either side of the threshold.
+
+    The page needs no server, no network and no script. Reads no video.
+
+    Example: vxp-data report runs/a
+    """
+    from vxp_data.pipeline.report_run import report_run
+    from vxp_data.pipeline.rundir import open_run
+    from vxp_data.report.page import render_report
+
+    directory = open_run(run)
+    gathered = report_run(directory, run.rstrip("/").rpartition("/")[2] or run)
+    page = render_report(gathered)
+    if out is None:
+        directory.root.write_text(directory.report.name, page)
+    else:
+        write_file(out, page)
+    pictures = "" if gathered.has_sheets else " It has no pictures: the run kept no thumbnails."
+    say(f"{out or directory.report}: {len(page.encode()) / 1e6:.1f} MB.{pictures}")
+
+
 def _plan_notes(planned: RunPlan) -> str:
     notes = [
         f"Of {planned.num_rows} rows {planned.num_out} are out whatever the threshold.",

@@ -13,14 +13,21 @@ Shapes: N rows of a run, M of them in some order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.core.sampling_plans import TIME_TOLERANCE_S, Policy, Rate, SamplingRule
+from vxp_data.core.sampling_plans import (
+    TIME_TOLERANCE_S,
+    Policy,
+    Rate,
+    SamplingRule,
+    draw_parts,
+)
+from vxp_data.core.seeds import choose
 from vxp_data.errors import UserError
 from vxp_data.registry import SAMPLING_POLICIES
 
@@ -169,21 +176,60 @@ def expected_frames(
     Returns:
         frames_N: float64, 1 or more.
     """
+    sum_N, number_N = np.zeros(len(duration_s_N)), np.zeros(len(duration_s_N))
+    for frames_N in _frames_by_choice(rule, duration_s_N, frames_there_N):
+        sum_N += frames_N
+        number_N += frames_N > 0
+    mean_N: NDArray[np.float64] = sum_N / np.maximum(number_N, 1)
+    return mean_N
+
+
+def drawn_frames(
+    rule: SamplingRule,
+    sample_ids: Sequence[str],
+    duration_s_N: NDArray[np.float64],
+    frames_there_N: NDArray[np.float64],
+    *,
+    epoch: int,
+) -> NDArray[np.float64]:
+    """Count the frames of each row's own plan in one epoch, with the rate that is drawn for it.
+
+    Args:
+        rule: what the user set.
+        sample_ids: N names.
+        duration_s_N: float64, of the clips, 0 or more.
+        frames_there_N: float64, frames in the clips.
+        epoch: from 0.
+
+    Returns:
+        frames_N: float64, 1 or more; `expected_frames` is its mean over many epochs.
+    """
+    by_choice = _frames_by_choice(rule, duration_s_N, frames_there_N)
+    frames_CN = np.stack([*by_choice, np.zeros(len(duration_s_N))])
+    options_N = (frames_CN > 0).sum(axis=0).tolist()
+    chosen = (
+        choose(num, *draw_parts(rule, epoch, name)) if num > 1 else 0
+        for num, name in zip(options_N, sample_ids, strict=True)
+    )
+    chosen_N = np.fromiter(chosen, dtype=np.int64, count=len(options_N))
+    frames_N: NDArray[np.float64] = frames_CN[chosen_N, np.arange(len(chosen_N))]
+    return frames_N
+
+
+def _frames_by_choice(
+    rule: SamplingRule, duration_s_N: NDArray[np.float64], frames_there_N: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Give, for each rate that a policy might draw, the frames it makes; 0 where it has fewer."""
     step_N = np.round(duration_s_N / _DURATION_STEP_S)
     steps_U, place_N = np.unique(step_N, return_inverse=True)
     options = [_rates(rule, float(step) * _DURATION_STEP_S) for step in steps_U.tolist()]
-    most = max(map(len, options), default=0)
-    sum_N, number_N = np.zeros(len(duration_s_N)), np.zeros(len(duration_s_N))
-    for choice in range(most):
+    for choice in range(max(map(len, options), default=0)):
         there = [rates[choice] if choice < len(rates) else None for rates in options]
         fps_N = np.array([r.fps if r else 0.0 for r in there])[place_N]
         cap_N = np.array([min(r.max_frames, rule.max_frames) if r else 0 for r in there])[place_N]
         moments_N = np.maximum(1, np.ceil((duration_s_N - TIME_TOLERANCE_S) * fps_N))
         frames_N = np.where(fps_N > 0, np.minimum(moments_N, cap_N), cap_N)
-        sum_N += np.where(cap_N > 0, np.maximum(1, np.minimum(frames_N, frames_there_N)), 0)
-        number_N += cap_N > 0
-    mean_N: NDArray[np.float64] = sum_N / np.maximum(number_N, 1)
-    return mean_N
+        yield np.where(cap_N > 0, np.maximum(1, np.minimum(frames_N, frames_there_N)), 0)
 
 
 def _rates(rule: SamplingRule, duration_s: float) -> list[Rate]:

@@ -198,7 +198,7 @@ def draw_plan(
     start_s = max(clip_start_s, 0.0)
     part_s = max(min(clip_end_s, duration_s), float(time_s_P[-1])) - start_s
     policy: Policy = SAMPLING_POLICIES.load(rule.policy)
-    rate = policy(rule, part_s, partial(_choose, ("sampling", rule.seed, epoch, sample_id)))
+    rate = policy(rule, part_s, partial(_choose, draw_parts(rule, epoch, sample_id)))
     max_frames = min(rate.max_frames, rule.max_frames)
     fps = rate.fps
     index_F = _at_rate(time_s_P, start_s, part_s, fps) if fps else None
@@ -266,6 +266,11 @@ def fine_tune_240(rule: SamplingRule, duration_s: float, pick: Pick) -> Rate:
 def num_moments(duration_s: float, fps: float) -> int:
     """Count the times k / fps in [0, duration_s): ceil(duration_s * fps), and 1 at least."""
     return max(1, math.ceil((duration_s - TIME_TOLERANCE_S) * fps))
+
+
+def draw_parts(rule: SamplingRule, epoch: int, sample_id: str) -> tuple[int | str, ...]:
+    """Give what a draw depends on, as `seeds.choose` takes it."""
+    return ("sampling", rule.seed, epoch, sample_id)
 
 
 def _choose(parts: tuple[int | str, ...], num: int) -> int:

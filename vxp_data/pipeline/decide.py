@@ -130,7 +130,8 @@ def decide_run(
     )
     accounting = account(decisions, columns)
     accounting.check()
-    for stale in (run.plans, run.sampling_figure, run.duplicates):  # of earlier decisions
+    earlier = (run.plans, run.sampling_figure, run.report, run.duplicates)
+    for stale in earlier:
         run.root.remove(stale.name)
     if duplicates is not None:
         write_table(run.duplicates, duplicates)

@@ -59,6 +59,11 @@ class EmbedTotals:
     embed_cpu_s: float = 0.0
     bytes_fetched: int = 0
     """From object stores."""
+    decode_workers: int = 0
+    """Tasks that decoded at the same time, at most."""
+    embed_workers: int = 0
+    """Encoders beside them; 0: each decoding task embeds, too."""
+    on_gpu: bool = False
 
     def add(self, report: pa.Table) -> None:
         """Count the clips of one report (REPORT_SCHEMA)."""
@@ -114,7 +119,7 @@ def _embed_all(
         is_back_C = np.zeros(first_clip[-1], dtype=np.bool_)
         failure: Exception | None = None
         try:
-            for report in _reports(items, first_clip[:-1], config, settings, ledger):
+            for report in _reports(items, first_clip[:-1], config, settings, ledger, totals):
                 totals.add(report.filter(pa.array(~is_back_C[report["clip"].to_numpy()])))
                 is_back_C[report["clip"].to_numpy()] = True
                 on_progress(totals)
@@ -151,6 +156,7 @@ def _reports(
     config: PruneConfig,
     settings: JobSettings,
     ledger: RemoteLedger,
+    totals: EmbedTotals,
 ) -> Iterator[pa.Table]:
     import ray
 
@@ -161,6 +167,9 @@ def _reports(
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
     stages = _stages(config, settings)
     with NodeWatch(ledger, config.cluster.node_wait_s):
+        totals.decode_workers = stages.decode.workers
+        totals.embed_workers = stages.embed.workers if stages.embed else 0
+        totals.on_gpu = bool(stages.embed and stages.embed.num_gpus)
         dataset = _dataset(items, first_clip, stages, settings, ledger)
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 

@@ -81,6 +81,8 @@ class PlanRows:
     """Rows that the run keeps."""
     threshold_N: NDArray[np.float64]
     """At which the run cut them; NaN for the others."""
+    frames_there_N: NDArray[np.float64]
+    """Frames in each row's clip, about; see ClipFacts.num_frames_N."""
     costs: RowCosts
 
 
@@ -106,6 +108,7 @@ def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
         cut_N=cut_N & (modality_N == Modality.VIDEO),
         kept_N=few_texts(decisions["decision"]) == Outcome.KEEP.value,
         threshold_N=decisions["threshold"].to_numpy(),
+        frames_there_N=clips.num_frames_N,
         costs=row_costs(clips, modality_N, config.sampling, config.costs),
     )
 
@@ -132,8 +135,7 @@ def plan_run(
     """
     rows = read_plan_rows(run, config)
     measure: Measure = MEASURES.load(config.measure)
-    tasks = sorted({str(task) for task in rows.task_N[rows.cut_N].tolist()})
-    orders = {task: _order(rows, task, measure) for task in tasks}
+    orders = keep_orders(rows, measure)
     ways: dict[str, tuple[Mapping[str, Target], Target]] = {
         "knee": ({}, ThresholdSpec("knee", 0.0))
     }
@@ -219,6 +221,12 @@ def _joined(by_task: Mapping[str, tuple[str, float, NDArray[np.intp]]]) -> NDArr
     return np.concatenate(
         [np.zeros(0, dtype=np.intp), *(row_M for _, _, row_M in by_task.values())]
     )
+
+
+def keep_orders(rows: PlanRows, measure: Measure) -> dict[str, NDArray[np.intp]]:
+    """Give, by task, the rows that may be cut, the first to be kept first."""
+    tasks = sorted({str(task) for task in rows.task_N[rows.cut_N].tolist()})
+    return {task: _order(rows, task, measure) for task in tasks}
 
 
 def _order(rows: PlanRows, task: str, measure: Measure) -> NDArray[np.intp]:

@@ -160,6 +160,8 @@ def _prune(
         spec=spec,
         sampler=_sampler_fingerprint(config),
         parts=run.parts,
+        thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
+        sheet_bytes=config.thumbnails.max_bytes,
     )
     sources = read_sources(run)
     again = (Reason.FETCH_FAILED,)  # the store may answer now

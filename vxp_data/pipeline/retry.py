@@ -144,6 +144,8 @@ def _retry(
         spec=spec,
         sampler=record["sampler"],  # the same frames, whichever decoder gives them
         parts=run.parts,
+        thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
+        sheet_bytes=config.thumbnails.max_bytes,
     )
     before = _failed_clips(run)
     sources = read_sources(run)

@@ -79,6 +79,9 @@ def run_record(
             "decode_cpu_s": round(result.totals.decode_cpu_s, 3),
             "embed_cpu_s": round(result.totals.embed_cpu_s, 3),
             "bytes_fetched": result.totals.bytes_fetched,
+            "decode_workers": result.totals.decode_workers,
+            "embed_workers": result.totals.embed_workers,
+            "on_gpu": result.totals.on_gpu,
         },
         "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS_OF},
     }

@@ -54,6 +54,11 @@ class RunDirectory:
         return self.root.child("embeddings")
 
     @property
+    def thumbnails(self) -> Folder:
+        """Folder of the contact sheets' parts, each named as the embeddings part of its clips."""
+        return self.root.child("thumbnails")
+
+    @property
     def scores(self) -> File:
         """One row a clip, one column a measure."""
         return self.root.file("scores.parquet")
@@ -84,6 +89,11 @@ class RunDirectory:
         return self.root.file("sampling.png")
 
     @property
+    def report(self) -> File:
+        """The run on one page; by `vxp-data report`."""
+        return self.root.file("report.html")
+
+    @property
     def run_json(self) -> File:
         """Settings, inputs, versions, counts and timings; written last."""
         return self.root.file("run.json")
@@ -94,15 +104,11 @@ class RunDirectory:
         Raises:
             UserError: the run directory cannot be listed.
         """
-        try:
-            names = self.parts.names()
-        except OSError as error:
-            raise _cannot_read(str(self.parts), error) from error
-        return [
-            self.parts.file(name)
-            for name in names
-            if name.startswith("part-") and name.endswith(".parquet")
-        ]
+        return _parts_in(self.parts)
+
+    def thumbnail_files(self) -> list[File]:
+        """Give the contact sheets' parts, by name; none where no sheets were kept."""
+        return _parts_in(self.thumbnails)
 
     def read_run(self, *, stopped: bool = False) -> dict[str, Any]:
         """Read run.json.
@@ -156,8 +162,20 @@ class RunDirectory:
         Raises:
             UserError: the directory cannot be listed or written to.
         """
-        for folder in (self.root, self.parts):
+        for folder in (self.root, self.parts, self.thumbnails):
             folder.remove_unfinished()
+
+
+def _parts_in(folder: Folder) -> list[File]:
+    try:
+        names = folder.names()
+    except OSError as error:
+        raise _cannot_read(str(folder), error) from error
+    return [
+        folder.file(name)
+        for name in names
+        if name.startswith("part-") and name.endswith(".parquet")
+    ]
 
 
 def open_run(uri: str | Path) -> RunDirectory:

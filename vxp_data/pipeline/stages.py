@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from vxp_data.config import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.encoders.base import Encoder, EncoderSpec
 from vxp_data.errors import MediaError, UserError
+from vxp_data.pictures.contact_sheet import contact_sheet
 from vxp_data.pipeline.attempts import Attempt, LedgerLike, RemoteLedger
 from vxp_data.pipeline.clips import ClipFrames, ClipReader, MediaItem, failed_clips
 from vxp_data.pipeline.rundir import write_table
 from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
-from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+from vxp_data.schemas import EMBEDDING_FACTS, THUMBNAIL_SCHEMA, embedding_schema
 from vxp_data.storage.folder import Folder
 
 ITEM_SCHEMA: Final = pa.schema(
@@ -46,10 +47,12 @@ FRAMES_SCHEMA: Final = pa.schema(
         ("clip", pa.int64()),
         *EMBEDDING_FACTS,
         ("frames", pa.large_binary()),
+        ("sheet", pa.binary()),
         *((name, pa.float64()) for name in _TIMINGS),
     ]
 )
-"""One clip, from decoding to embedding; `frames` is uint8 [F, px, px, 3], null where it failed."""
+"""One clip, from decoding to embedding; `frames` is uint8 [F, px, px, 3], null where it failed;
+`sheet` is its contact sheet, drawn where it was decoded: an encoder's GPU does not wait for it."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [
@@ -78,6 +81,10 @@ class JobSettings:
     """Fingerprint of the frame sampling."""
     parts: Folder
     """Folder for the embeddings parts."""
+    thumbnails: Folder | None = None
+    """Folder for contact sheets; None: none are kept."""
+    sheet_bytes: int = 0
+    """Most bytes of a contact sheet."""
 
 
 def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Table:
@@ -200,7 +207,7 @@ def _embed_alone(clip: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
 
 def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
     """Make a failed clip of one whose frames cannot be used."""
-    values = {"reason": failure.reason, "message": failure.message, "frames": None}
+    values = {"reason": failure.reason, "message": failure.message, "frames": None, "sheet": None}
     for name, value in values.items():
         place = clip.schema.get_field_index(name)
         column = pa.array([value], clip.schema.field(place).type)
@@ -221,7 +228,10 @@ def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
     facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
     column = _embedding_column(embeddings, settings.spec.dim)
     part = facts.append_column("embedding", column).cast(embedding_schema(settings.spec.dim))
-    write_table(settings.parts.file(_part_name(part)), part)
+    name = _part_name(part)
+    if settings.thumbnails is not None:  # first: clips with embeddings are never read again
+        write_table(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
+    write_table(settings.parts.file(name), part)
     embed_cpu_s = (time.process_time() - started_s) / max(1, len(clips))
     report = clips.select([name for name in REPORT_SCHEMA.names if name != "embed_cpu_s"])
     column = pa.array([embed_cpu_s] * len(clips), pa.float64())
@@ -262,10 +272,17 @@ def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Ta
         "sampler": settings.sampler,
         "reason": clip.reason or "",
         "message": clip.message,
+        "sheet": _sheet(frames, settings),
         **{name: getattr(clip, name) for name in _TIMINGS},
     }
     columns = {name: [value] for name, value in row.items()} | {"frames": _one_binary(frames)}
     return pa.table({name: columns[name] for name in FRAMES_SCHEMA.names}, schema=FRAMES_SCHEMA)
+
+
+def _sheet(frames: NDArray[np.uint8] | None, settings: JobSettings) -> bytes | None:
+    if frames is None or settings.thumbnails is None:
+        return None
+    return contact_sheet(frames, max_bytes=settings.sheet_bytes)
 
 
 def _one_binary(frames: NDArray[np.uint8] | None) -> pa.Array:
