@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vxp_data.core.budgets import Budget, RowsToCut, fit, parse_budget, resolve
-from vxp_data.core.cost_model import UNITS, CostModel, RowCosts, expected_frames
+from vxp_data.core.cost_model import UNITS, CostModel, RowCosts, drawn_frames, expected_frames
 from vxp_data.core.decisions import SampleColumns, decide
 from vxp_data.core.keep_curve import joint_curve, keep_curve
 from vxp_data.core.sampling_plans import SamplingRule, draw_plan
@@ -364,3 +364,23 @@ def test_a_joint_curve_keeps_of_each_subset_what_the_policy_share_keeps(
 def test_fit_takes_the_last_row_that_still_fits() -> None:
     costs = costs_of([0.1] * 10, list(range(10)))
     assert fit(Budget("frames", 0.3), [np.arange(10)], [1.0], np.zeros(0, np.intp), costs) == [3]
+
+
+@pytest.mark.parametrize("policy", SAMPLING_POLICIES.names())
+def test_drawn_frames_are_those_of_the_rows_own_plans(policy: str) -> None:
+    rng = np.random.default_rng(8)
+    rule = SamplingRule(policy=policy, seed=3)
+    num_frames = rng.integers(1, 6000, 80)
+    names = [f"s{i}" for i in range(80)]
+    for epoch in (0, 5):
+        got = drawn_frames(rule, names, num_frames / 20, num_frames.astype(float), epoch=epoch)
+        for name, frames, drawn in zip(names, num_frames.tolist(), got.tolist(), strict=True):
+            plan = draw_plan(
+                rule,
+                sample_id=name,
+                epoch=epoch,
+                time_s_N=np.arange(frames) / 20,
+                duration_s=frames / 20,
+                source_fps=20,
+            )
+            assert len(plan) == drawn

@@ -40,7 +40,7 @@ def write_synthetic_run(
         num_rows: annotation rows, a third of them of each task of the paper.
         num_videos: files, named by about num_rows / num_videos rows each.
         seed: of all that is random.
-        sheets: write contact sheets, too, of a hundred drawn scenes.
+        sheets: write contact sheets, too, of a few drawn scenes.
     """
     folder.mkdir(parents=True)
     run = open_run(folder)
@@ -77,7 +77,8 @@ def write_synthetic_run(
             "timings": {
                 "wall_s": 3600.0, "embed_wall_s": 3500.0, "files_read": num_videos,
                 "clips_embedded": num_videos, "probe_cpu_s": 500.0, "decode_cpu_s": 24000.0,
-                "embed_cpu_s": 3000.0, "bytes_fetched": 0,
+                "embed_cpu_s": 3000.0, "bytes_fetched": 0, "decode_workers": 15,
+                "embed_workers": 1, "on_gpu": True,
             },
             "versions": {},
         }
@@ -139,7 +140,7 @@ def _media(uris: np.ndarray, rng: np.random.Generator) -> pa.Table:
 
 
 def _write_sheets(run: RunDirectory, media: pa.Table, rng: np.random.Generator) -> None:
-    pictures = [contact_sheet(_scene(rng), max_bytes=16_384) for _ in range(100)]
+    pictures = [contact_sheet(_scene(rng), max_bytes=16_384) for _ in range(40)]
     keys = media.select([name for name in THUMBNAIL_SCHEMA.names if name != "sheet"])
     for first in range(0, media.num_rows, _CLIPS_IN_PART):
         part = keys.slice(first, _CLIPS_IN_PART)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ def render_report(report: RunReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "score": number,
         "whole": lambda value: f"{value:,}",
         "percent": lambda share: f"{share:.0%}",
@@ -65,6 +65,7 @@ def render_report(report: RunReport) -> str:
         "shape": _shape,
         "facts": _facts,
     }
+    environment.filters |= filters
     template = environment.get_template("report.html.j2")
     return template.render(
         report=report,
