@@ -19,6 +19,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SAID = {
     "prune": "6 rows in",
     "decide": "6 rows in",
+    "plan": "chosen: budget tokens=10000000",
+    "report": "report.html:",
     "sample": "rows x 1 epochs planned",
     "shard": "0 quarantined",
     "estimate": "GPU hours",
