@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.report_run import report_run
 from vxp_data.pipeline.rundir import open_run
 from vxp_data.report.page import render_report, verdict
+from vxp_data.schemas import DUPLICATE_SCHEMA
 
 BENCH = Path(__file__).parents[1] / "pipelines" / "bench"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -304,6 +306,40 @@ def test_it_fills_a_phone_and_a_desk_and_nothing_sticks_out(
     assert picture.shape == (2000, width_px)
     assert (np.median(picture) < 60) == dark
     assert len(np.unique(picture)) > 100  # there are pictures and charts on it
+
+
+def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
+    uris = sorted(row["uri"] for row in table(run, "media"))
+    pairs = [
+        (uris[1], uris[0], "near_duplicate", "drop", "", 0.97),
+        (uris[2], uris[0], "same_content", "relink", "", 1.0),
+        (uris[3], "video-mme-7", "in_evaluation", "drop", "eval.txt", None),
+    ]
+    rows = [
+        {"task": "", "sample_id": "", "uri": uri, "clip_start_s": 0.0, "clip_end_s": math.inf,
+         "media_id": "", "reason": reason, "action": action, "source": source,
+         "keeper_uri": keeper, "keeper_clip_start_s": None if source else 0.0,
+         "keeper_clip_end_s": None if source else math.inf, "agreement": agreement}
+        for uri, keeper, reason, action, source, agreement in pairs
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, DUPLICATE_SCHEMA), run / "duplicates.parquet")
+    gathered = report_run(open_run(run), "run")
+    found = [
+        (
+            group.keeper.file,
+            group.keeper.decision,
+            [(t.file, t.decision, t.note) for t in group.twins],
+        )
+        for group in gathered.duplicates
+    ]
+    assert found == [
+        ("0000000.mp4", "keep", [
+            ("0000001.mp4", "duplicate", "near duplicate, dropped, agreement 0.970"),
+            ("0000002.mp4", "keep", "same content, rows relinked, agreement 1.000"),
+        ]),
+        ("video-mme-7", "evaluation", [("0000003.mp4", "duplicate", "in evaluation, dropped")]),
+    ]  # fmt: skip
+    assert "2 videos have copies" in Elements(render_report(gathered)).text
 
 
 def test_without_thumbnails_the_page_says_so(run: Path) -> None:

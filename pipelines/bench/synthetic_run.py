@@ -61,7 +61,7 @@ def write_synthetic_run(
     if sheets:
         _write_sheets(run, media, rng)
     config = PruneConfig.model_validate({"thresholds": {"default": "keep 0.25"}})
-    decided = decide_run(run, [dataset], DecisionSettings.of(config))
+    decided = decide_run(run, [dataset], DecisionSettings.of(config, encoder="", sampler=""))
     run.write_run(
         {
             "command": "prune",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from vxp_data.core.seeds import hash64
 from vxp_data.pipeline.ingest import ClipKey
 from vxp_data.pipeline.plan_run import PlanRows
 from vxp_data.pipeline.rundir import RunDirectory, read_table
+from vxp_data.pipeline.set_aside import relinked_samples
 
 _KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 _FACTS: Final = ("width_px", "height_px", "duration_s", "file_stamp", "frames_expected")
@@ -22,6 +24,7 @@ _PLACEHOLDERS: Final = ("<image>", "<video>")
 """Where LLaVA-style rows put the media: the card shows it."""
 _MAX_CHARS: Final = 600
 """Of a question or answer that is shown."""
+_DONE: Final = {"drop": "dropped", "relink": "rows relinked", "report": "reported"}
 _MAX_SHEET_BYTES: Final = 6_000_000
 """All contact sheets of a report together; base64 makes a third more of them."""
 
@@ -31,7 +34,18 @@ class Twin:
     """A clip that is a duplicate."""
 
     key: ClipKey
+    decision: str
     note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A clip, and those that are the same."""
+
+    keeper: ClipKey
+    source: str
+    """The file or run of evaluation videos that holds the keeper; '' for this run."""
+    twins: tuple[Twin, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +53,7 @@ class Groups:
     """Some groups of duplicates; `num_groups` there are in all."""
 
     num_groups: int
-    shown: tuple[tuple[ClipKey, tuple[Twin, ...]], ...]
+    shown: tuple[Group, ...]
 
 
 class CardSource:
@@ -67,14 +81,15 @@ class CardSource:
     def load(self, rows: Sequence[int], groups: Groups) -> None:
         """Read what cards need of some rows, and of duplicates."""
         places = sorted(set(rows))
-        columns = ["media_uri", *_KEY[1:], "exchanges"]
+        columns = ["task", "media_uri", *_KEY[1:], "exchanges"]
         taken = read_table(self._run.samples, columns=columns).take(pa.array(places, pa.int64()))
+        taken = relinked_samples(self._run, taken)
         self._samples = dict(zip(places, taken.to_pylist(), strict=True))
         outcomes = read_table(self._run.decisions, columns=["decision"])["decision"]
         self._decisions = {place: outcomes[place].as_py() for place in places}
         keys = {_key(row) for row in self._samples.values()}
-        for keeper, twins in groups.shown:
-            keys |= {keeper, *(twin.key for twin in twins)}
+        for group in groups.shown:
+            keys |= {group.keeper, *(twin.key for twin in group.twins)}
         self._media = _read_media(self._run, keys)
         self._sheets = _read_sheets(self._run, self._media)
 
@@ -95,12 +110,17 @@ class CardSource:
         """Make the cards of duplicates."""
         return tuple(
             DuplicateGroup(
-                keeper=self._card(keeper, decision="keep"),
+                keeper=self._card(
+                    group.keeper,
+                    decision="evaluation" if group.source else "keep",
+                    note=f"in {group.source}" if group.source else "",
+                ),
                 twins=tuple(
-                    self._card(twin.key, decision="duplicate", note=twin.note) for twin in twins
+                    self._card(twin.key, decision=twin.decision, note=twin.note)
+                    for twin in group.twins
                 ),
             )
-            for keeper, twins in groups.shown
+            for group in groups.shown
         )
 
     def _card(
@@ -109,7 +129,7 @@ class CardSource:
         *,
         decision: str,
         sample_id: str = "",
-        score: float = float("nan"),
+        score: float = math.nan,
         question: str = "",
         answer: str = "",
         note: str = "",
@@ -139,20 +159,27 @@ class CardSource:
 
 def read_duplicate_groups(run: RunDirectory, *, limit: int) -> Groups:
     """Read groups of duplicates, drawn with a fixed seed; none where none were looked for."""
-    file = run.root.file("duplicates.parquet")
-    if not file.is_file():
+    if not run.duplicates.is_file():
         return Groups(num_groups=0, shown=())
-    names = [*_KEY, "reason", "agreement", *(f"keeper_{name}" for name in _KEY)]
-    twins_of: dict[ClipKey, dict[ClipKey, Twin]] = {}
-    for row in read_table(file, columns=names).to_pylist():
-        keeper = (row["keeper_uri"], row["keeper_clip_start_s"], row["keeper_clip_end_s"])
-        note = row["reason"].replace("_", " ")
-        if row["agreement"] is not None:
+    keeper_key = [f"keeper_{name}" for name in _KEY]
+    names = [*_KEY, "reason", "action", "agreement", "source", *keeper_key]
+    twins_of: dict[tuple[str, ClipKey], dict[ClipKey, Twin]] = {}
+    for row in read_table(run.duplicates, columns=names).to_pylist():
+        uri, start_s, end_s = (row[name] for name in keeper_key)
+        if start_s is None or end_s is None:  # an id of a list, not a clip
+            start_s, end_s = 0.0, math.inf
+        note = f"{row['reason'].replace('_', ' ')}, {_DONE[row['action']]}"
+        if row["agreement"] is not None and math.isfinite(row["agreement"]):
             note += f", agreement {row['agreement']:.3f}"
         key = _key(row, "uri")
-        twins_of.setdefault(keeper, {})[key] = Twin(key=key, note=note)
-    drawn = sorted(twins_of, key=lambda keeper: hash64("report", 0, *map(str, keeper)))[:limit]
-    shown = tuple((keeper, tuple(twins_of[keeper].values())[:limit]) for keeper in sorted(drawn))
+        decision = "duplicate" if row["action"] == "drop" else "keep"
+        group = twins_of.setdefault((row["source"], (uri, start_s, end_s)), {})
+        group[key] = Twin(key=key, decision=decision, note=note)
+    drawn = sorted(twins_of, key=lambda group: hash64("report", 0, *map(str, group)))[:limit]
+    shown = tuple(
+        Group(keeper=keeper, source=source, twins=tuple(twins_of[source, keeper].values())[:limit])
+        for source, keeper in sorted(drawn)
+    )
     return Groups(num_groups=len(twins_of), shown=shown)
 
 
@@ -200,7 +227,7 @@ def _cut(text: str) -> str:
 def _file_name(key: ClipKey) -> str:
     uri, start_s, end_s = key
     name = uri.rstrip("/").rpartition("/")[2]
-    if start_s == 0 and end_s == float("inf"):
+    if start_s == 0 and end_s == math.inf:
         return name
-    end = "end" if end_s == float("inf") else f"{end_s:g} s"
+    end = "end" if end_s == math.inf else f"{end_s:g} s"
     return f"{name}, {start_s:g} s to {end}"
