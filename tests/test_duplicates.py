@@ -16,7 +16,7 @@ from vxp_data.core.duplicates import (
 )
 from vxp_data.core.similarity import cross_cosines
 from vxp_data.neighbours import faiss_index
-from vxp_data.neighbours.faiss_index import NeighbourIndex
+from vxp_data.neighbours.faiss_index import build_index
 
 DIM = 64
 FPS = 8
@@ -224,7 +224,7 @@ def unit(rng, num_rows, dim=DIM):
 
 def test_the_flat_index_is_brute_force():
     emb_ND = unit(np.random.default_rng(8), 3000).astype(np.float16)
-    cosine_BK, row_BK = NeighbourIndex(emb_ND).search(emb_ND[:500], 20)
+    cosine_BK, row_BK = build_index(emb_ND).search(emb_ND[:500], 20, -1.0)
     wide = emb_ND.astype(np.float64)
     wanted = wide[:500] @ wide.T
     order = np.argsort(-wanted, axis=1, kind="stable")[:, :20]
@@ -238,7 +238,8 @@ def test_inverted_lists_find_what_is_near(monkeypatch):
     base = unit(rng, 4000)
     near = base[:1000] + 0.25 * unit(rng, 1000)
     near /= np.linalg.norm(near, axis=1, keepdims=True)
-    index = NeighbourIndex(np.concatenate([base, near]).astype(np.float16))
+    index = build_index(np.concatenate([base, near]).astype(np.float16))
     assert index.kind == "ivf"
-    _, row_BK = index.search(near, 2)
+    cosine_BK, row_BK = index.search(near, 3, 0.93)
+    assert (np.diff(cosine_BK, axis=1)[row_BK[:, 1:] >= 0] <= 0).all()
     assert (row_BK == np.arange(1000)[:, None]).any(axis=1).mean() >= 0.99

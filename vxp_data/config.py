@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from vxp_data.core.budgets import Target, parse_budget
 from vxp_data.core.cost_model import CostModel
+from vxp_data.core.filters import Bounds, check_bounds
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
@@ -180,6 +181,21 @@ class ShardConfig(Settings):
     """Of the frames, on the picture format's own scale."""
 
 
+class BoundsConfig(Settings):
+    """The range of values that a filter lets through, ends included."""
+
+    min: float | None = None
+    """Least value, in the filter's own unit; None: any."""
+    max: float | None = None
+    """Greatest value."""
+    tasks: tuple[str, ...] = ()
+    """Only rows of these tasks; none given: all rows."""
+
+    def bounds(self) -> Bounds:
+        """Give them as the rules take them."""
+        return Bounds(low=self.min, high=self.max, tasks=self.tasks)
+
+
 class DuplicatesConfig(Settings):
     """What is done with the same video twice; see core.duplicates."""
 
@@ -248,6 +264,9 @@ class PruneConfig(Settings):
     pruning does not."""
     shard: ShardConfig = ShardConfig()
     """Shards; `vxp-data shard` reads this section, pruning does not."""
+    filters: dict[str, BoundsConfig] = {}
+    """By a name in registry.FILTERS: what rows must have to stay, before any threshold, e.g.
+    `duration_s: {min: 2, max: 180}`. Where a row is out of several, the first gives the reason."""
     duplicates: DuplicatesConfig = DuplicatesConfig()
     """Near-duplicates."""
     cluster: ClusterConfig = ClusterConfig()
@@ -269,6 +288,16 @@ class PruneConfig(Settings):
             except UserError as error:
                 raise ValueError(f"{task}: {error}") from error
         return {"default": "keep 0.5"} | thresholds
+
+    @field_validator("filters")
+    @classmethod
+    def _fitting_filters(cls, filters: dict[str, BoundsConfig]) -> dict[str, BoundsConfig]:
+        for name, given in filters.items():
+            try:
+                check_bounds(name, given.bounds())
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return filters
 
     @model_validator(mode="after")
     def _fallback_is_another(self) -> Self:

@@ -14,7 +14,7 @@ LoadedConfig = Loaded[PruneConfig]
 
 _FILE: Final = SettingsFile(
     PruneConfig,
-    free_maps=("thresholds", "budget_weights", "tasks.map", "expect.quarantined"),
+    free_maps=("thresholds", "budget_weights", "filters", "tasks.map", "expect.quarantined"),
     example="frames.num_frames=8",
 )
 

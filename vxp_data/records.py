@@ -47,6 +47,22 @@ class Reason(StrEnum):
     TEXT_ONLY = "text_only"  # no media at all
     # prune
     REDUNDANT = "redundant"
+    # prune, by a rule of `filters`
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    LOW_RESOLUTION = "low_resolution"
+    STATIC = "static"
+    TOO_MANY_SCENES = "too_many_scenes"
+    CAPTION_TOO_SHORT = "caption_too_short"
+    CAPTION_TOO_LONG = "caption_too_long"
+    CAPTION_REPETITIVE = "caption_repetitive"
+    PLACEHOLDER_TEXT = "placeholder_text"
+    WRONG_LANGUAGE = "wrong_language"
+    EMPTY_ANSWER = "empty_answer"
+    NO_OPTIONS = "no_options"
+    ANSWER_NOT_AN_OPTION = "answer_not_an_option"
+    ANSWER_IN_QUESTION = "answer_in_question"
+    REPEATED_QUESTION = "repeated_question"
     # duplicate
     SAME_CONTENT = "same_content"  # the same bytes
     NEAR_DUPLICATE = "near_duplicate"  # another encoding of it
@@ -78,11 +94,30 @@ class Reason(StrEnum):
 
 
 KEEP_REASONS: Final = frozenset({Reason.WITHIN_THRESHOLD, Reason.IMAGE, Reason.TEXT_ONLY})
-PRUNE_REASONS: Final = frozenset({Reason.REDUNDANT})
+FILTER_REASONS: Final = frozenset(
+    {
+        Reason.TOO_SHORT,
+        Reason.TOO_LONG,
+        Reason.LOW_RESOLUTION,
+        Reason.STATIC,
+        Reason.TOO_MANY_SCENES,
+        Reason.CAPTION_TOO_SHORT,
+        Reason.CAPTION_TOO_LONG,
+        Reason.CAPTION_REPETITIVE,
+        Reason.PLACEHOLDER_TEXT,
+        Reason.WRONG_LANGUAGE,
+        Reason.EMPTY_ANSWER,
+        Reason.NO_OPTIONS,
+        Reason.ANSWER_NOT_AN_OPTION,
+        Reason.ANSWER_IN_QUESTION,
+        Reason.REPEATED_QUESTION,
+    }
+)
+PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT}
 DUPLICATE_REASONS: Final = frozenset(
     {Reason.SAME_CONTENT, Reason.NEAR_DUPLICATE, Reason.CONTAINED, Reason.IN_EVALUATION}
 )
-SET_ASIDE_REASONS: Final = DUPLICATE_REASONS | (PRUNE_REASONS - {Reason.REDUNDANT})
+SET_ASIDE_REASONS: Final = DUPLICATE_REASONS | FILTER_REASONS
 """Reasons for which rows go before a threshold is applied."""
 QUARANTINE_REASONS: Final = frozenset(Reason) - KEEP_REASONS - PRUNE_REASONS - DUPLICATE_REASONS
 

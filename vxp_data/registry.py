@@ -112,6 +112,26 @@ THRESHOLDS: Final = Registry(
     },
 )
 
+FILTERS: Final = Registry(
+    "filter",
+    "filters",
+    {
+        "duration_s": "vxp_data.core.filters:DURATION_S",
+        "short_side_px": "vxp_data.core.filters:SHORT_SIDE_PX",
+        "motion": "vxp_data.core.filters:MOTION",
+        "scene_changes": "vxp_data.core.filters:SCENE_CHANGES",
+        "caption_words": "vxp_data.core.filters:CAPTION_WORDS",
+        "caption_repetition": "vxp_data.core.filters:REPETITION",
+        "placeholders": "vxp_data.core.filters:PLACEHOLDERS",
+        "latin_letters": "vxp_data.core.filters:LATIN_LETTERS",
+        "empty_answers": "vxp_data.core.filters:EMPTY_ANSWERS",
+        "options": "vxp_data.core.filters:OPTIONS",
+        "wrong_letters": "vxp_data.core.filters:WRONG_LETTERS",
+        "leaked_answers": "vxp_data.core.filters:LEAKED_ANSWERS",
+        "repeats": "vxp_data.core.filters:REPEATS",
+    },
+)
+
 SAMPLING_POLICIES: Final = Registry(
     "sampling policy",
     "sampling_policies",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vxp_data.config import DuplicatesConfig, PruneConfig
+from vxp_data.config import PruneConfig
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.core.cost_model import CostModel
 from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
@@ -22,7 +22,7 @@ from vxp_data.manifests.renamed_media import media_name
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.clip_facts import KEY, few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table, write_table
-from vxp_data.pipeline.set_aside import relinked_rows, set_aside
+from vxp_data.pipeline.set_aside import AsideRule, aside_rule, relinked_rows, set_aside
 from vxp_data.pipeline.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
@@ -43,11 +43,7 @@ class DecisionSettings:
     sampling: SamplingRule
     """How many frames training sees: what budgets count."""
     costs: CostModel
-    duplicates: DuplicatesConfig
-    encoder: str
-    """Fingerprint of the run's embeddings."""
-    sampler: str
-    """Fingerprint of their frame sampling."""
+    aside: AsideRule
 
     def has_budget(self) -> bool:
         """Tell whether the decision depends on what rows cost."""
@@ -63,9 +59,7 @@ class DecisionSettings:
             weights=config.budget_weights,
             sampling=config.sampling,
             costs=config.costs,
-            duplicates=config.duplicates,
-            encoder=encoder,
-            sampler=sampler,
+            aside=aside_rule(config, encoder=encoder, sampler=sampler),
         )
 
 
@@ -101,13 +95,7 @@ def decide_run(
     """
     measure: Measure = MEASURES.load(settings.measure)
     samples = read_table(run.samples, columns=_COLUMNS)
-    duplicates, aside = set_aside(
-        run,
-        samples,
-        settings.duplicates,
-        encoder=settings.encoder,
-        sampler=settings.sampler,
-    )
+    aside = set_aside(run, samples, settings.aside)
     media = read_clip_facts(run, aside.samples, settings.measure)
     modality_N = few_texts(samples["modality"])
     columns = SampleColumns(
@@ -130,11 +118,13 @@ def decide_run(
     )
     accounting = account(decisions, columns)
     accounting.check()
-    earlier = (run.plans, run.sampling_figure, run.report, run.duplicates)
+    earlier = (run.plans, run.sampling_figure, run.report, run.duplicates, run.filter_values)
     for stale in earlier:
         run.root.remove(stale.name)
-    if duplicates is not None:
-        write_table(run.duplicates, duplicates)
+    if aside.duplicates is not None:
+        write_table(run.duplicates, aside.duplicates)
+    if aside.filter_values is not None:
+        write_table(run.filter_values, aside.filter_values)
     of_media = (media.media_id, aside.duplicate_of)
     _write_decisions(run, samples, of_media, decisions, settings.measure)
     _write_quarantine(run, samples, media.message, decisions)

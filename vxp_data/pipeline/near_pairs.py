@@ -28,11 +28,13 @@ from vxp_data.core.duplicates import (
     window_means,
 )
 from vxp_data.core.similarity import cross_cosines
-from vxp_data.neighbours.faiss_index import NeighbourIndex
+from vxp_data.neighbours.faiss_index import build_index
 from vxp_data.pipeline.rundir import RunDirectory
 from vxp_data.pipeline.stored_frames import Spool, StoredFrames, stored_frames
 
-_QUERIES_AT_ONCE: Final = 4096
+_QUERIES_AT_ONCE: Final = 1 << 15
+_PART_IS_WHOLE: Final = 0.98
+"""A part whose mean is so near the whole clip's finds what that finds."""
 
 Pair = tuple[int, int]
 """Places of two clips in their order, the lower first."""
@@ -180,12 +182,12 @@ def _candidates(
         order: which pairs are wanted.
         rule: how near, and how many neighbours a clip may have.
     """
-    index = NeighbourIndex(mean_CD[active_C] if len(active_C) < len(mean_CD) else mean_CD)
+    index = build_index(mean_CD[active_C] if len(active_C) < len(mean_CD) else mean_CD)
     pairs: set[Pair] = set()
     full: set[int] = set()
     for place_B, query_BD in _queries(sources, mean_CD, asking):
         wanted = min(rule.neighbours + 1, len(active_C))  # the clip itself is one of them
-        cosine_BK, row_BK = index.search(query_BD, wanted)
+        cosine_BK, row_BK = index.search(query_BD, wanted, rule.candidate_cosine)
         near_BK = (cosine_BK >= rule.candidate_cosine) & (row_BK >= 0)
         if wanted < len(active_C):
             full.update(place_B[near_BK[:, -1]].tolist())
@@ -215,6 +217,7 @@ def _queries(
             if clip.place not in asking:
                 continue
             part_WD = window_means(clip.emb_FD)
+            part_WD = part_WD[part_WD @ mean_CD[clip.place].astype(np.float32) < _PART_IS_WHOLE]
             vectors.append(part_WD)
             places += [clip.place] * len(part_WD)
             if len(places) >= _QUERIES_AT_ONCE:

@@ -17,7 +17,7 @@ from vxp_data.pipeline.run_record import decided_record, threshold_text
 from vxp_data.pipeline.rundir import open_run
 from vxp_data.recipes import load_config
 
-SETTABLE: Final = ("duplicates.",)
+SETTABLE: Final = ("duplicates", "filters")
 """Sections of the settings that decide, and need no video."""
 
 
@@ -50,11 +50,10 @@ def redecide(
         UserError: there is no finished run, or a threshold does not fit.
     """
     for key, _, origin in overrides:
-        if not key.startswith(SETTABLE):
+        if key.partition(".")[0] not in SETTABLE:
             raise UserError(
-                f"{origin}: `decide` takes settings of the sections "
-                f"{', '.join(name.rstrip('.') for name in SETTABLE)}; another setting is another "
-                "run: `vxp-data prune`."
+                f"{origin}: `decide` takes settings of the sections {', '.join(SETTABLE)}; another "
+                "setting is another run: `vxp-data prune`."
             )
     run = open_run(out)
     run.read_run(stopped=True)  # before a lock is put where no run is

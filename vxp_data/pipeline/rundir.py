@@ -74,6 +74,11 @@ class RunDirectory:
         return self.root.file("duplicates.parquet")
 
     @property
+    def filter_values(self) -> File:
+        """One row a sample, one column a filter: what was measured; only where there are any."""
+        return self.root.file("filter_values.parquet")
+
+    @property
     def quarantine(self) -> File:
         """The rows that could not be used, with reason and message."""
         return self.root.file("quarantine.parquet")

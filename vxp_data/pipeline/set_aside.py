@@ -1,4 +1,4 @@
-"""Rows that go, or are about another video, before a threshold is applied: duplicates."""
+"""Rows that go, or are about another video, before a threshold: filters, then duplicates."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vxp_data.config import DuplicatesConfig
+from vxp_data.config import DuplicatesConfig, PruneConfig
 from vxp_data.core.decisions import Decisions
+from vxp_data.core.filters import Bounds
 from vxp_data.pipeline.clip_facts import KEY, few_texts, places
 from vxp_data.pipeline.duplicates import CLIP_COLUMNS, RunClips, SampleClips, find_duplicates
 from vxp_data.pipeline.evaluation import read_evaluation
+from vxp_data.pipeline.filters import filter_samples
 from vxp_data.pipeline.rundir import RunDirectory, read_table
 from vxp_data.records import Modality, Outcome
 
@@ -28,7 +30,7 @@ ClipKey = tuple[str, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """What becomes of N samples by the duplicates that were found, in their order."""
+    """What becomes of N samples by filters and duplicates, in their order."""
 
     samples: pa.Table
     """As they were; a row that was linked to another clip has that clip's KEY."""
@@ -37,6 +39,32 @@ class SetAside:
     duplicate_of: NDArray[np.object_]
     """What a sample's clip is a duplicate of, '' for none; see `clip_name`."""
     relinked_N: NDArray[np.bool_]
+    duplicates: pa.Table | None
+    """DUPLICATE_SCHEMA; None where none are to be looked for."""
+    filter_values: pa.Table | None
+    """sample_id, and a column a filter; None where there are no filters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsideRule:
+    """What rows are set aside by."""
+
+    duplicates: DuplicatesConfig
+    filters: Mapping[str, Bounds]
+    encoder: str
+    """Fingerprint of the run's embeddings."""
+    sampler: str
+    """Fingerprint of their frame sampling."""
+
+
+def aside_rule(config: PruneConfig, *, encoder: str, sampler: str) -> AsideRule:
+    """Take the rule from a run's settings, and the fingerprints of its embeddings."""
+    return AsideRule(
+        duplicates=config.duplicates,
+        filters={name: given.bounds() for name, given in config.filters.items()},
+        encoder=encoder,
+        sampler=sampler,
+    )
 
 
 def clip_name(uri: str, start_s: float, end_s: float) -> str:
@@ -46,63 +74,88 @@ def clip_name(uri: str, start_s: float, end_s: float) -> str:
     return f"{uri}#t={start_s:g}" + ("" if math.isinf(end_s) else f",{end_s:g}")
 
 
-def set_aside(
-    run: RunDirectory, samples: pa.Table, config: DuplicatesConfig, *, encoder: str, sampler: str
-) -> tuple[pa.Table | None, SetAside]:
-    """Find the duplicates of a run, and say what becomes of its samples.
+def set_aside(run: RunDirectory, samples: pa.Table, rule: AsideRule) -> SetAside:
+    """Measure the rows of a run by its filters, find the duplicates among those that stay.
 
     Args:
         run: with embeddings and scores.
         samples: sample_id, dataset, row, task, modality, reason and KEY of N samples.
-        config: what is looked for, and what is done about it.
-        encoder: fingerprint of the run's embeddings.
-        sampler: fingerprint of their frame sampling.
-
-    Returns:
-        The duplicates (DUPLICATE_SCHEMA), None where none are to be looked for; and what they make
-        of the samples.
+        rule: what they are set aside by.
 
     Raises:
         UserError: see `find_duplicates` and `read_evaluation`.
     """
-    duplicates = None
-    if config.mode != "off" or config.exclude:
-        duplicates = _look(run, samples, config, encoder, sampler)
-    return duplicates, _apply(duplicates, samples)
+    dropped = np.full(len(samples), "", dtype=object)
+    duplicates = filter_values = None
+    wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
+    if rule.filters or wants_duplicates:
+        media = read_table(run.media, columns=[*CLIP_COLUMNS, "reason"])
+        scores = read_table(run.scores, columns=["mean_pairwise", "mean_adjacent"])
+        place_N = _usable_places(samples, media)
+        if rule.filters:
+            dropped, filter_values = filter_samples(
+                run,
+                samples,
+                place_N,
+                media.append_column("mean_adjacent", scores["mean_adjacent"]),
+                rule.filters,
+                encoder=rule.encoder,
+                sampler=rule.sampler,
+            )
+        if wants_duplicates:
+            left_N = np.where(dropped == "", place_N, -1)
+            own_C = scores["mean_pairwise"].to_numpy()
+            duplicates = _look(run, samples, media, own_C, left_N, rule)
+    return _apply(duplicates, samples, dropped, filter_values)
+
+
+def _usable_places(samples: pa.Table, media: pa.Table) -> NDArray[np.int64]:
+    """Give the place of each sample's clip in media; -1 without one, -2 for what is quarantined."""
+    found_N = places(samples.select(KEY), media.select(["uri", *KEY[1:]]))
+    place_N = pc.fill_null(found_N, -1).to_numpy()
+    failed_C = np.append(pc.not_equal(media["reason"], "").to_numpy(), False)
+    failed_N = few_texts(samples["reason"]).astype(np.bool_) | failed_C[place_N]
+    usable_N: NDArray[np.int64] = np.where(failed_N, -2, place_N)
+    return usable_N
 
 
 def _look(
-    run: RunDirectory, samples: pa.Table, config: DuplicatesConfig, encoder: str, sampler: str
+    run: RunDirectory,
+    samples: pa.Table,
+    media: pa.Table,
+    own_C: NDArray[np.float64],
+    place_N: NDArray[np.int64],
+    rule: AsideRule,
 ) -> pa.Table:
-    evaluation = read_evaluation(config.exclude, CLIP_COLUMNS, encoder)
-    media = read_table(run.media, columns=[*CLIP_COLUMNS, "reason"])
-    found_N = places(samples.select(KEY), media.select(["uri", *KEY[1:]]))
-    place_N = pc.fill_null(found_N, -1).to_numpy()
-    failed_C = pc.not_equal(media["reason"], "").to_numpy()
-    failed_N = few_texts(samples["reason"]).astype(np.bool_) | np.append(failed_C, True)[place_N]
-    place_N = np.where(failed_N, -1, place_N)
+    evaluation = read_evaluation(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
+    place_N = np.maximum(place_N, -1)
     is_video_N = few_texts(samples["modality"]) == Modality.VIDEO
     is_video_C = np.zeros(len(media), dtype=np.bool_)
     is_video_C[place_N[is_video_N & (place_N >= 0)]] = True
     clips = RunClips(
         run=run,
         media=media.select(CLIP_COLUMNS),
-        own_C=read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy(),
+        own_C=own_C,
         is_video_C=is_video_C,
-        encoder=encoder,
-        sampler=sampler,
+        encoder=rule.encoder,
+        sampler=rule.sampler,
     )
     names = SampleClips(
         sample_id=samples["sample_id"].to_numpy(),
         task=few_texts(samples["task"]),
         place_N=place_N,
     )
-    return find_duplicates(clips, names, config, evaluation)
+    return find_duplicates(clips, names, rule.duplicates, evaluation)
 
 
-def _apply(duplicates: pa.Table | None, samples: pa.Table) -> SetAside:
+def _apply(
+    duplicates: pa.Table | None,
+    samples: pa.Table,
+    filtered: NDArray[np.object_],
+    filter_values: pa.Table | None,
+) -> SetAside:
     num_samples = len(samples)
-    dropped, duplicate_of = (np.full(num_samples, "", dtype=object) for _ in range(2))
+    dropped, duplicate_of = filtered.copy(), np.full(num_samples, "", dtype=object)
     relinked_N = np.zeros(num_samples, dtype=np.bool_)
     if duplicates is not None and len(duplicates):
         keys = list(zip(*(samples[name].to_pylist() for name in KEY), strict=True))
@@ -112,7 +165,7 @@ def _apply(duplicates: pa.Table | None, samples: pa.Table) -> SetAside:
         )
         for sample, (sample_id, task, key) in enumerate(about):
             row = by_sample.get(sample_id) or by_clip.get(("", key)) or by_clip.get((task, key))
-            if row is None or samples["reason"][sample].as_py():
+            if row is None or dropped[sample] or samples["reason"][sample].as_py():
                 continue
             keeper: ClipKey = tuple(row[name] for name in _OF_KEEPER)
             name = clip_name(*keeper)
@@ -124,7 +177,12 @@ def _apply(duplicates: pa.Table | None, samples: pa.Table) -> SetAside:
                 keys[sample] = keeper
         samples = with_keys(samples, keys) if relinked_N.any() else samples
     return SetAside(
-        samples=samples, dropped=dropped, duplicate_of=duplicate_of, relinked_N=relinked_N
+        samples=samples,
+        dropped=dropped,
+        duplicate_of=duplicate_of,
+        relinked_N=relinked_N,
+        duplicates=duplicates,
+        filter_values=filter_values,
     )
 
 

@@ -1,4 +1,4 @@
-"""The part of `verify` about duplicates: they are looked for anew, from the stored embeddings."""
+"""The part of `verify` about filters and duplicates: they are worked out anew, and compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vxp_data.manifests.media_path import find_media
 from vxp_data.manifests.renamed_media import media_name
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.rundir import RunDirectory, read_table
-from vxp_data.pipeline.set_aside import SetAside, relinked_samples, set_aside
+from vxp_data.pipeline.set_aside import SetAside, aside_rule, relinked_samples, set_aside
 from vxp_data.records import Outcome
 
 
@@ -35,13 +35,11 @@ def check_duplicates(
     """
     config = PruneConfig.model_validate(record["config"])
     try:
-        duplicates, aside = set_aside(
-            run,
-            samples,
-            config.duplicates,
-            encoder=record["encoder"]["fingerprint"],
-            sampler=record["sampler"],
+        rule = aside_rule(
+            config, encoder=record["encoder"]["fingerprint"], sampler=record["sampler"]
         )
+        aside = set_aside(run, samples, rule)
+        duplicates = aside.duplicates
         there = read_table(run.duplicates) if run.duplicates.is_file() else None
     except UserError as error:
         add(str(error))

@@ -1,0 +1,218 @@
+"""Filters: what each rule measures, whom it takes, and that nothing is opened for it."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from runs import by_sample, caption_row
+from stored_runs import StoredClip, decide, stored_run
+from test_duplicates import clip, film
+from vxp_data.core import text_rules
+from vxp_data.core.filters import Bounds, RowFacts, check_bounds, filter_rows, load_rule
+from vxp_data.errors import UserError
+from vxp_data.pipeline.verify_run import verify_run
+from vxp_data.records import FILTER_REASONS
+from vxp_data.registry import FILTERS
+
+NOTHING = RowFacts(
+    sample_id=["a"],
+    task=["caption"],
+    modality=["text"],
+    place_N=np.array([-1]),
+    duration_s_N=np.array([np.nan]),
+    width_px_N=np.array([np.nan]),
+    height_px_N=np.array([np.nan]),
+    mean_adjacent_N=np.array([np.nan]),
+    scene_changes_N=np.array([np.nan]),
+    exchanges=[()],
+)
+
+
+@pytest.mark.parametrize("name", FILTERS.names())
+def test_every_rule_is_whole(name):
+    rule = load_rule(name)
+    assert rule.name == name
+    assert rule.unit
+    assert rule.version >= 1
+    assert rule.low < rule.high
+    reasons = {rule.below, rule.above} - {None}
+    assert reasons
+    assert reasons <= FILTER_REASONS
+
+
+@pytest.mark.parametrize("name", FILTERS.names())
+def test_a_row_that_a_rule_is_not_about_stays(name):
+    rule = load_rule(name)
+    bounds = Bounds(
+        low=None if rule.below is None else rule.low,
+        high=None if rule.above is None else rule.low,
+    )
+    reason_N, values = filter_rows(NOTHING, {name: bounds})
+    assert reason_N.tolist() == [""]
+    assert np.isnan(values[name]).all()
+
+
+def test_every_reason_has_a_rule():
+    rules = [load_rule(name) for name in FILTERS.names()]
+    assert {reason for r in rules for reason in (r.below, r.above) if reason} == FILTER_REASONS
+
+
+def test_both_ends_of_the_range_stay_and_the_first_rule_gives_the_reason():
+    facts = dataclasses.replace(
+        NOTHING,
+        sample_id=list("abcd"),
+        task=["caption"] * 4,
+        modality=["video"] * 4,
+        place_N=np.arange(4),
+        duration_s_N=np.array([1.9, 2.0, 180.0, 180.1]),
+        width_px_N=np.array([64.0, 640.0, 640.0, 640.0]),
+        height_px_N=np.array([64.0, 360.0, 360.0, 360.0]),
+        exchanges=[()] * 4,
+    )
+    limits = {"duration_s": Bounds(low=2, high=180), "short_side_px": Bounds(low=100)}
+    reason_N, values = filter_rows(facts, limits)
+    assert reason_N.tolist() == ["too_short", "", "", "too_long"]
+    assert values["short_side_px"].tolist() == [64, 360, 360, 360]
+    turned = dict(reversed(limits.items()))
+    assert filter_rows(facts, turned)[0].tolist() == ["low_resolution", "", "", "too_long"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "message"),
+    [
+        ("duration_s", Bounds(), "neither min nor max"),
+        ("duration_s", Bounds(low=-1), "wanted a value in"),
+        ("duration_s", Bounds(low=9, high=3), "is above max"),
+        ("motion", Bounds(high=1), "has no max"),
+        ("duration", Bounds(low=1), "Did you mean 'duration_s'"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(name, bounds, message):
+    with pytest.raises(UserError, match=message):
+        check_bounds(name, bounds)
+
+
+QUESTION = "What is it?\nA. A cat\nB. A dog\nC. A bird"
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "wanted"),
+    [
+        ("answer_words", [("", "A man's red-brown dog, 2 m away.")], 7),
+        ("repetition", [("", "a b c a b c a b c")], 4 / 7),
+        ("repetition", [("", "one two")], 0),
+        ("placeholders", [("", "See https://x.org/a.jpg or <b>IMG_1.png</b>, N/A")], 6),
+        ("placeholders", [("", "A man looks at 3 < 4 cars.")], 0),
+        ("latin_letters", [("", "Ein Mädchen läuft, 走る")], 15 / 17),
+        ("latin_letters", [("", "12 !")], 1),
+        ("empty_answers", [("Who?", " \n"), ("Who?", "He")], 1),
+        ("fewest_options", [(QUESTION, "A")], 3),
+        ("fewest_options", [(QUESTION, "A"), ("Which one?", "B")], 0),
+        ("fewest_options", [("Which? (A) one (B) two", "A")], 2),
+        ("wrong_letters", [(QUESTION, "B")], 0),
+        ("wrong_letters", [(QUESTION, "B. A dog")], 0),
+        ("wrong_letters", [(QUESTION, "The answer is (D).")], 1),
+        ("wrong_letters", [(QUESTION, "B. A cat")], 1),
+        ("wrong_letters", [(QUESTION, "B. It barks, so a dog")], 0),
+        ("wrong_letters", [(QUESTION, "A dog")], 0),
+        ("leaked_answers", [(QUESTION + "\nAnswer: B", "B")], 1),
+        ("leaked_answers", [(QUESTION + "\nAnswer with the letter of the option.", "B")], 0),
+    ],
+)
+def test_what_is_told_of_words(rule, said, wanted):
+    assert getattr(text_rules, rule)(said) == pytest.approx(wanted)
+
+
+def still(num_frames=20):
+    emb_FD = np.repeat(film(1, 1)[:1], num_frames, axis=0)
+    return StoredClip(emb_FD=emb_FD, duration_s=8.0)
+
+
+def cuts(num_scenes):
+    scenes = film(2, 60)[:: 480 // num_scenes][:num_scenes]
+    return StoredClip(emb_FD=np.repeat(scenes, 20 // num_scenes, axis=0), duration_s=8.0)
+
+
+def moving():
+    return StoredClip(emb_FD=clip(film(3, 8, speed=0.1))[0], duration_s=8.0)
+
+
+CLIPS = {
+    "still.mp4": still(),
+    "cuts.mp4": cuts(5),
+    "moving.mp4": moving(),
+    "short.mp4": dataclasses.replace(moving(), duration_s=0.5),
+    "small.mp4": dataclasses.replace(moving(), width_px=64, height_px=36),
+}
+
+
+def test_videos_are_filtered_from_what_the_run_has_stored(tmp_path):
+    run = stored_run(tmp_path, CLIPS)
+    decided = decide(
+        run,
+        filters__duration_s={"min": 1},
+        filters__short_side_px={"min": 100},
+        filters__motion={"min": 0.0001},
+        filters__scene_changes={"max": 3},
+    )
+    assert by_sample(tmp_path / "run", "reason") == {
+        "row-still.mp4": "static",
+        "row-cuts.mp4": "too_many_scenes",
+        "row-moving.mp4": "within_threshold",
+        "row-short.mp4": "too_short",
+        "row-small.mp4": "low_resolution",
+    }
+    assert set(by_sample(tmp_path / "run", "decision").values()) == {"keep", "prune"}
+    assert (decided.num_kept, decided.num_pruned) == (1, 4)
+    values = pq.read_table(str(run.filter_values)).to_pylist()
+    assert [row["scene_changes"] for row in values] == [0, 4, 0, 0, 0]
+    assert verify_run(run, media=False).problems == []
+    decide(run, filters={})
+    assert not run.filter_values.is_file()
+    assert set(by_sample(tmp_path / "run", "reason").values()) == {"within_threshold"}
+
+
+def qa(row_id, question, answer, video="moving.mp4"):
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"id": row_id, "video": video, "conversations": turns}
+
+
+def test_questions_are_filtered_by_their_words(tmp_path):
+    rows = [
+        qa("good", QUESTION, "B"),
+        qa("not-an-option", QUESTION.replace("it?", "that?"), "D"),
+        qa("no-options", "Answer with the option's letter from the given choices. Which?", "A"),
+        qa("empty", "What does the man hold after he sits down?", ""),
+        qa("same-1", "What does he do after he sits?", "Sings"),
+        qa("same-2", "what does he do after he sits", "Talks"),
+        qa("elsewhere", "What does he do after he sits?", "Talks", video="cuts.mp4"),
+        caption_row("caption", "moving.mp4"),
+    ]
+    run = stored_run(tmp_path, CLIPS | {}, rows)
+    decide(
+        run,
+        filters__empty_answers={"max": 0},
+        filters__options={"min": 2},
+        filters__wrong_letters={"max": 0},
+        filters__repeats={"max": 0},
+        filters__caption_words={"min": 5, "tasks": ["caption"]},
+    )
+    reasons = by_sample(tmp_path / "run", "reason")
+    assert {name: why for name, why in reasons.items() if why != "within_threshold"} == {
+        "not-an-option": "answer_not_an_option",
+        "no-options": "no_options",
+        "empty": "empty_answer",
+        "same-2": "repeated_question",
+        "caption": "caption_too_short",
+    }
+    assert verify_run(run, media=False).problems == []
+
+
+def test_a_filtered_row_is_no_keeper(tmp_path):
+    big = dataclasses.replace(moving(), width_px=1920, height_px=1080)
+    rows = [qa("bad", QUESTION, "D", "big.mp4"), qa("good", QUESTION, "B", "small.mp4")]
+    run = stored_run(tmp_path, {"big.mp4": big, "small.mp4": moving()}, rows)
+    decide(run, filters__wrong_letters={"max": 0}, duplicates__mode="drop")
+    assert by_sample(tmp_path / "run", "decision") == {"bad": "prune", "good": "keep"}

@@ -1,0 +1,292 @@
+"""Rules that set rows aside before any threshold: one number a row, and the range it may have.
+
+Shapes: N rows of a run, in order.
+
+A rule measures; the bounds that a user gives decide. Rows about which a rule says nothing (a
+duration of a text) have NaN and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.core import text_rules
+from vxp_data.errors import UserError
+from vxp_data.records import Modality, Reason, Task
+from vxp_data.registry import FILTERS
+
+Exchanges = Sequence[tuple[str, str]]
+"""(question, answer) pairs of a row."""
+
+CUT_COSINE: Final = 0.7
+"""Two frames after one another that are less alike are of different scenes. Of 20 frames: a scene
+that lies between two of them is not seen, so the count is a lower bound. Chosen with the thumbnail
+encoder on the 37 real clips of the development corpus: the 7 in which ffmpeg's scene filter finds
+cuts have 2 or more, of the other 30 one has any (an animation)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFacts:
+    """What rules look at; facts of media are those of each row's clip, NaN where it has none."""
+
+    sample_id: Sequence[str]
+    task: Sequence[str]
+    modality: Sequence[str]
+    place_N: NDArray[np.int64]
+    """Number of each row's clip, -1 for none."""
+    duration_s_N: NDArray[np.float64]
+    width_px_N: NDArray[np.float64]
+    height_px_N: NDArray[np.float64]
+    mean_adjacent_N: NDArray[np.float64]
+    """Mean cosine of each frame with the next one."""
+    scene_changes_N: NDArray[np.float64]
+    """See `count_cuts`; NaN where no rule asks."""
+    exchanges: Sequence[Exchanges]
+    """Empty where no rule asks."""
+
+    def is_modality(self, modality: Modality) -> NDArray[np.bool_]:
+        """Tell which rows are of a modality."""
+        is_it_N: NDArray[np.bool_] = np.array([own == modality for own in self.modality], np.bool_)
+        return is_it_N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterRule:
+    """One rule: what it measures, and how rows end that are out of bounds."""
+
+    name: str
+    """Its name in registry.FILTERS and in the settings."""
+    version: int
+    """Counts up with every change of the numbers."""
+    unit: str
+    low: float
+    """Least possible value."""
+    high: float
+    """Greatest possible value; infinity where there is none."""
+    below: Reason | None
+    """Reason of rows below the minimum; None: a minimum makes no sense."""
+    above: Reason | None
+    """Reason of rows above the maximum."""
+    needs: Literal["media", "frames", "text"]
+    """What is read for it: media.parquet and scores.parquet, the stored embeddings, the texts."""
+    of_rows: Callable[[RowFacts], NDArray[np.float64]]
+    """float64 [N] in [low, high], NaN for rows that it is not about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The range that a rule's values may have, ends included; for some tasks or all."""
+
+    low: float | None = None
+    high: float | None = None
+    tasks: tuple[str, ...] = ()
+    """Only rows of these; none given: all rows."""
+
+
+def load_rule(name: str) -> FilterRule:
+    """Give the rule of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    rule: FilterRule = FILTERS.load(name)
+    return rule
+
+
+def check_bounds(name: str, bounds: Bounds) -> None:
+    """Check that bounds fit their rule.
+
+    Raises:
+        UserError: an unknown rule, none or impossible bounds, or one that the rule has no use for.
+    """
+    rule = load_rule(name)
+    if bounds.low is None and bounds.high is None:
+        raise UserError(f"filters.{name}: got neither min nor max, wanted one or both.")
+    for end, value, reason in (("min", bounds.low, rule.below), ("max", bounds.high, rule.above)):
+        if value is None:
+            continue
+        if reason is None:
+            other = "max" if end == "min" else "min"
+            raise UserError(f"filters.{name}: has no {end}, only {other}.")
+        if not rule.low <= value <= rule.high:
+            raise UserError(
+                f"filters.{name}.{end}: got {value:g}, wanted a value in [{rule.low:g}, "
+                f"{rule.high:g}] ({rule.unit})."
+            )
+    if bounds.low is not None and bounds.high is not None and bounds.low > bounds.high:
+        raise UserError(f"filters.{name}: min {bounds.low:g} is above max {bounds.high:g}.")
+
+
+def filter_rows(
+    facts: RowFacts, bounds: Mapping[str, Bounds]
+) -> tuple[NDArray[np.object_], dict[str, NDArray[np.float64]]]:
+    """Measure rows by each rule that has bounds.
+
+    Args:
+        facts: N rows that could be used.
+        bounds: by rule; where a row is out of several, the first gives the reason.
+
+    Returns:
+        The reason of each row, '' for one that stays; and the values by rule.
+    """
+    num_rows = len(facts.sample_id)
+    reason_N = np.full(num_rows, "", dtype=object)
+    values: dict[str, NDArray[np.float64]] = {}
+    task_N = np.asarray(facts.task, dtype=object)
+    for name, wanted in bounds.items():
+        rule = load_rule(name)
+        value_N = rule.of_rows(facts)
+        mine_N = np.isin(task_N, wanted.tasks) if wanted.tasks else np.ones(num_rows, np.bool_)
+        values[name] = np.where(mine_N, value_N, np.nan)
+        for out_N, reason in (
+            (values[name] < (-np.inf if wanted.low is None else wanted.low), rule.below),
+            (values[name] > (np.inf if wanted.high is None else wanted.high), rule.above),
+        ):
+            if reason is not None:
+                reason_N[out_N & (reason_N == "")] = reason.value
+    return reason_N, values
+
+
+def count_cuts(adjacent_P: NDArray[np.float64]) -> int:
+    """Count the places where two frames after one another are of different scenes."""
+    return int((adjacent_P < CUT_COSINE).sum())
+
+
+def _of_videos(value_N: NDArray[np.float64], facts: RowFacts) -> NDArray[np.float64]:
+    return np.where(facts.is_modality(Modality.VIDEO) & (facts.place_N >= 0), value_N, np.nan)
+
+
+def _short_side_px(facts: RowFacts) -> NDArray[np.float64]:
+    side_N = np.minimum(facts.width_px_N, facts.height_px_N)
+    return np.where((facts.place_N >= 0) & (side_N > 0), side_N, np.nan)
+
+
+def _motion(facts: RowFacts) -> NDArray[np.float64]:
+    return _of_videos(np.clip(1.0 - facts.mean_adjacent_N, 0.0, 2.0), facts)
+
+
+def _by_text(
+    measure: Callable[[Exchanges], float], task: Task | None = None
+) -> Callable[[RowFacts], NDArray[np.float64]]:
+    """Make a rule's function of one that measures a conversation; of one task, or of any."""
+
+    def of_rows(facts: RowFacts) -> NDArray[np.float64]:
+        return np.array(
+            [
+                measure(said) if said and task in (None, own) else np.nan
+                for said, own in zip(facts.exchanges, facts.task, strict=True)
+            ],
+            dtype=np.float64,
+        ).reshape(len(facts.sample_id))
+
+    return of_rows
+
+
+def _repeats(facts: RowFacts) -> NDArray[np.float64]:
+    """Count the rows about the same clip that ask the same and come before, by sample id."""
+    order = sorted(range(len(facts.sample_id)), key=lambda row: facts.sample_id[row])
+    seen: dict[tuple[int, tuple[str, ...]], int] = {}
+    value_N = np.full(len(order), np.nan)
+    for row in order:
+        place, said = int(facts.place_N[row]), facts.exchanges[row]
+        if place < 0 or not said:
+            continue
+        is_caption = facts.task[row] == Task.CAPTION.value  # many prompts, one question
+        asked = tuple(text_rules.plain(a if is_caption else q) for q, a in said)
+        times = seen.get((place, asked), 0)
+        value_N[row], seen[place, asked] = times, times + 1
+    return value_N
+
+
+DURATION_S: Final = FilterRule(
+    name="duration_s", version=1, unit="seconds", low=0.0, high=np.inf,
+    below=Reason.TOO_SHORT, above=Reason.TOO_LONG, needs="media",
+    of_rows=lambda facts: _of_videos(facts.duration_s_N, facts),
+)  # fmt: skip
+"""Length of a video, or of the part of it that a row is about."""
+
+SHORT_SIDE_PX: Final = FilterRule(
+    name="short_side_px", version=1, unit="pixels", low=0.0, high=np.inf,
+    below=Reason.LOW_RESOLUTION, above=None, needs="media", of_rows=_short_side_px,
+)  # fmt: skip
+"""The shorter side of a picture as displayed; of videos and images."""
+
+MOTION: Final = FilterRule(
+    name="motion", version=1, unit="1 - cosine", low=0.0, high=2.0,
+    below=Reason.STATIC, above=None, needs="media", of_rows=_motion,
+)  # fmt: skip
+"""How much one of the uniform frames differs from the next, on average: 0 for a still."""
+
+SCENE_CHANGES: Final = FilterRule(
+    name="scene_changes", version=1, unit="changes seen", low=0.0, high=np.inf,
+    below=None, above=Reason.TOO_MANY_SCENES, needs="frames",
+    of_rows=lambda facts: _of_videos(facts.scene_changes_N, facts),
+)  # fmt: skip
+"""Scene changes between one uniform frame and the next; see CUT_COSINE."""
+
+CAPTION_WORDS: Final = FilterRule(
+    name="caption_words", version=1, unit="words", low=0.0, high=np.inf,
+    below=Reason.CAPTION_TOO_SHORT, above=Reason.CAPTION_TOO_LONG, needs="text",
+    of_rows=_by_text(text_rules.answer_words, Task.CAPTION),
+)  # fmt: skip
+"""Words of a caption row's answers."""
+
+REPETITION: Final = FilterRule(
+    name="caption_repetition", version=1, unit="share", low=0.0, high=1.0,
+    below=None, above=Reason.CAPTION_REPETITIVE, needs="text",
+    of_rows=_by_text(text_rules.repetition, Task.CAPTION),
+)  # fmt: skip
+"""Share of a caption's three-word sequences that came before in it."""
+
+PLACEHOLDERS: Final = FilterRule(
+    name="placeholders", version=1, unit="findings", low=0.0, high=np.inf,
+    below=None, above=Reason.PLACEHOLDER_TEXT, needs="text",
+    of_rows=_by_text(text_rules.placeholders),
+)  # fmt: skip
+"""URLs, markup, file names and fillers in a row's answers."""
+
+LATIN_LETTERS: Final = FilterRule(
+    name="latin_letters", version=1, unit="share", low=0.0, high=1.0,
+    below=Reason.WRONG_LANGUAGE, above=None, needs="text",
+    of_rows=_by_text(text_rules.latin_letters),
+)  # fmt: skip
+"""Share of the letters of a row's answers that are Latin: tells scripts, not languages."""
+
+EMPTY_ANSWERS: Final = FilterRule(
+    name="empty_answers", version=1, unit="answers", low=0.0, high=np.inf,
+    below=None, above=Reason.EMPTY_ANSWER, needs="text",
+    of_rows=_by_text(text_rules.empty_answers),
+)  # fmt: skip
+"""Questions of a row without an answer."""
+
+OPTIONS: Final = FilterRule(
+    name="options", version=1, unit="options", low=0.0, high=np.inf,
+    below=Reason.NO_OPTIONS, above=None, needs="text",
+    of_rows=_by_text(text_rules.fewest_options, Task.MULTIPLE_CHOICE),
+)  # fmt: skip
+"""Options of a multiple-choice row's question; of several questions, of the one with fewest."""
+
+WRONG_LETTERS: Final = FilterRule(
+    name="wrong_letters", version=1, unit="answers", low=0.0, high=np.inf,
+    below=None, above=Reason.ANSWER_NOT_AN_OPTION, needs="text",
+    of_rows=_by_text(text_rules.wrong_letters, Task.MULTIPLE_CHOICE),
+)  # fmt: skip
+"""Answers that name a letter without an option, or another option's words."""
+
+LEAKED_ANSWERS: Final = FilterRule(
+    name="leaked_answers", version=1, unit="questions", low=0.0, high=np.inf,
+    below=None, above=Reason.ANSWER_IN_QUESTION, needs="text",
+    of_rows=_by_text(text_rules.leaked_answers),
+)  # fmt: skip
+"""Questions that tell their answer: 'Answer: B'."""
+
+REPEATS: Final = FilterRule(
+    name="repeats", version=1, unit="rows", low=0.0, high=np.inf,
+    below=None, above=Reason.REPEATED_QUESTION, needs="text", of_rows=_repeats,
+)  # fmt: skip
+"""Rows about the same clip that ask the same (captions: say the same) and have a lesser id."""
