@@ -2,8 +2,8 @@
 
 duplicate_pairs.tsv: 'same' and 'contains' (the second in the first) are to be found;
 'contains_short_part' cannot be with 20 frames, as fewer than 3 of the longer one lie within the
-other; 'unsure' counts neither way; every pair that is not listed shows different things. The BBB and
-Sintel offsets were checked against frames at 8 a second.
+other; 'unsure' counts neither way; every pair that is not listed shows different things. What the
+Big Buck Bunny clips hold of one another was checked against its frames at 8 a second.
 """
 
 import csv

@@ -98,7 +98,7 @@ def _originals(folder: Path) -> dict[str, Path]:
 
     found = {}
     for path in sorted(p for p in folder.iterdir() if p.stat().st_size <= MAX_SOURCE_BYTES):
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             is_small = stream.width * stream.height <= MAX_SOURCE_PIXELS
             if is_small and (container.duration or 0) / 1e6 <= MAX_SOURCE_S:
@@ -133,7 +133,7 @@ def _copies(path: Path, videos: Path, name: str) -> set[str]:
 def _duration_s(path: Path) -> float:
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="ignore") as container:
         return float(container.duration or 0) / 1e6
 
 
