@@ -1,6 +1,6 @@
 """Compare semantic-guided, random and no masking in ReCoT, on a CPU.
 
-    python pipelines/bench/sgm.py [--clips 240 --labelled 600 --steps 300 --seeds 3]
+    python pipelines/bench/sgm.py [--clips 240 --labelled 500 --steps 200 --seeds 3]
 
 Clips are drawn in which a texture stands still and a patch moves over it in one of four ways, or
 stands still too: most tokens of a frame are as in the frame before. `vxp-data` prunes (all kept),
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +31,9 @@ from sgm_clips import MOTIONS, NUM_FRAMES, SIDE_PX, Clip, draw_clip, score_auc, 
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from vxp_data.cli import app
+from vxp_data.pipeline.ray_session import ray_session
+from vxp_data.recipes import load_config
 from vxp_data.settings_file import read_yaml
 from vxp_model.config import RECIPES
 from vxp_model.eval.probe import ProbeResult, describe, run_probe
@@ -44,7 +46,7 @@ from vxp_model.probe_settings import PROBE_RECIPES
 from vxp_model.train.recot import train_recot
 from vxp_model.train.world import World, join_world
 
-COMMAND: Final = Path(sys.executable).with_name("vxp-data")
+CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
 RECIPE: Final = records.ROOT / "pipelines" / "video_xl_pro" / "sgm.yaml"
 LIBRARIES: Final = ("vxp", "torch", "deepspeed", "transformers", "numpy", "av", "ray")
 MASKINGS: Final[dict[str, dict[str, Any]]] = {
@@ -59,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw, shard, train, probe, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--clips", type=int, default=240, help="clips that ReCoT is trained on")
-    parser.add_argument("--labelled", type=int, default=600, help="clips that are classified")
-    parser.add_argument("--steps", type=int, default=300, help="of each training")
+    parser.add_argument("--labelled", type=int, default=500, help="clips that are classified")
+    parser.add_argument("--steps", type=int, default=200, help="of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings with each masking")
     parser.add_argument("--out", type=Path, default=Path("runs/sgm"), help="removed and made anew")
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
@@ -124,22 +126,19 @@ def draw(folder: Path, count: int, *, seed: int) -> list[Clip]:
 
 
 def shard(out: Path) -> None:
-    """Prune, all kept; plan every frame; write shards of pictures."""
-    run = str(out / "run")
-    command("prune", str(out / "clips"), "--out", run, "--encoder", "thumbnail", "--keep", "1.0")
-    command("sample", run, "--set", "sampling.policy=uniform_n",
-            "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
-    command("shard", run, "--out", str(out / "shards"), "--payload", "frames",
-            "--set", f"shard.frame_px={SIDE_PX}")  # fmt: skip
+    """Prune, all kept; plan every frame; write shards of pictures; in one Ray."""
+    run, recipe = str(out / "run"), str(CURATION)
+    with ray_session(load_config(CURATION, []).config.cluster):
+        curate("prune", str(out / "clips"), "--out", run, "--recipe", recipe, "--keep", "1.0")
+        curate("sample", run, "--set", "sampling.policy=uniform_n",
+               "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
+        curate("shard", run, "--out", str(out / "shards"), "--payload", "frames",
+               "--set", f"shard.frame_px={SIDE_PX}")  # fmt: skip
 
 
-def command(*words: str) -> None:
-    """Run a command of vxp-data."""
-    done = subprocess.run([str(COMMAND), *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(
-            f"vxp-data {words[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}"
-        )
+def curate(*words: str) -> None:
+    """Run a command of vxp-data here."""
+    app(list(words), standalone_mode=False)
 
 
 def train(out: Path, masking: str, seed: int, steps: int, world: World) -> Path:
