@@ -165,6 +165,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         if not mask_BP.all():
             kwargs.setdefault("position_ids", (mask_BP.cumsum(-1) - 1).clamp_min(0))
             kwargs["attention_mask"] = mask_BP
+        kwargs.setdefault("use_cache", not self.training)
         decoder = self.language_model.get_decoder()
         inner = decoder(inputs_embeds=sequence.embeds_BPD, **kwargs)
         states_BPD = inner.last_hidden_state
