@@ -1,5 +1,7 @@
 """`make demo-train`: train ReCoT on the demo's shards, kill it in the middle, go on, show the loss.
 
+Then the two stages of Video-XL-Pro on what it has left, and a question to the result.
+
 Runs the demo first, where its shards are missing.
 """
 
@@ -24,6 +26,8 @@ from vxp_model.train.journal import read_log
 
 SHARDS = Path("runs/demo-shards")
 OUT = Path("runs/demo-recot")
+SFT = Path("runs/demo-sft")
+VIDEOS = Path("runs/demo-videos")
 RECIPE = "pipelines/video_xl_pro/demo_recot.yaml"
 KILL_AFTER_STEPS = 25
 ROWS = 12
@@ -54,6 +58,26 @@ def main() -> int:
     draw(losses, OUT / "loss.png", mark=killed_at)
     print(f"\nThe curve as a picture: {OUT / 'loss.png'}; what was masked: {OUT / 'masks'}/")
     print(f"The model and its card: {OUT / 'model'}/")
+    return train_on_and_ask()
+
+
+def train_on_and_ask() -> int:
+    """Train both stages of the language model on what ReCoT has left, then ask a question."""
+    for folder in (Path("runs/demo-align"), SFT):
+        if folder.exists():
+            shutil.rmtree(folder)
+    commands = [
+        ["train", f"pipelines/video_xl_pro/demo_{stage}.yaml"] for stage in ("align", "sft")
+    ]
+    video = next(iter(sorted(VIDEOS.rglob("*.mp4"))), None)
+    if video is not None:  # there is none where the demo was over the user's own videos
+        ask = ["--video", str(video), "--frames", "16", "--prompt", "Describe the video."]
+        commands.append(["generate", str(SFT / "model"), *ask, "--max-new-tokens", "40"])
+    for words in commands:
+        print(f"\n$ vxp-model {' '.join(words)}", flush=True)
+        status = subprocess.run([str(BIN / "vxp-model"), *words], check=False).returncode
+        if status:
+            return status
     return 0
 
 

@@ -93,7 +93,7 @@ LAYERS = {
         third_party="torch numpy pyarrow PIL",
     ),
     "model-config": Layer(
-        modules="vxp_model.config vxp_model.probe_settings",
+        modules="vxp_model.config vxp_model.mllm_settings vxp_model.probe_settings",
         own="settings",
         third_party="pydantic",
     ),

@@ -68,6 +68,42 @@ def recot(recipe: Recipe, settings: Set = None) -> None:
 
 
 @app.command()
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="YAML: pipelines/video_xl_pro/sft.yaml.")
+    ],
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="align or sft, instead of the recipe's.")
+    ] = None,
+    settings: Set = None,
+) -> None:
+    """Train Video-XL-Pro: the projector (align), or everything (sft). Writes the recipe's run.out.
+
+    The same command goes on after a stop or a crash. On several GPUs, start it with torchrun or
+    deepspeed.
+
+    Example: vxp-model train pipelines/video_xl_pro/sft.yaml --set start.model=runs/align/model
+    """
+    from vxp_data.settings_file import read_yaml
+    from vxp_model.mllm_settings import MLLM_RECIPES, as_override
+
+    overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()] + as_override(stage)
+    loaded = MLLM_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
+    from vxp_model.train.mllm import train_mllm
+    from vxp_model.train.world import join_world
+
+    with join_world(loaded.config.engine.device) as world:
+        result = train_mllm(loaded, world, lambda line: typer.echo(line, err=True))
+        if not world.is_first:
+            return
+    what = "Nothing left to do" if result.was_done else "Trained"
+    typer.echo(
+        f"{what}: {result.steps} steps, loss {result.final_loss:.6g}; model in {result.model}, "
+        f"log in {result.out}/log.jsonl"
+    )
+
+
+@app.command()
 def estimate(
     recipe: Recipe,
     settings: Set = None,

@@ -46,3 +46,8 @@ def cut_window(plan: PlanRecord, rule: WindowRule, *, epoch: int, position: int)
 def mask_seed(seed: int, *, epoch: int, position: int, group: int) -> int:
     """Give the seed of the noise that masks one group of a sample: 64 bits."""
     return hash64("mask", seed, epoch, position, group)
+
+
+def selector_seed(seed: int, *, epoch: int, position: int) -> int:
+    """Give the seed of the share of a sample's tokens that the selector leaves out: 64 bits."""
+    return hash64("selector", seed, epoch, position)

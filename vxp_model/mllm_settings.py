@@ -1,0 +1,194 @@
+"""Settings of a training of Video-XL-Pro: which stage, from what, on what, how long."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vxp_data.settings_file import SettingsFile
+from vxp_model.config import BatchSettings, EngineSettings, OptimSettings, Settings
+
+Part = Literal["tower", "dts", "projector", "selector", "language_model"]
+
+ALL_PARTS: Final[tuple[Part, ...]] = ("tower", "dts", "projector", "selector", "language_model")
+TRAINED: Final[dict[str, tuple[Part, ...]]] = {"align": ("projector",), "sft": ALL_PARTS}
+"""What each stage trains; paper section 4.2."""
+
+
+class StartSettings(Settings):
+    """Where the weights come from."""
+
+    model: str | None = None
+    """Folder of a whole model, as a stage before this one has written it; then nothing else is
+    read."""
+    llm: str | None = None
+    """Folder of a Qwen2, 2.5 or 3 model with its tokenizer, as transformers writes it."""
+    tower: str | None = None
+    """Folder or hub repository of SigLIP, such as google/siglip-so400m-patch14-384."""
+    tower_revision: str | None = None
+    """Commit of the hub repository; the default repository has a default."""
+    recot: str | None = None
+    """Folder that `vxp-model recot` wrote: the compressor."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """'random': parts of which nothing is named start from chance, and the model says so; else they
+    are refused. Projector and selector are always new where no model is named."""
+    preset: str = "3b"
+    """Shapes of parts that start from chance: '3b', '7b' or 'tiny'."""
+
+
+class MllmSourceSettings(Settings):
+    """One part of the mixture."""
+
+    uri: str
+    """A directory that `vxp-data shard` wrote: a path or a URI."""
+    kinds: tuple[Literal["image", "video", "text"], ...] = ("image", "video", "text")
+    """Of its samples, these."""
+    weight: float | None = Field(None, gt=0)
+    """Share of the samples, against the other sources' weights; for all sources or for none."""
+
+
+class MllmDataSettings(Settings):
+    """What is trained on. Frames are those of the shards' plans."""
+
+    sources: tuple[MllmSourceSettings, ...] = Field(min_length=1)
+    length_window: int = Field(0, ge=0)
+    """In each stretch of so many samples, those with about as many frames come together; 0: off."""
+    workers: int = Field(4, ge=0)
+    """Processes that decode ahead, for each training process; 0: none."""
+    prefetch_batches: int = Field(4, ge=1)
+    """Batches that each worker decodes ahead."""
+    max_broken: int = Field(100, ge=0)
+    """Clips that may be broken, in each process; each is replaced and named."""
+    decoder: str = "pyav"
+    """A name in vxp_data.registry.DECODERS."""
+    fallback: str | None = "decord"
+    """Tried once where the decoder fails; None: no second try."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Wall-clock limit of a decode, seconds."""
+    memory_mib: int = Field(4096, ge=64)
+    """What a decode may allocate, MiB."""
+
+    @model_validator(mode="after")
+    def _weights_for_all_or_none(self) -> Self:
+        given = [source.weight is not None for source in self.sources]
+        if any(given) and not all(given):
+            raise ValueError("data.sources: give every source a weight, or none")
+        return self
+
+
+class MllmOptimSettings(OptimSettings):
+    """The same, with what is trained."""
+
+    lr: float = Field(1e-5, gt=0)
+    """Highest learning rate; paper section 4.2: 5e-4 to align, 1e-5 to fine-tune."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    """Of kernels and matrices; paper App. B: 0."""
+    freeze: tuple[Part, ...] = ()
+    """Parts that the stage would train, and that stay as they are."""
+    rate_mults: dict[str, float] = Field(default_factory=dict)
+    """Part -> its rate, against `lr`; 1 for the others."""
+
+    @model_validator(mode="after")
+    def _rates_of_parts(self) -> Self:
+        for part, mult in self.rate_mults.items():
+            if part not in ALL_PARTS or mult <= 0:
+                raise ValueError(
+                    f"optim.rate_mults has {part}: {mult}; wanted parts of {', '.join(ALL_PARTS)}, "
+                    "and rates above 0"
+                )
+        return self
+
+
+class MllmRunSettings(Settings):
+    """How long, and where to."""
+
+    out: str = "runs/sft"
+    """Directory of the run."""
+    steps: int | None = Field(None, ge=1)
+    """Length of the training, steps; None: `epochs` decides."""
+    epochs: float = Field(1.0, gt=0)
+    """An epoch holds every sample and is rounded up to whole steps."""
+    seed: int = 0
+    """Of new weights, order, and what the selector leaves out."""
+    checkpoint_steps: int = Field(500, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Checkpoints kept."""
+
+
+class MllmRecipe(Settings):
+    """All of it."""
+
+    stage: Literal["align", "sft"]
+    """'align' trains the projector alone, 'sft' everything that is not frozen."""
+    start: StartSettings = StartSettings()
+    data: MllmDataSettings
+    batch: BatchSettings = BatchSettings(global_samples=64, micro_samples=1)
+    optim: MllmOptimSettings = MllmOptimSettings()
+    engine: EngineSettings = EngineSettings()
+    run: MllmRunSettings = MllmRunSettings()
+    selector_drop_min: float = Field(0.05, ge=0, lt=1)
+    """Least share of a sample's visual tokens that the selector leaves out."""
+    selector_drop_max: float = Field(0.30, ge=0, lt=1)
+    """Greatest share; paper section 3.3."""
+    checkpoint_layers: bool = False
+    """Run layers again in the backward pass: less memory, a third more time."""
+
+    def trained_parts(self) -> tuple[Part, ...]:
+        """Give the parts that are trained."""
+        return tuple(part for part in TRAINED[self.stage] if part not in self.optim.freeze)
+
+    def total_steps(self, epoch_samples: int) -> int:
+        """Give the length of the training; see `config.ReCoTRecipe.total_steps`."""
+        if self.run.steps is not None:
+            return self.run.steps
+        return max(1, math.ceil(self.run.epochs * epoch_samples / self.batch.global_samples))
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if not self.trained_parts():
+            raise ValueError(f"optim.freeze leaves nothing to train in the stage {self.stage!r}")
+        if odd := sorted(set(self.optim.rate_mults) - set(self.trained_parts())):
+            raise ValueError(f"optim.rate_mults names what is not trained: {', '.join(odd)}")
+        if self.selector_drop_min > self.selector_drop_max:
+            raise ValueError("selector_drop_min is above selector_drop_max")
+        return self
+
+
+MLLM_MAY_CHANGE: Final = frozenset(
+    {
+        "start.model",
+        "start.llm",
+        "start.tower",
+        "start.recot",
+        "data.sources",
+        "data.workers",
+        "data.prefetch_batches",
+        "data.max_broken",
+        "data.decoder",
+        "data.fallback",
+        "data.timeout_s",
+        "data.memory_mib",
+        "batch.micro_samples",
+        "checkpoint_layers",
+        "engine.bucket_mib",
+        "engine.device",
+        "run.out",
+        "run.checkpoint_steps",
+        "run.keep_checkpoints",
+    }
+)
+"""What another run of the recipe may change and still go on: the loader itself checks that the data
+is the same, and a digest that the weights to start from are."""
+
+MLLM_RECIPES: Final[SettingsFile[MllmRecipe]] = SettingsFile(
+    MllmRecipe, free_maps=("optim.rate_mults",), example="batch.micro_samples=2"
+)
+
+
+def as_override(stage: str | None) -> list[tuple[str, str, Any]]:
+    """Give the command line's `--stage` as a setting."""
+    return [] if stage is None else [("stage", stage, "--stage")]
