@@ -119,16 +119,16 @@ def test_stopped_and_resumed_gives_the_losses_of_never_stopped_to_the_bit(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_deepspeeds_cpu_adam_resumes_to_the_bit(
-    world: World, shards: str, whole: TrainResult, tmp_path: Path
-) -> None:
-    changes: dict[str, Any] = {"engine": {"zero_stage": 2, "offload": "deepspeed"}}
+def test_deepspeeds_cpu_adam_resumes_to_the_bit(world: World, shards: str, tmp_path: Path) -> None:
+    engine = {"zero_stage": 2, "offload": "deepspeed"}
+    changes: dict[str, Any] = {"engine": engine, "run__steps": 16}
     once = train_recot(recipe(shards, tmp_path / "once", **changes), world, print)
-    stopped(recipe(shards, tmp_path / "twice", **changes), world, after=3)
+    stopped(recipe(shards, tmp_path / "twice", **changes), world, after=9)
     train_recot(recipe(shards, tmp_path / "twice", **changes), world, print)
     assert learning(tmp_path / "twice") == learning(once.out)
+    whole = train_recot(recipe(shards, tmp_path / "whole", run__steps=16), world, print)
     losses = [loss for loss, _ in learning(once.out)]
-    assert losses == pytest.approx([loss for loss, _ in learning(whole.out)], rel=1e-4)
+    assert losses == pytest.approx([loss for loss, _ in learning(whole.out)], rel=1e-3)
 
 
 def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path: Path) -> None:
