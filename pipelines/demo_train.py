@@ -27,7 +27,7 @@ from vxp_model.train.journal import read_log
 SHARDS = Path("runs/demo-shards")
 OUT = Path("runs/demo-recot")
 SFT = Path("runs/demo-sft")
-VIDEOS = Path("runs/demo-videos")
+VIDEO = Path("runs/demo-videos/videos/pan_bricks.mp4")
 RECIPE = "pipelines/video_xl_pro/demo_recot.yaml"
 KILL_AFTER_STEPS = 25
 ROWS = 12
@@ -69,9 +69,8 @@ def train_on_and_ask() -> int:
     commands = [
         ["train", f"pipelines/video_xl_pro/demo_{stage}.yaml"] for stage in ("align", "sft")
     ]
-    video = next(iter(sorted(VIDEOS.rglob("*.mp4"))), None)
-    if video is not None:  # there is none where the demo was over the user's own videos
-        ask = ["--video", str(video), "--frames", "16", "--prompt", "Describe the video."]
+    if VIDEO.is_file():  # else the demo was over the user's own videos
+        ask = ["--video", str(VIDEO), "--frames", "16", "--prompt", "Describe the video."]
         commands.append(["generate", str(SFT / "model"), *ask, "--max-new-tokens", "40"])
     for words in commands:
         print(f"\n$ vxp-model {' '.join(words)}", flush=True)
