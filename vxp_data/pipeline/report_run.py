@@ -37,7 +37,7 @@ from vxp_data.records import Outcome
 from vxp_data.registry import MEASURES
 
 _BINS: Final = 40
-_CARDS: Final = 6
+_CARDS: Final = 8
 """Rows shown in a list."""
 _SUBSETS_WITH_CARDS: Final = 8
 """The largest; of more subsets only numbers are shown, so that the page stays small."""
