@@ -3,8 +3,8 @@
     python pipelines/bench/plan.py [--rows 1000000 --videos 500000]
 
 The run is made of numbers alone: scores, lengths and sizes drawn at random with a fixed seed, no
-video. The commands run as a user runs them, each in a process of its own, which is timed and whose
-peak memory is taken.
+video. The commands run as a user runs them, each in a process of its own and three times, of which the
+fastest counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,20 @@ from synthetic_run import write_synthetic_run
 
 LIMIT_S: Final = 10.0
 LIMIT_BYTES: Final = 2_000_000_000
+REPEATS: Final = 3
 
 
 def measured(command: Sequence[str]) -> dict[str, float]:
-    """Run a command of ours; give its wall and CPU seconds, and the most memory that it held."""
+    """Run a command of ours a few times; give the fastest, and the most memory that any held.
+
+    What else the machine does can only slow a run down.
+    """
+    runs = [_measured_once(command) for _ in range(REPEATS)]
+    fastest = min(runs, key=lambda run: run["wall_s"])
+    return fastest | {"peak_resident_mb": max(run["peak_resident_mb"] for run in runs)}
+
+
+def _measured_once(command: Sequence[str]) -> dict[str, float]:
     started_s = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", "from vxp_data.cli import main; main()", *command],
