@@ -3,8 +3,8 @@
     python pipelines/bench/plan.py [--rows 1000000 --videos 500000]
 
 The run is made of numbers alone: scores, lengths and sizes drawn at random with a fixed seed, no
-video. The commands run as a user runs them, each in a process of its own and three times, of which the
-fastest counts.
+video. The commands run as a user runs them, each in a process of its own and three times, of which
+the fastest counts.
 """
 
 from __future__ import annotations
