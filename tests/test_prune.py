@@ -171,7 +171,7 @@ def test_decide_changes_decisions_without_the_videos(
     assert decided.num_kept == sum(kept.values())
     record = json.loads((out / "run.json").read_text())
     assert record["config"]["measure"] == "effective_frames"
-    assert record["config"]["thresholds"] == {"default": "keep 50%", "caption": "keep 3"}
+    assert record["config"]["thresholds"] == {"default": "keep 0.5", "caption": "keep 3"}
     rows = json.loads(videos.read_text(encoding="utf-8"))
     assert len(json.loads((out / "kept.json").read_text(encoding="utf-8"))) == decided.num_kept
     assert decided.num_in == len(rows)
