@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,9 @@ import mixed_media
 import runs
 import s3 as s3_server
 from misbehaving import offer_misbehaving
+
+if TYPE_CHECKING:
+    from vxp_model.train.world import World
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +92,18 @@ def mixed_shards(
         mixed_run, out, shard__payload=request.param, shard__world_size=2, shard__num_epochs=2
     )
     return out
+
+
+@pytest.fixture(scope="session")
+def world() -> "Iterator[World]":
+    """Join torch.distributed as a world of one process.
+
+    For the whole session: DeepSpeed keeps the first world that it has seen.
+    """
+    from vxp_model.train.world import join_world
+
+    with join_world("cpu") as joined:
+        yield joined
 
 
 @pytest.fixture(scope="session")

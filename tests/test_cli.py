@@ -96,6 +96,7 @@ def test_show_config_names_the_origin_of_each_value(tmp_path: Path) -> None:
     assert lines["sampling.candidates_fps"] == ["[2.0,", "3.0,", "4.0]", "default"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(tmp_path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
     try:

@@ -72,7 +72,9 @@ def assert_whole(out: Path, undisturbed: Path) -> None:
     assert [path.name for path in out.rglob(".*")] == []
 
 
-@pytest.mark.parametrize("free_kib", [0, 8, 60, 200, 400, 540])
+@pytest.mark.parametrize(
+    "free_kib", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 200, 540)), 60, 400]
+)
 def test_a_full_disk_ends_the_run_with_one_message_and_the_rest_follows_when_there_is_room(
     manifest: Path, undisturbed: Path, disk: Path, free_kib: int
 ) -> None:

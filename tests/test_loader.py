@@ -439,7 +439,7 @@ def test_images_come_as_one_frame_and_text_without(payload, tmp_path):
 
 
 @pytest.mark.filterwarnings(THREADS)
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_workers_decode_in_sandboxes_and_give_the_same_frames(num_workers, videos, tmp_path):
     shards = write_shards(tmp_path / "s", [clips_of(videos)])
     options = FrameOptions(frame_px=32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,9 @@ from vxp_model.train.journal import read_log
 from vxp_model.train.mllm import MllmResult, train_mllm
 from vxp_model.train.mllm_batches import messages
 from vxp_model.train.mllm_start import start_model
-from vxp_model.train.world import World, join_world
+from vxp_model.train.world import World
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with join_world("cpu") as world:
-        yield world
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from vxp_model.train.engine import deepspeed_config
 from vxp_model.train.journal import read_log
 from vxp_model.train.recot import Training, TrainResult, train_recot
 from vxp_model.train.step import Stepper
-from vxp_model.train.world import World, join_world
+from vxp_model.train.world import World
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -44,12 +43,6 @@ MORE_MODES: list[dict[str, Any]] = [
     {"zero_stage": 1, "precision": "bf16"},
     {"zero_stage": 2, "precision": "bf16"},
 ]
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with join_world("cpu") as joined:
-        yield joined
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,7 @@ def test_a_request_to_stop_is_noted_and_a_second_one_acts() -> None:
         interrupted()
 
 
+@pytest.mark.slow
 def test_an_error_of_the_user_is_one_line_and_status_2(tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path / "r.yaml", str(tmp_path / "none"), tmp_path / "run")
     done = subprocess.run(

@@ -245,6 +245,7 @@ def vxp_data(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_plans_and_prints_the_distribution(run: Path) -> None:
     done = vxp_data("sample", run, "--set", "sampling.policy=fine_tune_240", "--epochs", "2")
     assert done.returncode == 0, done.stderr

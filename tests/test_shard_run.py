@@ -229,6 +229,7 @@ def test_the_same_run_gives_the_same_bytes_again(
     assert shard_bytes(tmp_path / "again") == shard_bytes(mixed_shards)
 
 
+@pytest.mark.slow
 def test_another_number_of_workers_gives_the_same_bytes(mixed_run: Path, tmp_path: Path) -> None:
     run_shard(mixed_run, tmp_path / "two", shard__workers=3)
     command = [VXP_DATA, "shard", mixed_run, "--out", tmp_path / "one", "--workers", "3"]
