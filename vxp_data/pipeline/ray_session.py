@@ -28,6 +28,8 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     _refuse_client(cluster.address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray's own statistics, which it sends and forgets; what we send is always waited for.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     import ray
 
     _silence()
