@@ -28,7 +28,7 @@ def check_nodes(config: PruneConfig, out: Folder | None, media: Sequence[str]) -
     Raises:
         UserError: there is no cluster at the address.
     """
-    token = f".vxp-check-{secrets.token_hex(4)}"
+    token = f".vxp-check.{secrets.token_hex(4)}.part"  # left by a kill, it goes as half-written
     if out is not None:
         out.write_bytes(token, b"vxp")
     try:
