@@ -16,9 +16,10 @@ from vxp_model.errors import UserError
 from vxp_model.inference.session import LongVideoModel
 from vxp_model.models.video_xl_pro import PARTS
 from vxp_model.train.journal import read_log
-from vxp_model.train.mllm import MllmResult, train_mllm
+from vxp_model.train.mllm import train_mllm
 from vxp_model.train.mllm_batches import messages
 from vxp_model.train.mllm_start import start_model
+from vxp_model.train.training import TrainResult
 from vxp_model.train.world import World
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,7 +31,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def aligned(shards: str, world: World, tmp_path_factory: pytest.TempPathFactory) -> MllmResult:
+def aligned(shards: str, world: World, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     out = tmp_path_factory.mktemp("align")
     loaded = recipe(shards, out, stage="align", run__steps=2)
     return train_mllm(loaded, world, lambda _: None)
@@ -52,7 +53,7 @@ def changed_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor
 
 
 def test_align_trains_the_projector_alone_and_says_what_is_of_chance(
-    shards: str, aligned: MllmResult, tmp_path: Path
+    shards: str, aligned: TrainResult, tmp_path: Path
 ) -> None:
     model, _ = start_model(recipe(shards, tmp_path, stage="align").config)
     model.save_pretrained(tmp_path)
@@ -68,7 +69,7 @@ def test_align_trains_the_projector_alone_and_says_what_is_of_chance(
 
 
 def test_sft_goes_on_from_it_with_frozen_parts_and_own_rates(
-    shards: str, aligned: MllmResult, world: World, tmp_path: Path
+    shards: str, aligned: TrainResult, world: World, tmp_path: Path
 ) -> None:
     loaded = recipe(
         shards,

@@ -19,8 +19,9 @@ from vxp_model.models.siglip import random_tower
 from vxp_model.train.build import new_model
 from vxp_model.train.engine import deepspeed_config
 from vxp_model.train.journal import read_log
-from vxp_model.train.recot import Training, TrainResult, train_recot
+from vxp_model.train.recot import ReCoTTraining, train_recot
 from vxp_model.train.step import Stepper
+from vxp_model.train.training import TrainResult
 from vxp_model.train.world import World
 
 pytestmark = [
@@ -59,7 +60,7 @@ def whole(world: World, shards: str, tmp_path_factory: pytest.TempPathFactory) -
 class StopAfter:
     """Asks to stop once a number of steps are done."""
 
-    def __init__(self, training: Training, step: int) -> None:
+    def __init__(self, training: ReCoTTraining, step: int) -> None:
         self._training = training
         self._step = step
 
@@ -70,7 +71,7 @@ class StopAfter:
 
 def stopped(loaded: Any, world: World, *, after: int) -> None:
     """Train until a stop is asked for."""
-    training = Training(loaded, world, print)
+    training = ReCoTTraining(loaded, world, print)
     training.resume()
     with pytest.raises(StoppedError, match=f"after step {after}, which is saved"):
         training.run(StopAfter(training, after))  # type: ignore[arg-type]
@@ -126,7 +127,7 @@ def test_deepspeeds_cpu_adam_resumes_to_the_bit(world: World, shards: str, tmp_p
 
 def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path: Path) -> None:
     loaded = recipe(shards, tmp_path / "run", run__steps=2)
-    training = Training(loaded, world, print)
+    training = ReCoTTraining(loaded, world, print)
     batches = next(training._micro_batches())
     model = new_model(training._config, seed=0).train()
     total = sum(batch.num_valid for batch in batches)
@@ -155,7 +156,7 @@ def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path:
     # One step in: the trained weights after step 1 are not kept, so do the step again and stop.
     again = recipe(shards, tmp_path / "again", run__steps=2)
     stopped(again, world, after=1)
-    resumed = Training(again, world, print)
+    resumed = ReCoTTraining(again, world, print)
     resumed.resume()
     weights = resumed._engine.full_weights()
     resumed.loader.close()
@@ -180,7 +181,9 @@ def test_a_run_leaves_a_model_a_card_a_log_and_the_newest_checkpoints(
     assert sum(p.numel() for p in model.parameters()) == 133_952
     card = (whole.model / "README.md").read_text()
     assert "**The vision tower had random weights.**" in card
-    digest = Training(recipe(shards, "/nowhere"), world, print).state.loader["sources"][0]["digest"]
+    digest = ReCoTTraining(recipe(shards, "/nowhere"), world, print).state.loader["sources"][0][
+        "digest"
+    ]
     assert f"| `{shards}` | image | 1.0 | `{digest}` |" in card
     assert "- 6 steps, 24 samples" in card
     assert "optim.lr: 0.001" in card
@@ -247,7 +250,7 @@ def test_other_settings_are_refused_with_all_differences(
 def test_images_and_videos_come_one_to_three_and_padding_is_left_out(
     world: World, shards: str, tmp_path: Path
 ) -> None:
-    training = Training(
+    training = ReCoTTraining(
         recipe(shards, tmp_path, batch={"global_samples": 8, "micro_samples": 8}), world, print
     )
     steps = training._micro_batches()
@@ -267,7 +270,7 @@ def test_the_feature_cache_gives_the_same_losses_without_the_tower(
 ) -> None:
     cached = {"tower": {"init": "random", "cache_dir": str(tmp_path / "cache")}}
     first = train_recot(recipe(shards, tmp_path / "a", **cached), world, print)
-    training = Training(recipe(shards, tmp_path / "b", **cached), world, print)
+    training = ReCoTTraining(recipe(shards, tmp_path / "b", **cached), world, print)
     training._features._tower = random_tower(training._config.vision, seed=9)  # would be noticed
     batches = next(training._micro_batches())
     for batch in batches:
@@ -285,13 +288,13 @@ def test_missing_tower_weights_are_refused_unless_the_recipe_says_random(
 ) -> None:
     tower = {"init": "pretrained", "source": str(tmp_path / "no")}
     with pytest.raises(UserError, match="neither a folder nor a hub repository"):
-        Training(recipe(shards, tmp_path, tower=tower), world, print)
+        ReCoTTraining(recipe(shards, tmp_path, tower=tower), world, print)
 
 
 def test_shards_without_a_kind_asked_for_are_refused(world: World, tmp_path: Path) -> None:
     only_images = training_shards(tmp_path / "images", videos=0, images=1)
     with pytest.raises(DataError, match="the index has no samples of kind video"):
-        Training(recipe(only_images, tmp_path / "run"), world, print)
+        ReCoTTraining(recipe(only_images, tmp_path / "run"), world, print)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_samples(
@@ -319,7 +322,7 @@ def test_bad_batches_may_be_left_out_up_to_a_number(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     changes = {"engine": mode, "run": {"steps": 3, "max_bad_batches": 1}}
-    training = Training(recipe(shards, tmp_path / "run", **changes), world, print)
+    training = ReCoTTraining(recipe(shards, tmp_path / "run", **changes), world, print)
     stepper = training._stepper
     spoilt = PoisonedFeatures(training._features, 3)
     training._stepper = Stepper(stepper._engine, stepper._model, spoilt, world)  # type: ignore[arg-type]
@@ -333,7 +336,7 @@ def test_bad_batches_may_be_left_out_up_to_a_number(
 
 
 def test_out_of_memory_says_what_to_set(world: World, shards: str, tmp_path: Path) -> None:
-    training = Training(recipe(shards, tmp_path / "run"), world, print)
+    training = ReCoTTraining(recipe(shards, tmp_path / "run"), world, print)
 
     def too_much(frames_FHWC: Tensor) -> Tensor:
         return torch.empty(len(frames_FHWC) << 45)

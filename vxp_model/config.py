@@ -82,7 +82,7 @@ class SourceSettings(Settings):
 
     uri: str
     """A directory that `vxp-data shard` wrote: a path or a URI."""
-    kinds: tuple[Literal["image", "video"], ...] = ("image", "video")
+    kinds: tuple[Literal["image", "video", "text"], ...] = ("image", "video", "text")
     """Of its samples, these."""
     weight: float | None = Field(None, gt=0)
     """Share of the samples, against the other sources' weights. None, for all or for none of them:
@@ -90,11 +90,9 @@ class SourceSettings(Settings):
 
 
 class DataSettings(Settings):
-    """What is trained on."""
+    """What is trained on, and how it is read."""
 
     sources: tuple[SourceSettings, ...] = Field(min_length=1)
-    window_frames: int = Field(16, ge=1)
-    """Frames of a video that are shown: a run of its plan, drawn anew in every epoch."""
     workers: int = Field(4, ge=0)
     """Processes that decode ahead, for each training process; 0: none."""
     prefetch_batches: int = Field(4, ge=1)
@@ -116,6 +114,21 @@ class DataSettings(Settings):
         if any(given) and not all(given):
             raise ValueError("data.sources: give every source a weight, or none")
         return self
+
+
+class VisualSourceSettings(SourceSettings):
+    """One part of the mixture, of which text alone is no use."""
+
+    kinds: tuple[Literal["image", "video"], ...] = ("image", "video")
+    """Of its samples, these."""
+
+
+class ReCoTDataSettings(DataSettings):
+    """The same, and how much of a video is shown."""
+
+    sources: tuple[VisualSourceSettings, ...] = Field(min_length=1)
+    window_frames: int = Field(16, ge=1)
+    """Frames of a video that are shown: a run of its plan, drawn anew in every epoch."""
 
 
 class BatchSettings(Settings):
@@ -180,36 +193,40 @@ class EngineSettings(Settings):
 
 
 class RunSettings(Settings):
-    """How long, where to, and what is written on the way."""
+    """How long, where to, and what is saved on the way."""
 
-    out: str = "runs/recot"
+    out: str
     """Directory of the run."""
     steps: int | None = Field(None, ge=1)
     """Length of the training, steps; None: `epochs` decides."""
     epochs: float = Field(1.0, gt=0)
     """Length of the training; an epoch holds every sample and is rounded up to whole steps."""
     seed: int = 0
-    """Of new weights, order, windows and masks."""
+    """Of all that is drawn: new weights, order, windows, masks, what the selector leaves out."""
     checkpoint_steps: int = Field(500, ge=1)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
     """Checkpoints kept."""
+
+
+class ReCoTRunSettings(RunSettings):
+    """The same, with pictures, and batches that may fail."""
+
+    out: str = "runs/recot"
     picture_steps: int = Field(500, ge=0)
     """Steps between pictures of the mask; 0: none."""
     max_bad_batches: int = Field(0, ge=0)
     """Batches whose loss is no number that may be left out, each named; one more ends the run."""
 
 
-class ReCoTRecipe(Settings):
-    """All of it."""
+class TrainRecipe(Settings):
+    """What the recipes of all trainings have."""
 
-    model: ModelSettings = ModelSettings()
-    tower: TowerSettings = TowerSettings()
     data: DataSettings
     batch: BatchSettings = BatchSettings()
-    optim: ReCoTOptimSettings = ReCoTOptimSettings()
+    optim: OptimSettings = OptimSettings()
     engine: EngineSettings = EngineSettings()
-    run: RunSettings = RunSettings()
+    run: RunSettings
 
     def total_steps(self, epoch_samples: int) -> int:
         """Give the length of the training.
@@ -222,13 +239,18 @@ class ReCoTRecipe(Settings):
         return max(1, math.ceil(self.run.epochs * epoch_samples / self.batch.global_samples))
 
 
+class ReCoTRecipe(TrainRecipe):
+    """All of it."""
+
+    model: ModelSettings = ModelSettings()
+    tower: TowerSettings = TowerSettings()
+    data: ReCoTDataSettings
+    optim: ReCoTOptimSettings = ReCoTOptimSettings()
+    run: ReCoTRunSettings = ReCoTRunSettings()
+
+
 MAY_CHANGE: Final = frozenset(
     {
-        "model.checkpoint_stages",
-        "tower.source",
-        "tower.chunk_frames",
-        "tower.cache_dir",
-        "tower.cache_gib",
         "data.sources",
         "data.workers",
         "data.prefetch_batches",
@@ -243,12 +265,21 @@ MAY_CHANGE: Final = frozenset(
         "run.out",
         "run.checkpoint_steps",
         "run.keep_checkpoints",
-        "run.picture_steps",
-        "run.max_bad_batches",
     }
 )
-"""What another run of the recipe may change and still go on where the first was: of the data, the
-loader itself checks that it is the same, and of the tower its weights' digest tells."""
+"""What another run of any recipe may change and still go on where the first was: of the data, the
+loader itself checks that it is the same."""
+
+RECOT_MAY_CHANGE: Final = MAY_CHANGE | {
+    "model.checkpoint_stages",
+    "tower.source",
+    "tower.chunk_frames",
+    "tower.cache_dir",
+    "tower.cache_gib",
+    "run.picture_steps",
+    "run.max_bad_batches",
+}
+"""With what ReCoT's may: of the tower, its weights' digest tells."""
 
 RECIPES: Final = SettingsFile(ReCoTRecipe, example="batch.micro_samples=2")
 

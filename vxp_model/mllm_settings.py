@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vxp_data.settings_file import SettingsFile
-from vxp_model.config import BatchSettings, EngineSettings, OptimSettings, Settings
+from vxp_model.config import (
+    MAY_CHANGE,
+    BatchSettings,
+    DataSettings,
+    OptimSettings,
+    RunSettings,
+    Settings,
+    TrainRecipe,
+)
 
 Part = Literal["tower", "dts", "projector", "selector", "language_model"]
 
@@ -38,44 +45,11 @@ class StartSettings(Settings):
     """Shapes of parts that start from chance: '3b', '7b' or 'tiny'."""
 
 
-class MllmSourceSettings(Settings):
-    """One part of the mixture."""
+class MllmDataSettings(DataSettings):
+    """The same. Frames are those of the shards' plans."""
 
-    uri: str
-    """A directory that `vxp-data shard` wrote: a path or a URI."""
-    kinds: tuple[Literal["image", "video", "text"], ...] = ("image", "video", "text")
-    """Of its samples, these."""
-    weight: float | None = Field(None, gt=0)
-    """Share of the samples, against the other sources' weights; for all sources or for none."""
-
-
-class MllmDataSettings(Settings):
-    """What is trained on. Frames are those of the shards' plans."""
-
-    sources: tuple[MllmSourceSettings, ...] = Field(min_length=1)
     length_window: int = Field(0, ge=0)
     """In each stretch of so many samples, those with about as many frames come together; 0: off."""
-    workers: int = Field(4, ge=0)
-    """Processes that decode ahead, for each training process; 0: none."""
-    prefetch_batches: int = Field(4, ge=1)
-    """Batches that each worker decodes ahead."""
-    max_broken: int = Field(100, ge=0)
-    """Clips that may be broken, in each process; each is replaced and named."""
-    decoder: str = "pyav"
-    """A name in vxp_data.registry.DECODERS."""
-    fallback: str | None = "decord"
-    """Tried once where the decoder fails; None: no second try."""
-    timeout_s: float = Field(60.0, gt=0)
-    """Wall-clock limit of a decode, seconds."""
-    memory_mib: int = Field(4096, ge=64)
-    """What a decode may allocate, MiB."""
-
-    @model_validator(mode="after")
-    def _weights_for_all_or_none(self) -> Self:
-        given = [source.weight is not None for source in self.sources]
-        if any(given) and not all(given):
-            raise ValueError("data.sources: give every source a weight, or none")
-        return self
 
 
 class MllmOptimSettings(OptimSettings):
@@ -102,24 +76,13 @@ class MllmOptimSettings(OptimSettings):
         return self
 
 
-class MllmRunSettings(Settings):
-    """How long, and where to."""
+class MllmRunSettings(RunSettings):
+    """The same, with a directory of its own."""
 
     out: str = "runs/sft"
-    """Directory of the run."""
-    steps: int | None = Field(None, ge=1)
-    """Length of the training, steps; None: `epochs` decides."""
-    epochs: float = Field(1.0, gt=0)
-    """An epoch holds every sample and is rounded up to whole steps."""
-    seed: int = 0
-    """Of new weights, order, and what the selector leaves out."""
-    checkpoint_steps: int = Field(500, ge=1)
-    """Steps between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
-    """Checkpoints kept."""
 
 
-class MllmRecipe(Settings):
+class MllmRecipe(TrainRecipe):
     """All of it."""
 
     stage: Literal["align", "sft"]
@@ -128,7 +91,6 @@ class MllmRecipe(Settings):
     data: MllmDataSettings
     batch: BatchSettings = BatchSettings(global_samples=64, micro_samples=1)
     optim: MllmOptimSettings = MllmOptimSettings()
-    engine: EngineSettings = EngineSettings()
     run: MllmRunSettings = MllmRunSettings()
     selector_drop_min: float = Field(0.05, ge=0, lt=1)
     """Least share of a sample's visual tokens that the selector leaves out."""
@@ -141,12 +103,6 @@ class MllmRecipe(Settings):
         """Give the parts that are trained."""
         return tuple(part for part in TRAINED[self.stage] if part not in self.optim.freeze)
 
-    def total_steps(self, epoch_samples: int) -> int:
-        """Give the length of the training; see `config.ReCoTRecipe.total_steps`."""
-        if self.run.steps is not None:
-            return self.run.steps
-        return max(1, math.ceil(self.run.epochs * epoch_samples / self.batch.global_samples))
-
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:
         if not self.trained_parts():
@@ -158,31 +114,14 @@ class MllmRecipe(Settings):
         return self
 
 
-MLLM_MAY_CHANGE: Final = frozenset(
-    {
-        "start.model",
-        "start.llm",
-        "start.tower",
-        "start.recot",
-        "data.sources",
-        "data.workers",
-        "data.prefetch_batches",
-        "data.max_broken",
-        "data.decoder",
-        "data.fallback",
-        "data.timeout_s",
-        "data.memory_mib",
-        "batch.micro_samples",
-        "checkpoint_layers",
-        "engine.bucket_mib",
-        "engine.device",
-        "run.out",
-        "run.checkpoint_steps",
-        "run.keep_checkpoints",
-    }
-)
-"""What another run of the recipe may change and still go on: the loader itself checks that the data
-is the same, and a digest that the weights to start from are."""
+MLLM_MAY_CHANGE: Final = MAY_CHANGE | {
+    "start.model",
+    "start.llm",
+    "start.tower",
+    "start.recot",
+    "checkpoint_layers",
+}
+"""With what this training's may: a digest tells that the weights to start from are the same."""
 
 MLLM_RECIPES: Final[SettingsFile[MllmRecipe]] = SettingsFile(
     MllmRecipe, free_maps=("optim.rate_mults",), example="batch.micro_samples=2"

@@ -38,6 +38,7 @@ from vxp_model.train.batches import (
     collate,
     epoch_samples,
     open_loader,
+    recot_window,
     sources_of,
     step_batches,
 )
@@ -134,7 +135,11 @@ class Bench:
         self.stepper = Stepper(engine, self.model, features, world)
         num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data)))
         self.loader = open_loader(
-            recipe, image_px=self.config.vision.image_px, num_samples=num_samples, world=world
+            recipe,
+            image_px=self.config.vision.image_px,
+            num_samples=num_samples,
+            world=world,
+            window=recot_window(recipe),
         )
 
     def steps(self) -> Iterator[list[MicroBatch]]:

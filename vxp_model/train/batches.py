@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vxp_model.config import BatchSettings, DataSettings, ReCoTRecipe
+from vxp_model.config import BatchSettings, DataSettings, ReCoTRecipe, TrainRecipe
 from vxp_model.data.dataset import ShardDataset, Source
 from vxp_model.data.draws import WindowRule, mask_seed
 from vxp_model.data.frames import FrameOptions
@@ -62,7 +62,7 @@ def sources_of(data: DataSettings) -> list[Source]:
     ]
 
 
-def epoch_samples(recipe: ReCoTRecipe, dataset: ShardDataset) -> int:
+def epoch_samples(recipe: TrainRecipe, dataset: ShardDataset) -> int:
     """Give the samples of an epoch: every sample at least once, and no step cut short."""
     sizes = [len(rows.row_N) for rows in dataset.rows]
     weights = [rows.source.weight for rows in dataset.rows]
@@ -71,7 +71,13 @@ def epoch_samples(recipe: ReCoTRecipe, dataset: ShardDataset) -> int:
 
 
 def open_loader(
-    recipe: ReCoTRecipe, *, image_px: int, num_samples: int, world: World
+    recipe: TrainRecipe,
+    *,
+    image_px: int,
+    num_samples: int,
+    world: World,
+    window: WindowRule | None = None,
+    length_window: int = 0,
 ) -> ShardLoader:
     """Open the shards for training.
 
@@ -80,6 +86,8 @@ def open_loader(
         image_px: side of the tower's input; frames are squashed to it.
         num_samples: of an epoch.
         world: the processes.
+        window: how much of a video is shown; None: all frames of its plan.
+        length_window: samples among which those of like length come together; 0: off.
 
     Raises:
         UserError: an index cannot be used or has no samples of the kinds asked for.
@@ -88,7 +96,9 @@ def open_loader(
     return ShardLoader(
         sources_of(data),
         batch=BatchRule(max_samples=recipe.batch.micro_samples),
-        order=OrderRule(seed=recipe.run.seed, epoch_samples=num_samples),
+        order=OrderRule(
+            seed=recipe.run.seed, epoch_samples=num_samples, length_window=length_window
+        ),
         frames=FrameOptions(
             frame_px=image_px,
             decoder=data.decoder,
@@ -96,7 +106,7 @@ def open_loader(
             timeout_s=data.timeout_s,
             memory_mib=data.memory_mib,
         ),
-        window=WindowRule(num_frames=data.window_frames, seed=recipe.run.seed),
+        window=window,
         rank=world.rank,
         world_size=world.size,
         num_workers=data.workers,
@@ -105,6 +115,11 @@ def open_loader(
         max_broken=data.max_broken,
         start_method="forkserver" if data.workers else None,  # a process with threads must not fork
     )
+
+
+def recot_window(recipe: ReCoTRecipe) -> WindowRule:
+    """Say how much of a video ReCoT shows."""
+    return WindowRule(num_frames=recipe.data.window_frames, seed=recipe.run.seed)
 
 
 def step_batches(loader: ShardLoader, count: int) -> Iterator[list[Batch]]:

@@ -11,6 +11,9 @@ from typing import Any
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_NAME = "tensorboard"
+MODEL_NAME = "model"
+LAST_STEPS = 20
+"""Steps whose mean is called the final loss."""
 
 
 class Journal:
@@ -65,6 +68,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return entries
+
+
+def last_mean(out: Path, name: str) -> float:
+    """Give the mean of a value over the last 20 steps that have it; NaN where none has.
+
+    Args:
+        out: the run directory.
+        name: of the value in the log.
+    """
+    entries = read_log(out / LOG_NAME)
+    last = [entry[name] for entry in entries if name in entry][-LAST_STEPS:]
+    return sum(last) / len(last) if last else math.nan
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,19 +16,9 @@ from vxp_model.data.state import LoaderState
 from vxp_model.models.artefacts import PARTS, save_recot
 from vxp_model.models.recot import ReCoTConfig, ReCoTModel
 from vxp_model.train.checkpoints import TrainState
-from vxp_model.train.journal import LOG_NAME, read_log
+from vxp_model.train.journal import LAST_STEPS, LOG_NAME, MODEL_NAME, last_mean, read_log
 from vxp_model.train.model_card import CardFacts, write_card
 from vxp_model.train.run_record import versions
-
-MODEL_NAME: Final = "model"
-_LAST_STEPS: Final = 20
-"""Steps whose mean is called the final loss."""
-
-
-def final_loss(out: Path) -> float:
-    """Give the mean reconstruction loss of the last steps in the log."""
-    last = [entry["reconstruction_loss"] for entry in _with_loss(out)[-_LAST_STEPS:]]
-    return sum(last) / len(last) if last else math.nan
 
 
 def write_model(
@@ -69,8 +59,8 @@ def write_model(
         samples=state.step * recipe.batch.global_samples,
         tokens=state.num_tokens,
         first_loss=log[0]["reconstruction_loss"] if log else math.nan,
-        final_loss=final_loss(out),
-        final_loss_steps=min(_LAST_STEPS, len(log)),
+        final_loss=last_mean(out, "reconstruction_loss"),
+        final_loss_steps=min(LAST_STEPS, len(log)),
         mask_ratio=config.sgm.ratio_at(1.0),
         num_replaced=len(loader.replaced),
         num_bad_batches=len(state.bad_batches),
