@@ -31,7 +31,7 @@ class Layer:
 # Decoders, and the storage under them, are read by vxp_model.data, which must not see config.
 _VALUES = "foundation schemas core"
 _ADAPTER = f"{_VALUES} settings config storage"
-_BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards pictures"
+_BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards pictures datasets"
 _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
@@ -63,6 +63,9 @@ LAYERS = {
     ),
     "neighbours": Layer(modules="vxp_data.neighbours", own=_ADAPTER, third_party="numpy faiss"),
     "manifests": Layer(modules="vxp_data.manifests", own=_ADAPTER, third_party="pyarrow yaml"),
+    "datasets": Layer(
+        modules="vxp_data.datasets", own=f"{_ADAPTER} manifests", third_party="pydantic pyarrow"
+    ),
     "shards": Layer(modules="vxp_data.shards", own=_ADAPTER, third_party="numpy pyarrow PIL"),
     "pictures": Layer(modules="vxp_data.pictures", third_party="numpy PIL"),
     "pipeline": Layer(

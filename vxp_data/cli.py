@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands import checks, reports, runs, shards
+from vxp_data.commands import checks, datasets, reports, runs, shards
 from vxp_data.commands.options import (
     Address,
     Recipe,
@@ -180,6 +180,7 @@ def show_config(
         say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
+app.command()(datasets.ingest)
 app.command()(reports.plan)
 app.command()(reports.compare)
 app.command()(reports.report)

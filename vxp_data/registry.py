@@ -154,3 +154,28 @@ MANIFEST_FORMATS: Final = Registry(
         "folder": "vxp_data.manifests.folder:Folder",
     },
 )
+
+ANNOTATION_LAYOUTS: Final = Registry(
+    "annotation layout",
+    "annotation_layouts",
+    {
+        "activitynet_qa": "vxp_data.datasets.layouts.activitynet_qa:ACTIVITYNET_QA",
+        "charades": "vxp_data.datasets.layouts.charades:CHARADES",
+        "charades_sta": "vxp_data.datasets.layouts.charades:CHARADES_STA",
+        "cinepile": "vxp_data.datasets.layouts.cinepile:CINEPILE",
+        "ego4d_narrations": "vxp_data.datasets.layouts.ego4d:NARRATIONS",
+        "finevideo": "vxp_data.datasets.layouts.finevideo:FINEVIDEO",
+        "llava_json": "vxp_data.datasets.layouts.llava:LLAVA_JSON",
+        "llava_jsonl": "vxp_data.datasets.layouts.llava:LLAVA_JSONL",
+        "llava_parquet": "vxp_data.datasets.layouts.llava:LLAVA_PARQUET",
+        "next_qa_mc": "vxp_data.datasets.layouts.next_qa:MULTIPLE_CHOICE",
+        "next_qa_oe": "vxp_data.datasets.layouts.next_qa:OPEN_ENDED",
+        "ocr_vqa": "vxp_data.datasets.layouts.ocr_vqa:OCR_VQA",
+        "openvid": "vxp_data.datasets.layouts.openvid:OPENVID",
+        "science_qa": "vxp_data.datasets.layouts.science_qa:SCIENCE_QA",
+        "sharegpt4video": "vxp_data.datasets.layouts.sharegpt4video:SHAREGPT4VIDEO",
+        "vcg_plus": "vxp_data.datasets.layouts.vcg_plus:VCG_PLUS",
+        "vdc": "vxp_data.datasets.layouts.vdc:VDC",
+        "video_chatgpt": "vxp_data.datasets.layouts.video_chatgpt:VIDEO_CHATGPT",
+    },
+)

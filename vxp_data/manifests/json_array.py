@@ -62,7 +62,7 @@ class JsonArray:
         return count
 
 
-class _Window:
+class Window:
     """The part of a text file that is held, a place in it, and that place's line and column."""
 
     def __init__(self, path: AnyFile, file: TextIO) -> None:
@@ -140,7 +140,7 @@ class _Window:
 
 
 def _elements(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
-    window = _Window(path, file)
+    window = Window(path, file)
     if window.peek() != "[":
         raise _not_an_array(window)
     window.at += 1
@@ -169,7 +169,7 @@ def _elements(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
         raise window.error(window.at, repr(trailing), "nothing after the array's ']'")
 
 
-def _not_an_array(window: _Window) -> UserError:
+def _not_an_array(window: Window) -> UserError:
     path, got = window.path, window.peek()
     if not got:
         return UserError(f"{path}: the file is empty, wanted a JSON array of rows: [...].")

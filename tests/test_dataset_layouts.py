@@ -1,0 +1,565 @@
+"""Every annotation layout, on rows written by hand after its documentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vxp_data.core.tasks import classify_conversation
+from vxp_data.datasets.layouts.base import (
+    CHOOSE,
+    Annotation,
+    Layout,
+    Reader,
+    SkippedRow,
+    SourceRow,
+)
+from vxp_data.datasets.rows import manifest_row
+from vxp_data.datasets.sources import read_companion, read_rows
+from vxp_data.errors import UserError
+from vxp_data.manifests.base import RowError
+from vxp_data.manifests.conversation import read_exchanges
+from vxp_data.registry import ANNOTATION_LAYOUTS
+
+PROMPT = "Please describe this video in detail."
+WORD = "Answer the question using a single word or phrase."
+
+NEXT_QA_HEAD = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
+NEXT_QA = "4010069381,369,640,480,how do the two man play,0,6,CH,roll,tap,strum,hit,pat"
+VIDOR = {"4010069381": "1164/4010069381", "3606518674": "0000/3606518674"}
+
+FINEVIDEO = {
+    "json": {
+        "original_video_filename": "aFOqwZAGuTo.mp4",
+        "content_metadata": {
+            "qAndA": [
+                {"question": "Who speaks?", "answer": "A teacher."},
+                {"question": "Where?", "answer": None},
+                {"question": "Why?", "answer": "To explain."},
+            ]
+        },
+    }
+}
+SHAREGPT4VIDEO = {
+    "video_id": "6ad2ce21",
+    "video_path": "panda/6ad2ce21.mp4",
+    "timestamp": [0, 2, 4],
+    "keyframe": [0, 2, 4],
+    "captions": [
+        {"idx": "1", "content": "A frame."},
+        {"idx": "-1", "content": "A whole video."},
+    ],
+    "zip_folder": "panda_videos_1.zip",
+}
+SCIENCE_QA = {
+    "question": "Which is a solid?",
+    "choices": ["milk", "a rock"],
+    "answer": 1,
+    "hint": "Solids keep their shape.",
+    "image": "image.png",
+    "split": "train",
+    "lecture": "",
+}
+OCR_VQA = {
+    "imageURL": "http://ecx.images-amazon.com/images/I/61Y5cOdHJbL.jpg",
+    "questions": ["Who wrote this book?", "Is this a games related book?"],
+    "answers": ["Sandra Boynton", "No"],
+    "title": "Mom's Family Wall Calendar 2016",
+    "split": 1,
+}
+VDC = {
+    "video_id": "TiQBTesZUJQ",
+    "video_name": "TiQBTesZUJQ.mp4",
+    "short_caption": "Short.",
+    "background_caption": "Behind.",
+    "main_object_caption": "Main.",
+    "camera_caption": "Camera.",
+    "detailed_caption": "All of it.",
+}
+EGO4D = {
+    "narration_pass_1": {"narrations": [{"timestamp_sec": 1.5}], "summaries": []},
+    "narration_pass_2": {
+        "summaries": [
+            {"start_sec": 0.0, "end_sec": 300.5, "summary_text": "#Summary C cooked a meal"},
+            {"start_sec": 300.5, "end_sec": 411, "summary_text": "#unsure C spoke with #O man X"},
+        ]
+    },
+}
+LLAVA_TURNS = [
+    {"from": "human", "value": "<image>\nDescribe this video."},
+    {"from": "gpt", "value": "A dog runs."},
+]
+
+
+def layout(name: str) -> Layout:
+    loaded: Layout = ANNOTATION_LAYOUTS.load(name)
+    return loaded
+
+
+def converted(name: str, fields: dict[str, Any], **row: Any) -> list[dict[str, Any]]:
+    found = layout(name).convert(SourceRow(fields=fields, prompt=PROMPT, **row))
+    return [manifest_row(annotation, None) for annotation in found]
+
+
+def turns(*words: str) -> list[dict[str, str]]:
+    return [
+        {"from": "gpt" if place % 2 else "human", "value": said} for place, said in enumerate(words)
+    ]
+
+
+def csv_fields(head: str, row: str) -> dict[str, str]:
+    return dict(zip(head.split(","), row.split(","), strict=True))
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = {
+    "next_qa_mc": (
+        csv_fields(NEXT_QA_HEAD, NEXT_QA),
+        {"companion": VIDOR},
+        [
+            {
+                "id": "4010069381_6",
+                "video": "1164/4010069381",
+                "conversations": turns(
+                    "<video>\nhow do the two man play?\nA. roll\nB. tap\nC. strum\nD. hit\nE. pat\n"
+                    + CHOOSE,
+                    "A",
+                ),
+            }
+        ],
+    ),
+    "next_qa_oe": (
+        csv_fields(
+            "video,frame_count,width,height,question,answer,qid,type",
+            "3606518674,2622,640,480,is the man proficient,yes,1,DB",
+        ),
+        {"companion": VIDOR},
+        [
+            {
+                "id": "3606518674_1",
+                "video": "0000/3606518674",
+                "conversations": turns("<video>\nis the man proficient?", "yes"),
+            }
+        ],
+    ),
+    "activitynet_qa": (
+        {"video_name": "bZLjaCJeuF8", "question": "is he alone", "question_id": "bZLjaCJeuF8_1"},
+        {"companion": {"bZLjaCJeuF8_1": {"answer": "no", "type": 3}}},
+        [
+            {
+                "id": "bZLjaCJeuF8_1",
+                "video": "v_bZLjaCJeuF8",
+                "conversations": turns(f"<video>\nis he alone?\n{WORD}", "no"),
+            }
+        ],
+    ),
+    "charades": (
+        {"id": "46GP8", "script": "Told to.", "descriptions": "He cooks.;A man cooks at home."},
+        {},
+        [
+            {
+                "id": "46GP8",
+                "video": "46GP8",
+                "conversations": turns(f"<video>\n{PROMPT}", "A man cooks at home."),
+            }
+        ],
+    ),
+    "charades_sta": (
+        {"line": "3MSZA 24.3 30.4##person turn a light on.\n"},
+        {},
+        [
+            {
+                "id": "3MSZA_24.3_30.4",
+                "video": "3MSZA",
+                "conversations": turns(
+                    "<video>\nDuring which part of the video does this happen: "
+                    '"person turn a light on"? Give the start and the end in seconds.',
+                    "From 24.3 to 30.4 seconds.",
+                ),
+            }
+        ],
+    ),
+    "openvid": (
+        {"video": "celebv_-2fx.mp4", "caption": "A woman talks.", "aesthetic score": "5.1"},
+        {},
+        [
+            {
+                "id": "celebv_-2fx.mp4",
+                "video": "celebv_-2fx.mp4",
+                "conversations": turns(f"<video>\n{PROMPT}", "A woman talks."),
+            }
+        ],
+    ),
+    "finevideo": (
+        FINEVIDEO,
+        {},
+        [
+            {
+                "id": "aFOqwZAGuTo",
+                "video": "aFOqwZAGuTo.mp4",
+                "conversations": turns("<video>\nWho speaks?", "A teacher.", "Why?", "To explain."),
+            }
+        ],
+    ),
+    "science_qa": (
+        SCIENCE_QA,
+        {"key": "17"},
+        [
+            {
+                "id": "17",
+                "image": "train/17/image.png",
+                "conversations": turns(
+                    "<image>\nSolids keep their shape.\nWhich is a solid?\nA. milk\nB. a rock\n"
+                    + CHOOSE,
+                    "B",
+                ),
+            }
+        ],
+    ),
+    "ocr_vqa": (
+        OCR_VQA,
+        {"key": "761183272"},
+        [
+            {
+                "id": "761183272",
+                "image": "761183272.jpg",
+                "conversations": turns(
+                    f"<image>\nWho wrote this book?\n{WORD}",
+                    "Sandra Boynton",
+                    "Is this a games related book?",
+                    "No",
+                ),
+            }
+        ],
+    ),
+    "sharegpt4video": (
+        SHAREGPT4VIDEO,
+        {},
+        [
+            {
+                "id": "6ad2ce21",
+                "video": "panda/6ad2ce21.mp4",
+                "conversations": turns(f"<video>\n{PROMPT}", "A whole video."),
+            }
+        ],
+    ),
+    "vdc": (
+        VDC,
+        {},
+        [
+            {
+                "id": "TiQBTesZUJQ",
+                "video": "TiQBTesZUJQ.mp4",
+                "conversations": turns(f"<video>\n{PROMPT}", "All of it."),
+            }
+        ],
+    ),
+    "ego4d_narrations": (
+        EGO4D,
+        {"key": "uid-1"},
+        [
+            {
+                "id": "uid-1_0",
+                "video": "uid-1",
+                "conversations": turns(f"<video>\n{PROMPT}", "C cooked a meal"),
+                "clip_start_s": 0.0,
+                "clip_end_s": 300.5,
+            },
+            {
+                "id": "uid-1_1",
+                "video": "uid-1",
+                "conversations": turns(f"<video>\n{PROMPT}", "C spoke with man X"),
+                "clip_start_s": 300.5,
+                "clip_end_s": 411.0,
+            },
+        ],
+    ),
+    "llava_json": (
+        {"id": "a", "video": "x/a.mp4", "conversations": LLAVA_TURNS, "data_source": "x"},
+        {},
+        [{"id": "a", "video": "x/a.mp4", "conversations": LLAVA_TURNS, "data_source": "x"}],
+    ),
+    "llava_jsonl": (
+        {"id": 7, "image": "b.jpg", "width": 640, "conversations": LLAVA_TURNS},
+        {},
+        [{"id": 7, "image": "b.jpg", "width": 640, "conversations": LLAVA_TURNS}],
+    ),
+    "llava_parquet": (
+        {"id": "c.png", "image": {"path": None}, "conversations": LLAVA_TURNS},
+        {},
+        [
+            {
+                "id": "c.png",
+                "image": "c.png",
+                "conversations": turns("<image>\nDescribe this video.", "A dog runs."),
+            }
+        ],
+    ),
+    "cinepile": (
+        {
+            "yt_clip_link": "https://youtube.com/watch?v=abcdefghi_1",
+            "question": "Who leaves?",
+            "choices": ["Ann", "Bob", "Cy", "Di", "Ed"],
+            "answer_key_position": 4,
+        },
+        {},
+        [
+            {
+                "id": "d88d01aa9a7d2a4e",
+                "video": "abcdefghi_1",
+                "conversations": turns(
+                    f"<video>\nWho leaves?\nA. Ann\nB. Bob\nC. Cy\nD. Di\nE. Ed\n{CHOOSE}", "E"
+                ),
+            }
+        ],
+    ),
+    "video_chatgpt": (
+        {"q": "What does he wear?", "a": "A hat.", "video_id": "v_k_ZXmr8pmrs"},
+        {},
+        [
+            {
+                "id": "",
+                "video": "v_k_ZXmr8pmrs",
+                "conversations": turns("<video>\nWhat does he wear?", "A hat."),
+            }
+        ],
+    ),
+    "vcg_plus": (
+        {"id": "v_p1QGn0IzfW0", "conversations": LLAVA_TURNS},
+        {},
+        [
+            {
+                "id": "",
+                "video": "v_p1QGn0IzfW0",
+                "conversations": turns("<video>\nDescribe this video.", "A dog runs."),
+            }
+        ],
+    ),
+}
+FROM_CONTENT = ("cinepile", "video_chatgpt", "vcg_plus")
+
+
+@pytest.mark.parametrize("name", ANNOTATION_LAYOUTS.names())
+def test_a_documented_row_becomes_a_manifest_row(name: str) -> None:
+    fields, row, wanted = CASES[name]
+    got = converted(name, fields, **row)
+    if name in FROM_CONTENT:
+        assert len(got[0]["id"]) == 16
+        assert got[0]["id"] == converted(name, fields, **row)[0]["id"]
+        wanted = [wanted[0] | {"id": got[0]["id"]}]
+    assert got == wanted
+
+
+TASKS = {
+    "multiple_choice": ("next_qa_mc", "cinepile", "science_qa"),
+    "open_ended": ("next_qa_oe", "activitynet_qa", "charades_sta", "ocr_vqa"),
+    "caption": ("charades", "openvid", "sharegpt4video", "vdc", "ego4d_narrations"),
+}
+
+
+@pytest.mark.parametrize(("task", "names"), TASKS.items())
+def test_the_rules_over_the_words_see_the_task_that_the_rows_have(task, names) -> None:
+    for name in names:
+        fields, row, _ = CASES[name]
+        for got in converted(name, fields, **row):
+            assert classify_conversation(read_exchanges(got)).task == task, name
+
+
+def test_the_task_of_a_file_is_written_into_its_rows() -> None:
+    annotation = Annotation(row_id="a", media="a.mp4", exchanges=(("q", "a"),))
+    assert manifest_row(annotation, "open_ended")["task"] == "open_ended"
+    assert "task" not in manifest_row(annotation, None)
+
+
+def test_a_question_without_an_image_becomes_a_row_of_text() -> None:
+    (row,) = converted("science_qa", {**SCIENCE_QA, "image": None, "hint": ""}, key="18")
+    assert "image" not in row
+    assert row["conversations"][0]["value"].startswith("Which is a solid?")
+    (row,) = converted("llava_parquet", {"id": "t", "image": None, "conversations": LLAVA_TURNS})
+    assert "image" not in row
+
+
+@pytest.mark.parametrize(
+    ("link", "video"),
+    [
+        ("https://www.youtube.com/watch?t=3&v=-_345678901", "-_345678901"),
+        ("https://youtu.be/12345678901?t=9", "12345678901"),
+        ("https://youtube.com/embed/12345678901", "12345678901"),
+    ],
+)
+def test_a_film_clip_goes_by_its_youtube_id(link: str, video: str) -> None:
+    fields = CASES["cinepile"][0]
+    assert converted("cinepile", {**fields, "yt_clip_link": link})[0]["video"] == video
+    named = {**fields, "yt_clip_link": link, "videoID": "of_its_own1"}
+    assert converted("cinepile", named)[0]["video"] == "of_its_own1"
+
+
+BROKEN = [
+    ("next_qa_mc", {"answer": "5"}, r"the answer is option 5, and there are 5 \(from 0\)"),
+    ("next_qa_mc", {"answer": "-1"}, "the answer is option -1"),
+    ("next_qa_mc", {"answer": "two"}, "answer is 'two', wanted a whole number"),
+    ("next_qa_mc", {"a3": ""}, "a3 is empty"),
+    ("next_qa_mc", {"video": "77"}, "video '77' is not in the map of videos"),
+    ("next_qa_oe", {"answer": " "}, "answer is empty"),
+    ("activitynet_qa", {"question_id": "other"}, "question 'other' has no answer"),
+    ("charades", {"descriptions": ";", "script": ""}, "neither descriptions nor a script"),
+    ("charades_sta", {"line": "3MSZA 24.3##person\n"}, "wanted '<video> <start> <end>##"),
+    ("charades_sta", {"line": "3MSZA 9 3.5##person\n"}, r"ends at 3\.5 s, before it begins at 9 s"),
+    ("openvid", {"caption": None}, "caption is null"),
+    ("cinepile", {"yt_clip_link": "https://example.org"}, "holds no YouTube id"),
+    ("cinepile", {"choices": []}, "choices is a list, wanted a list that is not empty"),
+    ("cinepile", {"answer_key_position": True}, "answer_key_position is True"),
+    ("finevideo", {"json": None}, "json is null"),
+    ("finevideo", {"json": {"original_video_filename": "a.mp4"}}, "qAndA has no question"),
+    ("ocr_vqa", {"answers": ["one"]}, "there are 2 questions and 1 answers"),
+    ("ocr_vqa", {"split": 4}, "split is 4, wanted 1, 2 or 3"),
+    ("sharegpt4video", {"captions": [{"idx": "1", "content": "x"}]}, "of the whole video"),
+    ("ego4d_narrations", {"narration_pass_2": {"summaries": [{"summary_text": "x"}]}}, "start_sec"),
+    ("llava_json", {"conversations": []}, "no conversation"),
+    ("llava_json", {"video": {"bytes": "x"}}, "video is an object"),
+    ("llava_parquet", {"conversations": []}, "no conversation"),
+    ("video_chatgpt", {"a": ""}, "a is empty"),
+    ("vcg_plus", {"id": ""}, "names no video"),
+    ("vdc", {"detailed_caption": 3.5j}, "detailed_caption is a complex"),
+]
+
+
+@pytest.mark.parametrize(("name", "changed", "message"), BROKEN)
+def test_a_broken_row_says_what_is_wrong(name: str, changed: dict[str, Any], message: str) -> None:
+    fields, row, _ = CASES[name]
+    with pytest.raises(RowError, match=message):
+        converted(name, {**fields, **changed}, **row)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "why"),
+    [
+        ("science_qa", {"split": "test"}, "split test"),
+        ("ocr_vqa", {"split": 3}, "split test"),
+        ("ocr_vqa", {"split": 2}, "split val"),
+        ("ego4d_narrations", {"narration_pass_2": {}}, "no summary"),
+    ],
+)
+def test_rows_of_other_splits_are_skipped(name: str, changed: dict[str, Any], why: str) -> None:
+    fields, row, _ = CASES[name]
+    with pytest.raises(SkippedRow, match=why):
+        converted(name, {**fields, **changed}, **row)
+
+
+def written(folder: Path, name: str, rows: list[Any]) -> Path:
+    """Write rows as the layout's files are written."""
+    reader = layout(name).reader
+    path = folder / f"rows.{reader}"
+    if reader is Reader.CSV:
+        head = list(rows[0])
+        cells = [[f'"{row[column]}"' for column in head] for row in rows]
+        path.write_text("\n".join(",".join(line) for line in [head, *cells]) + "\n")
+    elif reader is Reader.JSON:
+        path.write_text(json.dumps(rows, indent=2))
+    elif reader is Reader.JSONL:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif reader is Reader.LINES:
+        path.write_text("".join(row["line"] for row in rows))
+    elif reader is Reader.PARQUET:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        members: Any = {str(place): row for place, row in enumerate(rows)}
+        inside = layout(name).inside
+        path.write_text(json.dumps({"version": [1], inside: members} if inside else members))
+    return path
+
+
+@pytest.mark.parametrize("name", ANNOTATION_LAYOUTS.names())
+def test_rows_are_read_from_a_file_as_they_are_written(tmp_path: Path, name: str) -> None:
+    fields, row, wanted = CASES[name]
+    path = written(tmp_path, name, [fields, fields])
+    read = list(read_rows(path, layout(name)))
+    assert [found.problem for found in read] == ["", ""]
+    for place, found in enumerate(read):
+        key = row.get("key", "")
+        source = SourceRow(
+            fields=found.fields, key=key, prompt=PROMPT, companion=row.get("companion", {})
+        )
+        got = [manifest_row(a, None) for a in layout(name).convert(source)]
+        assert [one["conversations"] for one in got] == [w["conversations"] for w in wanted]
+        assert found.key == (str(place) if layout(name).reader is Reader.OBJECT else "")
+
+
+def test_bytes_of_media_stay_unread_until_they_are_asked_for(tmp_path: Path) -> None:
+    rows = [{**FINEVIDEO, "mp4": b"film"}, {**FINEVIDEO, "mp4": None}]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    without = list(read_rows(path, layout("finevideo")))
+    assert [row.media for row in without] == [None, None]
+    assert list(without[0].fields) == ["json"]
+    within = list(read_rows(path, layout("finevideo"), with_media=True))
+    assert [row.media for row in within] == [b"film", None]
+    assert within[0].fields == without[0].fields
+
+
+def test_bytes_inside_a_struct_are_taken_out(tmp_path: Path) -> None:
+    image = {"bytes": b"png", "path": "a.png"}
+    row = {"id": "a", "image": image, "conversations": LLAVA_TURNS, "data_source": "x"}
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    (found,) = read_rows(path, layout("llava_parquet"), with_media=True)
+    assert found.media == b"png"
+    assert found.fields["image"] == {"path": "a.png"}
+
+
+def test_a_table_of_another_kind_is_the_users_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": [1]}), path)
+    with pytest.raises(UserError, match=r"none of the columns videoID.*it has x"):
+        list(read_rows(path, layout("cinepile")))
+    path.write_bytes(b"PAR1 not")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        list(read_rows(path, layout("cinepile")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"column 1: got the end of the file, wanted a JSON object"),
+        ("[]", r"got '\[', wanted a JSON object"),
+        ('{"videos": 3}', "wanted a JSON object"),
+        ('{"other": {}}', "no key 'videos'"),
+        ('{"videos": {"a": {}', "got the end of the file, wanted ',' or '}'"),
+        ('{"videos": {"a": {},}}', "got '}', wanted a key after the comma"),
+        ('{"videos": {"a" {}}}', "wanted ':' after a key"),
+        ('{"videos": {a: 1}}', "wanted a key in quotes"),
+    ],
+)
+def test_an_object_that_is_not_as_it_should_be_is_named_with_its_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        list(read_rows(path, layout("ego4d_narrations")))
+
+
+def test_members_that_are_no_rows_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 3, "b": {"x": 1, "x": 2}, "c": {}}')
+    problems = [row.problem for row in read_rows(path, layout("ocr_vqa"))]
+    assert problems[0] == "the row is a number, not an object"
+    assert "'x' stands more than once" in problems[1]
+    assert problems[2] == ""
+
+
+def test_answers_are_found_by_their_question(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"question_id": "q1", "answer": "yes", "type": 3}]')
+    companion = read_companion(path, layout("activitynet_qa").companion)
+    assert companion == {"q1": {"question_id": "q1", "answer": "yes", "type": 3}}
+    path.write_text("[")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_companion(path, layout("next_qa_mc").companion)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="got list, wanted a JSON object"):
+        read_companion(path, layout("next_qa_mc").companion)

@@ -1,0 +1,87 @@
+"""`ingest` and `mixture`: public datasets and the mixtures made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vxp_data.commands.options import say
+
+if TYPE_CHECKING:
+    from vxp_data.datasets.ingest import FileResult, IngestResult
+
+
+def ingest(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", help="A name in manifests/datasets, or such a YAML file of yours."
+        ),
+    ],
+    root: Annotated[
+        str, typer.Option("--root", help="Folder or prefix with its annotation files and media.")
+    ],
+    out: Annotated[str, typer.Option("--out", help="Manifest to write, .jsonl.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="One of its annotation files. [all there are]"),
+    ] = None,
+    extract_media: Annotated[
+        bool,
+        typer.Option(
+            "--extract-media", help="Write media that stand inside annotation files below ROOT."
+        ),
+    ] = False,
+) -> None:
+    """Turn a public dataset's annotation files into a manifest that `prune` reads.
+
+    Prints rows against what the source states, and writes lists of missing media and broken rows.
+
+    Example: vxp-data ingest next-qa --root data/next-qa --out data/next-qa.jsonl
+    """
+    from vxp_data.datasets.ingest import ingest_dataset
+
+    result = ingest_dataset(
+        dataset,
+        root=root,
+        out=out,
+        only=only or (),
+        extract_media=extract_media,
+        progressed=lambda num_rows: say(f"{num_rows} rows read", err=True),
+    )
+    _show(result)
+
+
+def _show(result: IngestResult) -> None:
+    from vxp_data.report.terminal import aligned
+
+    say(aligned([_HEAD, *(_cells(file) for file in result.files)]))
+    for file in result.files:
+        for why, number in file.skipped.items():
+            say(f"{number:>8}  rows of {file.name} are not for training: {why}")
+    for name in result.absent:
+        say(f"{'-':>8}  {name}: not there, and not required")
+    for task, number in result.rows_by_task.items():
+        say(f"{number:>8}  {task}")
+    if result.num_extracted:
+        say(f"{result.num_extracted:>8}  media written out of annotation files")
+    if result.num_rejected:
+        say(f"{result.num_rejected:>8}  broken rows: {result.rejected}")
+    say(f"{result.num_missing:>8}  of {result.num_media} media are missing: {result.missing}")
+    say(
+        f"{result.num_rows} rows: {result.manifest}. Next: vxp-data prune {result.manifest} "
+        f"--media-root {result.media_root} --set tasks.field=task --out RUN"
+    )
+
+
+_HEAD = ("file", "rows", "expected", "written", "skipped", "broken")
+
+
+def _cells(file: FileResult) -> tuple[str, ...]:
+    expected = "not stated" if file.expected is None else str(file.expected)
+    if file.expected not in (None, file.num_read):
+        expected += f" ({file.num_read - (file.expected or 0):+d})"
+    skipped = sum(file.skipped.values())
+    numbers = (file.num_written, skipped, file.num_rejected)
+    return (file.name, str(file.num_read), expected, *map(str, numbers))

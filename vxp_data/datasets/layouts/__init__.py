@@ -1,0 +1,1 @@
+"""One file a layout of annotations: pure functions from a row of it to annotations."""

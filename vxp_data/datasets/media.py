@@ -1,0 +1,85 @@
+"""Where the media of annotations lie below a dataset's root, and which of them are not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from vxp_data.datasets.record import AnnotationFile
+from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths
+from vxp_data.storage.folder import Folder
+
+_REMEMBERED: Final = 1 << 16
+"""Names whose files are not looked for again: rows about one media mostly stand together."""
+
+
+class MediaFiles:
+    """Looks for media, and counts each once.
+
+    Of every different media 8 bytes are held (about 70 with Python's own); of a store, the names of
+    all files below the root besides.
+    """
+
+    def __init__(self, root: Folder) -> None:
+        self.num_media = 0
+        """Different media that were named."""
+        self.num_extracted = 0
+        """Media that were written out of annotation files."""
+        self._root = root
+        self._paths = RemoteMediaPaths(root) if root.is_remote else MediaPaths(Path(root.uri))
+        self._stored = frozenset(root.walk()) if root.is_remote else None
+        self._seen: set[int] = set()
+        self._is_there = lru_cache(_REMEMBERED)(self._look)
+
+    def name(self, file: AnnotationFile, folder: str, media: str) -> str:
+        """Give a media's path below the root.
+
+        Args:
+            file: says how the media of its rows are called.
+            folder: where the annotation file lies, below the root.
+            media: as the row names it.
+
+        Raises:
+            RowError: FORBIDDEN: the path leads out of the root, or is a URL.
+        """
+        name = file.media.replace("{folder}", folder).replace("{media}", media).lstrip("/")
+        names = [name]
+        if file.suffixes and PurePosixPath(name).suffix.lower() not in file.suffixes:
+            names = [name + suffix for suffix in file.suffixes]
+        for name in names:
+            self._paths.resolve(name)
+            if self._is_there(name):
+                return name
+        return names[0]
+
+    def is_newly_missing(self, name: str) -> bool:
+        """Count a media; tell whether it is not there, and was not asked for before."""
+        digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest()
+        key = int.from_bytes(digest)
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        self.num_media += 1
+        return not self._is_there(name)
+
+    def extract(self, name: str, data: bytes) -> None:
+        """Write a media that stands in its annotation file, unless its file is there.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self._look(name):
+            return
+        self._root.write_bytes(name, data)
+        self.num_extracted += 1
+        if self._stored is not None:
+            self._stored |= {name}
+        self._is_there.cache_clear()
+
+    def _look(self, name: str) -> bool:
+        if self._stored is not None:
+            return name in self._stored
+        return os.path.isfile(os.path.join(self._root.uri, name))  # noqa: PTH113, PTH118 - millions
