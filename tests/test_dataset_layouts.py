@@ -147,11 +147,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = 
         ],
     ),
     "activitynet_qa": (
-        {"video_name": "bZLjaCJeuF8", "question": "is he alone", "question_id": "bZLjaCJeuF8_1"},
-        {"companion": {"bZLjaCJeuF8_1": {"answer": "no", "type": 3}}},
+        {"video_name": "bZLjaCJeuF8", "question": "is he alone", "question_id": "v_bZLjaCJeuF8_1"},
+        {"companion": {"v_bZLjaCJeuF8_1": {"answer": "no", "type": 3}}},
         [
             {
-                "id": "bZLjaCJeuF8_1",
+                "id": "v_bZLjaCJeuF8_1",
                 "video": "v_bZLjaCJeuF8",
                 "conversations": turns(f"<video>\nis he alone?\n{WORD}", "no"),
             }
@@ -450,10 +450,9 @@ def test_rows_of_other_splits_are_skipped(name: str, changed: dict[str, Any], wh
         converted(name, {**fields, **changed}, **row)
 
 
-def written(folder: Path, name: str, rows: list[Any]) -> Path:
+def written(path: Path, name: str, rows: list[Any]) -> Path:
     """Write rows as the layout's files are written."""
     reader = layout(name).reader
-    path = folder / f"rows.{reader}"
     if reader is Reader.CSV:
         head = list(rows[0])
         cells = [[f'"{row[column]}"' for column in head] for row in rows]
@@ -476,7 +475,7 @@ def written(folder: Path, name: str, rows: list[Any]) -> Path:
 @pytest.mark.parametrize("name", ANNOTATION_LAYOUTS.names())
 def test_rows_are_read_from_a_file_as_they_are_written(tmp_path: Path, name: str) -> None:
     fields, row, wanted = CASES[name]
-    path = written(tmp_path, name, [fields, fields])
+    path = written(tmp_path / "rows", name, [fields, fields])
     read = list(read_rows(path, layout(name)))
     assert [found.problem for found in read] == ["", ""]
     for place, found in enumerate(read):

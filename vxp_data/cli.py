@@ -181,6 +181,7 @@ def show_config(
 
 
 app.command()(datasets.ingest)
+app.add_typer(datasets.mixture, name="mixture")
 app.command()(reports.plan)
 app.command()(reports.compare)
 app.command()(reports.report)

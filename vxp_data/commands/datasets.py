@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from vxp_data.commands.options import say
 
 if TYPE_CHECKING:
     from vxp_data.datasets.ingest import FileResult, IngestResult
+    from vxp_data.manifests.mixture import MixtureEntry
 
 
 def ingest(
@@ -85,3 +87,51 @@ def _cells(file: FileResult) -> tuple[str, ...]:
     skipped = sum(file.skipped.values())
     numbers = (file.num_written, skipped, file.num_rejected)
     return (file.name, str(file.num_read), expected, *map(str, numbers))
+
+
+mixture = typer.Typer(
+    help="Mixtures of datasets: YAML files that `prune` reads.", no_args_is_help=True
+)
+
+
+@mixture.command()
+def show(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Mixture, e.g. of manifests/mixtures.")
+    ],
+    root: Annotated[
+        str | None,
+        typer.Option("--root", help="Where its paths count from. [the file's folder]"),
+    ] = None,
+) -> None:
+    """Print the datasets of a mixture, their weights and rows, and what of them is there.
+
+    Example: vxp-data mixture show manifests/mixtures/video_xl_pro_sft.yaml --root data
+    """
+    from vxp_data.datasets.present import present_entries
+    from vxp_data.report.terminal import aligned
+
+    found = present_entries(file, root)
+    rows: list[tuple[str, ...]] = [
+        ("dataset", "share", "rows meant", "rows there", "media missing")
+    ]
+    for present in found:
+        numbers = (present.entry.rows, present.num_rows, present.num_missing)
+        cells = ("-" if number is None else f"{number:,}" for number in numbers)
+        rows.append((present.entry.dataset.name, f"{present.share:.2%}", *cells))
+    say(aligned(rows))
+    lacking = [present for present in found if present.num_rows is None]
+    for present in lacking:
+        say(_how_to_make(present.entry))
+    say(f"{len(found) - len(lacking)} of {len(found)} manifests are there.")
+
+
+def _how_to_make(entry: MixtureEntry) -> str:
+    dataset = entry.dataset
+    if not entry.source:
+        return f"not there: {dataset.manifest}"
+    only = "".join(f" --only {name}" for name in entry.only)
+    return (
+        f"not there: vxp-data ingest {entry.source} --root {dataset.media_root}{only} "
+        f"--out {dataset.manifest}"
+    )

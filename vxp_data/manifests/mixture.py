@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,36 +15,75 @@ from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.safe_yaml import load_yaml
 from vxp_data.storage.folder import find_file, find_folder
 
-_KEYS: Final = ("name", "manifest", "media_root", "task", "format")
+_KEYS: Final = ("name", "manifest", "media_root", "task", "format", "dataset", "only")
+_NUMBERS: Final = ("weight", "rows")
 _ALIASES: Final = {"json_path": "manifest"}
 """LLaVA-NeXT's word for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureEntry:
+    """One dataset of a mixture, and what training and its makers should know besides."""
+
+    dataset: Dataset
+    weight: float | None
+    """Share in training against the other entries'; pruning does not look at it."""
+    rows: int | None
+    """How many rows the mixture's description has of it; pruning does not look at it."""
+    source: str
+    """Name of the public dataset that `vxp-data ingest` makes the manifest of; '' for none."""
+    only: tuple[str, ...]
+    """The annotation files of it that are meant; none: all."""
 
 
 def read_mixture(path: Path) -> list[Dataset]:
     """Read the datasets of a mixture file, in its order.
 
-    The file is `datasets: [{name, manifest, media_root, task?, format?}]`. `json_path`, as
+    The file is `datasets: [{name, manifest, media_root, task?, format?, ...}]`. `json_path`, as
     LLaVA-NeXT has it, is another name of `manifest`; `format` is told by the manifest's suffix
     where it is not given; `media_root` may be left out where the manifest is a folder, which then
     is its own. Relative paths count from the mixture file's folder; URIs of stores may stand for
-    either.
+    either. See `MixtureEntry` for `weight`, `rows`, `dataset` (its `source`) and `only`.
 
     Raises:
         UserError: the file cannot be read, a key is unknown or missing, a value is no text, a
             format is unknown, or two datasets have one name.
     """
-    entries = _entries(path)
-    datasets: list[Dataset] = []
-    for number, entry in enumerate(entries, start=1):
+    return [entry.dataset for entry in read_entries(path)]
+
+
+def read_entries(path: Path, root: str | Path | None = None) -> list[MixtureEntry]:
+    """Read a mixture file with all that its entries say.
+
+    Args:
+        path: the file.
+        root: where relative paths count from; None: the file's folder.
+
+    Raises:
+        UserError: see `read_mixture`; or a number is none or out of its range.
+    """
+    base = path.parent if root is None else root
+    entries: list[MixtureEntry] = []
+    for number, entry in enumerate(_entries(path), start=1):
         where = f"{path}: dataset {number}"
-        dataset = _dataset(path.parent, where, _texts(where, entry))
-        if dataset.name in {earlier.name for earlier in datasets}:
+        texts, numbers = _texts(where, entry), _numbers(where, entry)
+        dataset = _dataset(base, where, texts)
+        if dataset.name in {earlier.dataset.name for earlier in entries}:
             raise UserError(
                 f"{where}: the name {dataset.name!r} is taken by an earlier dataset, and sample "
                 "ids begin with it. Give each dataset its own name."
             )
-        datasets.append(dataset)
-    return datasets
+        rows = numbers.get("rows")
+        entries.append(
+            MixtureEntry(
+                dataset=dataset,
+                weight=numbers.get("weight"),
+                rows=None if rows is None else int(rows),
+                source=texts.get("dataset", ""),
+                only=tuple(texts.get("only", "").split()),
+            )
+        )
+    return entries
 
 
 def _entries(path: Path) -> list[object]:
@@ -77,11 +118,14 @@ def _texts(where: str, entry: object) -> dict[str, str]:
     texts: dict[str, str] = {}
     for key, value in entry.items():
         name = _ALIASES.get(key, key)
+        if name in _NUMBERS:
+            continue
         if name not in _KEYS:
-            raise UserError(f"{where}: {unknown_name('key', str(key), (*_KEYS, *_ALIASES))}")
+            known = (*_KEYS, *_NUMBERS, *_ALIASES)
+            raise UserError(f"{where}: {unknown_name('key', str(key), known)}")
         if name in texts:
             raise UserError(f"{where}: has both 'manifest' and 'json_path', which mean the same.")
-        if value is None and name in ("task", "format"):
+        if value is None and name in ("task", "format", "dataset", "only"):
             continue
         if not isinstance(value, str) or not value:
             got = repr(value) if value == "" else type_name(value)
@@ -90,7 +134,21 @@ def _texts(where: str, entry: object) -> dict[str, str]:
     return texts
 
 
-def _dataset(folder: Path, where: str, texts: dict[str, str]) -> Dataset:
+def _numbers(where: str, entry: object) -> dict[str, float]:
+    """Give an entry's numbers."""
+    numbers: dict[str, float] = {}
+    for key, value in entry.items() if isinstance(entry, Mapping) else ():
+        if key not in _NUMBERS or value is None:
+            continue
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not 0 < value < math.inf or (key == "rows" and value != int(value)):
+            wanted = "a whole number" if key == "rows" else "a number"
+            raise UserError(f"{where}: {key!r} is {value!r:.80}, wanted {wanted} above 0.")
+        numbers[key] = value
+    return numbers
+
+
+def _dataset(folder: str | Path, where: str, texts: dict[str, str]) -> Dataset:
     for key in ("name", "manifest"):
         if key not in texts:
             raise _missing(where, key, texts)
@@ -111,9 +169,11 @@ def _dataset(folder: Path, where: str, texts: dict[str, str]) -> Dataset:
     )
 
 
-def _below(folder: Path, place: str) -> str:
-    """Count a path from the mixture's folder; a URI stays what it is."""
-    return place if "://" in place else str(folder / place)
+def _below(folder: str | Path, place: str) -> str:
+    """Count a path from a folder or prefix; a URI stays what it is."""
+    if "://" in place:
+        return place
+    return f"{folder}/{place}" if "://" in str(folder) else str(Path(folder) / place)
 
 
 def _missing(where: str, key: str, texts: dict[str, str]) -> UserError:
