@@ -109,7 +109,7 @@ LAYERS = {
     "train": Layer(
         modules="vxp_model.train",
         own=f"{_BELOW_TRAIN} settings model-config",
-        third_party="torch transformers numpy safetensors deepspeed PIL rich",
+        third_party="torch transformers numpy safetensors deepspeed peft PIL rich",
     ),
     "inference": Layer(
         modules="vxp_model.inference", own=_BELOW_TRAIN, third_party="torch transformers numpy"

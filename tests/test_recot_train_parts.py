@@ -32,12 +32,11 @@ from vxp_model.train.engine import parameter_groups
 from vxp_model.train.estimate import (
     activation_bytes_per_group,
     estimate_recot,
-    tower_flop_per_frame,
     tower_parameters,
-    trained_flop_per_group,
 )
 from vxp_model.train.feature_cache import FeatureCache
 from vxp_model.train.features import tower_digest
+from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.guards import only_run
 from vxp_model.train.journal import read_log
 from vxp_model.train.mask_picture import draw_mask, write_picture
@@ -286,7 +285,7 @@ def test_operations_are_those_that_torch_counts() -> None:
     model = ReCoTModel(TINY).train()
     with FlopCounterMode(display=False) as forward:
         output = model(groups=model.grouper([8]), features_FCHW=torch.randn(8, 32, 4, 4))
-    assert trained_flop_per_group(TINY) == pytest.approx(forward.get_total_flops() / 2, rel=0.01)
+    assert recot_flop_per_group(TINY) == pytest.approx(forward.get_total_flops() / 2, rel=0.01)
     with FlopCounterMode(display=False) as backward:
         output.loss.backward()
     assert backward.get_total_flops() == pytest.approx(2 * forward.get_total_flops(), rel=0.02)
@@ -295,7 +294,7 @@ def test_operations_are_those_that_torch_counts() -> None:
 def test_the_full_size_counts_are_the_known_ones() -> None:
     assert tower_parameters(ReCoTConfig().vision) == pytest.approx(397.7e6, rel=1e-3)
     assert 4 * tower_flop_per_frame(ReCoTConfig().vision) == pytest.approx(2.56e12, rel=0.01)
-    assert trained_flop_per_group(ReCoTConfig()) == pytest.approx(0.43e12, rel=0.01)
+    assert recot_flop_per_group(ReCoTConfig()) == pytest.approx(0.43e12, rel=0.01)
 
 
 def test_the_papers_48_a100_hours_are_22_percent_of_its_peak_and_26_hours_at_40() -> None:

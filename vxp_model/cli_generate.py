@@ -43,6 +43,15 @@ FullContext = Annotated[
     ),
 ]
 Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Positions of the prompt read at once.")]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        min=0,
+        help="While reading, keep so many of the last visual tokens; of earlier ones, only what the"
+        " text between them has seen. Else all.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cuda, cpu, or auto.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="bfloat16, float32, or auto.")]
 
@@ -59,6 +68,7 @@ def generate(
     context_limit: Limit = None,
     full_context: FullContext = False,
     chunk: Chunk = 1024,
+    window: Window = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Annotated[
@@ -78,6 +88,7 @@ def generate(
             max_new_tokens=max_new_tokens,
             keep_ratio=keep_ratio,
             chunk_positions=chunk,
+            window=window,
             progress=told,
         )
     if as_json:
@@ -99,6 +110,7 @@ def chat(
     context_limit: Limit = None,
     full_context: FullContext = False,
     chunk: Chunk = 1024,
+    window: Window = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -126,6 +138,7 @@ def chat(
                 max_new_tokens=max_new_tokens,
                 keep_ratio=keep_ratio,
                 chunk_positions=chunk,
+                window=window,
                 progress=told,
             )
         history.append((question, answer.text))

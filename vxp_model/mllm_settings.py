@@ -14,6 +14,7 @@ from vxp_model.config import (
     OptimSettings,
     RunSettings,
     Settings,
+    SourceSettings,
     TrainRecipe,
 )
 
@@ -76,10 +77,48 @@ class MllmOptimSettings(OptimSettings):
         return self
 
 
+class MllmBatchSettings(BatchSettings):
+    """The same, and how samples lie beside each other."""
+
+    global_samples: int = Field(64, ge=1)
+    """Samples of a step, over all processes; paper section 4.2."""
+    micro_samples: int = Field(1, ge=1)
+    """Samples that a process runs at once. Bounds memory; the losses do not depend on it."""
+    packed: bool = False
+    """Put the samples that run at once one behind the other, each seeing itself alone, instead of
+    padding them to the longest: the losses are the same, and nothing is computed for padding."""
+
+
+class LoraSettings(Settings):
+    """Small matrices beside the language model's, trained in its place."""
+
+    rank: int = Field(0, ge=0)
+    """Of each pair; 0: no LoRA, the language model itself is trained."""
+    alpha: int = Field(32, ge=1)
+    """Each product counts alpha / rank times."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Of what goes into the pairs."""
+    targets: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    """Names of the modules that get one."""
+
+
 class MllmRunSettings(RunSettings):
     """The same, with a directory of its own."""
 
     out: str = "runs/sft"
+
+
+class ValidationSettings(Settings):
+    """Held-out rows, looked at while the model is trained."""
+
+    sources: tuple[SourceSettings, ...] = ()
+    """Shards of rows that `data.sources` has not; none: nothing is looked at."""
+    steps: int = Field(500, ge=1)
+    """Steps from one look to the next; after the last step there always is one."""
+    samples: int | None = Field(None, ge=1)
+    """Rows that are looked at, the same every time; None: all."""
 
 
 class MllmRecipe(TrainRecipe):
@@ -89,15 +128,23 @@ class MllmRecipe(TrainRecipe):
     """'align' trains the projector alone, 'sft' everything that is not frozen."""
     start: StartSettings = StartSettings()
     data: MllmDataSettings
-    batch: BatchSettings = BatchSettings(global_samples=64, micro_samples=1)
+    batch: MllmBatchSettings = MllmBatchSettings()
     optim: MllmOptimSettings = MllmOptimSettings()
+    lora: LoraSettings = LoraSettings()
     run: MllmRunSettings = MllmRunSettings()
+    validation: ValidationSettings = ValidationSettings()
     selector_drop_min: float = Field(0.05, ge=0, lt=1)
     """Least share of a sample's visual tokens that the selector leaves out."""
     selector_drop_max: float = Field(0.30, ge=0, lt=1)
     """Greatest share; paper section 3.3."""
     checkpoint_layers: bool = False
     """Run layers again in the backward pass: less memory, a third more time."""
+    chunk_frames: int | None = Field(None, ge=1)
+    """Frames that the tower and the compressor take at once: bounds memory, changes at most the
+    last bits; None: the model's own number."""
+    peak_tflops: float | None = Field(None, gt=0)
+    """The card's peak, for the utilisation in the log; None: its maker's figure for bf16, where the
+    card is known."""
 
     def trained_parts(self) -> tuple[Part, ...]:
         """Give the parts that are trained."""
@@ -109,6 +156,8 @@ class MllmRecipe(TrainRecipe):
             raise ValueError(f"optim.freeze leaves nothing to train in the stage {self.stage!r}")
         if odd := sorted(set(self.optim.rate_mults) - set(self.trained_parts())):
             raise ValueError(f"optim.rate_mults names what is not trained: {', '.join(odd)}")
+        if self.lora.rank and "language_model" not in self.trained_parts():
+            raise ValueError("lora.rank is above 0, and the language model is not trained")
         if self.selector_drop_min > self.selector_drop_max:
             raise ValueError("selector_drop_min is above selector_drop_max")
         return self
@@ -120,6 +169,12 @@ MLLM_MAY_CHANGE: Final = MAY_CHANGE | {
     "start.tower",
     "start.recot",
     "checkpoint_layers",
+    "batch.packed",
+    "chunk_frames",
+    "peak_tflops",
+    "validation.sources",
+    "validation.steps",
+    "validation.samples",
 }
 """With what this training's may: a digest tells that the weights to start from are the same."""
 

@@ -44,8 +44,8 @@ from vxp_model.train.batches import (
 )
 from vxp_model.train.build import model_config, new_model, uses_bf16
 from vxp_model.train.engine import Engine
-from vxp_model.train.estimate import tower_flop_per_frame, trained_flop_per_group
 from vxp_model.train.features import FeatureSource, build_tower
+from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.step import Stepper
 from vxp_model.train.world import World, join_world
 
@@ -133,7 +133,7 @@ class Bench:
         )
         engine.train()
         self.stepper = Stepper(engine, self.model, features, world)
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data)))
+        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
         self.loader = open_loader(
             recipe,
             image_px=self.config.vision.image_px,
@@ -252,7 +252,7 @@ def achieved(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
     """Set the counted operations against the time, and against a matmul's rate."""
     parts, config = found["parts_s"], bench.config
     tower_flop = tower_flop_per_frame(config.vision) * found["frames_a_step"]
-    trained_flop = 3 * trained_flop_per_group(config) * found["groups_a_step"]
+    trained_flop = 3 * recot_flop_per_group(config) * found["groups_a_step"]
     peak = matmul_flops(bench.world.device)
     whole_hours = 1e6 / found["samples_per_s"] / 3600
     return {

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -110,6 +111,7 @@ class ShardLoader:
             pin_memory=pin_memory,
             worker_init_fn=_init_worker,
             multiprocessing_context=start_method if num_workers else None,
+            generator=torch.Generator(),  # or each epoch draws from torch's own, as no resume does
         )
 
     def __iter__(self) -> Iterator[Batch]:

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import Cache
+
+from vxp_model.inference.window import WindowCache
 
 CHUNK_POSITIONS = 1024
 """Positions read at once: bounds the memory of activations and masks."""
@@ -22,8 +25,10 @@ def prefill(
     embeds_BPD: Tensor,
     *,
     chunk_positions: int = CHUNK_POSITIONS,
+    is_visual_P: Tensor | None = None,
+    window: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> DynamicCache:
+) -> Cache:
     """Read all but the last position of a prompt.
 
     transformers' own `prefill_chunk_size` takes token ids alone. Given to the language model's
@@ -34,17 +39,38 @@ def prefill(
         language_model: a causal language model of transformers, in eval mode.
         embeds_BPD: of the whole prompt, without padding.
         chunk_positions: read at once.
+        is_visual_P: bool, of all positions; wanted with a window.
+        window: before each piece is read, forget visual tokens but for so many that came last; see
+            `WindowCache`. None: nothing is forgotten.
         progress: called with the positions read so far.
 
     Returns:
-        cache: keys and values of P - 1 positions.
+        cache: keys and values of P - 1 positions, or of those that were not forgotten.
+
+    Raises:
+        ValueError: a window, and no word of which positions are visual.
     """
+    if window is not None and is_visual_P is None:
+        raise ValueError("window needs is_visual_P")
     decoder = language_model.get_decoder()
-    cache = DynamicCache()
+    cache = DynamicCache() if window is None else WindowCache(window)
     end = embeds_BPD.shape[1] - 1
     for start in range(0, end, chunk_positions):
         stop = min(start + chunk_positions, end)
-        decoder(inputs_embeds=embeds_BPD[:, start:stop], past_key_values=cache, use_cache=True)
+        place_BP = torch.arange(start, stop, device=embeds_BPD.device)[None]
+        decoder(
+            inputs_embeds=embeds_BPD[:, start:stop],
+            position_ids=place_BP,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        if isinstance(cache, WindowCache) and is_visual_P is not None:
+            cache.forget(is_visual_P[start:stop])
         if progress is not None:
             progress(stop)
     return cache
+
+
+def cached_positions(cache: Cache) -> int:
+    """Count the positions whose keys and values a cache holds."""
+    return cache.num_kept if isinstance(cache, WindowCache) else cache.get_seq_length()

@@ -23,15 +23,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from transformers import AutoProcessor
+from transformers.cache_utils import Cache
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.video import VideoFile
 from vxp_model.data.visuals import FrameChoice
 from vxp_model.errors import UserError
-from vxp_model.inference.prefill import CHUNK_POSITIONS, prefill
+from vxp_model.inference.prefill import CHUNK_POSITIONS, cached_positions, prefill
 from vxp_model.models.processor import Clip, VideoXLProProcessor
 from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
+from vxp_model.models.visual_sequence import VisualSequence
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, how much there is)."""
@@ -69,6 +71,8 @@ class Answer:
     """Visual tokens that the language model got."""
     num_positions: int
     """Of the prompt, after selection."""
+    num_cached: int
+    """Positions of it whose keys and values were kept: one less, or fewer with a window."""
     first_kept_s: float
     """Time of the first group of which a token was kept."""
     last_kept_s: float
@@ -218,6 +222,7 @@ class LongVideoModel:
         max_new_tokens: int = 256,
         keep_ratio: float | None = None,
         chunk_positions: int = CHUNK_POSITIONS,
+        window: int | None = None,
         progress: Progress | None = None,
         **options: Any,
     ) -> Answer:
@@ -230,6 +235,9 @@ class LongVideoModel:
             max_new_tokens: longest answer; room for it is kept below the context limit.
             keep_ratio: keep this share of the visual tokens; None: as many as the limit allows.
             chunk_positions: of the prompt read at once.
+            window: while reading, keep so many of the last visual tokens in the cache and forget
+                those before: memory and time stay bounded, and answers are about what came last,
+                but for what the time texts have kept of the rest. None: all stay.
             progress: told after every piece, in positions.
             options: for transformers' `generate`; without, the likeliest token is taken each time.
 
@@ -248,17 +256,10 @@ class LongVideoModel:
             keep_ratio=keep_ratio,
         )
         selected_s, num_positions = time.monotonic(), sequence.embeds_BPD.shape[1]
-
-        def told(done: int) -> None:
-            if progress is not None:
-                progress("reading the prompt", done, num_positions)
-
-        cache = prefill(
-            model.language_model,
-            sequence.embeds_BPD,
-            chunk_positions=chunk_positions,
-            progress=told,
+        cache = self._read(
+            sequence, chunk_positions=chunk_positions, window=window, progress=progress
         )
+        num_cached = cached_positions(cache)
         _wait(model.device)
         read_s = time.monotonic()
         ids = model.language_model.generate(
@@ -278,6 +279,7 @@ class LongVideoModel:
             num_visual=selection.num_visual,
             num_kept=selection.num_kept,
             num_positions=num_positions,
+            num_cached=num_cached,
             first_kept_s=shown_s[kept[0]] if kept else 0.0,
             last_kept_s=shown_s[kept[-1]] if kept else 0.0,
             num_new=ids.shape[1],
@@ -287,6 +289,30 @@ class LongVideoModel:
             prefill_tokens_per_s=num_positions / max(read_s - selected_s, 1e-9),
             decode_tokens_per_s=ids.shape[1] / max(answered_s - read_s, 1e-9),
             peak_bytes=peak_bytes(model.device),
+        )
+
+    def _read(
+        self,
+        sequence: VisualSequence,
+        *,
+        chunk_positions: int,
+        window: int | None,
+        progress: Progress | None,
+    ) -> Cache:
+        """Read all but the last position of a prompt into a cache; see `ask`."""
+        num_positions = sequence.embeds_BPD.shape[1]
+
+        def told(done: int) -> None:
+            if progress is not None:
+                progress("reading the prompt", done, num_positions)
+
+        return prefill(
+            self.model.language_model,
+            sequence.embeds_BPD,
+            chunk_positions=chunk_positions,
+            is_visual_P=sequence.is_visual_BP[0],
+            window=window,
+            progress=told,
         )
 
     def _ends(self) -> dict[str, int]:

@@ -42,7 +42,12 @@ class FrameEncoder(nn.Module):
         self.pool = SpatialPool2d(config.pool_stride)
         self.grouper = FrameGrouper(config.temporal_factor)
         self.image_px = config.vision.image_px
-        self.chunk_groups = max(1, config.chunk_frames // config.temporal_factor)
+        self.set_chunk_frames(config.chunk_frames)
+
+    def set_chunk_frames(self, count: int) -> None:
+        """Take so many frames at once, in whole groups, one at least."""
+        self.chunk_groups = max(1, count // self.grouper.frames_per_group)
+        self.tower.chunk_frames = count
 
     def forward(
         self,

@@ -29,7 +29,7 @@ from vxp_model.models.frame_encoder import FrameEncoder
 from vxp_model.models.output import VideoXLProOutput, label_output
 from vxp_model.models.sequence_builder import SequenceBuilder
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
-from vxp_model.models.visual_sequence import VisualSequence
+from vxp_model.models.visual_sequence import VisualSequence, run_packed
 from vxp_model.modules.selector import QueryAwareSelector
 
 PARTS = {
@@ -132,6 +132,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         visual_tokens: Tensor | None = None,
         selector_seeds: Sequence[int] | None = None,
         logits_to_keep: int = 0,
+        packed: bool = False,
         **kwargs: Any,
     ) -> VideoXLProOutput:
         """Run the whole model.
@@ -147,6 +148,8 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             visual_tokens: what `FrameEncoder` gave.
             selector_seeds: wanted in training mode, unless `selector_drop_max` is 0.
             logits_to_keep: without labels: logits of the last so many positions; 0: of all.
+            packed: run the samples one behind the other, each seeing itself alone, instead of
+                padded to the longest: the same but for the last bits. Without a cache.
             kwargs: for the language model.
 
         Returns:
@@ -161,13 +164,16 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             visual_tokens=visual_tokens,
             selector_seeds=selector_seeds,
         )
-        mask_BP = sequence.attention_mask_BP
-        if not mask_BP.all():
-            kwargs.setdefault("position_ids", (mask_BP.cumsum(-1) - 1).clamp_min(0))
-            kwargs["attention_mask"] = mask_BP
-        kwargs.setdefault("use_cache", not self.training)
         decoder = self.language_model.get_decoder()
-        inner = decoder(inputs_embeds=sequence.embeds_BPD, **kwargs)
+        if packed:
+            inner = run_packed(decoder, sequence, **kwargs)
+        else:
+            mask_BP = sequence.attention_mask_BP
+            if not mask_BP.all():
+                kwargs.setdefault("position_ids", (mask_BP.cumsum(-1) - 1).clamp_min(0))
+                kwargs["attention_mask"] = mask_BP
+            kwargs.setdefault("use_cache", not self.training)
+            inner = decoder(inputs_embeds=sequence.embeds_BPD, **kwargs)
         states_BPD = inner.last_hidden_state
         if sequence.labels_BP is None:
             logits = self.get_output_embeddings()(states_BPD[:, -logits_to_keep:])

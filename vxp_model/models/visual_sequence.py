@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -87,6 +87,9 @@ class VisualSequence:
     embeds_BPD: Tensor
     attention_mask_BP: Tensor
     """int64, 0 at padding."""
+
+    is_visual_BP: Tensor
+    """bool: where visual tokens are."""
 
     labels_BP: Tensor | None
     selections: tuple[Selection, ...]
@@ -175,13 +178,15 @@ def assemble(
         return VisualSequence(
             embeds_BPD=embeds_BPD,
             attention_mask_BP=attention_mask_BP,
+            is_visual_BP=is_visual_BP,
             labels_BP=labels_BP,
             selections=selections,
         )
-    rows, label_rows = [], []
+    rows, visual_rows, label_rows = [], [], []
     for b, choice in enumerate(choices):
         stays_P = real_BP[b] if choice.keep_P is None else real_BP[b] & choice.keep_P
-        place_K1 = is_visual_BP[b][stays_P][:, None]
+        visual_rows.append(is_visual_BP[b][stays_P])
+        place_K1 = visual_rows[-1][:, None]
         rows.append(embeds_BPD[b][stays_P].masked_scatter(place_K1, choice.visual_KD))
         if labels_BP is not None:
             label_rows.append(labels_BP[b][stays_P])
@@ -189,9 +194,39 @@ def assemble(
     return VisualSequence(
         embeds_BPD=_stack(rows, fill=0, left=pad_left),
         attention_mask_BP=_stack(ones, fill=0, left=pad_left),
+        is_visual_BP=_stack(visual_rows, fill=0, left=pad_left),
         labels_BP=_stack(label_rows, fill=IGNORED_LABEL, left=pad_left) if label_rows else None,
         selections=selections,
     )
+
+
+def run_packed(decoder: Any, sequence: VisualSequence, **kwargs: Any) -> Any:
+    """Run a language model's decoder over samples one behind the other.
+
+    transformers tells them apart by their positions, which begin again at 0, and lets each see
+    itself alone: as a mask for SDPA, as lengths for flash-attention.
+
+    Args:
+        decoder: without its head.
+        sequence: of the samples.
+        kwargs: for the decoder.
+
+    Returns:
+        output: its `last_hidden_state` is as if the samples were padded, 0 at padding.
+    """
+    real_BP = sequence.attention_mask_BP.bool()
+    place_BP = sequence.attention_mask_BP.cumsum(-1) - 1
+    output = decoder(
+        inputs_embeds=sequence.embeds_BPD[real_BP][None],
+        position_ids=place_BP[real_BP][None],
+        use_cache=False,
+        **kwargs,
+    )
+    states_BPD = torch.zeros_like(sequence.embeds_BPD)
+    output.last_hidden_state = states_BPD.masked_scatter(
+        real_BP[..., None], output.last_hidden_state[0].to(states_BPD.dtype)
+    )
+    return output
 
 
 def rotate_block(embeds_BPD: Tensor, tokens_MD: Tensor, kinds_BP: Tensor) -> tuple[Tensor, Tensor]:

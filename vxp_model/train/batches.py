@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vxp_model.config import BatchSettings, DataSettings, ReCoTRecipe, TrainRecipe
+from vxp_model.config import BatchSettings, ReCoTRecipe, SourceSettings, TrainRecipe
 from vxp_model.data.dataset import ShardDataset, Source
 from vxp_model.data.draws import WindowRule, mask_seed
 from vxp_model.data.frames import FrameOptions
@@ -54,11 +54,11 @@ def accumulation(batch: BatchSettings, world_size: int) -> int:
     return batch.global_samples // at_once
 
 
-def sources_of(data: DataSettings) -> list[Source]:
+def sources_of(sources: Sequence[SourceSettings]) -> list[Source]:
     """Give the mixture as the loader takes it."""
     return [
         Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
-        for source in data.sources
+        for source in sources
     ]
 
 
@@ -78,6 +78,7 @@ def open_loader(
     world: World,
     window: WindowRule | None = None,
     length_window: int = 0,
+    sources: Sequence[SourceSettings] | None = None,
 ) -> ShardLoader:
     """Open the shards for training.
 
@@ -88,13 +89,14 @@ def open_loader(
         world: the processes.
         window: how much of a video is shown; None: all frames of its plan.
         length_window: samples among which those of like length come together; 0: off.
+        sources: what is read; None: what the recipe trains on.
 
     Raises:
         UserError: an index cannot be used or has no samples of the kinds asked for.
     """
     data = recipe.data
     return ShardLoader(
-        sources_of(data),
+        sources_of(data.sources if sources is None else sources),
         batch=BatchRule(max_samples=recipe.batch.micro_samples),
         order=OrderRule(
             seed=recipe.run.seed, epoch_samples=num_samples, length_window=length_window

@@ -133,6 +133,10 @@ class Engine:
         """Go into training mode."""
         self._engine.train()
 
+    def evaluate(self) -> None:
+        """Go into evaluation mode."""
+        self._engine.eval()
+
     def forward(self, **inputs: Any) -> Any:
         """Run the module."""
         return self._engine(**inputs)

@@ -16,15 +16,11 @@ from vxp_model.data.dataset import ShardDataset
 from vxp_model.data.order import part_counts
 from vxp_model.errors import UserError, require
 from vxp_model.models.recot import ReCoTConfig, ReCoTModel
-from vxp_model.modules.conv import KERNEL
-from vxp_model.modules.dts import STRIDES
 from vxp_model.modules.frame_groups import FrameGrouper
 from vxp_model.modules.siglip import VisionConfig
 from vxp_model.train.batches import accumulation, epoch_samples, sources_of
 from vxp_model.train.build import model_config
-
-PEAK_TFLOPS: Final = {"a100": 312.0, "h100": 989.0, "h200": 989.0, "l40s": 362.0, "rtx4090": 165.0}
-"""bf16 with fp32 sums, dense, as the maker says."""
+from vxp_model.train.flops import PEAK_TFLOPS, recot_flop_per_group, tower_flop_per_frame
 
 _NARROW: Final = (32, 64)
 """Channels of the models that are measured."""
@@ -114,7 +110,7 @@ def estimate_recot(
     )
     tower_flop = tower_flop_per_frame(config.vision) * (content.frames + content.images)
     again = 1 if recipe.model.checkpoint_stages else 0
-    trained_flop = trained_flop_per_group(config) * (3 + again) * content.groups
+    trained_flop = recot_flop_per_group(config) * (3 + again) * content.groups
     memory, host_bytes = _memory(recipe, config, epoch, num_gpus)
     width, grid = config.vision.width, config.grid
     return Estimate(
@@ -131,25 +127,6 @@ def estimate_recot(
         host_bytes=host_bytes,
         cache_bytes=(epoch.frames + epoch.images) * width * grid**2 * 2,
     )
-
-
-def tower_flop_per_frame(vision: VisionConfig) -> float:
-    """Count the tower's operations on one frame: 641 G for the default."""
-    tokens, width = vision.grid**2, vision.width
-    layer = 2 * tokens * (4 * width**2 + 2 * width * vision.mlp_width) + 4 * tokens**2 * width
-    return 2 * tokens * 3 * vision.patch_px**2 * width + vision.layer * layer
-
-
-def trained_flop_per_group(config: ReCoTConfig) -> float:
-    """Count the forward operations of compressor and decoder on one group."""
-    frames = config.dts.temporal_factor
-    decoder = _attention_flop(config, frames) + _conv_flop(config, frames)
-    encoder = 0.0
-    for stride in STRIDES[frames]:
-        encoder += _attention_flop(config, frames)
-        frames //= stride
-        encoder += _conv_flop(config, frames)
-    return encoder + decoder
 
 
 def tower_parameters(vision: VisionConfig) -> int:
@@ -204,7 +181,7 @@ def _gib(num_bytes: int) -> str:
 
 
 def _epoch_of_shards(recipe: ReCoTRecipe, config: ReCoTConfig) -> EpochContent:
-    dataset = ShardDataset(sources_of(recipe.data))
+    dataset = ShardDataset(sources_of(recipe.data.sources))
     num_samples = epoch_samples(recipe, dataset)
     sizes = [len(rows.row_N) for rows in dataset.rows]
     counts = part_counts(sizes, [rows.source.weight for rows in dataset.rows], num_samples)
@@ -271,20 +248,6 @@ def _memory(
         "spare": round(_SPARE_GIB * 2**30),
     }
     return memory, optimizer if engine.offload != "none" else 0
-
-
-def _attention_flop(config: ReCoTConfig, frames: int) -> float:
-    """Count both attentions on a group of so many frames."""
-    width, places = config.dts.width, config.grid**2
-    tokens = frames * places
-    projections = 2 * 2 * tokens * 4 * width**2
-    spatial = 4 * tokens * places * width
-    temporal = 4 * 2 * tokens * frames * width  # keys and values, and a table for each
-    return projections + spatial + temporal
-
-
-def _conv_flop(config: ReCoTConfig, frames_out: int) -> float:
-    return 2 * frames_out * config.grid**2 * KERNEL**3 * config.dts.width**2
 
 
 def _kept_bytes(config: ReCoTConfig, width: int, *, bf16: bool, checkpoint: bool) -> int:

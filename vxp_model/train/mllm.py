@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from vxp_data.settings_file import Loaded
 from vxp_model.data.dataset import ShardDataset
 from vxp_model.mllm_settings import MLLM_MAY_CHANGE, MllmRecipe
@@ -13,11 +15,14 @@ from vxp_model.models.video_xl_pro import PARTS
 from vxp_model.train.batches import epoch_samples, open_loader, sources_of, step_batches
 from vxp_model.train.build import uses_bf16
 from vxp_model.train.engine import Engine
-from vxp_model.train.journal import MODEL_NAME, last_mean
+from vxp_model.train.flops import MllmFlops, peak_tflops
+from vxp_model.train.journal import LOG_NAME, MODEL_NAME, last_mean, read_log
+from vxp_model.train.lora import ADAPTER_NAME, merge_lora, write_adapter
 from vxp_model.train.mllm_batches import MllmBatch, collate
 from vxp_model.train.mllm_card import write_mllm_card
 from vxp_model.train.mllm_start import start_digest, start_model
 from vxp_model.train.mllm_step import MllmStepper, MllmStepResult, trained_parameters
+from vxp_model.train.mllm_validation import Validator
 from vxp_model.train.training import Say, Training, TrainResult, train
 from vxp_model.train.world import World
 
@@ -40,9 +45,10 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         """
         super().__init__(loaded, world, say)
         recipe = loaded.config
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data)))
+        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
         model, self._processor = start_model(recipe)
         self._model = model
+        config: Any = model.config
         digest = start_digest(model)
         engine = Engine(
             model,
@@ -54,14 +60,28 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             world=world,
             rate_mults={f"{PARTS[part]}.": mult for part, mult in recipe.optim.rate_mults.items()},
         )
-        self._stepper = MllmStepper(engine, world)
+        self._stepper = MllmStepper(
+            engine,
+            world,
+            flops=MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0),
+            group_tokens=config.group_tokens,
+            packed=recipe.batch.packed,
+        )
         loader = open_loader(
             recipe,
-            image_px=model.config.vision.image_px,
+            image_px=config.vision.image_px,
             num_samples=num_samples,
             world=world,
             length_window=recipe.data.length_window,
         )
+        self._validator: Validator | None = None
+        if recipe.validation.sources:
+            self._validator = Validator(
+                recipe,
+                image_px=config.vision.image_px,
+                processor=self._processor,
+                world=world,
+            )
         self._begin(engine=engine, loader=loader, num_samples=num_samples, frozen_digest=digest)
 
     def finish(self) -> None:
@@ -72,10 +92,15 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             dtype = next(self._engine.module.parameters()).dtype
             # Of tied weights the language model's own name alone is among the parameters.
             state = {name: tensor.to(dtype) for name, tensor in weights.items()}
+            if (rule := self._recipe.lora).rank:
+                write_adapter(
+                    self._out / ADAPTER_NAME, state, rule, prefix=f"{PARTS['language_model']}."
+                )
+                state = merge_lora(state, rule)
             self._model.save_pretrained(folder, state_dict=state)
             self._processor.save_pretrained(folder)
             loss = last_mean(self._out, self.LOSS)
-            self._write_record({"final_loss": loss})
+            self._write_record({"final_loss": loss, "figures": self._figures()})
             write_mllm_card(
                 folder / "README.md",
                 loaded=self._loaded,
@@ -86,6 +111,24 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             )
             self._say(f"model written to {folder}")
         self._world.barrier()
+
+    def _figures(self) -> dict[str, Any]:
+        """Give what `vxp-data` takes as --tokens-per-gpu-hour, from all steps but the first."""
+        device = self._world.device
+        is_gpu = device.type == "cuda"
+        log = read_log(self._out / LOG_NAME)[1:]
+        seconds = sum(entry["step_s"] for entry in log) * self._world.size
+        tokens = sum(entry["visual_tokens"] for entry in log)
+        return {
+            "tokens_per_gpu_hour": tokens / seconds * 3600 if seconds and tokens else None,
+            "device": torch.cuda.get_device_name(device) if is_gpu else "cpu",
+        }
+
+    def _peak_tflops(self) -> float | None:
+        device, given = self._world.device, self._recipe.peak_tflops
+        if given is not None or device.type != "cuda":
+            return given
+        return peak_tflops(torch.cuda.get_device_name(device))
 
     def _title(self) -> str:
         return self._recipe.stage
@@ -113,6 +156,21 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         )
         return result
 
+    def _measures(self) -> dict[str, float]:
+        step, total = self.state.step, self.state.total_steps
+        if self._validator is None or not self._validator.is_due(step, total_steps=total):
+            return {}
+        measures = self._validator.run(self._engine)
+        words = ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
+        self._say(f"held-out rows after step {step}: {words}")
+        return measures
+
+    def close(self) -> None:
+        """End the loaders' workers."""
+        super().close()
+        if self._validator is not None:
+            self._validator.loader.close()
+
     def _facts(self, result: MllmStepResult) -> dict[str, Any]:
         facts = {
             "loss": result.loss,
@@ -121,6 +179,8 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             "lr": result.lr,
             "labels": result.num_labels,
             "tokens": result.num_positions,
+            "visual_tokens": result.num_visual,
+            "flop": result.flop,
             **{f"loss/{task}": loss for task, loss in result.loss_by_task.items()},
             "sample_ids": result.sample_ids,
         }

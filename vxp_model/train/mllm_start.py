@@ -17,6 +17,7 @@ from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.models.siglip import load_tower, random_tower
 from vxp_model.models.video_xl_pro import PARTS, VideoXLProForConditionalGeneration
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
+from vxp_model.train.lora import add_lora
 
 VISUAL_TOKEN = "<|vision_pad|>"
 
@@ -47,9 +48,15 @@ def start_model(
     model.config.selector_drop_max = recipe.selector_drop_max
     model.selector.config = model.config.selector
     trained = set(recipe.trained_parts())
-    model.config.random_parts = [p for p in model.config.random_parts if p not in trained]
+    whole = trained - {"language_model"} if recipe.lora.rank else trained
+    model.config.random_parts = [p for p in model.config.random_parts if p not in whole]
     for name, place in PARTS.items():
         model.get_submodule(place).requires_grad_(name in trained)
+    if recipe.chunk_frames is not None:
+        model.config.chunk_frames = recipe.chunk_frames
+        model.vision.set_chunk_frames(recipe.chunk_frames)
+    if recipe.lora.rank:
+        add_lora(model.language_model, recipe.lora, seed=recipe.run.seed)
     if recipe.checkpoint_layers:
         model.language_model.activation_checkpointing_enable()
         model.vision.dts.checkpoint_stages = True

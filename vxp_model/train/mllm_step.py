@@ -20,7 +20,9 @@ from torch.nn import functional
 
 from vxp_model.errors import UserError
 from vxp_model.models.output import VideoXLProOutput
+from vxp_model.models.visual_sequence import Selection
 from vxp_model.train.engine import Engine
+from vxp_model.train.flops import MllmFlops
 from vxp_model.train.mllm_batches import MllmBatch
 from vxp_model.train.world import World
 
@@ -44,15 +46,31 @@ class MllmStepResult:
     num_kept: int
     """Visual tokens that the language model got."""
     num_visual: int
+    flop: float
+    """Operations that the step needs, forward and backward; see `flops`."""
     sample_ids: list[str]
 
 
 class MllmStepper:
     """Runs steps on an engine."""
 
-    def __init__(self, engine: Engine, world: World) -> None:
+    def __init__(
+        self, engine: Engine, world: World, *, flops: MllmFlops, group_tokens: int, packed: bool
+    ) -> None:
+        """Take what a step needs.
+
+        Args:
+            engine: of the model.
+            world: the processes.
+            flops: what the model takes.
+            group_tokens: visual tokens of a group of frames.
+            packed: run samples one behind the other; see the model's `forward`.
+        """
         self._engine = engine
         self._world = world
+        self._flops = flops
+        self._group_tokens = group_tokens
+        self._packed = packed
 
     def run(self, batches: Sequence[MllmBatch], *, lr: float) -> MllmStepResult:
         """Do a step.
@@ -71,6 +89,7 @@ class MllmStepper:
         share = world.size * len(batches) / max(num_labels, 1)
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         correct = kept = visual = 0
+        flop = 0.0
         for batch in batches:
             anchor = self._anchor()  # before the forward pass: see there
             output = self._forward(batch)
@@ -80,6 +99,7 @@ class MllmStepper:
             correct += _add_losses(output, batch.tasks, sums)
             kept += sum(selection.num_kept for selection in output.selections or ())
             visual += sum(selection.num_visual for selection in output.selections or ())
+            flop += self._flop(batch, output.selections or ())
         ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
         ids = [sample_id for everyone in world.gather(ids) for sample_id in everyone]
         tasks = _merged(world.gather(dict(sums)))
@@ -91,7 +111,7 @@ class MllmStepper:
                 "the last checkpoint is unharmed."
             )
         positions = sum(batch.num_positions for batch in batches)
-        numbers = world.sum([float(n) for n in (correct, kept, visual, positions)])
+        numbers = world.sum([float(n) for n in (correct, kept, visual, positions, flop)])
         return MllmStepResult(
             loss=total / max(num_labels, 1),
             accuracy=numbers[0] / max(num_labels, 1),
@@ -102,6 +122,7 @@ class MllmStepper:
             num_positions=int(numbers[3]),
             num_kept=int(numbers[1]),
             num_visual=int(numbers[2]),
+            flop=numbers[4],
             sample_ids=ids,
         )
 
@@ -112,11 +133,21 @@ class MllmStepper:
         }
         try:
             output: VideoXLProOutput = self._engine.forward(
-                **inputs, selector_seeds=batch.selector_seeds
+                **inputs, selector_seeds=batch.selector_seeds, packed=self._packed
             )
         except UserError as error:
             raise UserError(f"samples {', '.join(batch.sample_ids)}: {error}") from error
         return output
+
+    def _flop(self, batch: MllmBatch, selections: Sequence[Selection]) -> float:
+        before = batch.inputs["attention_mask"].sum(-1).tolist()
+        gone = [s.num_visual - s.num_kept + s.num_dropped_time for s in selections]
+        return self._flops.of_samples(
+            num_frames=len(batch.inputs.get("frames", ())),
+            num_groups=sum(s.num_visual for s in selections) // self._group_tokens,
+            positions=[count - less for count, less in zip(before, gone, strict=True)],
+            num_labels=batch.num_labels,
+        )
 
     def _anchor(self) -> Tensor:
         """Give a zero that depends on all that is trained beside the language model.

@@ -54,7 +54,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         super().__init__(loaded, world, say)
         recipe = loaded.config
         self._config = config = model_config(recipe.model)
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data)))
+        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
         bf16 = uses_bf16(recipe.engine, world.device)
         tower = build_tower(
             config,

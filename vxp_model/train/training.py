@@ -131,11 +131,23 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
 
     @abstractmethod
     def _facts(self, result: Result) -> dict[str, Any]:
-        """Give what the log says of a step: `loss` and `tokens` at least."""
+        """Give what the log says of a step: `loss` and `tokens` at least; `flop`, for `mfu`."""
 
     @abstractmethod
     def finish(self) -> None:
         """Write the model and its card."""
+
+    def _measures(self) -> dict[str, float]:
+        """Look at other data than the step's, where one is to after this step."""
+        return {}
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        self.loader.close()
+
+    def _peak_tflops(self) -> float | None:
+        """Give what a device could do in a second, in 1e12 operations; None: unknown."""
+        return None
 
     def _check(self, result: Result) -> None:
         """Look at a step that is in the log; raise where the run must not go on."""
@@ -208,6 +220,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             (wants_stop,) = self._world.sum([float(request.came)])
             result = self._step(batches)
             entry = self._entry(result, wait_s=wait_s, took_s=time.monotonic() - began_s)
+            entry |= self._measures()
             if journal is not None and progress is not None:
                 journal.write(entry)
                 progress.update(
@@ -247,6 +260,10 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             "step_s": took_s,
             "data_wait_share": min(1.0, wait_s / took_s),
         }
+        if "flop" in facts:
+            peak = self._peak_tflops()
+            tflops = facts["flop"] / took_s / self._world.size / 1e12
+            entry |= {"tflops": tflops, "mfu": None if peak is None else tflops / peak}
         if self._world.device.type == "cuda":
             entry["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         return entry
@@ -290,7 +307,7 @@ def train(
     out = Path(loaded.config.run.out)
     with only_run(out) if world.is_first else nullcontext(), ExitStack() as stack:
         training = kind(loaded, world, say)
-        stack.callback(training.loader.close)
+        stack.callback(training.close)
         training.resume()
         was_done = training.is_done() and (out / MODEL_NAME / "README.md").is_file()
         was_done = bool(world.first_says(was_done))

@@ -1,0 +1,96 @@
+"""Looks at held-out rows while Video-XL-Pro is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mllm_runs import recipe, training_shards
+from test_mllm_train import changed_parts, tensors
+from vxp_model.data.conversation import Turn
+from vxp_model.data.frames import FrameOptions
+from vxp_model.data.loader import ShardLoader
+from vxp_model.data.sample import TrainSample
+from vxp_model.inference.session import LongVideoModel
+from vxp_model.models.output import label_output
+from vxp_model.train.journal import read_log
+from vxp_model.train.mllm import train_mllm
+from vxp_model.train.mllm_batches import collate
+from vxp_model.train.mllm_validation import add_sample_measures, is_choice
+from vxp_model.train.world import World
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return training_shards(tmp_path_factory.mktemp("shards"), videos=3, images=2)
+
+
+def test_the_loss_of_held_out_rows_is_the_models_own_and_looking_changes_nothing(
+    shards: str, world: World, tmp_path: Path
+) -> None:
+    unseen = training_shards(tmp_path / "unseen", videos=2, images=1)
+    held_out = {"sources": [{"uri": unseen}], "steps": 2}
+    looked = train_mllm(
+        recipe(shards, tmp_path / "looked", run__steps=3, validation=held_out), world, print
+    )
+    plain = train_mllm(recipe(shards, tmp_path / "plain", run__steps=3), world, print)
+    assert changed_parts(tensors(looked.model), tensors(plain.model)) == set()
+    log = read_log(looked.out / "log.jsonl")
+    assert [entry["step"] for entry in log if "val/loss" in entry] == [2, 3]
+    model = LongVideoModel.load(looked.model, device="cpu")
+    loader = ShardLoader(
+        unseen, frames=FrameOptions(frame_px=56)
+    )  # one sample at once, in its own order
+    losses: list[float] = []
+    for batch in loader:
+        inputs = collate(batch.samples, processor=model.processor, seed=0).inputs
+        labels = inputs.pop("labels")
+        with torch.no_grad():
+            logits = model.model(**inputs).logits[0, :-1].float()
+        wanted = labels[0, 1:]
+        own = functional.cross_entropy(logits, wanted, reduction="none", ignore_index=-100)
+        losses += own[wanted != -100].tolist()
+    loader.close()
+    assert log[-1]["val/loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    assert log[-1]["val/loss/caption"] == pytest.approx(log[-1]["val/loss"])
+    assert log[-1]["val/answers"] == 0.0  # three steps teach no words
+    assert "val/multiple_choice_accuracy" not in log[-1]  # captions are no options
+
+
+def sample(answer: str, task: str = "multiple_choice") -> TrainSample:
+    return TrainSample(
+        sample_id="a", dataset="d", task=task, kind="text", key="k", source=0, epoch=0, position=0,
+        frames_THWC=None, time_s_T=torch.zeros(0), fps=0.0, num_inexact=0,
+        conversation=(Turn("human", "Which?"), Turn("model", answer)), annotation="",
+    )  # fmt: skip
+
+
+def test_an_answer_is_right_when_every_token_of_it_is_the_likeliest() -> None:
+    labels_BP = torch.tensor([[-100, 1, 2, -100], [-100, 3, 4, -100], [-100, -100, -100, -100]])
+    said_BP = torch.tensor([[1, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])  # the second goes wrong
+    states_BPD = functional.one_hot(said_BP, 5).float()
+    output = label_output(states_BPD, labels_BP, torch.nn.Identity())
+    measures: dict[str, list[float]] = {}
+    rows = [sample("B"), sample("A dog.", "caption"), sample("B")]
+    add_sample_measures(output, rows, measures)
+    shares = {name: value / number for name, (value, number) in measures.items()}
+    assert shares["answers"] == 0.5
+    assert shares["answers/multiple_choice"] == shares["multiple_choice_accuracy"] == 1.0
+    assert shares["answers/caption"] == 0.0
+    right, wrong = (-torch.log_softmax(torch.tensor([1.0, 0, 0, 0, 0]), 0))[:2].tolist()
+    assert shares["loss"] == pytest.approx((3 * right + wrong) / 4)
+    assert shares["loss/caption"] == pytest.approx((right + wrong) / 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("B", True), ("(C)", True), ("A. a cat", True), ("D) two", True), ("(A): one", True),
+     ("A cat.", False), ("Both", False), ("", False), ("b", False)],
+)  # fmt: skip
+def test_what_counts_as_an_option(answer: str, expected: bool) -> None:
+    assert is_choice(sample(answer)) is expected
