@@ -11,7 +11,7 @@ UV := $(BIN)/uv
 # Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo demo-train test test-slow check bench chaos fuzz gpu-test lock clean
+.PHONY: help setup demo demo-train test test-slow check bench chaos fuzz gpu-test schemas lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,9 @@ chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, w
 
 gpu-test: $(STAMP) ## run the GPU tests; fails where there is no CUDA device
 	VXP_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu
+
+schemas: $(STAMP) ## write the JSON Schemas of our records, manifests/schemas/, anew
+	$(BIN)/python pipelines/make_schemas.py
 
 lock: $(UV) ## write requirements.lock anew from pyproject.toml (newer versions: UPGRADE=1)
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

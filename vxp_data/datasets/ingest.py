@@ -93,8 +93,8 @@ def ingest_dataset(
     """Write the manifest of a public dataset, and beside it what is missing or broken.
 
     Rows are read and written one at a time; what is held does not grow with their number but for
-    8 bytes of each different media. The manifest appears when all is done, or not at all. The same
-    files give the same bytes.
+    some 100 bytes of each different media. The manifest appears when all is done, or not at all.
+    The same files give the same bytes.
 
     Args:
         dataset: a name in `manifests/datasets/`, or the path of such a YAML file.

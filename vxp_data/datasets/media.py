@@ -19,8 +19,8 @@ _REMEMBERED: Final = 1 << 16
 class MediaFiles:
     """Looks for media, and counts each once.
 
-    Of every different media 8 bytes are held (about 70 with Python's own); of a store, the names of
-    all files below the root besides.
+    Of every different media some 100 bytes are held (a number of 8, and Python's own); of a store,
+    the names of all files below the root besides.
     """
 
     def __init__(self, root: Folder) -> None:

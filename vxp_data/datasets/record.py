@@ -163,3 +163,29 @@ class DatasetRecord(Settings):
     """The videos or images."""
     files: dict[str, AnnotationFile] = Field(min_length=1)
     """Annotation files, by a short name."""
+
+
+class PretrainedWeights(Settings):
+    """Weights that others have trained, as `manifests/weights.yaml` names them."""
+
+    repo: str
+    """The repository on the model hub."""
+    also: str = ""
+    """Other names of the same weights."""
+    revision: str | None = Field(pattern=r"^[0-9a-f]{40}$")
+    """Its commit; None: not known to us, see `pin`."""
+    pin: str
+    """How the revision is known, or how to pin it."""
+    licence: str
+    """SPDX id, or the words that its page uses; 'not stated' where none was found."""
+    licence_source: str
+    """Where that stands, and what else follows."""
+    used_by: tuple[str, ...] = Field(min_length=1)
+    """What of ours reads it."""
+
+
+class WeightsFile(Settings):
+    """All of `manifests/weights.yaml`."""
+
+    weights: dict[str, PretrainedWeights]
+    """By a short name."""
