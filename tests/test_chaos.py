@@ -12,7 +12,7 @@ import pytest
 
 from chaos import Arena, arena, chaos
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(plac
     assert sum(kill.files_read_again for kill in outcome.kills) <= 3 * place.num_files
 
 
+@pytest.mark.slow
 def test_of_two_commands_in_one_directory_the_second_is_refused_and_names_the_first(
     place: Arena, tmp_path: Path
 ) -> None:
