@@ -5,12 +5,13 @@ from pathlib import Path
 import av
 import numpy as np
 
-KILLS, KILLS_ONCE, HAS_NO_MEMORY, TAKES_LONG = 31, 32, 33, 34
+KILLS, KILLS_ONCE, HAS_NO_MEMORY, TAKES_LONG, HOARDS = 31, 32, 33, 34, 35
 """Numbers of frames that mean something to the sampler 'misbehaving'."""
 COSTS_FROM = 100
 """A video of this many frames and n more costs it n tenths of a second."""
 
 GREY, RED, GREEN, BLUE = (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255)
+WHITE = (255, 255, 255)
 
 
 def write_flat_video(path: Path, *, num_frames: int, rgb: tuple[int, int, int] = GREY) -> Path:

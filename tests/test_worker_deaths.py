@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,13 +14,16 @@ from flat_videos import (
     GREEN,
     GREY,
     HAS_NO_MEMORY,
+    HOARDS,
     KILLS,
     KILLS_ONCE,
     RED,
+    WHITE,
     write_flat_video,
 )
-from misbehaving import MARKS
+from misbehaving import MARKS, offer_misbehaving
 from runs import by_sample, caption_row, run_prune, table, write_rows
+from test_cli import vxp_data
 from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.attempts import Attempt, Ledger
 from vxp_data.records import Reason
@@ -106,6 +110,30 @@ def test_a_clip_that_kills_the_encoder_is_quarantined_alone(manifest, tmp_path: 
         "green": "out_of_memory",
     }
     assert result.totals.clips == len(videos)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("who", ["worker", "encoder"])
+def test_ray_kills_who_hoards_memory_and_his_clip_is_quarantined_alone(
+    manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    offer_misbehaving(tmp_path / "misbehaving", monkeypatch)
+    memory = psutil.virtual_memory()
+    allowed = memory.total - memory.available + (3 << 30)
+    assert allowed < memory.total, "this machine has less than 3 GiB free"
+    videos = {f"fine{i}": (5 + i, GREY) for i in range(6)}
+    videos["hoards"] = (HOARDS, GREY) if who == "worker" else (5, WHITE)
+    done = vxp_data(
+        *("prune", manifest(videos), "--out", tmp_path / "run", "--keep", "1.0"),
+        *("--encoder", "misbehaving" if who == "encoder" else "thumbnail"),
+        *("--set", "frames.sampler=misbehaving", "--set", "cluster.num_cpus=2"),
+        RAY_memory_usage_threshold=f"{allowed / memory.total:.3f}",
+        RAY_memory_monitor_refresh_ms="50",
+    )
+    assert done.returncode == 0, done.stderr
+    reasons = by_sample(tmp_path / "run", "reason")
+    assert reasons == dict.fromkeys(videos, "within_threshold") | {"hoards": "crashed"}
 
 
 def test_what_was_named_when_workers_died_is_refused_the_third_time() -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 
 import numpy as np
-from misbehaving_marks import first_time
+from misbehaving_marks import first_time, hoard
 
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import UserError
@@ -13,7 +13,7 @@ FRAME_PX = 16
 
 
 class MisbehavingEncoder:
-    """Red kills it, blue kills it once, green takes all memory; of others, the mean colour."""
+    """Red kills it, blue once, green has no memory, white hoards it; of others, the mean colour."""
 
     spec = EncoderSpec(
         name="misbehaving", frame_px=FRAME_PX, dim=4, fingerprint="f" * 16, in_decode_task=False
@@ -45,5 +45,7 @@ class MisbehavingEncoder:
             os.kill(os.getpid(), signal.SIGKILL)
         if green.any():
             raise MemoryError
+        if (mean_FC.min(axis=1) > 240).any():
+            hoard()
         emb_FD = np.concatenate([mean_FC, np.full((len(mean_FC), 1), 64.0)], axis=1)
         return (emb_FD / np.linalg.norm(emb_FD, axis=1, keepdims=True)).astype(np.float32)

@@ -1,7 +1,10 @@
-"""What happens once in a test, whichever process comes by."""
+"""What misbehaving parts have in common: what happens once, and eating memory."""
 
 import os
+import time
 from pathlib import Path
+
+import numpy as np
 
 
 def first_time(what: str) -> bool:
@@ -11,3 +14,12 @@ def first_time(what: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def hoard() -> None:
+    """Take 100 MiB after the other until somebody ends it; after 10 GiB, raise."""
+    held = []
+    for _ in range(100):
+        held.append(np.ones(100 << 20, dtype=np.uint8))
+        time.sleep(0.05)
+    raise MemoryError("nobody stopped it")

@@ -5,9 +5,9 @@ import signal
 import time
 
 import numpy as np
-from misbehaving_marks import first_time
+from misbehaving_marks import first_time, hoard
 
-from flat_videos import COSTS_FROM, HAS_NO_MEMORY, KILLS, KILLS_ONCE, TAKES_LONG
+from flat_videos import COSTS_FROM, HAS_NO_MEMORY, HOARDS, KILLS, KILLS_ONCE, TAKES_LONG
 from vxp_data.core.frame_sampling import uniform
 
 
@@ -17,6 +17,8 @@ def sample(num_available: int, num_frames: int) -> np.ndarray:
         os.kill(os.getpid(), signal.SIGKILL)
     if num_available == HAS_NO_MEMORY:
         raise MemoryError
+    if num_available == HOARDS:
+        hoard()
     if num_available == TAKES_LONG:
         first_time(f"{TAKES_LONG} frames by {os.getpid()} at {time.time()}")
         time.sleep(1.0)
