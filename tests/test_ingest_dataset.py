@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import s3 as s3_server
 from test_dataset_layouts import CASES, written
+from vxp_data.cli import app
 from vxp_data.datasets.catalogue import dataset_names, load_record
 from vxp_data.datasets.ingest import ingest_dataset
 from vxp_data.datasets.layouts.base import Reader
@@ -102,6 +104,9 @@ def test_an_optional_file_may_be_absent_and_a_required_one_not(tmp_path: Path) -
     assert result.absent == ("moments",)
     with pytest.raises(UserError, match=r"charades_sta_train\.txt \(moments\): Put charades_sta"):
         ingest_dataset("charades", root=root, out=tmp_path / "b.jsonl", only=["moments"])
+    both = ["captions", "moments"]
+    with pytest.raises(UserError, match=r"charades_sta_train\.txt \(moments\)"):
+        ingest_dataset("charades", root=root, out=tmp_path / "b.jsonl", only=both)
     (root / "Charades_v1_train.csv").unlink()
     with pytest.raises(UserError, match=r"Charades_v1_train\.csv \(captions\): Unpack .* From: ht"):
         ingest_dataset("charades", root=root, out=tmp_path / "b.jsonl")
@@ -209,6 +214,24 @@ def test_of_several_suffixes_the_one_that_is_there_is_taken(tmp_path: Path) -> N
     assert videos == ["v_1.mp4", "v_2.mkv", "v_3.mkv"]
 
 
+def test_rows_of_other_splits_are_counted_for_each_file(tmp_path: Path) -> None:
+    fields = CASES["ocr_vqa"][0]
+    text = record(tmp_path, "a.json", "ocr_vqa").read_text()
+    entry = text[text.index("  rows:\n    path") :]
+    file = tmp_path / "mine.yaml"
+    file.write_text(text + entry.replace("  rows:", "  others:").replace("a.json", "b.json"))
+    splits = {"a.json": (1, 2, 3, 3), "b.json": (3,)}
+    for name, numbers in splits.items():
+        rows = {str(place): {**fields, "split": split} for place, split in enumerate(numbers)}
+        (tmp_path / name).write_text(json.dumps(rows))
+    result = ingest_dataset(file, root=tmp_path, out=tmp_path / "out.jsonl")
+    assert [dict(found.skipped) for found in result.files] == [
+        {"split test": 2, "split val": 1},
+        {"split test": 1},
+    ]
+    assert [found.num_written for found in result.files] == [1, 0]
+
+
 def test_media_inside_annotation_files_are_written_out_once(tmp_path: Path) -> None:
     turns = llava("x")["conversations"]
     rows = [
@@ -302,29 +325,21 @@ def test_a_row_of_every_file_of_every_dataset_of_ours_is_ingested(
 
 def test_the_command_prints_counts_and_what_to_do_next(tmp_path: Path) -> None:
     root = charades(tmp_path / "charades")
-    program = str(Path(sys.executable).with_name("vxp-data"))
     words = ["ingest", "charades", "--root", str(root), "--out", str(tmp_path / "a.jsonl")]
-    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["file", "rows", "expected", "written", "skipped", "broken"]
     assert lines[1].split() == ["captions", "3", "not", "stated", "2", "0", "1"]
     assert "1  of 2 media are missing" in done.stdout
     assert f"--media-root {root} --set tasks.field=task" in lines[-1]
-    done = subprocess.run(
-        [
-            program,
-            "ingest",
-            "charades",
-            "--root",
-            str(tmp_path),
-            "--out",
-            str(tmp_path / "b.jsonl"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+
+def test_the_command_says_what_to_download_and_exits_with_2(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("vxp-data"))
+    words = ["ingest", "charades", "--root", str(tmp_path), "--out", str(tmp_path / "b.jsonl")]
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "these annotation files are not below" in done.stderr
+    assert "From: https://prior.allenai.org/projects/charades" in done.stderr
     assert "Traceback" not in done.stderr
