@@ -264,6 +264,8 @@ def test_uniform_n_takes_frames_at_equal_times_not_at_equal_indices():
     five = SamplingRule(policy="uniform_n", num_frames=5)
     time_s_N = [*np.arange(0, 1, 0.01), 10.0]  # 0; 2.5, 5 and 7.5 s show one frame; 10
     assert plan_of(five, time_s_N, 10.1).frame_index_F.tolist() == [0, 99, 100]
+    two_s = plan_of(five, *constant(50, 25))  # 1 frame a second would give two
+    assert (two_s.frame_index_F.tolist(), two_s.fps) == ([0, 12, 24, 36, 49], 0.0)
 
 
 def test_a_clip_is_planned_from_its_own_start_within_its_part():

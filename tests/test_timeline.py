@@ -36,7 +36,8 @@ def test_an_hour_at_a_constant_rate_takes_a_few_thousand_characters():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0.1", "0.1:", "0.1:!!", "0.1:AAAA", ":eJwDAAAAAAE=", "x:eJw="]
+    "text",
+    ["", "0.1", "0.1:", "0.1:!!", "0.1:AAAA", ":eJwDAAAAAAE=", "x:eJw=", "0.1:eJxjYGIA AwAAFgAD"],
 )
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="not a timeline"):
