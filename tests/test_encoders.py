@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -118,6 +119,24 @@ def test_thumbnail_sees_what_moves_between_pictures_of_the_same_levels() -> None
     stripes[:, :, np.arange(64) % 8 < 4] = 200
     emb_FD = ThumbnailEncoder().embed(np.concatenate([stripes, stripes.transpose(0, 2, 1, 3)]))
     assert emb_FD[0] @ emb_FD[1] < 0.9  # all luma cells are alike: only the gradient tells
+
+
+def test_thumbnail_of_one_colour_is_what_its_description_says() -> None:
+    red, green, blue = 200, 30, 90
+    luma = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+    cb, cr = (blue / 255 - luma) / 1.772, (red / 255 - luma) / 1.402
+    turn = 0.75 * luma / 2  # half the median level is taken off
+    luma_grid = [math.cos(math.tau * turn)] * 64 + [math.sin(math.tau * turn)] * 64
+    chroma = [
+        trig(math.tau * c) for trig in (math.cos, math.sin) for c in (cb, cr) for _ in range(16)
+    ]
+    flat = [0.0] * 512 + [1.0] * 256
+    wanted_D = np.concatenate(
+        [np.array(luma_grid) / 8, 0.5 * np.array(chroma) / 32**0.5, 1.5 * np.array(flat) / 16]
+    )
+    wanted_D /= (1 + 0.5**2 + 1.5**2) ** 0.5
+    picture = np.full((1, 64, 64, 3), [red, green, blue], np.uint8)
+    np.testing.assert_allclose(ThumbnailEncoder().embed(picture)[0], wanted_D, atol=1e-4)
 
 
 def test_thumbnail_sums_do_not_wrap_around_in_uint8() -> None:

@@ -84,6 +84,19 @@ def test_squashed_frames_embed_as_with_open_clips_own_transform(
     assert (siglip.embed(squashed[:, ::-1].copy()) * wanted_FD).sum(axis=1).max() < 0.99
 
 
+def test_frames_of_the_models_own_size_embed_as_with_open_clips_own_transform(
+    siglip: SiglipEncoder,
+) -> None:
+    transform = open_clip.image_transform(
+        64, is_train=False, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash"
+    )
+    frames = pictures(3, 64)
+    with torch.inference_mode():
+        wanted_FD = siglip._visual(torch.stack([transform(Image.fromarray(f)) for f in frames]))
+    wanted_FD = torch.nn.functional.normalize(wanted_FD, dim=-1).numpy()
+    np.testing.assert_allclose(siglip.embed(frames), wanted_FD, atol=1e-5)
+
+
 # --- siglip: loading ----------------------------------------------------------
 
 

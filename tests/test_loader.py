@@ -1,5 +1,6 @@
 """The loader: frames of the plan, every sample once, exact resume, broken payloads replaced."""
 
+import dataclasses
 import gc
 import json
 import os
@@ -573,6 +574,43 @@ def test_decoders_that_hang_or_crash_cost_their_clips_and_nothing_else(
     second.close()
 
 
+@pytest.mark.filterwarnings(THREADS)
+def test_pyav_takes_what_the_decoder_does_not_claim_without_a_fallback(tmp_path, monkeypatch):
+    offer_misbehaving(tmp_path / "installed", monkeypatch)
+    clip = media_clip(make_video(tmp_path / "unclaimed.mp4", 20), ["unclaimed"])
+    options = FrameOptions(frame_px=16, decoder="misbehaving", fallback=None)
+    one = loader(write_shards(tmp_path / "s", [[clip]]).uri, frames=options)
+    assert (ids(one), one.replaced) == (["unclaimed"], [])
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("frame_index", "later_s", "message"),
+    [
+        ([0, 1], 0.01, "0.010 s from their planned times"),
+        ([0, 50], 0.0, "50 is planned, it has 50"),
+    ],
+)
+def test_frames_that_lie_elsewhere_than_planned_are_not_shown(
+    frame_index, later_s, message, videos, tmp_path
+):
+    """The file's bytes are those of the record: another FFmpeg may read other times from them."""
+    whole, other = (media_clip(path, [path.name]) for path in list(videos)[:2])
+    (row,) = whole.record.rows
+    plan = dataclasses.replace(
+        row.plans[0], frame_index=frame_index, time_s=[later_s, later_s + 0.107]
+    )
+    row = dataclasses.replace(row, plans=[plan])
+    record = dataclasses.replace(whole.record, rows=[row])
+    odd = dataclasses.replace(whole, record=record)
+    one = loader(write_shards(tmp_path / "s", [[odd, other]]).uri, frames=FrameOptions(frame_px=16))
+    assert ids(one) == [other.record.rows[0].sample_id] * 2
+    one.close()
+    (entry,) = one.replaced
+    assert (entry.sample_id, entry.reason) == (row.sample_id, "source_changed")
+    assert message in entry.message
+
+
 @pytest.mark.parametrize(
     ("member", "at", "reason"),
     [
@@ -612,7 +650,9 @@ def test_a_row_under_anothers_place_is_not_given_out(tmp_path):
         ids(loader(shards.uri))
 
 
-def test_a_media_that_is_gone_is_replaced_where_the_shard_has_no_payload(videos, tmp_path):
+def test_a_media_that_is_gone_is_replaced_until_it_is_back_where_the_shard_has_no_payload(
+    videos, tmp_path
+):
     paths = [shutil.copy(path, tmp_path / path.name) for path in videos]
     clips = [media_clip(p, [f"v{i}"], payload="none")
              for i, p in enumerate(paths)]  # fmt: skip
@@ -621,11 +661,13 @@ def test_a_media_that_is_gone_is_replaced_where_the_shard_has_no_payload(videos,
     shutil.copy(paths[2], paths[1])
     one = loader(shards.uri, frames=FrameOptions(frame_px=16))
     assert ids(one) == ["v2"] * 3
-    one.close()
     assert {e.sample_id: e.reason for e in one.replaced} == {
         "v0": "missing",
         "v1": "source_changed",
     }
+    shutil.copy(next(iter(videos)), paths[0])
+    assert sorted(ids(one)) == ["v0", "v0", "v2"]  # the next epoch; v1 is what it was
+    one.close()
 
 
 def test_states_of_all_ranks_are_merged_with_every_replacement(tmp_path):
@@ -641,6 +683,16 @@ def test_states_of_all_ranks_are_merged_with_every_replacement(tmp_path):
     made[0].load_state_dict(merged)
     with pytest.raises(ValueError, match="ranks 0 and 1 differ in position"):
         merge_states([states[0], states[1] | {"position": 3}])
+
+
+def test_what_stands_in_for_padding_is_not_counted(tmp_path):
+    shards = frames_shards(tmp_path, 2)
+    (first,) = next(loader(shards.uri).steps())  # with 8 ranks: one step, padded with this sample
+    damage(shards, load_index(shards.uri).key_N[first.sample].as_py())
+    made = ranks(shards.uri, 8, frames=FrameOptions(frame_px=None))
+    padding = [batch.samples[0] for each in made for batch in each if batch.num_real == 0]
+    assert [sample.replaced is not None for sample in padding] == [True] * 4
+    assert sum(len(each.replaced) for each in made) == 2
 
 
 # --- an object store ----------------------------------------------------------------------------

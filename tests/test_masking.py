@@ -229,6 +229,15 @@ def test_both_query_sets_and_the_mask_token_learn(mode: str) -> None:
             assert (query.grad.abs().sum(-1) > 0).all()
 
 
+def test_no_gradient_reaches_the_tokens_through_their_scores() -> None:
+    module = masking(grad_mode="rank")
+    x_BTNC = random(2, 4, 16, WIDTH).requires_grad_()
+    scores_BTN = module.scores(x_BTNC, prev_BNC=x_BTNC[:, 0])
+    scores_BTN.square().sum().backward()
+    assert x_BTNC.grad is None
+    assert module.temp_query.grad.abs().sum() > 0
+
+
 def test_the_gate_leaves_the_forward_pass_as_it_is() -> None:
     hard, soft = step("none")[1], step("ste")[1]
     assert torch.equal(hard.mask_BTN, soft.mask_BTN)
@@ -377,6 +386,25 @@ def test_diagnostics_tell_what_is_spared() -> None:
     assert numbers["score_entropy"].item() == pytest.approx(entropy, rel=1e-5)
     assert numbers["pool_static_share"].item() == 1
     assert numbers["masked_share"].item() == 0.5
+
+
+def test_diagnostics_leave_out_frames_that_do_not_count_or_cannot_tell() -> None:
+    alike, rising, falling = [1.0] * 4, [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1]
+    masked = Masked(
+        x_BTNC=torch.zeros(1, 3, 4, 1),
+        mask_BTN=torch.zeros(1, 3, 4, dtype=torch.bool),
+        scores_BTN=torch.tensor([[rising, rising, falling]]),
+    )
+    numbers = mask_diagnostics(
+        masked,
+        change_BTN=torch.tensor([[rising, alike, rising]]),
+        error_BTN=torch.tensor([[rising, alike, rising]]),
+        moves_BT=torch.ones(1, 3, dtype=torch.bool),
+        valid_BT=torch.tensor([[True, True, False]]),
+        pool=0.5,
+    )
+    for name in ("score_change_corr", "score_error_corr", "pool_static_share"):
+        assert numbers[name].item() == pytest.approx(1), name
 
 
 def test_diagnostics_without_a_moving_frame_are_not_numbers() -> None:

@@ -52,11 +52,17 @@ def change(path: Path, column: str, row: int, value: Any) -> None:
     values = table[column].to_pylist()
     values[row] = value(values[row]) if callable(value) else value
     place = table.schema.get_field_index(column)
-    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(values)), path)
+    field = table.schema.field(place)
+    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), path)
 
 
 def drop_first_row(path: Path) -> None:
     pq.write_table(pq.read_table(path).slice(1), path)
+
+
+def repeat_first_row(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table.slice(0, 1), table]), path)
 
 
 def good_part(run: Path) -> Path:
@@ -120,7 +126,24 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda run: change(run / "scores.parquet", "mean_pairwise", 4, lambda x: (x or 0) + 1e-6),
         r"mean_pairwise is .*, its embeddings give",
     ),
+    "a decision's score changed": (
+        lambda run: change(run / "decisions.parquet", "score", 0, lambda x: x + 1e-6),
+        "its score and threshold give",
+    ),
+    "a decision's threshold changed": (
+        lambda run: change(run / "decisions.parquet", "threshold", 0, lambda x: x + 1e-6),
+        "its score and threshold give",
+    ),
     "a clip lost": (lambda run: drop_first_row(run / "media.parquet"), "is missing"),
+    "a clip twice": (lambda run: repeat_first_row(run / "media.parquet"), "is there 2 times"),
+    "a clip of no sample": (
+        lambda run: change(run / "media.parquet", "uri", 0, "/no/such.mp4"),
+        "/no/such.mp4 is of no sample",
+    ),
+    "a frame without embedding": (
+        lambda run: change(good_part(run), "frame_index", 0, lambda x: [*x, x[-1] + 1]),
+        "20 embeddings for 21 frames",
+    ),
     "a norm": (lambda run: change_embedding(run, double_row), "has norm 2, not 1"),
     "an embedding changed": (lambda run: change_embedding(run, swap_a_frame), "embeddings give"),
     "a part lost": (lambda run: good_part(run).unlink(), "embeddings: .* has none"),
@@ -142,6 +165,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a count": (
         lambda run: change_json(run, lambda r: r["decided"].update(num_kept=3)),
         "num_kept is 3, the decisions give 26",
+    ),
+    "rows that were read and not decided": (
+        lambda run: change_json(run, lambda r: r["manifests"].update(rows=53)),
+        "53 rows were read, 52 are decided",
     ),
     "a subset's count": (
         lambda run: change_json(run, lambda r: r["decided"]["subsets"][0].update(pruned=1)),

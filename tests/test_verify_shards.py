@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -212,6 +213,19 @@ def with_fps(record: ClipRecord, fps: float) -> ClipRecord:
     )
 
 
+def of_another_run(record: ClipRecord) -> ClipRecord:
+    provenance = dataclasses.replace(record.provenance, run="another")
+    return dataclasses.replace(record, provenance=provenance)
+
+
+def with_payload(record: ClipRecord, **changes: Any) -> ClipRecord:
+    return dataclasses.replace(record, payload=dataclasses.replace(record.payload, **changes))
+
+
+def with_media(record: ClipRecord, **changes: Any) -> ClipRecord:
+    return dataclasses.replace(record, media=dataclasses.replace(record.media, **changes))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -219,11 +233,10 @@ def with_fps(record: ClipRecord, fps: float) -> ClipRecord:
         (lambda r: dataclasses.replace(r, clip_start_s=0.25), "its key is not what"),
         (lambda r: dataclasses.replace(r, kind="image"), "its key is not what"),
         (lambda r: dataclasses.replace(r, sampling="{}"), "its sampling is not what"),
+        (lambda r: of_another_run(r), "its provenance is not what"),
+        (lambda r: with_payload(r, kind="none"), "its payload is not what"),
         (lambda r: with_fps(r, 9.0), "the plan is not the one that its rule gives"),
-        (
-            lambda r: dataclasses.replace(r, media=dataclasses.replace(r.media, timeline="1.0:x")),
-            "not a timeline",
-        ),
+        (lambda r: with_media(r, timeline="1.0:x"), "not a timeline"),
     ],
 )  # fmt: skip
 def test_a_record_that_contradicts_itself_is_found(
@@ -255,6 +268,35 @@ def test_a_payload_that_is_not_what_its_record_says_is_found(shards: Path) -> No
         assert "the payload does not open: not_video" in found
     else:
         assert "are planned and not there" in found  # a tar without members
+
+
+def test_what_a_record_says_of_its_payload_is_compared_with_it(shards: Path) -> None:
+    path = first_video(shards)
+    before = path.read_bytes()
+    if first_clip(path).record.payload.kind == "video":
+        wrong: list[tuple[ClipRecord, str]] = [
+            (with_media(first_clip(path).record, num_frames=7), "the payload's num_frames is not"),
+        ]
+    else:
+        wrong = [
+            (with_payload(first_clip(path).record, num_frames=7), "pictures; its record says 7"),
+            (with_payload(first_clip(path).record, width_px=31), "a picture is not of 31 x 32"),
+        ]
+    for record, message in wrong:
+        path.write_bytes(before)
+        changed_record(path, lambda _, changed=record: changed)
+        trust(shards, path)
+        assert message in problems(shards)[0]
+
+
+def test_a_shard_of_another_kind_than_its_clips_is_found(shards: Path) -> None:
+    index = read_index(open_folder(shards))
+    entries = [dataclasses.replace(entry, kind="image") for entry in index.shards]
+    (shards / "index.json").write_bytes(dataclasses.replace(index, shards=entries).to_json())
+    found = problems(shards)
+    kinds = ["its kind is not what" in problem for problem in found]
+    assert all(kinds)
+    assert {problem.partition("-")[0] for problem in found} == {"video", "text"}
 
 
 def test_the_samples_table_must_say_where_things_are(shards: Path) -> None:
