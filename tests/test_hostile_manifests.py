@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vxp_data.errors import UserError
 from vxp_data.manifests import csv_table, json_array, json_lines
-from vxp_data.manifests.base import RowError
+from vxp_data.manifests.base import ManifestRow, RowError
 from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths
 from vxp_data.manifests.mixture import read_mixture
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
@@ -95,6 +95,17 @@ def test_no_depth_of_nesting_is_an_exception(tmp_path, kind, column):
             assert "line 1, column" in str(error)  # noqa: PT017
             assert "nested" in str(error)  # noqa: PT017
             assert len(str(error)) < 1000  # noqa: PT017
+
+
+def test_a_row_of_any_format_that_is_nested_too_deep_is_quarantined(tmp_path, monkeypatch):
+    """JSON's own decoder refuses about as deep a row as what follows; another format need not."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    row = ManifestRow(index=0, where="row 0", annotation=b"{}", fields={"caption": deep})
+    monkeypatch.setattr(json_lines.JsonLines, "rows", lambda *_: iter([row]))
+    (bad,) = samples_of(tmp_path / "rows", "jsonl")
+    assert (bad.reason, bad.message) == (Reason.BAD_ROW, "row 0: a value is nested too deep")
 
 
 def test_a_lone_surrogate_in_a_conversation_stays_in_the_row_and_can_be_stored(tmp_path):
