@@ -742,6 +742,11 @@ def test_a_loader_that_nobody_holds_has_no_file_open(texts):
     del iterator
     gc.collect()
     assert not open_shards(texts.uri)
+    closed = loader(texts.uri)
+    next(iter(closed))
+    assert open_shards(texts.uri)
+    closed.close()
+    assert not open_shards(texts.uri)
 
 
 def open_shards(folder: str) -> list[str]:

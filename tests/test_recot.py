@@ -151,6 +151,7 @@ def test_diagnostics_leave_out_images_and_padding(model: ReCoTModel) -> None:
     groups = model.grouper([1], is_image=[True])
     output = model(groups=groups, features_FCHW=random(1, 32, 4, 4), with_diagnostics=True)
     assert output.diagnostics["score_change_corr"].isnan()
+    assert output.diagnostics["pool_static_share"].isnan()
     groups = model.grouper([6])
     output = model(groups=groups, features_FCHW=random(6, 32, 4, 4), with_diagnostics=True)
     assert all(
