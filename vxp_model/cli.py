@@ -118,11 +118,33 @@ def estimate(
         int | None,
         typer.Option("--samples", min=1, help="Samples of an epoch, for want of shards."),
     ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", min=1, help="Of every sample, to align or fine-tune.")
+    ] = 360,
 ) -> None:
     """Say what a training will take: tokens, GPU hours, memory. Starts nothing.
 
-    Example: vxp-model estimate pipelines/video_xl_pro/recot.yaml --gpus 8 --samples 1000000
+    Examples: vxp-model estimate pipelines/video_xl_pro/recot.yaml --gpus 8 --samples 1000000
+
+    vxp-model estimate pipelines/video_xl_pro/sft.yaml --gpus 8 --frames 360
     """
+    from vxp_data.settings_file import read_yaml
+
+    tree = read_yaml(recipe)
+    if "stage" in tree:
+        from vxp_model.mllm_settings import MLLM_RECIPES
+        from vxp_model.train.mllm_estimate import SampleShape, describe_mllm, estimate_mllm
+
+        overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()]
+        stage = MLLM_RECIPES.read(tree, str(recipe), overrides).config
+        shape = SampleShape(num_frames=frames)
+        found = estimate_mllm(stage, shape, num_gpus=gpus)
+        typer.echo(
+            describe_mllm(
+                found, shape, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
+            )
+        )
+        return
     loaded = _load(recipe, settings)
     from vxp_model.train.estimate import describe, estimate_recot
 
