@@ -25,7 +25,7 @@ demo-train: $(STAMP) ## train ReCoT, tiny, on the demo's shards; killed once, an
 	$(BIN)/python pipelines/demo_train.py
 
 test: $(STAMP) ## run the tests that need neither minutes nor a GPU
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP) ## run the tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow

@@ -50,6 +50,7 @@ def ray_session(
     # A CPU-only task must not hide the GPUs from its process: what Ray's own warning asks for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    os.environ.setdefault("RAY_health_check_failure_threshold", "1000")
     import ray
 
     patch = pytest.MonkeyPatch()

@@ -46,6 +46,8 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     where = here if cluster.address is None else {"address": cluster.address}
     if cluster.address is not None:
         _check_answers(cluster.address)
+    else:  # a busy machine answers late: Ray would take its only node for dead, and end
+        os.environ.setdefault("RAY_health_check_failure_threshold", "1000")
     try:
         with _stderr_closed():  # Ray's C++ core writes past Python's logging
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
