@@ -50,19 +50,20 @@ def ray_session(
     # A CPU-only task must not hide the GPUs from its process: what Ray's own warning asks for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
-    os.environ.setdefault("RAY_health_check_failure_threshold", "1000")
     import ray
 
     patch = pytest.MonkeyPatch()
     offer_misbehaving(tmp_path_factory.mktemp("misbehaving"), patch)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=256 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with pytest.MonkeyPatch.context() as started:
+        started.setenv("RAY_health_check_failure_threshold", "1000")  # a busy node is not lost
+        ray.init(
+            address="local",
+            num_cpus=2,
+            object_store_memory=256 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     yield
     ray.shutdown()
     patch.undo()

@@ -46,10 +46,9 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
     where = here if cluster.address is None else {"address": cluster.address}
     if cluster.address is not None:
         _check_answers(cluster.address)
-    else:  # a busy machine answers late: Ray would take its only node for dead, and end
-        os.environ.setdefault("RAY_health_check_failure_threshold", "1000")
     try:
-        with _stderr_closed():  # Ray's C++ core writes past Python's logging
+        # Ray's C++ core writes past Python's logging
+        with _stderr_closed(), _patience(is_local=cluster.address is None):
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
@@ -71,6 +70,23 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _patience(*, is_local: bool) -> Iterator[None]:
+    """Start a local Ray so that it bears with its only node where that answers late.
+
+    A busy machine does; Ray would take it for dead, and end.
+    """
+    name = "RAY_health_check_failure_threshold"
+    if not is_local or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ[name]  # a cluster that this process starts later must see its lost nodes
 
 
 def _refuse_client(address: str | None) -> None:
