@@ -27,6 +27,8 @@ from records import ROOT, write_record
 
 from vxp_data.neighbours.faiss_index import build_index
 
+BLOCK_VECTORS: Final = 20_000
+VECTORS_PER_COPY: Final = 50
 MAX_SOURCE_BYTES: Final = 3 << 20
 MAX_SOURCE_PIXELS: Final = 1280 * 720
 MAX_SOURCE_S: Final = 40.0
@@ -174,7 +176,7 @@ def index(num_vectors: int, dim: int) -> dict[str, Any]:
             vectors.search(emb_ND[start : start + (1 << 15)], 33, 0.93)
         searched_s, searched_cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        recall, num_pairs = _recall(emb_ND, vectors, np.sort(rng.choice(num_vectors, 5000, False)))
+        recall, num_pairs = _recall(emb_ND, vectors, _sample(num_vectors, rng))
     return {
         "kind": vectors.kind,
         "vectors": num_vectors,
@@ -193,15 +195,23 @@ def _fill(emb_ND: np.ndarray[Any, Any], rng: np.random.Generator) -> None:
     """Vectors around 2000 centres; each fiftieth is a copy of another, off by up to cosine 0.94."""
     dim = emb_ND.shape[1]
     centre_CD = _unit(rng.normal(size=(2000, dim)).astype(np.float32))
-    for start in range(0, len(emb_ND), 20_000):
-        num = min(20_000, len(emb_ND) - start)
+    for start in range(0, len(emb_ND), BLOCK_VECTORS):
+        num = min(BLOCK_VECTORS, len(emb_ND) - start)
         noise_ND = rng.normal(size=(num, dim)).astype(np.float32) * (0.7 / dim**0.5)
         block_ND = _unit(centre_CD[rng.integers(2000, size=num)] + noise_ND)
-        copies = num // 50
+        copies = num // VECTORS_PER_COPY
         off = rng.uniform(0.05, 0.35, size=(copies, 1)) / dim**0.5
         noise_ND = rng.normal(size=(copies, dim)) * off
         block_ND[num - copies :] = _unit(block_ND[:copies] + noise_ND)
         emb_ND[start : start + num] = block_ND
+
+
+def _sample(num_vectors: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Choose 5,000 vectors to ask for, half of them copies: of all, few have a neighbour."""
+    last_N = np.arange(BLOCK_VECTORS - BLOCK_VECTORS // VECTORS_PER_COPY, BLOCK_VECTORS)
+    copies_N = (np.arange(0, num_vectors, BLOCK_VECTORS)[:, None] + last_N).ravel()
+    copies_N = rng.permutation(copies_N[copies_N < num_vectors])[:2500]
+    return np.unique(np.concatenate([copies_N, rng.permutation(num_vectors)[:2500]]))
 
 
 def _unit(emb_ND: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -215,8 +225,8 @@ def _recall(
     """Give the share of the true neighbours (cosine 0.93) of a sample that are found."""
     queries = emb_ND[sample].astype(np.float32)
     truth: set[tuple[int, int]] = set()
-    for start in range(0, len(emb_ND), 20_000):
-        cosine = queries @ emb_ND[start : start + 20_000].astype(np.float32).T
+    for start in range(0, len(emb_ND), BLOCK_VECTORS):
+        cosine = queries @ emb_ND[start : start + BLOCK_VECTORS].astype(np.float32).T
         query, row = np.nonzero(cosine >= 0.93)
         truth |= set(zip(query.tolist(), (row + start).tolist(), strict=True))
     truth -= set(enumerate(sample.tolist()))
