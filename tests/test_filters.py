@@ -24,8 +24,10 @@ NOTHING = RowFacts(
     duration_s_N=np.array([np.nan]),
     width_px_N=np.array([np.nan]),
     height_px_N=np.array([np.nan]),
-    mean_adjacent_N=np.array([np.nan]),
+    audio_streams_N=np.array([np.nan]),
+    change_N=np.array([np.nan]),
     scene_changes_N=np.array([np.nan]),
+    blank_share_N=np.array([np.nan]),
     exchanges=[()],
 )
 
@@ -125,23 +127,17 @@ def test_what_is_told_of_words(rule, said, wanted):
     assert getattr(text_rules, rule)(said) == pytest.approx(wanted)
 
 
-def still(num_frames=20):
-    emb_FD = np.repeat(film(1, 1)[:1], num_frames, axis=0)
-    return StoredClip(emb_FD=emb_FD, duration_s=8.0)
-
-
-def cuts(num_scenes):
-    scenes = film(2, 60)[:: 480 // num_scenes][:num_scenes]
-    return StoredClip(emb_FD=np.repeat(scenes, 20 // num_scenes, axis=0), duration_s=8.0)
-
-
-def moving():
-    return StoredClip(emb_FD=clip(film(3, 8, speed=0.1))[0], duration_s=8.0)
+def moving(change=(3.0,) * 19, contrast=(50.0,) * 20, **facts):
+    looks = {"content_change": list(change), "contrast": list(contrast), "num_audio_streams": 1}
+    emb_FD = clip(film(3, 8, speed=0.1))[0]
+    return StoredClip(emb_FD=emb_FD, duration_s=8.0, facts=looks | facts)
 
 
 CLIPS = {
-    "still.mp4": still(),
-    "cuts.mp4": cuts(5),
+    "still.mp4": moving((0.1,) * 19),
+    "cuts.mp4": moving((2.0, 40.0, 40.1, 90.0) * 4 + (0.0,) * 3),
+    "blank.mp4": moving((9.0,) * 19, (0.0,) * 8 + (2.0,) * 3 + (2.1,) * 9),
+    "silent.mp4": moving(num_audio_streams=0),
     "moving.mp4": moving(),
     "short.mp4": dataclasses.replace(moving(), duration_s=0.5),
     "small.mp4": dataclasses.replace(moving(), width_px=64, height_px=36),
@@ -154,24 +150,45 @@ def test_videos_are_filtered_from_what_the_run_has_stored(tmp_path):
         run,
         filters__duration_s={"min": 1},
         filters__short_side_px={"min": 100},
-        filters__motion={"min": 0.0001},
+        filters__blank_frames={"max": 0.5},
+        filters__motion={"min": 0.5},
         filters__scene_changes={"max": 3},
+        filters__audio_streams={"min": 1},
     )
     assert by_sample(tmp_path / "run", "reason") == {
         "row-still.mp4": "static",
         "row-cuts.mp4": "too_many_scenes",
+        "row-blank.mp4": "blank",
+        "row-silent.mp4": "no_audio",
         "row-moving.mp4": "within_threshold",
         "row-short.mp4": "too_short",
         "row-small.mp4": "low_resolution",
     }
     assert set(by_sample(tmp_path / "run", "decision").values()) == {"keep", "prune"}
-    assert (decided.num_kept, decided.num_pruned) == (1, 4)
+    assert (decided.num_kept, decided.num_pruned) == (1, 6)
     values = pq.read_table(str(run.filter_values)).to_pylist()
-    assert [row["scene_changes"] for row in values] == [0, 4, 0, 0, 0]
+    assert [row["scene_changes"] for row in values] == [0, 8, 0, 0, 0, 0, 0]
+    assert values[2]["blank_frames"] == 11 / 20
+    assert values[1]["motion"] == pytest.approx(4 * 172.1 / 19)
     assert verify_run(run, media=False).problems == []
     decide(run, filters={})
     assert not run.filter_values.is_file()
     assert set(by_sample(tmp_path / "run", "reason").values()) == {"within_threshold"}
+
+
+def test_a_clip_of_one_frame_is_a_still_and_one_without_frames_is_nothing(tmp_path):
+    one = dataclasses.replace(moving((), (50.0,)), emb_FD=film(1, 1)[:1])
+    unknown = dataclasses.replace(moving(), facts={})
+    run = stored_run(tmp_path, {"one.mp4": one, "unknown.mp4": unknown})
+    rules = {"motion": {"min": 0.5}, "blank_frames": {"max": 0}, "audio_streams": {"min": 1}}
+    decide(run, filters=rules)
+    assert by_sample(tmp_path / "run", "reason") == {
+        "row-one.mp4": "static",
+        "row-unknown.mp4": "within_threshold",
+    }
+    values = pq.read_table(str(run.filter_values)).to_pylist()
+    assert values[0]["motion"] == 0
+    assert [values[1][name] for name in rules] == [None, None, None]
 
 
 def qa(row_id, question, answer, video="moving.mp4"):

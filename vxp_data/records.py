@@ -52,6 +52,8 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     LOW_RESOLUTION = "low_resolution"
     STATIC = "static"
+    BLANK = "blank"
+    NO_AUDIO = "no_audio"
     TOO_MANY_SCENES = "too_many_scenes"
     CAPTION_TOO_SHORT = "caption_too_short"
     CAPTION_TOO_LONG = "caption_too_long"
@@ -100,6 +102,8 @@ FILTER_REASONS: Final = frozenset(
         Reason.TOO_LONG,
         Reason.LOW_RESOLUTION,
         Reason.STATIC,
+        Reason.BLANK,
+        Reason.NO_AUDIO,
         Reason.TOO_MANY_SCENES,
         Reason.CAPTION_TOO_SHORT,
         Reason.CAPTION_TOO_LONG,
@@ -195,3 +199,5 @@ class Media:
     """The header lists every frame; not so in fragmented files, Matroska and streams."""
     rotation: int = 0
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""
+    num_audio_streams: int = 0
+    """As the container lists them; none is opened."""

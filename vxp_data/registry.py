@@ -118,8 +118,10 @@ FILTERS: Final = Registry(
     {
         "duration_s": "vxp_data.core.filters:DURATION_S",
         "short_side_px": "vxp_data.core.filters:SHORT_SIDE_PX",
+        "blank_frames": "vxp_data.core.filters:BLANK_FRAMES",
         "motion": "vxp_data.core.filters:MOTION",
         "scene_changes": "vxp_data.core.filters:SCENE_CHANGES",
+        "audio_streams": "vxp_data.core.filters:AUDIO_STREAMS",
         "caption_words": "vxp_data.core.filters:CAPTION_WORDS",
         "caption_repetition": "vxp_data.core.filters:REPETITION",
         "placeholders": "vxp_data.core.filters:PLACEHOLDERS",

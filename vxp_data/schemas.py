@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 3
+RUN_FORMAT_VERSION: Final = 4
 """Version of the run directory; raised when the meaning of a file or column changes."""
 
 SAMPLE_SCHEMA: Final = pa.schema(
@@ -45,6 +45,7 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("open_gop", pa.bool_()),
         ("frames_indexed", pa.bool_()),
         ("rotation", pa.int16()),
+        ("num_audio_streams", pa.int16()),
     ]
 )
 
@@ -60,6 +61,8 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("time_s", pa.list_(pa.float64())),
         ("frames_expected", pa.int32()),
         ("frames_exact", pa.int32()),  # others were replaced by the nearest earlier one
+        ("content_change", pa.list_(pa.float32())),  # between one frame and the next
+        ("contrast", pa.list_(pa.float32())),  # of each frame: core.frame_looks
         ("decoder", pa.string()),
         ("decoder_note", pa.string()),  # why not the decoder asked for
         ("encoder", pa.string()),  # fingerprints

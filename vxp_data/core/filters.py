@@ -23,11 +23,18 @@ from vxp_data.registry import FILTERS
 Exchanges = Sequence[tuple[str, str]]
 """(question, answer) pairs of a row."""
 
-CUT_COSINE: Final = 0.7
-"""Two frames after one another that are less alike are of different scenes. Of 20 frames: a scene
-that lies between two of them is not seen, so the count is a lower bound. Chosen with the thumbnail
-encoder on the 37 real clips of the development corpus: the 7 in which ffmpeg's scene filter finds
-cuts have 2 or more, of the other 30 one has any (an animation)."""
+CUT_CHANGE: Final = 40.0
+"""Two frames after one another between which more changes are of different scenes; the scale is
+PySceneDetect's, see `core.frame_looks`. Its own threshold, 27, is for frames 1/25 s apart. Of 20
+frames, seconds apart, a pan changes as much, and a scene that lies between two of them is not seen.
+Chosen on the 37 real clips of the development corpus: the 7 in which ffmpeg's scene filter finds
+cuts have 2 or more; of the other 30, six have any and none more than 3 (fades, cuts by colour that
+ffmpeg does not see, a passing car). With 27, nine have, and as many as 10."""
+
+BLANK_CONTRAST: Final = 2.0
+"""A picture is blank whose parts are no further from its mean brightness, of 255 levels: what
+coding leaves of a plain surface. Of the same clips' frames, black ones have 0.0 to 0.1, a dark
+title 2.6, a page of a terminal 4.8, cards of one colour with a number 12."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +49,14 @@ class RowFacts:
     duration_s_N: NDArray[np.float64]
     width_px_N: NDArray[np.float64]
     height_px_N: NDArray[np.float64]
-    mean_adjacent_N: NDArray[np.float64]
-    """Mean cosine of each frame with the next one."""
+    audio_streams_N: NDArray[np.float64]
+    change_N: NDArray[np.float64]
+    """Mean change from one frame to the next, see `core.frame_looks`; NaN where no rule asks. So
+    the next two."""
     scene_changes_N: NDArray[np.float64]
-    """See `count_cuts`; NaN where no rule asks."""
+    """Changes above CUT_CHANGE."""
+    blank_share_N: NDArray[np.float64]
+    """Share of frames whose contrast is BLANK_CONTRAST or less."""
     exchanges: Sequence[Exchanges]
     """Empty where no rule asks."""
 
@@ -72,8 +83,8 @@ class FilterRule:
     """Reason of rows below the minimum; None: a minimum makes no sense."""
     above: Reason | None
     """Reason of rows above the maximum."""
-    needs: Literal["media", "frames", "text"]
-    """What is read for it: media.parquet and scores.parquet, the stored embeddings, the texts."""
+    needs: Literal["media", "looks", "text"]
+    """What is read for it: media.parquet; the measures of frames there; the texts."""
     of_rows: Callable[[RowFacts], NDArray[np.float64]]
     """float64 [N] in [low, high], NaN for rows that it is not about."""
 
@@ -152,11 +163,6 @@ def filter_rows(
     return reason_N, values
 
 
-def count_cuts(adjacent_P: NDArray[np.float64]) -> int:
-    """Count the places where two frames after one another are of different scenes."""
-    return int((adjacent_P < CUT_COSINE).sum())
-
-
 def _of_videos(value_N: NDArray[np.float64], facts: RowFacts) -> NDArray[np.float64]:
     return np.where(facts.is_modality(Modality.VIDEO) & (facts.place_N >= 0), value_N, np.nan)
 
@@ -166,8 +172,8 @@ def _short_side_px(facts: RowFacts) -> NDArray[np.float64]:
     return np.where((facts.place_N >= 0) & (side_N > 0), side_N, np.nan)
 
 
-def _motion(facts: RowFacts) -> NDArray[np.float64]:
-    return _of_videos(np.clip(1.0 - facts.mean_adjacent_N, 0.0, 2.0), facts)
+def _blank_frames(facts: RowFacts) -> NDArray[np.float64]:
+    return np.where(facts.place_N >= 0, facts.blank_share_N, np.nan)
 
 
 def _by_text(
@@ -216,18 +222,33 @@ SHORT_SIDE_PX: Final = FilterRule(
 )  # fmt: skip
 """The shorter side of a picture as displayed; of videos and images."""
 
-MOTION: Final = FilterRule(
-    name="motion", version=1, unit="1 - cosine", low=0.0, high=2.0,
-    below=Reason.STATIC, above=None, needs="media", of_rows=_motion,
+BLANK_FRAMES: Final = FilterRule(
+    name="blank_frames", version=1, unit="share of frames", low=0.0, high=1.0,
+    below=None, above=Reason.BLANK, needs="looks", of_rows=_blank_frames,
 )  # fmt: skip
-"""How much one of the uniform frames differs from the next, on average: 0 for a still."""
+"""Frames of one plain surface, black or of any other colour; of videos and images."""
+
+MOTION: Final = FilterRule(
+    name="motion", version=1, unit="change", low=0.0, high=230.0,
+    below=Reason.STATIC, above=None, needs="looks",
+    of_rows=lambda facts: _of_videos(facts.change_N, facts),
+)  # fmt: skip
+"""How much one of the decoded frames differs from the next, on average; on PySceneDetect's scale,
+0 for a still, whichever encoder is used."""
 
 SCENE_CHANGES: Final = FilterRule(
     name="scene_changes", version=1, unit="changes seen", low=0.0, high=np.inf,
-    below=None, above=Reason.TOO_MANY_SCENES, needs="frames",
+    below=None, above=Reason.TOO_MANY_SCENES, needs="looks",
     of_rows=lambda facts: _of_videos(facts.scene_changes_N, facts),
 )  # fmt: skip
-"""Scene changes between one uniform frame and the next; see CUT_COSINE."""
+"""Scene changes between one of the decoded frames and the next; see CUT_CHANGE."""
+
+AUDIO_STREAMS: Final = FilterRule(
+    name="audio_streams", version=1, unit="streams", low=0.0, high=np.inf,
+    below=Reason.NO_AUDIO, above=None, needs="media",
+    of_rows=lambda facts: _of_videos(facts.audio_streams_N, facts),
+)  # fmt: skip
+"""Sound tracks of a video, as its container lists them; whether they are silent is not heard."""
 
 CAPTION_WORDS: Final = FilterRule(
     name="caption_words", version=1, unit="words", low=0.0, high=np.inf,

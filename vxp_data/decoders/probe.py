@@ -172,6 +172,7 @@ def probe(
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
             frames_indexed=stream.frames == len(packets.pts_P),
+            num_audio_streams=sum(other.type == "audio" for other in container.streams),
         )
     return Probe(media=media, timeline=timeline)
 

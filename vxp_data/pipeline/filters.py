@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vxp_data.core.filters import Bounds, RowFacts, count_cuts, filter_rows, load_rule
-from vxp_data.core.similarity import cross_cosines
+from vxp_data.core.filters import (
+    BLANK_CONTRAST,
+    CUT_CHANGE,
+    Bounds,
+    RowFacts,
+    filter_rows,
+    load_rule,
+)
 from vxp_data.pipeline.clip_facts import few_texts
-from vxp_data.pipeline.rundir import RunDirectory, read_batches
-from vxp_data.pipeline.stored_frames import clip_seconds, stored_frames
-
-_CLIP: Final = ("uri", "clip_start_s", "clip_end_s", "file_stamp")
+from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.stored_frames import clip_seconds
 
 
 def filter_samples(
@@ -26,39 +31,27 @@ def filter_samples(
     place_N: NDArray[np.int64],
     media: pa.Table,
     filters: Mapping[str, Bounds],
-    *,
-    encoder: str,
-    sampler: str,
 ) -> tuple[NDArray[np.object_], pa.Table]:
     """Measure the rows of a run, and say why which of them go.
 
     Args:
-        run: with embeddings, where a rule looks at frames.
+        run: with media.parquet and samples.parquet.
         samples: sample_id, task and modality of N samples.
         place_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
-        media: of media.parquet and scores.parquet.
+        media: of media.parquet.
         filters: bounds by rule.
-        encoder: fingerprint of the run's embeddings.
-        sampler: fingerprint of their frame sampling.
 
     Returns:
         Each row's reason, '' for one that stays; and a table: sample_id, a column a rule (null
         where it says nothing).
 
     Raises:
-        UserError: embeddings cannot be read.
+        UserError: a file of the run cannot be read.
     """
     row_M = np.flatnonzero(place_N > -2)
     needs = {load_rule(name).needs for name in filters}
-    cuts_C = np.full(len(media), np.nan)
-    if "frames" in needs:
-        wanted_C = np.unique(place_N[place_N >= 0])
-        clips = media.select(_CLIP).take(pa.array(wanted_C))
-        for clip in stored_frames(run, clips, encoder=encoder, sampler=sampler):
-            cosine_FF = cross_cosines(clip.emb_FD, clip.emb_FD)
-            cuts_C[wanted_C[clip.place]] = count_cuts(np.diagonal(cosine_FF, offset=1))
+    looks = _looks(run) if "looks" in needs else _Looks.unknown(len(media))
     place_M = place_N[row_M]
-    adjacent_C = pc.fill_null(media["mean_adjacent"], np.nan).to_numpy()
     columns = (media[name].to_pylist() for name in ("clip_start_s", "clip_end_s", "duration_s"))
     seconds_C = np.array([clip_seconds(*times) for times in zip(*columns, strict=True)])
     chosen = samples.take(pa.array(row_M))
@@ -70,8 +63,10 @@ def filter_samples(
         duration_s_N=_of_clips(seconds_C, place_M),
         width_px_N=_of_clips(media["width_px"].to_numpy(), place_M),
         height_px_N=_of_clips(media["height_px"].to_numpy(), place_M),
-        mean_adjacent_N=_of_clips(adjacent_C, place_M),
-        scene_changes_N=_of_clips(cuts_C, place_M),
+        audio_streams_N=_of_clips(media["num_audio_streams"].to_numpy(), place_M),
+        change_N=_of_clips(looks.change_C, place_M),
+        scene_changes_N=_of_clips(looks.cuts_C, place_M),
+        blank_share_N=_of_clips(looks.blank_share_C, place_M),
         exchanges=_exchanges(run, place_N > -2) if "text" in needs else [()] * len(row_M),
     )
     reason_M, values = filter_rows(facts, filters)
@@ -83,6 +78,37 @@ def filter_samples(
         value_N[row_M] = value_M
         table = table.append_column(name, pa.array(value_N, from_pandas=True))
     return reason_N, table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looks:
+    """What is told of C clips by their frames' pixels; NaN for those without frames."""
+
+    change_C: NDArray[np.float64]
+    cuts_C: NDArray[np.float64]
+    blank_share_C: NDArray[np.float64]
+
+    @classmethod
+    def unknown(cls, num_clips: int) -> Self:
+        nothing_C = np.full(num_clips, np.nan)
+        return cls(change_C=nothing_C, cuts_C=nothing_C, blank_share_C=nothing_C)
+
+
+def _looks(run: RunDirectory) -> _Looks:
+    media = read_table(run.media, columns=["content_change", "contrast"])
+    change, contrast = (media[name].combine_chunks() for name in media.column_names)
+    change_P = change.flatten().to_numpy().astype(np.float64)
+    contrast_F = contrast.flatten().to_numpy()
+    of_P, of_F = (pc.list_parent_indices(lists).to_numpy() for lists in (change, contrast))
+    num = len(media)
+    frames_C = np.bincount(of_F, minlength=num)
+    known_C = np.where(frames_C > 0, frames_C, np.nan)  # a lone frame has changed by nothing
+    pairs_C = np.where(frames_C > 0, np.maximum(frames_C - 1, 1), np.nan)
+    return _Looks(
+        change_C=np.bincount(of_P, change_P, minlength=num) / pairs_C,
+        cuts_C=np.bincount(of_P, change_P > CUT_CHANGE, minlength=num) + 0 * known_C,
+        blank_share_C=np.bincount(of_F, contrast_F <= BLANK_CONTRAST, minlength=num) / known_C,
+    )
 
 
 def _of_clips(value_C: NDArray[np.generic], place_M: NDArray[np.int64]) -> NDArray[np.float64]:

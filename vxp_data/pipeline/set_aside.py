@@ -89,22 +89,13 @@ def set_aside(run: RunDirectory, samples: pa.Table, rule: AsideRule) -> SetAside
     duplicates = filter_values = None
     wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
     if rule.filters or wants_duplicates:
-        media = read_table(run.media, columns=[*CLIP_COLUMNS, "reason"])
-        scores = read_table(run.scores, columns=["mean_pairwise", "mean_adjacent"])
+        media = read_table(run.media, columns=[*CLIP_COLUMNS, "num_audio_streams", "reason"])
         place_N = _usable_places(samples, media)
         if rule.filters:
-            dropped, filter_values = filter_samples(
-                run,
-                samples,
-                place_N,
-                media.append_column("mean_adjacent", scores["mean_adjacent"]),
-                rule.filters,
-                encoder=rule.encoder,
-                sampler=rule.sampler,
-            )
+            dropped, filter_values = filter_samples(run, samples, place_N, media, rule.filters)
         if wants_duplicates:
             left_N = np.where(dropped == "", place_N, -1)
-            own_C = scores["mean_pairwise"].to_numpy()
+            own_C = read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy()
             duplicates = _look(run, samples, media, own_C, left_N, rule)
     return _apply(duplicates, samples, dropped, filter_values)
 

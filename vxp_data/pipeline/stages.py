@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vxp_data.config import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
+from vxp_data.core.frame_looks import frame_looks
 from vxp_data.encoders.base import Encoder, EncoderSpec
 from vxp_data.errors import MediaError, UserError
 from vxp_data.pictures.contact_sheet import contact_sheet
@@ -254,6 +255,7 @@ def _encoder(settings: EncoderConfig) -> Encoder:
 
 def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Table:
     frames = clip.frames_FHWC
+    looks = None if frames is None else frame_looks(frames)
     row: dict[str, Any] = {
         "clip": number,
         **asdict(clip.media),
@@ -266,6 +268,8 @@ def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Ta
         "time_s": clip.time_s_F,
         "frames_expected": len(clip.frame_index_F),
         "frames_exact": clip.frames_exact,
+        "content_change": None if looks is None else looks.change_P,
+        "contrast": None if looks is None else looks.contrast_F,
         "decoder": clip.decoder,
         "decoder_note": clip.decoder_note,
         "encoder": settings.spec.fingerprint,

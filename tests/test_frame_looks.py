@@ -1,0 +1,60 @@
+"""What frames look like: the measure of scene changes beside PySceneDetect's, and flatness."""
+
+import numpy as np
+import pytest
+
+from vxp_data.core.frame_looks import SMALL_PX, frame_looks
+
+# RGB, and what PySceneDetect 0.7.2 (OpenCV 5.0) gives from one plain picture to the next.
+PLAIN = [
+    ((0, 0, 0), None),
+    ((255, 255, 255), 85.0),
+    ((255, 0, 0), 85.0),
+    ((0, 0, 255), 40.0),
+    ((250, 20, 30), 28.0),
+    ((12, 200, 90), 54.0),
+    ((13, 13, 13), 166.333),
+    ((70, 60, 62), 89.0),
+]
+
+
+def plain(*colours, side_px=64):
+    pictures = np.array(colours, dtype=np.uint8)[:, None, None, :]
+    return np.broadcast_to(pictures, (len(colours), side_px, side_px, 3)).copy()
+
+
+def test_changes_are_those_of_pyscenedetect():
+    change_P = frame_looks(plain(*(colour for colour, _ in PLAIN))).change_P
+    wanted = [change for _, change in PLAIN[1:]]
+    assert change_P.dtype == np.float32
+    assert change_P == pytest.approx(wanted, abs=0.35)  # OpenCV rounds each channel
+
+
+@pytest.mark.parametrize("side_px", [16, 64, 95, 200, 384, 500])
+def test_a_picture_is_as_different_at_any_size(side_px):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    at = np.arange(side_px) * 4 // side_px
+    looks = frame_looks(coarse[:, at][:, :, at])
+    small = frame_looks(coarse)
+    np.testing.assert_allclose(looks.change_P, small.change_P, rtol=0.06)
+    np.testing.assert_allclose(looks.contrast_F, small.contrast_F, rtol=0.06)
+
+
+def test_contrast_is_nothing_for_any_plain_colour_and_greatest_for_black_and_white():
+    half = plain((0, 0, 0), side_px=200)
+    half[:, :, 100:] = 255
+    assert frame_looks(plain((0, 0, 0), (200, 10, 60))).contrast_F == pytest.approx(
+        [0, 0], abs=1e-3
+    )
+    assert frame_looks(half).contrast_F == pytest.approx([127.5], abs=0.1)
+    assert len(frame_looks(half).change_P) == 0
+
+
+def test_noise_counts_for_less_than_what_it_hides():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-20, 21, (2, 4 * SMALL_PX, 4 * SMALL_PX, 3))
+    frames = np.clip(128 + noise, 0, 255).astype(np.uint8)
+    looks = frame_looks(frames)
+    assert looks.contrast_F.max() < 5  # of single pixels: 9
+    assert frame_looks(frames[:, ::4, ::4]).contrast_F.min() > 7
