@@ -248,6 +248,19 @@ def test_pyav_gives_the_frames_of_ffmpeg_on_the_corpus(clip, corpus, bench, trut
         compare("pyav", path, bench, truth_of(path))
 
 
+def test_sound_tracks_are_those_that_the_corpus_catalogue_lists(corpus):
+    with (corpus / "catalog.tsv").open(newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file, delimiter="\t") if row["n_frames_decoded"] != "0"
+        ]
+    listed = {row["file"]: row["has_audio"] == "yes" for row in rows if row["n_frames_decoded"]}
+    media = {name: probe(str(corpus / name), name).media for name in listed.keys() - NOT_FOR_US}
+    assert {name: m.num_audio_streams > 0 for name, m in media.items()} == {
+        name: listed[name] for name in media
+    }
+    assert {True, False} == set(listed.values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DECODERS.names() if name != "pyav"])
 @pytest.mark.parametrize("clip", corpus_clips())

@@ -1,23 +1,25 @@
 """How well near-duplicates are found, and how fast candidates are: two run records.
 
-    python pipelines/bench/duplicates.py planted VIDEOS    # copies made with ffmpeg; thumbnails
+    python pipelines/bench/duplicates.py planted VIDEOS
     python pipelines/bench/duplicates.py index --vectors 1000000
 
-'planted' makes transformed copies of the short videos in a folder (VXP_CORPUS/real), prunes all of
-them together with the weight-free encoder, and counts by transformation. A pair that names two
-videos of the folder is wrong unless tests/duplicate_pairs.tsv has it.
+'planted' makes transformed copies, with ffmpeg, of the short videos in a folder (VXP_CORPUS/real)
+and of the demo's, prunes all of them together, and counts by transformation: with the weight-free
+encoder, and with a small SigLIP of random weights, which shows that the path works and tells
+nothing about trained weights. A pair that names two different videos is wrong, unless
+tests/duplicate_pairs.tsv has it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,26 +49,59 @@ TRANSFORMATIONS: Final[dict[str, list[str]]] = {
 
 
 def planted(folder: Path, threshold: float) -> dict[str, Any]:
-    """Make copies, prune, and count."""
+    """Make copies, prune with each encoder, and count."""
+    with tempfile.TemporaryDirectory() as scratch:
+        videos = Path(scratch) / "videos"
+        videos.mkdir()
+        origins = {"real": _originals(folder), "generated": _generated(Path(scratch) / "demo")}
+        copies = {
+            name: _copies(path, videos, name)
+            for originals in origins.values()
+            for name, path in originals.items()
+        }
+        tiny = str(_tiny_siglip(Path(scratch) / "siglip"))
+        encoders = {
+            "thumbnail": [("encoder.name", "thumbnail", "bench")],
+            "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
+        }
+        found = {
+            encoder: _duplicates(videos, Path(scratch) / f"run-{place}", settings, threshold)
+            for place, (encoder, settings) in enumerate(encoders.items())
+        }
+    return {
+        "threshold": threshold,
+        "videos": {origin: len(originals) for origin, originals in origins.items()},
+        "by_encoder": {
+            encoder: {
+                origin: _counted(list(originals), copies, keeper_of)
+                for origin, originals in origins.items()
+            }
+            for encoder, keeper_of in found.items()
+        },
+    }
+
+
+def _duplicates(
+    videos: Path, out: Path, settings: list[tuple[str, Any, str]], threshold: float
+) -> dict[str, str]:
+    """Prune videos and look for duplicates; give the keeper of each twin, by their stems."""
     from vxp_data.core.thresholds import parse_keep
     from vxp_data.pipeline.prune import Observer, prune, resolve_datasets
     from vxp_data.pipeline.redecide import redecide
     from vxp_data.recipes import load_config
 
-    with tempfile.TemporaryDirectory() as scratch:
-        videos, out = Path(scratch) / "videos", Path(scratch) / "run"
-        videos.mkdir()
-        originals = _originals(folder)
-        copies = {name: _copies(path, videos, name) for name, path in originals.items()}
-        overrides = [("encoder.name", "thumbnail", "bench")]
-        prune(resolve_datasets([videos], None), load_config(None, overrides), out, Observer())
-        settings = [
-            ("duplicates.mode", "report", "bench"),
-            ("duplicates.threshold", threshold, "bench"),
-        ]
-        redecide(out, measure=None, thresholds={}, default=parse_keep("1.0"), overrides=settings)
-        rows = pq.read_table(out / "duplicates.parquet").to_pylist()
-    keeper_of = {Path(row["uri"]).stem: Path(row["keeper_uri"]).stem for row in rows}
+    settings = [*settings, ("encoder.device", "cpu", "bench"), ("cluster.num_cpus", 2, "bench")]
+    prune(resolve_datasets([videos], None), load_config(None, settings), out, Observer())
+    wanted = [("duplicates.mode", "report", "bench"), ("duplicates.threshold", threshold, "bench")]
+    redecide(out, measure=None, thresholds={}, default=parse_keep("1.0"), overrides=wanted)
+    rows = pq.read_table(out / "duplicates.parquet").to_pylist()
+    return {Path(row["uri"]).stem: Path(row["keeper_uri"]).stem for row in rows}
+
+
+def _counted(
+    originals: list[str], copies: dict[str, set[str]], keeper_of: dict[str, str]
+) -> dict[str, Any]:
+    """Count what was found of the copies of some videos, and what was found wrongly."""
     groups: dict[str, set[str]] = {}
     for twin, keeper in keeper_of.items():
         groups.setdefault(keeper, {keeper}).add(twin)
@@ -75,7 +110,8 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
     wrong = [
         f"{twin} -> {keeper}"
         for twin, keeper in sorted(keeper_of.items())
-        if _source(twin) != _source(keeper)
+        if _source(twin) in originals
+        and _source(twin) != _source(keeper)
         and frozenset((_source(twin), _source(keeper))) not in allowed
     ]
     table = {}
@@ -92,7 +128,23 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
             "precision": round(right / max(1, right + len(errors)), 3),
             "missed": [source for source in made if source not in found],
         }
-    return {"videos": len(originals), "threshold": threshold, "by_copy": table, "wrong": wrong}
+    return {"by_copy": table, "wrong": wrong}
+
+
+def _generated(folder: Path) -> dict[str, Path]:
+    """Draw the demo's videos; without those that it makes of another one."""
+    sys.path.insert(0, str(ROOT / "pipelines"))
+    demo = importlib.import_module("demo_videos")
+    videos = demo.make_videos(folder).parent / "videos"
+    derived = {demo.COPY_OF[1], demo.CUT_FROM[1]}
+    paths = sorted(path for path in videos.iterdir() if path.name not in derived)
+    return {path.name.replace(".", "_"): path for path in paths}
+
+
+def _tiny_siglip(folder: Path) -> Path:
+    sys.path.insert(0, str(ROOT / "tests"))
+    made: Path = importlib.import_module("tiny_models").write_tiny_siglip(folder)
+    return made
 
 
 def _originals(folder: Path) -> dict[str, Path]:
@@ -248,16 +300,18 @@ def main() -> None:
         if given.videos is None:
             parser.error("name the folder of videos")
         figures = planted(given.videos, given.threshold)
-        for name, counts in figures["by_copy"].items():
-            print(
-                f"{name:<22} {counts['found']:>3} of {counts['copies']:>3}  {counts['wrong']} wrong"
-            )
-        print(Counter(wrong.split(" -> ")[0] for wrong in figures["wrong"]))
+        for encoder, by_origin in figures["by_encoder"].items():
+            for origin, counted in by_origin.items():
+                print(f"{encoder}; {origin}")
+                for name, row in counted["by_copy"].items():
+                    told = f"{row['found']:>3} of {row['copies']:>3}  {row['wrong']} wrong"
+                    print(f"  {name:<22} {told}")
+                print(*counted["wrong"], sep="\n")
     else:
         figures = index(given.vectors, given.dim)
         print(figures)
     name = "duplicates" if given.what == "planted" else "duplicates-index"
-    libraries = ("vxp", "numpy", "faiss-gpu", "av", "ray")
+    libraries = ("vxp", "numpy", "faiss-gpu", "av", "ray", "open_clip_torch")
     print(write_record(name, figures, argv=sys.argv, libraries=libraries))
 
 
