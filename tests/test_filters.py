@@ -28,6 +28,7 @@ NOTHING = RowFacts(
     change_N=np.array([np.nan]),
     scene_changes_N=np.array([np.nan]),
     blank_share_N=np.array([np.nan]),
+    similarity_N=np.array([np.nan]),
     exchanges=[()],
 )
 

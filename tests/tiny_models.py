@@ -19,6 +19,10 @@ import torch
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
 SQUASH = (
     Interpolation.BICUBIC
@@ -36,6 +40,10 @@ PREPROCESS = {
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
+
+
+WORDS = ("a", "the", "of", "in", "on", "and", "is", "red", "green", "blue", "cat", "dog", "car")
+"""What the tiny tokenizer knows."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,8 @@ def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Pat
         "text_cfg": {
             "context_length": 8,
             "vocab_size": 64,
+            "hf_tokenizer_name": "tiny",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
             "width": 64,
             "heads": 2,
             "layers": 2,
@@ -93,7 +103,17 @@ def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Pat
             "norm_kwargs": {"eps": 1e-6},
         },
     }
+    _write_tokenizer(folder)
     return _write(folder, config, seed=seed, keep="", dtype=torch.float32)
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of a few words, in the files that the real models have."""
+    known = ["<pad>", "</s>", "<unk>", *WORDS]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
 
 
 def write_random_so400m(folder: Path, *, seed: int = 0) -> Path:

@@ -249,6 +249,11 @@ def _show_decided(decided: Any, measure: str) -> None:
         say("\n".join(reason_lines(set_aside)))
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
+    if decided.num_unmeasured:
+        say(
+            f"{decided.num_unmeasured:>6}  captions have not been compared with their pictures, "
+            "and stay: `prune` with this filter and encoder siglip compares them"
+        )
     if decided.quarantined_by_reason:
         say("Quarantined:")
         say("\n".join(reason_lines(decided.quarantined_by_reason)))

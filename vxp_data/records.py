@@ -58,6 +58,7 @@ class Reason(StrEnum):
     CAPTION_TOO_SHORT = "caption_too_short"
     CAPTION_TOO_LONG = "caption_too_long"
     CAPTION_REPETITIVE = "caption_repetitive"
+    CAPTION_UNLIKE_IMAGE = "caption_unlike_image"
     PLACEHOLDER_TEXT = "placeholder_text"
     WRONG_LANGUAGE = "wrong_language"
     EMPTY_ANSWER = "empty_answer"
@@ -108,6 +109,7 @@ FILTER_REASONS: Final = frozenset(
         Reason.CAPTION_TOO_SHORT,
         Reason.CAPTION_TOO_LONG,
         Reason.CAPTION_REPETITIVE,
+        Reason.CAPTION_UNLIKE_IMAGE,
         Reason.PLACEHOLDER_TEXT,
         Reason.WRONG_LANGUAGE,
         Reason.EMPTY_ANSWER,

@@ -79,6 +79,13 @@ ENCODERS: Final = Registry(
     },
 )
 
+TEXT_ENCODERS: Final = Registry(
+    "text encoder",
+    "text_encoders",
+    {"siglip": "vxp_data.encoders.siglip_text:SiglipTextEncoder"},
+)
+"""By the name of the picture encoder whose vectors theirs are compared with."""
+
 FRAME_SAMPLERS: Final = Registry(
     "frame sampler",
     "frame_samplers",
@@ -124,6 +131,7 @@ FILTERS: Final = Registry(
         "audio_streams": "vxp_data.core.filters:AUDIO_STREAMS",
         "caption_words": "vxp_data.core.filters:CAPTION_WORDS",
         "caption_repetition": "vxp_data.core.filters:REPETITION",
+        "image_text_similarity": "vxp_data.core.filters:IMAGE_TEXT_SIMILARITY",
         "placeholders": "vxp_data.core.filters:PLACEHOLDERS",
         "latin_letters": "vxp_data.core.filters:LATIN_LETTERS",
         "empty_answers": "vxp_data.core.filters:EMPTY_ANSWERS",

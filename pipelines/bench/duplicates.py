@@ -24,10 +24,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from records import ROOT, write_record
 
+from vxp_data.core.thresholds import parse_keep
+from vxp_data.encoders.base import Encoder
+from vxp_data.manifests.samples import TaskRules
 from vxp_data.neighbours.faiss_index import build_index
+from vxp_data.pipeline.attempts import Ledger
+from vxp_data.pipeline.ingest import dataset_facts, media_items, read_sources, write_samples
+from vxp_data.pipeline.prune import resolve_datasets, score_and_decide
+from vxp_data.pipeline.redecide import redecide
+from vxp_data.pipeline.rundir import open_run, read_table
+from vxp_data.pipeline.stages import JobSettings, decode_files, embed_clips, item_table
+from vxp_data.recipes import load_config
+from vxp_data.registry import ENCODERS
 
 BLOCK_VECTORS: Final = 20_000
 VECTORS_PER_COPY: Final = 50
@@ -64,10 +75,12 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
             "thumbnail": [("encoder.name", "thumbnail", "bench")],
             "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
         }
-        found = {
-            encoder: _duplicates(videos, Path(scratch) / f"run-{place}", settings, threshold)
+        runs = {
+            encoder: Run(Path(scratch) / f"run-{place}", videos, settings)
             for place, (encoder, settings) in enumerate(encoders.items())
         }
+        embed(list(runs.values()))
+        found = {encoder: run.duplicates(threshold) for encoder, run in runs.items()}
     return {
         "threshold": threshold,
         "videos": {origin: len(originals) for origin, originals in origins.items()},
@@ -81,21 +94,63 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
     }
 
 
-def _duplicates(
-    videos: Path, out: Path, settings: list[tuple[str, Any, str]], threshold: float
-) -> dict[str, str]:
-    """Prune videos and look for duplicates; give the keeper of each twin, by their stems."""
-    from vxp_data.core.thresholds import parse_keep
-    from vxp_data.pipeline.prune import Observer, prune, resolve_datasets
-    from vxp_data.pipeline.redecide import redecide
-    from vxp_data.recipes import load_config
+class Run:
+    """A prune of a folder's videos, without Ray: what is found does not depend on it."""
 
-    settings = [*settings, ("encoder.device", "cpu", "bench"), ("cluster.num_cpus", 2, "bench")]
-    prune(resolve_datasets([videos], None), load_config(None, settings), out, Observer())
-    wanted = [("duplicates.mode", "report", "bench"), ("duplicates.threshold", threshold, "bench")]
-    redecide(out, measure=None, thresholds={}, default=parse_keep("1.0"), overrides=wanted)
-    rows = pq.read_table(out / "duplicates.parquet").to_pylist()
-    return {Path(row["uri"]).stem: Path(row["keeper_uri"]).stem for row in rows}
+    def __init__(self, out: Path, videos: Path, settings: list[tuple[str, Any, str]]) -> None:
+        self.config = load_config(None, [*settings, ("encoder.device", "cpu", "bench")]).config
+        out.mkdir()
+        self.run = open_run(out)
+        self.datasets = resolve_datasets([videos], None)
+        write_samples(self.run, self.datasets, TaskRules(field=None, mapping={}))
+        self.sources = read_sources(self.run)
+        self.encoder: Encoder = ENCODERS.load(self.config.encoder.name).load(self.config.encoder)
+        self.job = JobSettings(
+            frames=self.config.frames,
+            decode=self.config.decode,
+            fetch=self.config.fetch,
+            encoder=self.config.encoder,
+            spec=self.encoder.spec,
+            sampler="bench",
+            parts=self.run.parts,
+        )
+
+    def embed(self, clips: pa.Table) -> None:
+        """Embed the frames of some clips."""
+        place = clips.schema.get_field_index("encoder")
+        own = pa.repeat(self.encoder.spec.fingerprint, len(clips))
+        embed_clips(clips.set_column(place, "encoder", own), self.encoder, self.job)
+
+    def duplicates(self, threshold: float) -> dict[str, str]:
+        """Give the keeper of each twin, by their stems."""
+        score_and_decide(self.run, self.datasets, self.config, self.job, self.sources)
+        record = {
+            "config": self.config.model_dump(mode="json"),
+            "datasets": [dataset_facts(dataset) for dataset in self.datasets],
+            "encoder": {"fingerprint": self.encoder.spec.fingerprint},
+            "sampler": self.job.sampler,
+        }
+        self.run.write_run(record)
+        wanted = {"duplicates.mode": "report", "duplicates.threshold": threshold}
+        redecide(
+            str(self.run.root),
+            measure=None,
+            thresholds={},
+            default=parse_keep("1.0"),
+            overrides=[(name, value, "bench") for name, value in wanted.items()],
+        )
+        rows = read_table(self.run.duplicates).to_pylist()
+        return {Path(row["uri"]).stem: Path(row["keeper_uri"]).stem for row in rows}
+
+
+def embed(runs: list[Run]) -> None:
+    """Decode each video once, for all runs: their encoders take frames of the same size."""
+    assert len({run.encoder.spec.frame_px for run in runs}) == 1
+    items = media_items(runs[0].sources, ())
+    table = item_table(items, range(len(items)))
+    for clips in decode_files(table, runs[0].job, Ledger()):
+        for run in runs:
+            run.embed(clips)
 
 
 def _counted(
@@ -311,7 +366,7 @@ def main() -> None:
         figures = index(given.vectors, given.dim)
         print(figures)
     name = "duplicates" if given.what == "planted" else "duplicates-index"
-    libraries = ("vxp", "numpy", "faiss-gpu", "av", "ray", "open_clip_torch")
+    libraries = ("vxp", "numpy", "faiss-gpu", "av", "open_clip_torch")
     print(write_record(name, figures, argv=sys.argv, libraries=libraries))
 
 

@@ -57,6 +57,8 @@ class RowFacts:
     """Changes above CUT_CHANGE."""
     blank_share_N: NDArray[np.float64]
     """Share of frames whose contrast is BLANK_CONTRAST or less."""
+    similarity_N: NDArray[np.float64]
+    """Of an image-text pair; NaN where no rule asks, or where it was not measured."""
     exchanges: Sequence[Exchanges]
     """Empty where no rule asks."""
 
@@ -83,8 +85,9 @@ class FilterRule:
     """Reason of rows below the minimum; None: a minimum makes no sense."""
     above: Reason | None
     """Reason of rows above the maximum."""
-    needs: Literal["media", "looks", "text"]
-    """What is read for it: media.parquet; the measures of frames there; the texts."""
+    needs: Literal["media", "looks", "text", "similarity"]
+    """What is read for it: media.parquet; the measures of frames there; the texts; the texts and
+    what a model made of them."""
     of_rows: Callable[[RowFacts], NDArray[np.float64]]
     """float64 [N] in [low, high], NaN for rows that it is not about."""
 
@@ -176,6 +179,16 @@ def _blank_frames(facts: RowFacts) -> NDArray[np.float64]:
     return np.where(facts.place_N >= 0, facts.blank_share_N, np.nan)
 
 
+def is_pair(facts: RowFacts) -> NDArray[np.bool_]:
+    """Tell which rows are image-text pairs: captions of one picture, with words."""
+    has_words_N = np.array([bool(text_rules.caption(said)) for said in facts.exchanges], np.bool_)
+    is_caption_N = np.array([task == Task.CAPTION for task in facts.task], np.bool_)
+    is_pair_N: NDArray[np.bool_] = (
+        facts.is_modality(Modality.IMAGE) & is_caption_N & has_words_N & (facts.place_N >= 0)
+    )
+    return is_pair_N
+
+
 def _by_text(
     measure: Callable[[Exchanges], float], task: Task | None = None
 ) -> Callable[[RowFacts], NDArray[np.float64]]:
@@ -263,6 +276,14 @@ REPETITION: Final = FilterRule(
     of_rows=_by_text(text_rules.repetition, Task.CAPTION),
 )  # fmt: skip
 """Share of a caption's three-word sequences that came before in it."""
+
+IMAGE_TEXT_SIMILARITY: Final = FilterRule(
+    name="image_text_similarity", version=1, unit="cosine", low=-1.0, high=1.0,
+    below=Reason.CAPTION_UNLIKE_IMAGE, above=None, needs="similarity",
+    of_rows=lambda facts: np.where(is_pair(facts), facts.similarity_N, np.nan),
+)  # fmt: skip
+"""Cosine of a picture and its caption, or the caption's beginning, by the encoder's text side. It
+is measured by `prune` where this filter is set; a pair without one stays."""
 
 PLACEHOLDERS: Final = FilterRule(
     name="placeholders", version=1, unit="findings", low=0.0, high=np.inf,

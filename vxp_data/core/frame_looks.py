@@ -73,6 +73,6 @@ def _hsv(rgb_FHWC: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         (green - blue) * scale,
         np.where(value == green, 60 + (blue - red) * scale, 120 + (red - green) * scale),
     )
-    hue += np.where(hue < 0, np.float32(180), np.float32(0))
+    hue = np.where(hue < 0, hue + 180, hue)
     saturation = 255 * spread / np.maximum(value, 1)
-    return hue, saturation, value
+    return hue.astype(np.float32), saturation.astype(np.float32), value.astype(np.float32)

@@ -47,6 +47,11 @@ def answer_words(said: Exchanges) -> float:
     return float(sum(len(words(answer)) for _, answer in said))
 
 
+def caption(said: Exchanges) -> str:
+    """Give the answers as one text, '' where there are none."""
+    return " ".join(" ".join(answer for _, answer in said).split())
+
+
 def repetition(said: Exchanges) -> float:
     """Give the share of the answers' three-word sequences that came before, in [0, 1]."""
     told = words(" ".join(answer for _, answer in said).lower())

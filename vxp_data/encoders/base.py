@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -113,6 +113,36 @@ class Encoder(Protocol):
 
         Raises:
             ValueError: another shape or dtype.
+        """
+
+
+class TextEncoder(Protocol):
+    """Turns texts into unit vectors, whose dot product with a picture's is their similarity.
+
+    A class is registered in `registry.TEXT_ENCODERS` under the name of its picture encoder.
+    """
+
+    @classmethod
+    def prepare(cls, settings: EncoderSettings) -> None:
+        """Have weights and tokenizer on this machine.
+
+        Raises:
+            UserError: they cannot be had; the message says how to bring them.
+        """
+
+    @classmethod
+    def load(cls, settings: EncoderSettings) -> Self:
+        """Build the encoder, with weights, on its device.
+
+        Raises:
+            UserError: as `prepare`; or the device is not there.
+        """
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts, in order; of a long one, its beginning.
+
+        Returns:
+            emb_TD: float32 [T, D], rows of unit L2 norm.
         """
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vxp_data.encoders.base import EncoderSettings, EncoderSpec, check_frames, fingerprint
-from vxp_data.encoders.siglip_weights import SiglipModel, find_model, find_weights, visual_tensors
+from vxp_data.encoders.siglip_weights import SiglipModel, find_model, find_weights, with_weights
 from vxp_data.errors import UserError, unknown_name
 
 VERSION: Final = 1
@@ -83,7 +83,7 @@ class SiglipEncoder:
         Raises:
             UserError: unknown model, tag, device or precision; no such checkpoint; not a SigLIP.
         """
-        return _spec(find_model(settings), bf16=_bf16(settings, _device_type(settings)))
+        return _spec(find_model(settings), bf16=is_bf16(settings, device_type_of(settings)))
 
     @classmethod
     def load(cls, settings: EncoderSettings) -> Self:
@@ -92,8 +92,8 @@ class SiglipEncoder:
         Raises:
             UserError: as `describe`; the weights cannot be had or do not fit; no CUDA device.
         """
-        device_type = _device_type(settings)
-        bf16 = _bf16(settings, device_type)
+        device_type = device_type_of(settings)
+        bf16 = is_bf16(settings, device_type)
         if settings.batch_frames < 1:
             raise UserError(f"batch_frames must be 1 or more, got {settings.batch_frames}.")
         if device_type == "cuda" and not torch.cuda.is_available():
@@ -190,7 +190,12 @@ class SiglipEncoder:
         )
 
 
-def _device_type(settings: EncoderSettings) -> str:
+def device_type_of(settings: EncoderSettings) -> str:
+    """Give 'cpu' or 'cuda'.
+
+    Raises:
+        UserError: no such device.
+    """
     if settings.device not in (known := ("auto", "cpu", "cuda")):
         raise unknown_name("encoder device", settings.device, known)
     if settings.device != "auto":
@@ -198,7 +203,12 @@ def _device_type(settings: EncoderSettings) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _bf16(settings: EncoderSettings, device_type: str) -> bool:
+def is_bf16(settings: EncoderSettings, device_type: str) -> bool:
+    """Tell whether a model runs in bf16 there.
+
+    Raises:
+        UserError: no such precision.
+    """
     if settings.precision not in (known := ("auto", "bf16", "fp32")):
         raise unknown_name("encoder precision", settings.precision, known)
     return settings.precision == "bf16" or (settings.precision == "auto" and device_type == "cuda")
@@ -248,14 +258,4 @@ def _load_visual(model: SiglipModel, device: torch.device) -> torch.nn.Module:
             f"the image tower of {model.name} gives {list(shape)}, its config says "
             f"embed_dim {model.embed_dim}."
         )
-    state = {
-        name: tensor.to(device, torch.float32, copy=True)
-        for name, tensor in visual_tensors(find_weights(model))
-    }
-    try:
-        visual.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise UserError(
-            f"the weights do not fit the image tower of {model.name}: {error}"
-        ) from error
-    return visual.eval().requires_grad_(False)
+    return with_weights(visual, model, "visual", device)

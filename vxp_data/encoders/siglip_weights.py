@@ -32,7 +32,7 @@ HUB_TIMEOUT_S: Final = 5.0
 
 WEIGHT_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth")
 
-_VISUAL: Final = "visual."
+TOKENIZER_FILE: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ class SiglipModel:
     embed_dim: int
     vision_cfg: dict[str, Any]
     """open_clip's settings of the image tower."""
+    text_cfg: dict[str, Any]
+    """Of the text tower; empty where none is named."""
     quick_gelu: bool
     image_px: int
     """Side of the square input picture."""
@@ -141,36 +143,96 @@ def find_weights(model: SiglipModel) -> Path:
     ) from None
 
 
-def visual_tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Read the image tower's tensors of a checkpoint, one by one; the text tower is not kept.
-
-    Yields:
-        Name without 'visual.', and the tensor on CPU, in the file's dtype. It may be a view of the
-        file: copy it.
+def find_tokenizer(model: SiglipModel) -> str:
+    """Name what open_clip makes the model's tokenizer of: a folder, or its own name of the model.
 
     Raises:
-        UserError: the file cannot be read as weights, or has no image tower.
+        UserError: it is neither beside the weights nor in the hub's cache, and cannot be fetched.
     """
+    repo = str(model.text_cfg.get("hf_tokenizer_name", ""))
+    folder = model.local_path.parent if model.local_path else None
+    if folder and all((folder / name).is_file() for name in (TOKENIZER_FILE, HF_CONFIG_NAME)):
+        return f"local-dir:{folder}"
+    if folder is None or not (folder / HF_CONFIG_NAME).is_file():  # a model of open_clip's own
+        name = model.name.partition(" ")[0]
+        if _cached(repo, (TOKENIZER_FILE,)):
+            return name
+        try:
+            get_hf_file_metadata(hf_hub_url(repo, TOKENIZER_FILE), timeout=HUB_TIMEOUT_S)
+        except Exception:  # noqa: BLE001 - whatever its client raises, the remedy is one
+            folder = folder or Path(model.hub_repo.rpartition("/")[2])
+        else:
+            return name
+    raise UserError(
+        f"the tokenizer of {model.name}, for its text tower, is not on this machine and cannot be "
+        f"fetched: no {TOKENIZER_FILE} beside the weights in {folder}, none of {repo!r} from the "
+        f"hub.\nOn a machine with network:  hf download {repo or 'REPOSITORY'} "
+        f'--include "*token*" --local-dir {folder}\n'
+        "Bring these files into the folder of encoder.checkpoint; or leave the filter "
+        "image_text_similarity out."
+    )
+
+
+def tower_tensors(path: Path, tower: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Read one tower's tensors of a checkpoint, one by one; the other tower is not kept.
+
+    Args:
+        path: the weights file.
+        tower: 'visual' or 'text', as open_clip's names begin.
+
+    Yields:
+        Name without the tower's, and the tensor on CPU, in the file's dtype. It may be a view of
+        the file: copy it.
+
+    Raises:
+        UserError: the file cannot be read as weights, or has no such tower.
+    """
+    prefix = f"{tower}."
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if name.startswith(_VISUAL)]  # noqa: SIM118
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
                 for name in names:
-                    yield name.removeprefix(_VISUAL), file.get_tensor(name)
+                    yield name.removeprefix(prefix), file.get_tensor(name)
         else:
             mmap = zipfile.is_zipfile(path)  # torch's format since 1.6: read only what is used
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
             state = state.get("state_dict", state)  # open_clip's training checkpoints
             state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-            names = [name for name in state if name.startswith(_VISUAL)]
+            names = [name for name in state if name.startswith(prefix)]
             for name in names:
-                yield name.removeprefix(_VISUAL), state[name]
+                yield name.removeprefix(prefix), state[name]
     except Exception as error:
         raise UserError(
             f"{str(path)!r} cannot be read as weights: {type(error).__name__}: {error}"
         ) from error
     if not names:
-        raise UserError(f"{str(path)!r} has no image tower: no tensor's name begins with 'visual.'")
+        kind = "image" if tower == "visual" else tower
+        raise UserError(
+            f"{str(path)!r} has no {kind} tower: no tensor's name begins with {prefix!r}"
+        )
+
+
+def with_weights(
+    module: torch.nn.Module, model: SiglipModel, tower: str, device: torch.device
+) -> torch.nn.Module:
+    """Give a tower, built without memory, its weights, for inference.
+
+    Raises:
+        UserError: the weights cannot be had, or do not fit.
+    """
+    state = {
+        name: tensor.to(device, torch.float32, copy=True)
+        for name, tensor in tower_tensors(find_weights(model), tower)
+    }
+    try:
+        module.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        kind = "image" if tower == "visual" else tower
+        raise UserError(
+            f"the weights do not fit the {kind} tower of {model.name}: {error}"
+        ) from error
+    return module.eval().requires_grad_(False)
 
 
 def _from_folder(folder: Path) -> SiglipModel:
@@ -221,6 +283,7 @@ def _model(
         name=name,
         embed_dim=int(config["embed_dim"]),
         vision_cfg=vision_cfg,
+        text_cfg=dict(config.get("text_cfg") or {}),
         quick_gelu=bool(config.get("quick_gelu", False)),
         image_px=int(width_px),
         mean=tuple(float(value) for value in merged["mean"]),

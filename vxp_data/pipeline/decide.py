@@ -78,6 +78,8 @@ class Decided:
     """Rows by reason, all outcomes."""
     num_relinked: int
     """Kept rows that name another video than their own."""
+    num_unmeasured: int
+    """Image-text pairs that no filter could judge, since nobody has compared them: they stay."""
     outputs: tuple[str, ...]
     """Names of the files of kept rows, one a dataset."""
     counted_by: dict[str, Any] | None
@@ -123,8 +125,8 @@ def decide_run(
         run.root.remove(stale.name)
     if aside.duplicates is not None:
         write_table(run.duplicates, aside.duplicates)
-    if aside.filter_values is not None:
-        write_table(run.filter_values, aside.filter_values)
+    if aside.filtered is not None:
+        write_table(run.filter_values, aside.filtered.values)
     of_media = (media.media_id, aside.duplicate_of)
     _write_decisions(run, samples, of_media, decisions, settings.measure)
     _write_quarantine(run, samples, media.message, decisions)
@@ -144,6 +146,7 @@ def decide_run(
         quarantined_by_reason=dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
         reasons=accounting.per_reason(),
         num_relinked=sum(map(len, relinked.values())),
+        num_unmeasured=0 if aside.filtered is None else aside.filtered.num_unmeasured,
         outputs=kept,
         counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
     )

@@ -124,7 +124,7 @@ def _embed_all(
                 is_back_C[report["clip"].to_numpy()] = True
                 on_progress(totals)
         except ray.exceptions.RayError as error:
-            if user_error := _user_error_inside(error):
+            if user_error := user_error_inside(error):
                 raise user_error from None
             if isinstance(error, ray.exceptions.RayTaskError):
                 raise  # an error of a stage's own: it would come again
@@ -165,7 +165,7 @@ def _reports(
     context.raise_original_map_exception = True  # a worker's UserError, not a wrapping of it
     context.max_consecutive_actor_init_deaths = MAX_ENCODER_START_DEATHS
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
-    stages = _stages(config, settings)
+    stages = cluster_stages(config, settings)
     with NodeWatch(ledger, config.cluster.node_wait_s):
         totals.decode_workers = stages.decode.workers
         totals.embed_workers = stages.embed.workers if stages.embed else 0
@@ -220,7 +220,12 @@ def _dataset(
     return dataset
 
 
-def _stages(config: PruneConfig, settings: JobSettings) -> StagePlan:
+def cluster_stages(config: PruneConfig, settings: JobSettings) -> StagePlan:
+    """Share out the cluster that is there.
+
+    Raises:
+        UserError: a GPU was asked for, and there is none.
+    """
     import ray
 
     machines = [
@@ -241,7 +246,7 @@ def _stages(config: PruneConfig, settings: JobSettings) -> StagePlan:
     )
 
 
-def _user_error_inside(error: BaseException) -> UserError | None:
+def user_error_inside(error: BaseException) -> UserError | None:
     """Find the user's error in what Ray made of it; None: it is ours."""
     inner: BaseException | None = error
     while inner is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -15,14 +15,30 @@ from numpy.typing import NDArray
 from vxp_data.core.filters import (
     BLANK_CONTRAST,
     CUT_CHANGE,
+    IMAGE_TEXT_SIMILARITY,
     Bounds,
     RowFacts,
     filter_rows,
+    is_pair,
     load_rule,
 )
+from vxp_data.core.text_rules import caption
 from vxp_data.pipeline.clip_facts import few_texts
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.similarities import pair_key, read_similarities
 from vxp_data.pipeline.stored_frames import clip_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """What filters made of N rows."""
+
+    dropped: NDArray[np.object_]
+    """Each row's reason, '' for one that stays."""
+    values: pa.Table
+    """sample_id, and a column a rule, null where it says nothing."""
+    num_unmeasured: int
+    """Image-text pairs that stay because nobody has compared them."""
 
 
 def filter_samples(
@@ -31,7 +47,9 @@ def filter_samples(
     place_N: NDArray[np.int64],
     media: pa.Table,
     filters: Mapping[str, Bounds],
-) -> tuple[NDArray[np.object_], pa.Table]:
+    *,
+    encoder: str,
+) -> Filtered:
     """Measure the rows of a run, and say why which of them go.
 
     Args:
@@ -40,10 +58,7 @@ def filter_samples(
         place_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
         media: of media.parquet.
         filters: bounds by rule.
-
-    Returns:
-        Each row's reason, '' for one that stays; and a table: sample_id, a column a rule (null
-        where it says nothing).
+        encoder: fingerprint of the run's embeddings.
 
     Raises:
         UserError: a file of the run cannot be read.
@@ -55,6 +70,7 @@ def filter_samples(
     columns = (media[name].to_pylist() for name in ("clip_start_s", "clip_end_s", "duration_s"))
     seconds_C = np.array([clip_seconds(*times) for times in zip(*columns, strict=True)])
     chosen = samples.take(pa.array(row_M))
+    said_M = _exchanges(run, place_N > -2) if needs & {"text", "similarity"} else None
     facts = RowFacts(
         sample_id=chosen["sample_id"].to_pylist(),
         task=few_texts(chosen["task"]).tolist(),
@@ -67,8 +83,11 @@ def filter_samples(
         change_N=_of_clips(looks.change_C, place_M),
         scene_changes_N=_of_clips(looks.cuts_C, place_M),
         blank_share_N=_of_clips(looks.blank_share_C, place_M),
-        exchanges=_exchanges(run, place_N > -2) if "text" in needs else [()] * len(row_M),
+        similarity_N=np.full(len(row_M), np.nan),
+        exchanges=[()] * len(row_M) if said_M is None else said_M,
     )
+    if "similarity" in needs:
+        facts = replace(facts, similarity_N=_similarities(run, facts, media, encoder))
     reason_M, values = filter_rows(facts, filters)
     reason_N = np.full(len(samples), "", dtype=object)
     reason_N[row_M] = reason_M
@@ -77,7 +96,17 @@ def filter_samples(
         value_N = np.full(len(samples), np.nan)
         value_N[row_M] = value_M
         table = table.append_column(name, pa.array(value_N, from_pandas=True))
-    return reason_N, table
+    return Filtered(
+        dropped=reason_N,
+        values=table,
+        num_unmeasured=_num_unmeasured(facts, filters) if "similarity" in needs else 0,
+    )
+
+
+def _num_unmeasured(facts: RowFacts, filters: Mapping[str, Bounds]) -> int:
+    tasks = filters[IMAGE_TEXT_SIMILARITY.name].tasks
+    mine_N = np.isin(np.asarray(facts.task, dtype=object), tasks or facts.task)
+    return int((is_pair(facts) & mine_N & np.isnan(facts.similarity_N)).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +144,19 @@ def _of_clips(value_C: NDArray[np.generic], place_M: NDArray[np.int64]) -> NDArr
     padded = np.append(value_C.astype(np.float64), np.nan)
     of_rows: NDArray[np.float64] = padded[place_M]  # -1, no clip, is the last
     return of_rows
+
+
+def _similarities(
+    run: RunDirectory, facts: RowFacts, media: pa.Table, encoder: str
+) -> NDArray[np.float64]:
+    """Give what was measured of the image-text pairs among some rows, NaN for the rest."""
+    known, media_ids = read_similarities(run), media["media_id"].to_pylist()
+    similarity_N = np.full(len(facts.sample_id), np.nan)
+    for row in np.flatnonzero(is_pair(facts)).tolist():
+        media_id = media_ids[facts.place_N[row]]
+        key = pair_key(media_id, caption(facts.exchanges[row]), encoder)
+        similarity_N[row] = known.get(key, np.nan)
+    return similarity_N
 
 
 def _exchanges(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:

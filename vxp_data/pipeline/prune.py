@@ -36,6 +36,11 @@ from vxp_data.pipeline.run_record import PruneResult, check_expectations, run_re
 from vxp_data.pipeline.rundir import RunDirectory, open_run
 from vxp_data.pipeline.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.stages import JobSettings
+from vxp_data.pipeline.text_similarity import (
+    measure_similarities,
+    prepare_text_encoder,
+    wants_similarity,
+)
 from vxp_data.recipes import LoadedConfig
 from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
@@ -148,6 +153,7 @@ def _prune(
     config = loaded.config
     observer.warned(require(check_machine(config, run.root)))
     spec = prepare_encoder(config)
+    prepare_text_encoder(config)
     run.root.remove(run.run_json.name)
     run.remove_unfinished()
     rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
@@ -250,6 +256,8 @@ def score_and_decide(
     before = media_ids(run)
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
     score_clips(run, sources, **fingerprints)
+    if wants_similarity(config):
+        measure_similarities(run, config, settings)
     decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))
     return decided, changed_files(before, media_ids(run))
 

@@ -79,6 +79,11 @@ class RunDirectory:
         return self.root.file("filter_values.parquet")
 
     @property
+    def similarities(self) -> File:
+        """How well captions fit their pictures, by pair; only where a filter has asked for it."""
+        return self.root.file("image_text_similarity.parquet")
+
+    @property
     def quarantine(self) -> File:
         """The rows that could not be used, with reason and message."""
         return self.root.file("quarantine.parquet")

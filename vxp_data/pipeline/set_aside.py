@@ -18,7 +18,7 @@ from vxp_data.core.filters import Bounds
 from vxp_data.pipeline.clip_facts import KEY, few_texts, places
 from vxp_data.pipeline.duplicates import CLIP_COLUMNS, RunClips, SampleClips, find_duplicates
 from vxp_data.pipeline.evaluation import read_evaluation
-from vxp_data.pipeline.filters import filter_samples
+from vxp_data.pipeline.filters import Filtered, filter_samples
 from vxp_data.pipeline.rundir import RunDirectory, read_table
 from vxp_data.records import Modality, Outcome
 
@@ -41,8 +41,8 @@ class SetAside:
     relinked_N: NDArray[np.bool_]
     duplicates: pa.Table | None
     """DUPLICATE_SCHEMA; None where none are to be looked for."""
-    filter_values: pa.Table | None
-    """sample_id, and a column a filter; None where there are no filters."""
+    filtered: Filtered | None
+    """What filters made of them; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,18 +86,21 @@ def set_aside(run: RunDirectory, samples: pa.Table, rule: AsideRule) -> SetAside
         UserError: see `find_duplicates` and `read_evaluation`.
     """
     dropped = np.full(len(samples), "", dtype=object)
-    duplicates = filter_values = None
+    duplicates = filtered = None
     wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
     if rule.filters or wants_duplicates:
         media = read_table(run.media, columns=[*CLIP_COLUMNS, "num_audio_streams", "reason"])
         place_N = _usable_places(samples, media)
         if rule.filters:
-            dropped, filter_values = filter_samples(run, samples, place_N, media, rule.filters)
+            filtered = filter_samples(
+                run, samples, place_N, media, rule.filters, encoder=rule.encoder
+            )
+            dropped = filtered.dropped
         if wants_duplicates:
             left_N = np.where(dropped == "", place_N, -1)
             own_C = read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy()
             duplicates = _look(run, samples, media, own_C, left_N, rule)
-    return _apply(duplicates, samples, dropped, filter_values)
+    return _apply(duplicates, samples, dropped, filtered)
 
 
 def _usable_places(samples: pa.Table, media: pa.Table) -> NDArray[np.int64]:
@@ -142,11 +145,11 @@ def _look(
 def _apply(
     duplicates: pa.Table | None,
     samples: pa.Table,
-    filtered: NDArray[np.object_],
-    filter_values: pa.Table | None,
+    dropped: NDArray[np.object_],
+    filtered: Filtered | None,
 ) -> SetAside:
     num_samples = len(samples)
-    dropped, duplicate_of = filtered.copy(), np.full(num_samples, "", dtype=object)
+    dropped, duplicate_of = dropped.copy(), np.full(num_samples, "", dtype=object)
     relinked_N = np.zeros(num_samples, dtype=np.bool_)
     if duplicates is not None and len(duplicates):
         keys = list(zip(*(samples[name].to_pylist() for name in KEY), strict=True))
@@ -173,7 +176,7 @@ def _apply(
         duplicate_of=duplicate_of,
         relinked_N=relinked_N,
         duplicates=duplicates,
-        filter_values=filter_values,
+        filtered=filtered,
     )
 
 
