@@ -206,7 +206,10 @@ class DuplicatesConfig(Settings):
     scope: Literal["all", "subset"] = "all"
     """'subset': only videos of the same task subset can be duplicates of one another."""
     threshold: float = Field(0.9, ge=-1, le=1)
-    """Least mean cosine of the frames that lie at the same moment."""
+    """Least mean cosine of the frames that lie at the same moment. Chosen with `thumbnail`, whose
+    unrelated pictures have 0.5; the same for `siglip`, with which nothing has been tried yet. How
+    much alike two clips must be beyond what each is like itself over time is told from their own
+    frames, whatever the encoder: see core.duplicates."""
     candidate_cosine: float = Field(0.93, ge=-1, le=1)
     """Pairs are compared frame by frame where their mean embeddings, or the mean of a part of one
     and the mean of the other, have this cosine or more."""

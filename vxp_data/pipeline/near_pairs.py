@@ -33,6 +33,7 @@ from vxp_data.pipeline.rundir import RunDirectory
 from vxp_data.pipeline.stored_frames import Spool, StoredFrames, stored_frames
 
 _QUERIES_AT_ONCE: Final = 1 << 15
+_PAIRS_AT_ONCE: Final = 1 << 22
 _PART_IS_WHOLE: Final = 0.98
 """A part whose mean is so near the whole clip's finds what that finds."""
 
@@ -84,12 +85,30 @@ class ClipOrder:
     others_only: bool
     """Compare clips of different runs only."""
 
-    def is_wanted(self, first: int, second: int) -> bool:
-        """Tell whether two clips are to be compared."""
-        others = int(self.is_other_C[first]) + int(self.is_other_C[second])
-        if others == 2 or (self.others_only and others == 0):
-            return False
-        return bool(self.file_C[first] != self.file_C[second])
+    def are_wanted(
+        self, first_P: NDArray[np.int64], second_P: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which pairs of clips are to be compared."""
+        others_P = self.is_other_C[first_P].astype(np.int8) + self.is_other_C[second_P]
+        allowed_P = others_P == 1 if self.others_only else others_P < 2
+        wanted_P: NDArray[np.bool_] = allowed_P & (self.file_C[first_P] != self.file_C[second_P])
+        return wanted_P
+
+    def coded(self, first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give those of some pairs that are wanted, each once, as ascending numbers.
+
+        A number takes 8 bytes, a pair of Python integers in a set 200: there may be hundreds of
+        millions, 32 neighbours of each clip and of each of its parts.
+        """
+        wanted_P = self.are_wanted(first_P, second_P)
+        lower_P = np.minimum(first_P[wanted_P], second_P[wanted_P])
+        higher_P = np.maximum(first_P[wanted_P], second_P[wanted_P])
+        return np.unique(lower_P * len(self.own_C) + higher_P)
+
+    def decoded(self, code_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the lower and the higher places of pairs."""
+        lower_P, higher_P = np.divmod(code_P, len(self.own_C))
+        return lower_P, higher_P
 
 
 def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> dict[Pair, Match]:
@@ -108,7 +127,7 @@ def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> di
     """
     num_clips = len(order.own_C)
     same: dict[Pair, Match] = {}
-    compared: set[Pair] = set()
+    compared_P = np.zeros(0, dtype=np.int64)
     if num_clips < 2:
         return same
     with ExitStack() as stack:
@@ -118,12 +137,12 @@ def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> di
         active_C = np.flatnonzero(num_frames_C > 0)
         asking = set(active_C.tolist())
         while asking:
-            found, full = _candidates(sources, means.rows, active_C, asking, order, rule)
-            new = found - compared
-            if not new:
+            found_P, full = _candidates(sources, means.rows, active_C, asking, order, rule)
+            new_P = np.setdiff1d(found_P, compared_P, assume_unique=True)
+            if not len(new_P):
                 break
-            compared |= new
-            same |= _compare(sources, sorted(new), order, rule, num_frames_C)
+            compared_P = np.union1d(compared_P, new_P)
+            same |= _compare(sources, new_P, order, rule, num_frames_C)
             keeper_C = choose_keepers(
                 same_pairs(same), order.duration_s_C, np.maximum(1, order.num_rows_C)
             )
@@ -171,8 +190,8 @@ def _candidates(
     asking: set[int],
     order: ClipOrder,
     rule: PairRule,
-) -> tuple[set[Pair], set[int]]:
-    """Find the pairs whose means are near, and the clips that may have more of them.
+) -> tuple[NDArray[np.int64], set[int]]:
+    """Find the pairs whose means are near (`ClipOrder.coded`), and the clips that may have more.
 
     Args:
         sources: for the means of parts.
@@ -183,7 +202,8 @@ def _candidates(
         rule: how near, and how many neighbours a clip may have.
     """
     index = build_index(mean_CD[active_C] if len(active_C) < len(mean_CD) else mean_CD)
-    pairs: set[Pair] = set()
+    found_P = np.zeros(0, dtype=np.int64)
+    blocks: list[NDArray[np.int64]] = []
     full: set[int] = set()
     for place_B, query_BD in _queries(sources, mean_CD, asking):
         wanted = min(rule.neighbours + 1, len(active_C))  # the clip itself is one of them
@@ -192,12 +212,10 @@ def _candidates(
         if wanted < len(active_C):
             full.update(place_B[near_BK[:, -1]].tolist())
         query, rank = np.nonzero(near_BK)
-        first, second = place_B[query], active_C[row_BK[query, rank]]
-        lower, higher = np.minimum(first, second).tolist(), np.maximum(first, second).tolist()
-        for pair in zip(lower, higher, strict=True):
-            if pair not in pairs and pair[0] != pair[1] and order.is_wanted(*pair):
-                pairs.add(pair)
-    return pairs, full
+        blocks.append(order.coded(place_B[query], active_C[row_BK[query, rank]]))
+        if sum(map(len, blocks)) > max(_PAIRS_AT_ONCE, len(found_P)):
+            found_P, blocks = np.unique(np.concatenate([found_P, *blocks])), []
+    return np.unique(np.concatenate([found_P, *blocks])), full
 
 
 def _queries(
@@ -229,13 +247,14 @@ def _queries(
 
 def _compare(
     sources: list[ClipSource],
-    pairs: list[Pair],
+    code_P: NDArray[np.int64],
     order: ClipOrder,
     rule: PairRule,
     num_frames_C: NDArray[np.int32],
 ) -> dict[Pair, Match]:
     """Compare pairs frame by frame; give those that are the same, and one covers the other."""
-    wanted = sorted({place for pair in pairs for place in pair})
+    first_P, second_P = order.decoded(code_P)
+    wanted = np.union1d(first_P, second_P).tolist()
     first_row_W = np.concatenate([[0], np.cumsum(num_frames_C[wanted])]).astype(np.int64)
     place_in = {place: number for number, place in enumerate(wanted)}
     times: dict[int, ClipTimes] = {}
@@ -258,7 +277,7 @@ def _compare(
             number = place_in[place]
             return spool.rows[first_row_W[number] : first_row_W[number + 1]]
 
-        for first, second in pairs:
+        for first, second in _in_blocks(first_P, second_P):
             cosine_FG = cross_cosines(frames(first), frames(second))
             match = match_clips(cosine_FG, times[first], times[second])
             own = float(max(order.own_C[first], order.own_C[second]))
@@ -266,3 +285,10 @@ def _compare(
             if covered >= MIN_COVERED and match.is_same(own=own, threshold=rule.threshold):
                 same[first, second] = match
     return same
+
+
+def _in_blocks(first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> Iterator[Pair]:
+    """Give pairs one by one, as Python integers, of which only a block's are there at a time."""
+    for start in range(0, len(first_P), _PAIRS_AT_ONCE):
+        block = slice(start, start + _PAIRS_AT_ONCE)
+        yield from zip(first_P[block].tolist(), second_P[block].tolist(), strict=True)
