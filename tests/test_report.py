@@ -312,6 +312,7 @@ def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
     uris = sorted(row["uri"] for row in table(run, "media"))
     pairs = [
         (uris[1], uris[0], "near_duplicate", "drop", "", 0.97),
+        (uris[4], uris[0], "contained", "report", "", 0.9),
         (uris[2], uris[0], "same_content", "relink", "", 1.0),
         (uris[3], "video-mme-7", "in_evaluation", "drop", "eval.txt", None),
     ]
@@ -319,7 +320,8 @@ def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
         {"task": "", "sample_id": "", "uri": uri, "clip_start_s": 0.0, "clip_end_s": math.inf,
          "media_id": "", "reason": reason, "action": action, "source": source,
          "keeper_uri": keeper, "keeper_clip_start_s": None if source else 0.0,
-         "keeper_clip_end_s": None if source else math.inf, "agreement": agreement}
+         "keeper_clip_end_s": None if source else math.inf, "agreement": agreement,
+         "offset_s": 2.5}
         for uri, keeper, reason, action, source, agreement in pairs
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, DUPLICATE_SCHEMA), run / "duplicates.parquet")
@@ -333,9 +335,10 @@ def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
         for group in gathered.duplicates
     ]
     assert found == [
-        ("0000000.mp4", "keep", [
+        ("0000000.mp4", "stays", [
             ("0000001.mp4", "duplicate", "near duplicate, dropped, agreement 0.970"),
-            ("0000002.mp4", "keep", "same content, rows relinked, agreement 1.000"),
+            ("0000004.mp4", "copy", "contained, reported, agreement 0.900, from 2.5 s"),
+            ("0000002.mp4", "copy", "same content, rows relinked, agreement 1.000"),
         ]),
         ("video-mme-7", "evaluation", [("0000003.mp4", "duplicate", "in evaluation, dropped")]),
     ]  # fmt: skip

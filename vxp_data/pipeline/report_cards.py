@@ -17,6 +17,7 @@ from vxp_data.pipeline.ingest import ClipKey
 from vxp_data.pipeline.plan_run import PlanRows
 from vxp_data.pipeline.rundir import RunDirectory, read_table
 from vxp_data.pipeline.set_aside import relinked_samples
+from vxp_data.records import Reason
 
 _KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 _FACTS: Final = ("width_px", "height_px", "duration_s", "file_stamp", "frames_expected")
@@ -112,7 +113,7 @@ class CardSource:
             DuplicateGroup(
                 keeper=self._card(
                     group.keeper,
-                    decision="evaluation" if group.source else "keep",
+                    decision="evaluation" if group.source else "stays",
                     note=f"in {group.source}" if group.source else "",
                 ),
                 twins=tuple(
@@ -162,7 +163,7 @@ def read_duplicate_groups(run: RunDirectory, *, limit: int) -> Groups:
     if not run.duplicates.is_file():
         return Groups(num_groups=0, shown=())
     keeper_key = [f"keeper_{name}" for name in _KEY]
-    names = [*_KEY, "reason", "action", "agreement", "source", *keeper_key]
+    names = [*_KEY, "reason", "action", "agreement", "offset_s", "source", *keeper_key]
     twins_of: dict[tuple[str, ClipKey], dict[ClipKey, Twin]] = {}
     for row in read_table(run.duplicates, columns=names).to_pylist():
         uri, start_s, end_s = (row[name] for name in keeper_key)
@@ -171,8 +172,10 @@ def read_duplicate_groups(run: RunDirectory, *, limit: int) -> Groups:
         note = f"{row['reason'].replace('_', ' ')}, {_DONE[row['action']]}"
         if row["agreement"] is not None and math.isfinite(row["agreement"]):
             note += f", agreement {row['agreement']:.3f}"
+        if row["reason"] == Reason.CONTAINED:
+            note += f", from {max(0.0, row['offset_s']):.1f} s"
         key = _key(row, "uri")
-        decision = "duplicate" if row["action"] == "drop" else "keep"
+        decision = "duplicate" if row["action"] == "drop" else "copy"
         group = twins_of.setdefault((row["source"], (uri, start_s, end_s)), {})
         group[key] = Twin(key=key, decision=decision, note=note)
     drawn = sorted(twins_of, key=lambda group: hash64("report", 0, *map(str, group)))[:limit]

@@ -27,6 +27,8 @@ _OUTCOMES: Final = {
     "duplicate": "duplicates",
     "quarantine": "quarantined",
 }
+_BADGES: Final = _OUTCOMES | {"duplicate": "duplicate"}
+"""Of one video or row."""
 _SHEET_COLUMNS: Final = 5
 _IDLE: Final = 0.35
 """A stage busy for less than this share of the time did not hold the others up."""
@@ -70,6 +72,7 @@ def render_report(report: RunReport) -> str:
     return template.render(
         report=report,
         outcomes=_OUTCOMES,
+        badges=_BADGES,
         lists=_LISTS,
         charts={subset.task: _charts(subset, report.measure) for subset in report.subsets},
         costs=[
