@@ -11,7 +11,7 @@ UV := $(BIN)/uv
 # Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo demo-train test test-slow check bench chaos fuzz gpu-test schemas lock clean
+.PHONY: help setup demo pipeline test test-slow check bench chaos fuzz gpu-test schemas lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -21,8 +21,8 @@ setup: $(STAMP) ## make .venv and install the locked packages and this project
 demo: $(STAMP) ## prune and shard a few videos on this machine; VIDEOS=DIR for your own
 	$(BIN)/python pipelines/demo.py $(if $(VIDEOS),--videos "$(VIDEOS)")
 
-demo-train: $(STAMP) ## train ReCoT, tiny, on the demo's shards; killed once, and taken up again
-	$(BIN)/python pipelines/demo_train.py
+pipeline: $(STAMP) ## raw clips to a trained model that answers, tiny: minutes on 2 cores
+	$(BIN)/python pipelines/pipeline.py
 
 test: $(STAMP) ## run the tests that need neither minutes nor a GPU
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

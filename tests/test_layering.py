@@ -46,7 +46,7 @@ LAYERS = {
         third_party="pydantic yaml",
     ),
     "config": Layer(
-        modules="vxp_data.config vxp_data.recipes",
+        modules="vxp_data.config vxp_data.recipes vxp_data.data_recipe",
         own="foundation core settings",
         third_party="pydantic",
     ),

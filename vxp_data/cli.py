@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands import checks, datasets, reports, runs, shards
+from vxp_data.commands import checks, datasets, recipe, reports, runs, shards
 from vxp_data.commands.options import (
     Address,
     Recipe,
     Set,
-    console,
     load_settings,
     read_overrides,
     say,
@@ -93,31 +92,13 @@ def prune(
     for task, weight in read_weights(weights).items():
         overrides.append((f"budget_weights.{task}", weight, "--weight"))
     loaded = load_settings(recipe, overrides)
-    from vxp_data.pipeline.prune import Observer, resolve_datasets
+    from vxp_data.commands.progress import PruneProgress
     from vxp_data.pipeline.prune import prune as run_prune
-    from vxp_data.report.terminal import ClipProgress
-
-    progress = ClipProgress(console())
-
-    class Shown(Observer):
-        def warned(self, warnings: Any) -> None:
-            for check in warnings:
-                say(f"warning: {check}", err=True)
-
-        def started(self, num_clips: int, num_done: int) -> None:
-            if num_done:
-                say(f"{num_done} videos have embeddings here; {num_clips} to go.", err=True)
-            progress.start(num_clips)
-
-        def progressed(self, totals: Any) -> None:
-            progress.update(totals.clips, totals.failed)
-
-        def ended(self) -> None:
-            progress.stop()
+    from vxp_data.pipeline.prune import resolve_datasets
 
     datasets = resolve_datasets(manifests, media_root)
     try:
-        result = run_prune(datasets, loaded, out, Shown())
+        result = run_prune(datasets, loaded, out, PruneProgress())
     except KeyboardInterrupt:
         raise StoppedError(
             "stopped. What was embedded is kept: the same command goes on from there."
@@ -182,6 +163,7 @@ def show_config(
 
 app.command()(datasets.ingest)
 app.add_typer(datasets.mixture, name="mixture")
+app.command()(recipe.run)
 app.command()(reports.plan)
 app.command()(reports.compare)
 app.command()(reports.report)

@@ -228,12 +228,16 @@ class ExpectConfig(Settings):
     """Input rows, exactly."""
     num_kept: int | None = None
     """Kept rows, exactly."""
+    num_pruned: int | None = None
+    """Pruned rows, exactly."""
+    num_duplicates: int | None = None
+    """Rows that are duplicates or in evaluation sets, exactly."""
     num_quarantined: int | None = None
     """Quarantined rows, exactly."""
     quarantined: dict[str, int] | None = None
     """Quarantined rows by reason, exactly."""
     videos_per_s_min: float | None = None
-    """A floor, far below the usual."""
+    """A floor, far below the usual; holds for runs that embed something."""
 
 
 class PruneConfig(Settings):

@@ -12,11 +12,12 @@ from vxp_data.settings_file import Loaded, SettingsFile, read_yaml
 
 LoadedConfig = Loaded[PruneConfig]
 
-_FILE: Final = SettingsFile(
-    PruneConfig,
-    free_maps=("thresholds", "budget_weights", "filters", "tasks.map", "expect.quarantined"),
-    example="frames.num_frames=8",
-)
+FREE_MAPS: Final = (
+    "thresholds", "budget_weights", "filters", "tasks.map", "expect.quarantined"
+)  # fmt: skip
+"""Sections whose keys the user chooses."""
+
+_FILE: Final = SettingsFile(PruneConfig, free_maps=FREE_MAPS, example="frames.num_frames=8")
 
 
 def load_config(

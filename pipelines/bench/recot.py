@@ -2,10 +2,10 @@
 
     python pipelines/bench/recot.py [RECIPE] [--set KEY=VALUE] [--steps 20 --warmup 5 --compile]
 
-RECIPE is one of `vxp-model recot`; the default is the demo's, the tiny preset on a CPU, on the
-shards of `make demo`. At full size, on a GPU: pipelines/video_xl_pro/recot.yaml, with
-`--set tower.init=random` where there are no weights. The steps are those of the training itself.
-Each part is timed between hooks, the device being waited for at each of them, so that a step here
+RECIPE is one of `vxp-model recot`; the default is the smoke run's, the tiny preset on a CPU, on
+the shards that `make pipeline` makes. At full size, on a GPU: pipelines/video_xl_pro/recot.yaml,
+with `--set tower.init=random` where there are no weights. The steps are those of the training
+itself. Each part is timed between hooks, the device being waited for at each of them, so that a step here
 takes longer than in a training: it is timed a second time without. `optimizer` is what comes after
 the last gradient: clipping, the update, and with several processes the exchange. On a GPU the
 operations that `vxp-model estimate` counts are set against the time, and against the rate of a
@@ -49,7 +49,7 @@ from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.step import Stepper
 from vxp_model.train.world import World, join_world
 
-DEMO: Final = "pipelines/video_xl_pro/demo_recot.yaml"
+DEMO: Final = "pipelines/smoke/recot.yaml"
 LIBRARIES: Final = ("vxp", "torch", "deepspeed", "transformers", "numpy", "av")
 PARTS: Final = ("data", "tower", "masking", "dts", "decoder", "optimizer", "rest")
 MATMUL_SIDE: Final = 8192

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands.options import Address, Run, Set, console, read_overrides, say
+from vxp_data.commands.options import Address, Run, Set, read_overrides, say
 from vxp_data.errors import StoppedError, UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -46,11 +46,10 @@ def retry(
 
     Example: vxp-data retry runs/a --decoder torchcodec --timeout 600
     """
-    from vxp_data.pipeline.prune import Observer
+    from vxp_data.commands.progress import PruneProgress
     from vxp_data.pipeline.retry import RETRIABLE, RETRIED
     from vxp_data.pipeline.retry import retry as run_retry
     from vxp_data.records import Reason
-    from vxp_data.report.terminal import ClipProgress
 
     for reason in reasons or ():
         if reason not in RETRIABLE:
@@ -62,22 +61,9 @@ def retry(
         memory=("decode.memory_mib", memory_mib),
         address=("cluster.address", address),
     )
-    progress = ClipProgress(console())
-
-    class Shown(Observer):
-        def started(self, num_clips: int, num_done: int) -> None:
-            del num_done
-            progress.start(num_clips)
-
-        def progressed(self, totals: Any) -> None:
-            progress.update(totals.clips, totals.failed)
-
-        def ended(self) -> None:
-            progress.stop()
-
     chosen = frozenset(map(Reason, reasons)) if reasons else RETRIED
     try:
-        result = run_retry(run, overrides, chosen, Shown())
+        result = run_retry(run, overrides, chosen, PruneProgress())
     except KeyboardInterrupt:
         raise StoppedError("stopped. What succeeded is kept: run the same command again.") from None
     _show_retry(result, run)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vxp_data.commands.options import Address, Run, Set, console, read_overrides, say
+from vxp_data.commands.options import Address, Run, Set, read_overrides, say
 from vxp_data.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.shard import ShardResult
-    from vxp_data.pipeline.shard_task import WrittenShard
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
           "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}  # fmt: skip
@@ -78,10 +77,10 @@ def shard(
 
     Example: vxp-data shard runs/a --out shards/a --payload frames --world-size 8 --workers 4
     """
+    from vxp_data.commands.progress import ShardProgress
     from vxp_data.pipeline.rundir import open_run
-    from vxp_data.pipeline.shard import ShardObserver, shard_run
+    from vxp_data.pipeline.shard import shard_run
     from vxp_data.recipes import load_config
-    from vxp_data.report.terminal import ClipProgress
     from vxp_data.storage.folder import open_folder
 
     overrides = read_overrides(
@@ -96,24 +95,8 @@ def shard(
     directory = open_run(run)
     record = directory.read_run()
     config = load_config(None, overrides, run_settings=record["config"]).config
-    progress = ClipProgress(console())
-
-    class Shown(ShardObserver):
-        done = lost = 0
-
-        def started(self, num_clips: int) -> None:
-            progress.start(num_clips)
-
-        def progressed(self, shard: WrittenShard) -> None:
-            self.done += shard.entry.num_clips
-            self.lost += len(set(shard.quarantined["key"].to_pylist()))
-            progress.update(self.done, self.lost)
-
-        def ended(self) -> None:
-            progress.stop()
-
     try:
-        result = shard_run(directory, record, config, open_folder(out), Shown())
+        result = shard_run(directory, record, config, open_folder(out), ShardProgress())
     except KeyboardInterrupt:
         raise StoppedError(
             "stopped. Whole shards are kept: the same command goes on from there."

@@ -32,7 +32,14 @@ from vxp_data.pipeline.preflight import (
 )
 from vxp_data.pipeline.preflight_nodes import check_nodes
 from vxp_data.pipeline.run_lock import RunLock, run_lock
-from vxp_data.pipeline.run_record import PruneResult, check_expectations, run_record
+from vxp_data.pipeline.run_record import (
+    PruneResult,
+    check_expectations,
+    decided_record,
+    expected_counts,
+    run_record,
+    speed_per_s,
+)
 from vxp_data.pipeline.rundir import RunDirectory, open_run
 from vxp_data.pipeline.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.stages import JobSettings
@@ -47,6 +54,8 @@ from vxp_data.registry import ENCODERS
 from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.folder import File, find_file, find_folder
 
+TRIED_AGAIN: Final = (Reason.FETCH_FAILED,)
+"""Of what failed, what every prune tries again: the store may answer now."""
 _MIXTURE_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 
 
@@ -164,14 +173,13 @@ def _prune(
         fetch=config.fetch,
         encoder=config.encoder,
         spec=spec,
-        sampler=_sampler_fingerprint(config),
+        sampler=sampler_fingerprint(config),
         parts=run.parts,
         thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
         sheet_bytes=config.thumbnails.max_bytes,
     )
     sources = read_sources(run)
-    again = (Reason.FETCH_FAILED,)  # the store may answer now
-    totals, num_files = embed_missing(run, sources, config, settings, observer, but=again)
+    totals, num_files = embed_missing(run, sources, config, settings, observer, but=TRIED_AGAIN)
     embed_s = time.monotonic() - started
     lock.check()
     decided, changed = score_and_decide(run, datasets, config, settings, sources)
@@ -189,7 +197,8 @@ def _prune(
     lock.check()
     run.write_run(run_record(result, loaded, datasets, spec, settings.sampler, embed_s))
     if config.expect is not None:
-        check_expectations(config.expect, decided, totals.clips / embed_s)
+        speed = {"videos_per_s": speed_per_s(totals.clips, embed_s)}
+        check_expectations(config.expect, expected_counts(decided_record(decided)) | speed)
     return result
 
 
@@ -241,6 +250,15 @@ def embed_missing(
     return totals, len(items)
 
 
+def files_to_read(
+    run: RunDirectory, *, encoder: str, sampler: str, but: Collection[str] = ()
+) -> int:
+    """Count the files that `embed_missing` would read: new ones, and those that have changed."""
+    sources = read_sources(run)
+    done = done_clips(run.part_files(), sources, encoder=encoder, sampler=sampler, but=but)
+    return len(media_items(sources, done))
+
+
 def score_and_decide(
     run: RunDirectory,
     datasets: Sequence[Dataset],
@@ -271,7 +289,8 @@ def check_decoders(config: PruneConfig) -> None:
     require(check_children(config.decode))
 
 
-def _sampler_fingerprint(config: PruneConfig) -> str:
+def sampler_fingerprint(config: PruneConfig) -> str:
+    """Name by a digest all that decides which frames are embedded, and how they are decoded."""
     return fingerprint(
         {
             "frames": config.frames.model_dump(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -102,27 +102,38 @@ def changed_record(changed: Sequence[str]) -> dict[str, Any]:
     return {"number": len(changed), "first": list(changed[:_NAMES_SHOWN])}
 
 
-def check_expectations(expect: ExpectConfig, decided: Decided, videos_per_s: float) -> None:
+_COUNTED: Final = ("num_in", "num_kept", "num_pruned", "num_duplicates", "num_quarantined")
+_FLOOR: Final = "_min"
+
+
+def expected_counts(decided: Mapping[str, Any]) -> dict[str, Any]:
+    """Give of `decided_record` what an `expect:` may name."""
+    counts = {name: decided[name] for name in _COUNTED}
+    return counts | {"quarantined": decided["quarantined_by_reason"]}
+
+
+def speed_per_s(number: int, seconds: float) -> float | None:
+    """Give a speed for `check_expectations`; None where nothing was done."""
+    return number / seconds if number else None
+
+
+def check_expectations(expect: ExpectConfig, got: Mapping[str, Any]) -> None:
     """Compare a run that has ended with its recipe's `expect:`.
+
+    Args:
+        expect: what was wanted; names that end in `_min` are floors, the others exact.
+        got: the same names, of floors without their ending; None where there was nothing to time.
 
     Raises:
         ExpectationError: it is not as expected; the message has every difference.
     """
-    got: dict[str, object] = {
-        "num_in": decided.num_in,
-        "num_kept": decided.num_kept,
-        "num_quarantined": decided.num_quarantined,
-        "quarantined": decided.quarantined_by_reason,
-    }
-    wanted = expect.model_dump(exclude_none=True)
-    floor = wanted.pop("videos_per_s_min", None)
-    lines = [
-        f"  {name}: expected {value}, got {got[name]}"
-        for name, value in wanted.items()
-        if got[name] != value
-    ]
-    if floor is not None and videos_per_s < floor:
-        lines.append(f"  videos_per_s_min: expected {floor} or more, got {videos_per_s:.2f}")
+    lines = []
+    for name, wanted in expect.model_dump(exclude_none=True).items():
+        value = got[name.removesuffix(_FLOOR)]
+        if not name.endswith(_FLOOR) and value != wanted:
+            lines.append(f"  {name}: expected {wanted}, got {value}")
+        elif name.endswith(_FLOOR) and value is not None and value < wanted:
+            lines.append(f"  {name}: expected {wanted} or more, got {value:.2f}")
     if lines:
         raise ExpectationError(
             "the run has ended and is written, but not as the recipe expects:\n" + "\n".join(lines)

@@ -82,6 +82,8 @@ def shard_run(
     config: PruneConfig,
     out: Folder,
     observer: ShardObserver,
+    *,
+    replace: bool = False,
 ) -> ShardResult:
     """Write the kept rows of a finished run as shards.
 
@@ -91,6 +93,7 @@ def shard_run(
         config: the run's settings, with the command's own over them.
         out: where the shards go; may hold what a stopped run of the same command left.
         observer: told the progress.
+        replace: tars in `out` that are not of these shards are of an earlier run, and go.
 
     Raises:
         UserError: nothing was kept or no file of it can be used, or `out` holds something else, is
@@ -113,10 +116,12 @@ def shard_run(
         divisor=divisor,
         salt=_salt(run, settings),
     )
-    _refuse_other_files(out, shards)
+    settle = _remove_other_tars if replace else _refuse_other_files
+    if not replace:
+        _refuse_other_files(out, shards)  # before a lock is put where something else lies
     with run_lock(out, "vxp-data shard") as lock:
-        _refuse_other_files(out, shards)
         out.remove_unfinished()
+        settle(out, shards)
         out.remove(INDEX_NAME)
         written = _write_all(shards, weighed, out, settings, config, observer)
         lock.check()
@@ -182,13 +187,22 @@ def _refuse_other_files(out: Folder, shards: Sequence[PlannedShard]) -> None:
         raise UserError(f"{out}: cannot be listed: {error}") from error
     if "run.json" in names:
         raise UserError(f"{out} holds a run. Choose another --out, such as {out.where('shards')}.")
-    planned = {shard.name for shard in shards}
-    others = [name for name in names if name.endswith(TAR_SUFFIX) and name not in planned]
-    if others:
+    if others := _other_tars(names, shards):
         raise UserError(
             f"{out} holds tars of another run or of other settings ({others[0]}, {len(others)} in "
             "all); mixed with these they would be read too. Choose an empty --out, or remove them."
         )
+
+
+def _remove_other_tars(out: Folder, shards: Sequence[PlannedShard]) -> None:
+    out.remove(INDEX_NAME)  # first: it names them
+    for name in _other_tars(out.names(), shards):
+        out.remove(name)
+
+
+def _other_tars(names: Sequence[str], shards: Sequence[PlannedShard]) -> list[str]:
+    planned = {shard.name for shard in shards}
+    return [name for name in names if name.endswith(TAR_SUFFIX) and name not in planned]
 
 
 def _write_all(
