@@ -13,10 +13,12 @@ import yaml
 
 from runs import shard_bytes, table
 from vxp_data.config import ExpectConfig
-from vxp_data.data_recipe import load_data_recipe, prune_settings
+from vxp_data.data_recipe import SourceConfig, load_data_recipe, prune_settings
 from vxp_data.errors import ExpectationError, UserError
+from vxp_data.manifests.samples import ManifestCounts, TaskRules, read_samples
 from vxp_data.pipeline.accounting import Accounting
 from vxp_data.pipeline.recipe_run import STEPS, RecipeObserver, RecipeResult, run_recipe
+from vxp_data.pipeline.recipe_sources import Sources
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_lock import run_lock
 from vxp_data.pipeline.run_record import check_expectations
@@ -245,3 +247,42 @@ def test_a_recipe_says_what_goes_in(tmp_path: Path) -> None:
     path.write_text("out: x\ningest: {manifest: [a]}\n")
     with pytest.raises(UserError, match=r"Did you mean 'ingest\.manifests'"):
         load_data_recipe(path)
+
+
+def charades(folder: Path) -> Path:
+    """A root as manifests/datasets/charades.yaml wants it: two rows, one video."""
+    (folder / "Charades_v1_480").mkdir(parents=True)
+    (folder / "Charades_v1_480/AAAAA.mp4").write_bytes(b"\0" * 9)
+    lines = ["id,descriptions", "AAAAA,A person opens a door.", "BBBBB,A person sits."]
+    (folder / "Charades_v1_train.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_public_datasets_are_ingested_into_the_recipes_folder(tmp_path: Path) -> None:
+    root = charades(tmp_path / "data")
+    config = SourceConfig(name="charades", root=str(root))
+    sources = Sources((config,), open_folder(tmp_path / "out"))
+    (dataset,) = sources.datasets([])
+    before = sources.inputs()
+    told, files = sources.ingest()
+    assert told == ["charades: 2 rows, 1 of 2 media missing, 0 broken rows"]
+    assert all((tmp_path / "out" / name).is_file() for name in files)
+    counts = ManifestCounts()
+    rows = list(read_samples(dataset, TaskRules(field="task"), counts, {}))
+    assert [row.task for row in rows] == ["caption", "caption"]
+    assert Path(rows[0].media_uri) == root / "Charades_v1_480/AAAAA.mp4"
+    assert sources.is_stale()  # the missing one may come, with another suffix
+    assert sources.inputs() == before
+    (root / "Charades_v1_480/BBBBB.mp4").write_bytes(b"\0" * 9)
+    sources.ingest()
+    assert not sources.is_stale()
+    with (root / "Charades_v1_train.csv").open("a") as file:
+        file.write("CCCCC,A person walks.\n")
+    assert sources.inputs() != before
+
+
+def test_a_dataset_is_named_once(tmp_path: Path) -> None:
+    config = SourceConfig(name="charades", root=str(tmp_path))
+    for taken, configs in ((["charades"], (config,)), ([], (config, config))):
+        with pytest.raises(UserError, match="the name 'charades' is taken"):
+            Sources(configs, open_folder(tmp_path)).datasets(taken)

@@ -7,22 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vxp_data.config import ExpectConfig, PruneConfig, Settings
 from vxp_data.recipes import FREE_MAPS, LoadedConfig
 from vxp_data.settings_file import Loaded, SettingsFile, read_yaml
 
 
+class SourceConfig(Settings):
+    """A public dataset, as `vxp-data ingest` takes it."""
+
+    name: str
+    """In manifests/datasets, or the path of such a YAML file."""
+    root: str
+    """Folder or prefix with its annotation files and media."""
+    only: tuple[str, ...] = ()
+    """Some of its annotation files; none given: all that are there."""
+    extract_media: bool = False
+    """Write media that stand inside annotation files below the root."""
+
+
 class IngestConfig(Settings):
     """What goes in. Paths count from where the command is run."""
 
-    manifests: tuple[str, ...] = Field(min_length=1)
+    manifests: tuple[str, ...] = ()
     """As `vxp-data prune` takes them: files, folders of videos, YAML mixtures, URIs of stores."""
     media_root: str | None = None
     """Where relative media paths count from; None: each manifest's own folder."""
+    datasets: tuple[SourceConfig, ...] = ()
+    """Public datasets by name; their manifests are written to `manifests/` in the recipe's folder.
+    Their rows name their task: `tasks.field: task`."""
+
+    @model_validator(mode="after")
+    def _something_goes_in(self) -> Self:
+        if not self.manifests and not self.datasets:
+            raise ValueError("ingest has neither manifests nor datasets; name some")
+        return self
 
 
 class DataExpectConfig(ExpectConfig):

@@ -2,10 +2,10 @@
 
     python pipelines/bench/recot.py [RECIPE] [--set KEY=VALUE] [--steps 20 --warmup 5 --compile]
 
-RECIPE is one of `vxp-model recot`; the default is the smoke run's, the tiny preset on a CPU, on
-the shards that `make pipeline` makes. At full size, on a GPU: pipelines/video_xl_pro/recot.yaml,
-with `--set tower.init=random` where there are no weights. The steps are those of the training
-itself. Each part is timed between hooks, the device being waited for at each of them, so that a step here
+RECIPE is one of `vxp-model recot`; the default is the smoke run's, the tiny preset on a CPU, on the
+shards that `make pipeline` makes. At full size, on a GPU: pipelines/video_xl_pro/recot.yaml, with
+`--set tower.init=random` where there are no weights. The steps are those of the training itself.
+Each part is timed between hooks, the device being waited for at each of them, so that a step here
 takes longer than in a training: it is timed a second time without. `optimizer` is what comes after
 the last gradient: clipping, the update, and with several processes the exchange. On a GPU the
 operations that `vxp-model estimate` counts are set against the time, and against the rate of a

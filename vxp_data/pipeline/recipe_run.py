@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 from vxp_data.core.plan_counts import PlanCounts
 from vxp_data.data_recipe import DataRecipe, prune_settings
-from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.accounting import Accounting
@@ -32,20 +30,20 @@ from vxp_data.pipeline.prune import (
     sampler_fingerprint,
 )
 from vxp_data.pipeline.ray_session import ray_session
+from vxp_data.pipeline.recipe_sources import Sources
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_lock import RunLock, run_lock
 from vxp_data.pipeline.run_record import check_expectations, speed_per_s
 from vxp_data.pipeline.rundir import RunDirectory, open_run
 from vxp_data.pipeline.sample import sample_run
 from vxp_data.pipeline.shard import ShardObserver, shard_run
-from vxp_data.pipeline.step_book import StepBook, key_of
+from vxp_data.pipeline.step_book import StepBook, file_digest, key_of
 from vxp_data.pipeline.verify_shards import read_index
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.settings_file import Loaded
 from vxp_data.shard_format import INDEX_NAME, QUARANTINE_NAME, SAMPLES_NAME, SHARD_FORMAT_VERSION
-from vxp_data.storage.digest import stream_sha256
-from vxp_data.storage.folder import File, Folder, find_file, open_folder
+from vxp_data.storage.folder import Folder, find_file, open_folder
 
 STEPS: Final = ("ingest", "prune", "near-duplicates", "sample", "shard")
 RUN_FOLDER: Final = "run"
@@ -164,6 +162,7 @@ class _RecipeRun:
         self.config = self.pruning.config
         self.run: RunDirectory = open_run(self.out.where(RUN_FOLDER))
         self.shards = self.out.child(SHARDS_FOLDER)
+        self.sources = Sources(self.loaded.config.ingest.datasets, self.out)
 
     def do(self, step: _Step) -> None:
         """Do a step, unless it is done."""
@@ -182,15 +181,21 @@ class _RecipeRun:
         self.observer.ended(step.name, what, wall_s)
 
     def ingest(self) -> _Step:
-        """Find the manifests. Nothing is written: pruning reads them."""
-        ingest = self.loaded.config.ingest
-        self.datasets = resolve_datasets(ingest.manifests, ingest.media_root)
+        """Find the manifests, and write those of public datasets; `vxp-data ingest`."""
+        ingest, sources = self.loaded.config.ingest, self.sources
+        given = resolve_datasets(ingest.manifests, ingest.media_root)
+        self.datasets = [*given, *sources.datasets([dataset.name for dataset in given])]
+        inputs = {
+            "manifests": [_facts_of_manifest(dataset) for dataset in given],
+            "datasets": sources.inputs(),
+        }
 
         def work() -> tuple[str, Iterable[str]]:
             names = ", ".join(dataset.name for dataset in self.datasets)
-            return f"{len(self.datasets)} datasets: {names}", ()
+            told, files = sources.ingest()
+            return "; ".join([f"{len(self.datasets)} manifests: {names}", *told]), files
 
-        return _Step(name="ingest", inputs={"datasets": self._manifests()}, work=work)
+        return _Step(name="ingest", inputs=inputs, work=work, is_stale=sources.is_stale)
 
     def prune(self) -> _Step:
         """Embed, score, decide; `vxp-data prune`, but for near-duplicates."""
@@ -200,7 +205,7 @@ class _RecipeRun:
             settings = {name: settings[name] for name in settings if name not in _OF_BUDGETS}
         inputs = {
             "settings": settings,
-            "datasets": self._manifests(),
+            "datasets": [_facts_of_manifest(dataset) for dataset in self.datasets],
             "encoder": spec.fingerprint,
             "versions": [version("vxp"), RUN_FORMAT_VERSION],
         }
@@ -321,12 +326,6 @@ class _RecipeRun:
 
         return _Step(name="shard", inputs=inputs, work=work, is_stale=is_stale)
 
-    def _manifests(self) -> list[dict[str, Any]]:
-        return [
-            {**dataset_facts(dataset), "digest": _digest_of_manifest(dataset)}
-            for dataset in self.datasets
-        ]
-
     def _data_of(self, step: str) -> list[str]:
         outputs = self.book.outputs(step)
         return [outputs[f"{RUN_FOLDER}/{name}"] for name in _DATA]
@@ -345,12 +344,15 @@ class _RecipeRun:
 _NO_DUPLICATES: Final = {"mode": "off", "exclude": ()}
 
 
-def _digest_of_manifest(dataset: Dataset) -> str:
-    """Digest a manifest's bytes; of a folder of videos, the videos' names."""
+def _facts_of_manifest(dataset: Dataset) -> dict[str, str]:
+    """Give a dataset with a digest of its manifest; of a folder of videos, of the videos' names."""
     if dataset.format == "folder":
         manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()
-        return key_of({"videos": [row.fields["id"] for row in manifest.rows(dataset.manifest)]})
-    return _digest_of_file(dataset.manifest)
+        names = [row.fields["id"] for row in manifest.rows(dataset.manifest)]
+        digest = key_of({"videos": names})
+    else:
+        digest = file_digest(dataset.manifest)
+    return {**dataset_facts(dataset), "digest": digest}
 
 
 def _digest_of_excluded(source: str) -> str:
@@ -358,16 +360,5 @@ def _digest_of_excluded(source: str) -> str:
     place = find_file(source)
     if place.is_dir():
         run = open_run(source)
-        return key_of({"run": [_digest_of_file(file) for file in (run.media, run.scores)]})
-    return _digest_of_file(place)
-
-
-def _digest_of_file(file: Path | File) -> str:
-    try:
-        with file.open("rb") as opened:
-            return stream_sha256(opened)
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read: {error.strerror or error}. The recipe names it; check the "
-            "path and its permissions."
-        ) from error
+        return key_of({"run": [file_digest(file) for file in (run.media, run.scores)]})
+    return file_digest(place)

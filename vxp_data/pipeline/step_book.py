@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, Self
 
 from vxp_data.errors import UserError
 from vxp_data.storage.digest import stream_sha256
-from vxp_data.storage.folder import Folder
+from vxp_data.storage.folder import File, Folder
 
 BOOK_NAME: Final = "recipe.json"
 BOOK_FORMAT_VERSION: Final = 1
@@ -130,6 +131,22 @@ class StepBook:
         steps = {step: asdict(self._records[step]) for step in self._order if step in self._records}
         content = {"format_version": BOOK_FORMAT_VERSION, **facts, "steps": steps}
         self._folder.write_text(BOOK_NAME, json.dumps(content, indent=1) + "\n")
+
+
+def file_digest(file: Path | File) -> str:
+    """Digest a file that a recipe names.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            return stream_sha256(opened)
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read: {error.strerror or error}. The recipe names it; check the "
+            "path and its permissions."
+        ) from error
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:
