@@ -11,7 +11,7 @@ UV := $(BIN)/uv
 # Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo pipeline test test-slow check bench chaos fuzz gpu-test schemas lock clean
+.PHONY: help setup demo pipeline test test-slow check bench readme-table chaos fuzz gpu-test schemas lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,9 @@ bench: $(STAMP) ## time decoding, pruning, sharding, loading; needs VIDEOS=DIR o
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
 	$(BIN)/python pipelines/bench/shards.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
+
+readme-table: $(STAMP) ## write the table of run records into pipelines/README.md
+	$(BIN)/python pipelines/readme_table.py
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }

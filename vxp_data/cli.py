@@ -35,6 +35,7 @@ from vxp_data.errors import StoppedError, VxpError
 from vxp_data.records import SET_ASIDE_REASONS
 
 if TYPE_CHECKING:
+    from vxp_data.settings_file import Loaded
     from vxp_data.pipeline.run_record import PruneResult
 
 app = typer.Typer(
@@ -151,11 +152,18 @@ def show_config(
     recipe: Annotated[Path | None, typer.Argument(help="YAML settings; none: defaults.")] = None,
     settings: Set = None,
 ) -> None:
-    """Print every setting of a prune, its value and where the value comes from.
+    """Print every setting of a prune or a data recipe, its value and where the value comes from.
 
     Example: vxp-data show-config pipelines/prune.yaml --set frames.num_frames=8
     """
-    loaded = load_settings(recipe, read_overrides(settings))
+    from vxp_data.data_recipe import is_data_recipe, load_data_recipe
+
+    overrides = read_overrides(settings)
+    loaded: Loaded[Any]
+    if recipe is not None and is_data_recipe(recipe):
+        loaded = load_data_recipe(recipe, overrides)
+    else:
+        loaded = load_settings(recipe, overrides)
     width = max(len(origin.key) for origin in loaded.origins)
     for origin in loaded.origins:
         say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")

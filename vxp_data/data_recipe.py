@@ -92,6 +92,15 @@ def load_data_recipe(
     return _FILE.read(read_yaml(path), str(path), overrides)
 
 
+def is_data_recipe(path: Path) -> bool:
+    """Tell a data recipe from one of `prune` alone: it says what goes in.
+
+    Raises:
+        UserError: a file that is not a YAML mapping.
+    """
+    return "ingest" in read_yaml(path)
+
+
 def prune_settings(loaded: Loaded[DataRecipe]) -> LoadedConfig:
     """Give the part of a data recipe that a run directory keeps.
 

@@ -10,11 +10,14 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RUNS: Final = ROOT / "manifests" / "runs"
@@ -52,6 +55,7 @@ def write_record(
         "name": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_text(argv),
+        "wall_s": round(time.time() - psutil.Process().create_time(), 1),
         "git": git_state(),
         "machine": machine(),
         "versions": versions(libraries),

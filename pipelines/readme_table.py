@@ -1,0 +1,136 @@
+"""The table of what was measured, from the run records: `make readme-table`.
+
+    python pipelines/readme_table.py            # writes it into pipelines/README.md
+    python pipelines/readme_table.py --check    # says whether it is as the records say
+
+A record that has no line in NUMBERS gets a row with its first few figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+README: Final = ROOT / "pipelines" / "README.md"
+RUNS: Final = ROOT / "manifests" / "runs"
+BEGIN: Final = "<!-- made of manifests/runs/*.json by `make readme-table` -->"
+END: Final = "<!-- end of what `make readme-table` has made -->"
+FEW: Final = 4
+"""Figures shown of a record that NUMBERS does not know."""
+
+NUMBERS: Final[Mapping[str, str]] = {
+    "chaos": "{kills} kills, {rows_lost} of {rows_compared} rows lost, {rows_doubled} doubled",
+    "decode-auto": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",
+    "decode-exact": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",
+    "decode-keyframe": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",
+    "duplicates": (
+        "{by_copy[re_encoded_half_size][found]} of {by_copy[re_encoded_half_size][copies]} "
+        "half-size copies found"
+    ),
+    "duplicates-index": (
+        "{vectors:,} vectors: {build_cpu_s} + {search_cpu_s} CPU-s, {peak_rss_mib} MiB"
+    ),
+    "fuzz": (
+        "{media[inputs]:,} damaged videos: {media[hangs_past_the_limit]} hangs, "
+        "{media[wrong_rows]} wrong rows"
+    ),
+    "loader": (
+        "{raw[video][ours][mb_per_cpu_s]:,.0f} MB a CPU-s raw, webdataset "
+        "{raw[video][webdataset][mb_per_cpu_s]:,.0f}, litdata "
+        "{raw[video][litdata][mb_per_cpu_s]:,.0f}"
+    ),
+    "pipeline": (
+        "{sft_data[num_in]} rows in, {sft_data[num_samples]} in shards; held-out letters right: "
+        "{held_out[multiple_choice][right]} of {held_out[multiple_choice][rows]}"
+    ),
+    "plan": "{rows:,} rows: {plan[wall_s]} s, {plan[peak_resident_mb]} MB",
+    "prune": "{further_videos_per_s:.1f} videos/s, {cpu_s_per_further_video:.3f} CPU-s a video",
+    "prune-real": (
+        "{further_videos_per_s:.1f} videos/s, {cpu_s_per_further_video:.3f} CPU-s a video"
+    ),
+    "recot-sgm": (
+        "probe: guided {maskings[semantic-guided][top1_mean]:.3f}, random "
+        "{maskings[random][top1_mean]:.3f}, none {maskings[none][top1_mean]:.3f}"
+    ),
+    "recot-tiny-cpu": "{samples_per_s} samples/s, {step_s:.2f} s a step",
+    "report": "{rows:,} rows: {report[wall_s]} s, {page_bytes:,} bytes",
+}
+
+
+def table(runs: Path) -> list[str]:
+    """Give the table's lines: one row a record, by name."""
+    head = ["| record | command | machine | wall time | numbers |", "|---|---|---|---|---|"]
+    paths = sorted(runs.glob("*.json"))
+    return head + [row(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def row(record: Mapping[str, Any]) -> str:
+    """Give a record's row."""
+    name, figures = record["name"], record["figures"]
+    cells = (
+        f"[{name}](../manifests/runs/{name}.json)",
+        f"`{record['command'].partition(' --note')[0]}`",
+        machine(record["machine"]),
+        wall_time(record.get("wall_s")),
+        NUMBERS[name].format_map(figures) if name in NUMBERS else first_figures(figures),
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def machine(facts: Mapping[str, Any]) -> str:
+    """Name a machine: GPUs if it has some, cores, and how busy they were."""
+    gpus = "".join(f"{name}, " for name in facts.get("gpu", ()))
+    return f"{gpus}{facts['cores']} x {facts['cpu']}, load {facts['load_average_1_min']}"
+
+
+def wall_time(seconds: float | None) -> str:
+    """Write a time as people say it."""
+    if seconds is None:
+        return "not noted"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def first_figures(figures: Mapping[str, Any]) -> str:
+    """Give the first few plain numbers of a record."""
+    plain = [
+        f"{name} {value}"
+        for name, value in figures.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    return ", ".join(plain[:FEW]) or "see the record"
+
+
+def written(readme: str) -> list[str]:
+    """Give the table's lines as a README has them."""
+    return readme.partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+
+
+def with_table(readme: str, lines: list[str]) -> str:
+    """Put the table into a README, over the one that is there."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no place for the table: wanted the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+def main() -> int:
+    """Write the table, or compare it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 where it is stale")
+    text, lines = README.read_text(encoding="utf-8"), table(RUNS)
+    if parser.parse_args().check:
+        stale = sorted(set(lines) ^ set(written(text)))
+        print("\n".join(stale) or "pipelines/README.md is as the records say.")
+        return bool(stale)
+    README.write_text(with_table(text, lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
