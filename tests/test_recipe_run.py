@@ -13,7 +13,12 @@ import yaml
 
 from runs import shard_bytes, table
 from vxp_data.config import ExpectConfig
-from vxp_data.data_recipe import SourceConfig, load_data_recipe, prune_settings
+from vxp_data.data_recipe import (
+    IngestConfig,
+    SourceConfig,
+    load_data_recipe,
+    prune_settings,
+)
 from vxp_data.errors import ExpectationError, UserError
 from vxp_data.manifests.samples import ManifestCounts, TaskRules, read_samples
 from vxp_data.pipeline.accounting import Accounting
@@ -242,7 +247,7 @@ def test_a_run_directory_keeps_the_recipe_without_what_is_about_the_whole(tmp_pa
 def test_a_recipe_says_what_goes_in(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("out: x\n")
-    with pytest.raises(UserError, match="ingest"):
+    with pytest.raises(UserError, match=r"r\.yaml: ingest is missing"):
         load_data_recipe(path)
     path.write_text("out: x\ningest: {manifest: [a]}\n")
     with pytest.raises(UserError, match=r"Did you mean 'ingest\.manifests'"):
@@ -260,9 +265,9 @@ def charades(folder: Path) -> Path:
 
 def test_public_datasets_are_ingested_into_the_recipes_folder(tmp_path: Path) -> None:
     root = charades(tmp_path / "data")
-    config = SourceConfig(name="charades", root=str(root))
-    sources = Sources((config,), open_folder(tmp_path / "out"))
-    (dataset,) = sources.datasets([])
+    config = IngestConfig(datasets=(SourceConfig(dataset="charades", root=str(root)),))
+    sources = Sources(config, open_folder(tmp_path / "out"))
+    (dataset,) = sources.datasets
     before = sources.inputs()
     told, files = sources.ingest()
     assert told == ["charades: 2 rows, 1 of 2 media missing, 0 broken rows"]
@@ -281,8 +286,33 @@ def test_public_datasets_are_ingested_into_the_recipes_folder(tmp_path: Path) ->
     assert sources.inputs() != before
 
 
+def test_a_mixture_names_public_datasets_and_manifests(tmp_path: Path) -> None:
+    charades(tmp_path / "data/charades")
+    (tmp_path / "data/own.json").write_text("[]")
+    public = {"name": "acts", "dataset": "charades", "only": "captions", "weight": 0.5}
+    public |= {"manifest": "acts.jsonl", "media_root": "charades"}
+    own = {"name": "own", "manifest": "own.json", "media_root": "."}
+    path = tmp_path / "mixture.yaml"
+    path.write_text(yaml.safe_dump({"datasets": [public, own]}))
+    config = IngestConfig(mixture=str(path), root=str(tmp_path / "data"))
+    sources = Sources(config, open_folder(tmp_path / "out"))
+    assert [dataset.name for dataset in sources.datasets] == ["acts", "own"]
+    told, files = sources.ingest()
+    assert told == ["acts: 2 rows, 1 of 2 media missing, 0 broken rows"]
+    assert files == ["manifests/acts.jsonl", "manifests/acts.missing.txt"]
+    assert (tmp_path / "out/manifests/acts.jsonl").read_bytes().count(b"\n") == 2
+    (only,) = sources.inputs()
+    assert list(only["files"]) == ["Charades_v1_train.csv"]
+
+
 def test_a_dataset_is_named_once(tmp_path: Path) -> None:
-    config = SourceConfig(name="charades", root=str(tmp_path))
-    for taken, configs in ((["charades"], (config,)), ([], (config, config))):
-        with pytest.raises(UserError, match="the name 'charades' is taken"):
-            Sources(configs, open_folder(tmp_path)).datasets(taken)
+    twice = (SourceConfig(dataset="charades", root=str(tmp_path)),) * 2
+    with pytest.raises(UserError, match="the name 'charades' is there 2 times"):
+        Sources(IngestConfig(datasets=twice), open_folder(tmp_path))
+
+
+def test_nothing_that_goes_in_is_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("out: x\ningest: {}\n")
+    with pytest.raises(UserError, match="no manifests, no datasets and no mixture"):
+        load_data_recipe(path)

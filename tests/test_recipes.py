@@ -84,9 +84,7 @@ def values(path: str) -> dict[str, float]:
 def test_the_trainings_have_the_papers_values() -> None:
     assert values("align.yaml") == {"lr": 5e-4, "warmup": 0.03, "weight_decay": 0, "a device": 8}
     assert values("sft.yaml") == {"lr": 1e-5, "warmup": 0.03, "weight_decay": 0, "a device": 1}
-    sft = MLLM_RECIPES.read(
-        read_yaml(ROOT / "pipelines/video_xl_pro/sft.yaml"), "sft.yaml"
-    ).config
+    sft = MLLM_RECIPES.read(read_yaml(ROOT / "pipelines/video_xl_pro/sft.yaml"), "sft.yaml").config
     assert sft.batch.global_samples == 64
     assert (sft.engine.zero_stage, sft.engine.offload) == (2, "torch")
     assert (sft.selector_drop_min, sft.selector_drop_max) == (0.05, 0.30)

@@ -35,8 +35,8 @@ from vxp_data.errors import StoppedError, VxpError
 from vxp_data.records import SET_ASIDE_REASONS
 
 if TYPE_CHECKING:
-    from vxp_data.settings_file import Loaded
     from vxp_data.pipeline.run_record import PruneResult
+    from vxp_data.settings_file import Loaded
 
 app = typer.Typer(
     help="Curate video for training: a smaller, better data set out of a heap of annotated video.",

@@ -19,14 +19,12 @@ from vxp_data.settings_file import Loaded, SettingsFile, read_yaml
 class SourceConfig(Settings):
     """A public dataset, as `vxp-data ingest` takes it."""
 
-    name: str
-    """In manifests/datasets, or the path of such a YAML file."""
+    dataset: str
+    """A name in manifests/datasets, or the path of such a YAML file."""
     root: str
     """Folder or prefix with its annotation files and media."""
     only: tuple[str, ...] = ()
     """Some of its annotation files; none given: all that are there."""
-    extract_media: bool = False
-    """Write media that stand inside annotation files below the root."""
 
 
 class IngestConfig(Settings):
@@ -37,13 +35,19 @@ class IngestConfig(Settings):
     media_root: str | None = None
     """Where relative media paths count from; None: each manifest's own folder."""
     datasets: tuple[SourceConfig, ...] = ()
-    """Public datasets by name; their manifests are written to `manifests/` in the recipe's folder.
-    Their rows name their task: `tasks.field: task`."""
+    """Public datasets; their manifests are written to `manifests/` in the recipe's folder. Their
+    rows name their task: `tasks.field: task`."""
+    mixture: str | None = None
+    """A mixture of public datasets (and of others), as in manifests/mixtures."""
+    root: str | None = None
+    """Where the mixture's paths count from; None: its own folder."""
+    extract_media: bool = False
+    """Write media that stand inside annotation files below their dataset's root."""
 
     @model_validator(mode="after")
     def _something_goes_in(self) -> Self:
-        if not self.manifests and not self.datasets:
-            raise ValueError("ingest has neither manifests nor datasets; name some")
+        if not self.manifests and not self.datasets and self.mixture is None:
+            raise ValueError("ingest has no manifests, no datasets and no mixture; name some")
         return self
 
 

@@ -73,7 +73,7 @@ class SettingsFile(Generic[SettingsT]):
         try:
             config = self.kind.model_validate(tree)
         except ValidationError as error:
-            raise UserError(_readable(error, origin_of)) from error
+            raise UserError(_readable(error, origin_of, source)) from error
         origins = [
             Origin(key=key, value=value, origin=_origin(key, origin_of))
             for key, value in _leaves(config.model_dump(mode="json"))
@@ -178,11 +178,14 @@ def _origin(key: str, origin_of: Mapping[str, str]) -> str:
     return _DEFAULT
 
 
-def _readable(error: ValidationError, origin_of: Mapping[str, str]) -> str:
+def _readable(error: ValidationError, origin_of: Mapping[str, str], source: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            lines.append(f"{source}: {key} is missing")
+            continue
         if isinstance(problem["input"], Mapping):  # about a section: the message names its keys
             named = [origin for name, origin in origin_of.items() if name in message]
             lines.append(f"{', '.join(named) or _origin(key, origin_of)}: {message}")

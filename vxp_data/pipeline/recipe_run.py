@@ -30,7 +30,7 @@ from vxp_data.pipeline.prune import (
     sampler_fingerprint,
 )
 from vxp_data.pipeline.ray_session import ray_session
-from vxp_data.pipeline.recipe_sources import Sources
+from vxp_data.pipeline.recipe_sources import Sources, with_own_names
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_lock import RunLock, run_lock
 from vxp_data.pipeline.run_record import check_expectations, speed_per_s
@@ -162,7 +162,7 @@ class _RecipeRun:
         self.config = self.pruning.config
         self.run: RunDirectory = open_run(self.out.where(RUN_FOLDER))
         self.shards = self.out.child(SHARDS_FOLDER)
-        self.sources = Sources(self.loaded.config.ingest.datasets, self.out)
+        self.sources = Sources(self.loaded.config.ingest, self.out)
 
     def do(self, step: _Step) -> None:
         """Do a step, unless it is done."""
@@ -184,9 +184,11 @@ class _RecipeRun:
         """Find the manifests, and write those of public datasets; `vxp-data ingest`."""
         ingest, sources = self.loaded.config.ingest, self.sources
         given = resolve_datasets(ingest.manifests, ingest.media_root)
-        self.datasets = [*given, *sources.datasets([dataset.name for dataset in given])]
+        self.datasets = with_own_names(given, sources.datasets)
+        written = [source.dataset for source in sources.sources]
+        there = [dataset for dataset in self.datasets if dataset not in written]
         inputs = {
-            "manifests": [_facts_of_manifest(dataset) for dataset in given],
+            "manifests": [_facts_of_manifest(dataset) for dataset in there],
             "datasets": sources.inputs(),
         }
 
