@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from vxp_data.config import PruneConfig
+from vxp_data.data_recipe import DataRecipe
 from vxp_data.datasets.record import DatasetRecord, WeightsFile
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.manifests.samples import ManifestCounts
@@ -188,6 +189,7 @@ RECORDS: Final = {
     "index": Record(title="index.json of shards", make=lambda: _written(ShardIndex)),
     "mixture": Record(title="A mixture of datasets", make=lambda: _read(Mixture)),
     "probe_recipe": Record(title="A recipe of vxp-model probe", make=lambda: _read(ProbeRecipe)),
+    "data_recipe": Record(title="A recipe of vxp-data run", make=lambda: _read(DataRecipe)),
     "prune_recipe": Record(title="A recipe of vxp-data prune", make=lambda: _read(PruneConfig)),
     "recot_recipe": Record(title="A recipe of vxp-model recot", make=lambda: _read(ReCoTRecipe)),
     "run": Record(title="run.json of a run directory", make=_run),

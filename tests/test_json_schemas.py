@@ -53,8 +53,13 @@ def test_they_are_schemas(name: str) -> None:
 RECIPES = {
     "prune_recipe": ["prune.yaml", "filters.yaml", "demo.yaml"],
     "probe_recipe": ["probe.yaml"],
-    "recot_recipe": ["video_xl_pro/recot.yaml", "video_xl_pro/demo_recot.yaml"],
-    "train_recipe": ["video_xl_pro/align.yaml", "video_xl_pro/sft.yaml"],
+    "data_recipe": [
+        f"{folder}/{name}_data.yaml"
+        for folder in ("smoke", "video_xl_pro")
+        for name in ("recot", "pretrain", "sft")
+    ],
+    "recot_recipe": ["video_xl_pro/recot.yaml", "smoke/recot.yaml"],
+    "train_recipe": ["video_xl_pro/align.yaml", "video_xl_pro/sft.yaml", "smoke/sft.yaml"],
 }
 
 
