@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from vxp_data.core.plan_counts import PlanCounts
 from vxp_data.data_recipe import DataRecipe, prune_settings
+from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.accounting import Accounting
@@ -32,7 +33,7 @@ from vxp_data.pipeline.prune import (
 from vxp_data.pipeline.ray_session import ray_session
 from vxp_data.pipeline.recipe_sources import Sources, with_own_names
 from vxp_data.pipeline.redecide import redecide
-from vxp_data.pipeline.run_lock import RunLock, run_lock
+from vxp_data.pipeline.run_lock import LOCK_NAME, RunLock, run_lock
 from vxp_data.pipeline.run_record import check_expectations, speed_per_s
 from vxp_data.pipeline.rundir import RunDirectory, open_run
 from vxp_data.pipeline.sample import sample_run
@@ -214,6 +215,10 @@ class _RecipeRun:
 
         def is_stale() -> bool:
             made_by = {"encoder": spec.fingerprint, "sampler": sampler}
+            try:
+                self.run.read_run()
+            except UserError:  # gone, or a command was stopped half-way in it
+                return True
             return files_to_read(self.run, **made_by, but=TRIED_AGAIN) > 0
 
         return _Step(name="prune", inputs=inputs, work=self._prune, is_stale=is_stale)
@@ -278,7 +283,7 @@ class _RecipeRun:
             settings = [(f"sampling.{name}", value, "recipe") for name, value in rule.items()]
             settings.append(("shard.num_epochs", num_epochs, "recipe"))
             run, sampled = sample_run(str(self.run.root), settings, self.draw)
-            names = (run.plans.name, run.sampling_figure.name, run.run_json.name)
+            names = (run.plans.name, run.sampling_figure.name)
             what = (
                 f"{sampled.num_rows} rows x {sampled.num_epochs} epochs: {sampled.num_frames} "
                 "frames planned"
@@ -333,9 +338,13 @@ class _RecipeRun:
         return [outputs[f"{RUN_FOLDER}/{name}"] for name in _DATA]
 
     def _run_files(self) -> list[str]:
-        """Name the files that `prune` and `decide` write beside the embeddings."""
-        later = (self.run.plans.name, self.run.sampling_figure.name, self.run.report.name)
-        names = [n for n in self.run.root.names() if n not in (*later, "lock.json")]
+        """Name the files that `prune` and `decide` write beside the embeddings.
+
+        Not run.json: every command changes it, and what it says of data the others hold.
+        """
+        run = self.run
+        others = {run.plans.name, run.sampling_figure.name, run.report.name, run.run_json.name}
+        names = [name for name in run.root.names() if name not in others | {LOCK_NAME}]
         return [f"{RUN_FOLDER}/{name}" for name in names]
 
     def _start_ray(self) -> None:
