@@ -105,7 +105,8 @@ class Sources:
 
     def ingest(self) -> tuple[list[str], list[str]]:
         """Write the manifests; give what there is to say of each, and the files' names."""
-        told, files = [], []
+        told: list[str] = []
+        files: list[str] = []
         for source in self.sources:
             result = ingest_dataset(
                 source.public,
