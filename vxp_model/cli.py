@@ -203,6 +203,8 @@ def main() -> None:
     from vxp_data.errors import VxpError
     from vxp_model.errors import StoppedError, UserError
 
+    if not sys.stderr.isatty():  # progress bars of transformers and the hub, in a log file
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except (UserError, StoppedError, VxpError) as error:
