@@ -29,11 +29,21 @@ NUMBERS: Final[Mapping[str, str]] = {
     "decode-exact": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",
     "decode-keyframe": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",
     "duplicates": (
-        "{by_copy[re_encoded_half_size][found]} of {by_copy[re_encoded_half_size][copies]} "
-        "half-size copies found"
+        "{by_encoder[thumbnail][real][by_copy][re_encoded_half_size][found]} of "
+        "{by_encoder[thumbnail][real][by_copy][re_encoded_half_size][copies]} half-size copies of "
+        "real clips found"
     ),
     "duplicates-index": (
         "{vectors:,} vectors: {build_cpu_s} + {search_cpu_s} CPU-s, {peak_rss_mib} MiB"
+    ),
+    "duplicates-labelled": (
+        "{by_encoder[thumbnail][by_kind][same][found]} of "
+        "{by_encoder[thumbnail][by_kind][same][pairs]} same, "
+        "{by_encoder[thumbnail][by_kind][contains][found]} of "
+        "{by_encoder[thumbnail][by_kind][contains][pairs]} contained, "
+        "{by_encoder[thumbnail][by_kind][contains_short_part][found]} of "
+        "{by_encoder[thumbnail][by_kind][contains_short_part][pairs]} short parts; precision "
+        "{by_encoder[thumbnail][precision]}"
     ),
     "fuzz": (
         "{media[inputs]:,} damaged videos: {media[hangs_past_the_limit]} hangs, "

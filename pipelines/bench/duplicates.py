@@ -1,13 +1,15 @@
 """How well near-duplicates are found, and how fast candidates are: two run records.
 
     python pipelines/bench/duplicates.py planted VIDEOS
+    python pipelines/bench/duplicates.py labelled VIDEOS
     python pipelines/bench/duplicates.py index --vectors 1000000
 
 'planted' makes transformed copies, with ffmpeg, of the short videos in a folder (VXP_CORPUS/real)
 and of the demo's, prunes all of them together, and counts by transformation: with the weight-free
 encoder, and with a small SigLIP of random weights, which shows that the path works and tells
 nothing about trained weights. A pair that names two different videos is wrong, unless
-tests/duplicate_pairs.tsv has it.
+tests/duplicate_pairs.tsv has it. 'labelled' counts the pairs of that file among the folder's own
+videos.
 """
 
 from __future__ import annotations
@@ -15,22 +17,20 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib
-import resource
+import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
+from neighbour_index import index
 from records import ROOT, write_record
 
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.encoders.base import Encoder
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.neighbours.faiss_index import build_index
 from vxp_data.pipeline.attempts import Ledger
 from vxp_data.pipeline.ingest import dataset_facts, media_items, read_sources, write_samples
 from vxp_data.pipeline.prune import resolve_datasets, score_and_decide
@@ -40,8 +40,6 @@ from vxp_data.pipeline.stages import JobSettings, decode_files, embed_clips, ite
 from vxp_data.recipes import load_config
 from vxp_data.registry import ENCODERS
 
-BLOCK_VECTORS: Final = 20_000
-VECTORS_PER_COPY: Final = 50
 MAX_SOURCE_BYTES: Final = 3 << 20
 MAX_SOURCE_PIXELS: Final = 1280 * 720
 MAX_SOURCE_S: Final = 40.0
@@ -70,15 +68,7 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
             for originals in origins.values()
             for name, path in originals.items()
         }
-        tiny = str(_tiny_siglip(Path(scratch) / "siglip"))
-        encoders = {
-            "thumbnail": [("encoder.name", "thumbnail", "bench")],
-            "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
-        }
-        runs = {
-            encoder: Run(Path(scratch) / f"run-{place}", videos, settings)
-            for place, (encoder, settings) in enumerate(encoders.items())
-        }
+        runs = _runs(Path(scratch), videos)
         embed(list(runs.values()))
         found = {encoder: run.duplicates(threshold) for encoder, run in runs.items()}
     return {
@@ -91,6 +81,51 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
             }
             for encoder, keeper_of in found.items()
         },
+    }
+
+
+def labelled(folder: Path, threshold: float) -> dict[str, Any]:
+    """Prune a folder with each encoder; count the pairs that were labelled by eye, by kind."""
+    pairs: dict[str, set[frozenset[str]]] = {}
+    for row in _labels():
+        stems = (Path(row[name]).stem for name in ("first", "second"))
+        pairs.setdefault(row["kind"], set()).add(frozenset(stems))
+    allowed = set().union(*pairs.values()) - pairs["different"]
+    figures = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = _runs(Path(scratch), folder)
+        embed(list(runs.values()))
+        for encoder, run in runs.items():
+            keeper_of = run.duplicates(threshold)
+            group_of = _groups(keeper_of)
+            found = {
+                pair for pair in allowed if len({group_of.get(stem, stem) for stem in pair}) == 1
+            }
+            wrong = {frozenset(pair) for pair in keeper_of.items()} - allowed
+            right = len(found - pairs["unsure"])
+            figures[encoder] = {
+                "by_kind": {
+                    kind: {"pairs": len(of_kind), "found": len(of_kind & found)}
+                    for kind, of_kind in pairs.items()
+                    if kind != "different"
+                },
+                "recall": round(right / len(allowed - pairs["unsure"]), 3),
+                "precision": round(right / max(1, right + len(wrong)), 3),
+                "wrong": sorted(" = ".join(sorted(pair)) for pair in wrong),
+            }
+    return {"threshold": threshold, "videos": len(list(folder.iterdir())), "by_encoder": figures}
+
+
+def _runs(scratch: Path, videos: Path) -> dict[str, Run]:
+    """Prepare a prune of the same videos with each encoder."""
+    tiny = str(_tiny_siglip(scratch / "siglip"))
+    encoders = {
+        "thumbnail": [("encoder.name", "thumbnail", "bench")],
+        "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
+    }
+    return {
+        encoder: Run(scratch / f"run-{place}", videos, settings)
+        for place, (encoder, settings) in enumerate(encoders.items())
     }
 
 
@@ -157,10 +192,7 @@ def _counted(
     originals: list[str], copies: dict[str, set[str]], keeper_of: dict[str, str]
 ) -> dict[str, Any]:
     """Count what was found of the copies of some videos, and what was found wrongly."""
-    groups: dict[str, set[str]] = {}
-    for twin, keeper in keeper_of.items():
-        groups.setdefault(keeper, {keeper}).add(twin)
-    group_of = {stem: keeper for keeper, stems in groups.items() for stem in stems}
+    group_of = _groups(keeper_of)
     allowed = _labelled()
     wrong = [
         f"{twin} -> {keeper}"
@@ -247,14 +279,22 @@ def _duration_s(path: Path) -> float:
 
 
 def _labelled() -> set[frozenset[str]]:
-    """Read the pairs of videos that do show the same, or may."""
-    with (ROOT / "tests" / "duplicate_pairs.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    """Give the pairs of videos that do show the same, or may."""
     return {
         frozenset(row[name].replace(".", "_") for name in ("first", "second"))
-        for row in rows
+        for row in _labels()
         if row["kind"] != "different"
     }
+
+
+def _labels() -> list[dict[str, str]]:
+    with (ROOT / "tests" / "duplicate_pairs.tsv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def _groups(keeper_of: dict[str, str]) -> dict[str, str]:
+    """Give each twin, and each keeper, its keeper."""
+    return keeper_of | {keeper: keeper for keeper in keeper_of.values()}
 
 
 def _source(stem: str) -> str:
@@ -265,107 +305,33 @@ def _together(copy: str, original: str, group_of: dict[str, str]) -> bool:
     return copy in group_of and group_of.get(copy) == group_of.get(original)
 
 
-def index(num_vectors: int, dim: int) -> dict[str, Any]:
-    """Time an index over vectors in a file, with planted neighbours; recall on a sample."""
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "vectors.npy"
-        emb_ND = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.float16, shape=(num_vectors, dim)
-        )
-        _fill(emb_ND, rng)
-        emb_ND.flush()
-        started_s, cpu_s = time.monotonic(), time.process_time()
-        vectors = build_index(emb_ND)
-        built_s, built_cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
-        started_s, cpu_s = time.monotonic(), time.process_time()
-        for start in range(0, num_vectors, 1 << 15):
-            vectors.search(emb_ND[start : start + (1 << 15)], 33, 0.93)
-        searched_s, searched_cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        recall, num_pairs = _recall(emb_ND, vectors, _sample(num_vectors, rng))
-    return {
-        "kind": vectors.kind,
-        "vectors": num_vectors,
-        "dim": dim,
-        "build_s": round(built_s, 1),
-        "build_cpu_s": round(built_cpu_s, 1),
-        "search_s": round(searched_s, 1),
-        "search_cpu_s": round(searched_cpu_s, 1),
-        "peak_rss_mib": round(peak_mib),
-        "recall_of_neighbours": round(recall, 4),
-        "neighbours_in_sample": num_pairs,
-    }
-
-
-def _fill(emb_ND: np.ndarray[Any, Any], rng: np.random.Generator) -> None:
-    """Vectors around 2000 centres; each fiftieth is a copy of another, off by up to cosine 0.94."""
-    dim = emb_ND.shape[1]
-    centre_CD = _unit(rng.normal(size=(2000, dim)).astype(np.float32))
-    for start in range(0, len(emb_ND), BLOCK_VECTORS):
-        num = min(BLOCK_VECTORS, len(emb_ND) - start)
-        noise_ND = rng.normal(size=(num, dim)).astype(np.float32) * (0.7 / dim**0.5)
-        block_ND = _unit(centre_CD[rng.integers(2000, size=num)] + noise_ND)
-        copies = num // VECTORS_PER_COPY
-        off = rng.uniform(0.05, 0.35, size=(copies, 1)) / dim**0.5
-        noise_ND = rng.normal(size=(copies, dim)) * off
-        block_ND[num - copies :] = _unit(block_ND[:copies] + noise_ND)
-        emb_ND[start : start + num] = block_ND
-
-
-def _sample(num_vectors: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Choose 5,000 vectors to ask for, half of them copies: of all, few have a neighbour."""
-    last_N = np.arange(BLOCK_VECTORS - BLOCK_VECTORS // VECTORS_PER_COPY, BLOCK_VECTORS)
-    copies_N = (np.arange(0, num_vectors, BLOCK_VECTORS)[:, None] + last_N).ravel()
-    copies_N = rng.permutation(copies_N[copies_N < num_vectors])[:2500]
-    return np.unique(np.concatenate([copies_N, rng.permutation(num_vectors)[:2500]]))
-
-
-def _unit(emb_ND: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    unit_ND: np.ndarray[Any, Any] = emb_ND / np.linalg.norm(emb_ND, axis=1, keepdims=True)
-    return unit_ND
-
-
-def _recall(
-    emb_ND: np.ndarray[Any, Any], vectors: Any, sample: np.ndarray[Any, Any]
-) -> tuple[float, int]:
-    """Give the share of the true neighbours (cosine 0.93) of a sample that are found."""
-    queries = emb_ND[sample].astype(np.float32)
-    truth: set[tuple[int, int]] = set()
-    for start in range(0, len(emb_ND), BLOCK_VECTORS):
-        cosine = queries @ emb_ND[start : start + BLOCK_VECTORS].astype(np.float32).T
-        query, row = np.nonzero(cosine >= 0.93)
-        truth |= set(zip(query.tolist(), (row + start).tolist(), strict=True))
-    truth -= set(enumerate(sample.tolist()))
-    _, row_BK = vectors.search(queries, 33, 0.93)
-    got = {(query, row) for query, rows in enumerate(row_BK.tolist()) for row in rows if row >= 0}
-    return len(truth & got) / max(1, len(truth)), len(truth)
-
-
 def main() -> None:
     """Measure, print, and write the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["planted", "index"])
+    parser.add_argument("what", choices=["planted", "labelled", "index"])
     parser.add_argument("videos", type=Path, nargs="?")
     parser.add_argument("--threshold", type=float, default=0.9)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=1152)
     given = parser.parse_args()
+    if given.what != "index" and given.videos is None:
+        parser.error("name the folder of videos")
+    name = "duplicates" if given.what == "planted" else f"duplicates-{given.what}"
     if given.what == "planted":
-        if given.videos is None:
-            parser.error("name the folder of videos")
         figures = planted(given.videos, given.threshold)
         for encoder, by_origin in figures["by_encoder"].items():
             for origin, counted in by_origin.items():
                 print(f"{encoder}; {origin}")
-                for name, row in counted["by_copy"].items():
+                for copy, row in counted["by_copy"].items():
                     told = f"{row['found']:>3} of {row['copies']:>3}  {row['wrong']} wrong"
-                    print(f"  {name:<22} {told}")
+                    print(f"  {copy:<22} {told}")
                 print(*counted["wrong"], sep="\n")
+    elif given.what == "labelled":
+        figures = labelled(given.videos, given.threshold)
+        print(json.dumps(figures, indent=1))
     else:
         figures = index(given.vectors, given.dim)
         print(figures)
-    name = "duplicates" if given.what == "planted" else "duplicates-index"
     libraries = ("vxp", "numpy", "faiss-gpu", "av", "open_clip_torch")
     print(write_record(name, figures, argv=sys.argv, libraries=libraries))
 
