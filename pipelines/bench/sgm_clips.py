@@ -42,8 +42,8 @@ class Clip:
 
 def draw_clip(motion: str, rng: np.random.Generator) -> Clip:
     """Draw a clip: neither textures nor the patch's middle place tell the motion."""
-    background_HWC = 0.1 + 0.35 * _texture(rng, SIDE_PX, grain_px=14)
-    patch_HWC = 0.55 + 0.45 * _texture(rng, OBJECT_PX, grain_px=8)
+    background_HWC = 0.1 + 0.35 * texture(rng, SIDE_PX, grain_px=14)
+    patch_HWC = 0.55 + 0.45 * texture(rng, OBJECT_PX, grain_px=8)
     way = np.array(MOTIONS[motion])
     reach = STEP_PX * (NUM_FRAMES - 1) / 2
     room = (SIDE_PX - OBJECT_PX) / 2
@@ -66,15 +66,27 @@ def draw_clip(motion: str, rng: np.random.Generator) -> Clip:
 
 def write_clip(clip: Clip, path: Path) -> None:
     """Encode a clip, nearly without loss."""
+    write_frames(clip.frames_THWC, path, fps=FPS, crf=10)
+
+
+def write_frames(frames_THWC: NDArray[np.uint8], path: Path, *, fps: int, crf: int) -> None:
+    """Encode pictures as H.264 in MP4.
+
+    Args:
+        frames_THWC: uint8 RGB, of even height and width.
+        path: of the file; its folder is made.
+        fps: frames per second.
+        crf: x264's: 10 loses nearly nothing, 35 is coarse.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(
-            "libx264", rate=FPS, options={"preset": "veryfast", "crf": "10", "threads": "1"}
+            "libx264", rate=fps, options={"preset": "veryfast", "crf": str(crf), "threads": "1"}
         )
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = SIDE_PX, SIDE_PX, "yuv420p"
-        stream.time_base = Fraction(1, FPS)
-        for number, frame_HWC in enumerate(clip.frames_THWC):
+        stream.height, stream.width = frames_THWC.shape[1:3]
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, fps)
+        for number, frame_HWC in enumerate(frames_THWC):
             frame = VideoFrame.from_ndarray(frame_HWC, format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
@@ -99,7 +111,7 @@ def score_auc(scores_FN: NDArray[np.float32], clips: Sequence[Clip]) -> float:
     return statistics.fmean(shares)
 
 
-def _texture(rng: np.random.Generator, side_px: int, *, grain_px: int) -> NDArray[np.float64]:
+def texture(rng: np.random.Generator, side_px: int, *, grain_px: int) -> NDArray[np.float64]:
     """Make smooth coloured noise in [0, 1]; `grain_px` is the size of its blobs."""
     knots = np.arange(0, side_px + grain_px, grain_px)
     small = rng.random((len(knots), len(knots), 3))
