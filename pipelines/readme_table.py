@@ -69,6 +69,10 @@ NUMBERS: Final[Mapping[str, str]] = {
     ),
     "recot-tiny-cpu": "{samples_per_s} samples/s, {step_s:.2f} s a step",
     "report": "{rows:,} rows: {report[wall_s]} s, {page_bytes:,} bytes",
+    "table7": (
+        "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
+        "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"
+    ),
 }
 
 
