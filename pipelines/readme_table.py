@@ -54,6 +54,10 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{raw[video][webdataset][mb_per_cpu_s]:,.0f}, litdata "
         "{raw[video][litdata][mb_per_cpu_s]:,.0f}"
     ),
+    "mllm-toy": (
+        "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
+        "without {arms[text][heldout][all][accuracy]:.3f}"
+    ),
     "pipeline": (
         "{sft_data[num_in]} rows in, {sft_data[num_samples]} in shards; held-out letters right: "
         "{held_out[multiple_choice][right]} of {held_out[multiple_choice][rows]}"

@@ -129,6 +129,7 @@ def test_what_may_change_on_resume_are_settings_that_exist() -> None:
         ("batch.micro_sample=2", "Did you mean 'batch.micro_samples'"),
         ("optim.lr=-1", "optim.lr: Input should be greater than 0"),
         ("engine={zero_stage: 0, offload: torch}", "engine.offload needs engine.zero_stage 1 or 2"),
+        ("engine.zero_stage=3", "Use engine.zero_stage=2 with engine.offload=torch"),
         ("data.sources=[{uri: a, weight: 1}, {uri: b}]", "give every source a weight, or none"),
         ("data.sources=[{uri: a, kinds: [text]}]", "Input should be 'image' or 'video'"),
     ],

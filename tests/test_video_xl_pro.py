@@ -391,9 +391,9 @@ def test_four_questions_are_learned_and_their_letters_generated(
 # --- arithmetic -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_frames", [1, 4, 5, 61])
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 8, 61])
 def test_the_budget_counts_what_the_prompt_has(
-    processor: VideoXLProProcessor, num_frames: int
+    model: VideoXLProForConditionalGeneration, processor: VideoXLProProcessor, num_frames: int
 ) -> None:
     batch = processor(ask("What?", video(num_frames)))
     kinds_P = batch["token_kinds"][0]
@@ -403,6 +403,10 @@ def test_the_budget_counts_what_the_prompt_has(
     assert cost.num_visual == int((kinds_P == Kind.VISUAL).sum())
     assert cost.num_time == int((kinds_P == Kind.TIME).sum())
     assert cost.num_positions == len(kinds_P)
+    with torch.no_grad():  # and the model makes as many
+        tokens_GND = model.vision(batch["frames"], batch["clip_frames"], batch["clip_is_image"])
+    assert tokens_GND.shape == (-(-num_frames // 4), 4, 64)
+    assert tokens_GND.shape[:2].numel() == cost.num_visual
 
 
 def test_the_cache_takes_the_bytes_computed(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vxp_data.settings_file import Loaded, SettingsFile, read_yaml
 
@@ -174,7 +174,8 @@ class EngineSettings(Settings):
     """DeepSpeed."""
 
     zero_stage: Literal[0, 1, 2] = 2
-    """What is divided among the processes: nothing, the optimizer's state, the gradients too."""
+    """What is divided among the processes: nothing, the optimizer's state, the gradients too. 3,
+    the weights too, is refused: each process would have to run the same modules equally often."""
     offload: Literal["none", "torch", "deepspeed"] = "none"
     """Keep the optimizer's state in main memory and step there, by torch's AdamW or by DeepSpeed's,
     which is faster and compiled at its first use (3 minutes; needs a C++ compiler)."""
@@ -184,6 +185,18 @@ class EngineSettings(Settings):
     """'auto': bf16 on CUDA; fp32 on a CPU, whose bf16 convolutions are slow."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """'auto' takes CUDA where there is a GPU."""
+
+    @field_validator("zero_stage", mode="before")
+    @classmethod
+    def _weights_stay_whole(cls, value: Any) -> Any:
+        if value == 3:
+            raise ValueError(
+                "3 is not possible here: it gathers weights module by module, so every process "
+                "must run the same modules equally often, and one whose samples have more frames, "
+                "or none, does not. Use engine.zero_stage=2 with engine.offload=torch; if the "
+                "weights alone do not fit, lora.rank or optim.freeze"
+            )
+        return value
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> Self:
