@@ -67,26 +67,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=300, help="of each training")
     parser.add_argument("--seeds", type=int, default=5, help="pools, 2 to 10")
     parser.add_argument("--out", type=Path, default=Path("runs/table7"), help="made anew")
+    parser.add_argument("--reuse", action="store_true", help="clips, scores, shards that OUT has")
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
     args = parser.parse_args(argv)
     if args.seeds - 1 not in T_975:
         parser.error(f"--seeds {args.seeds}: wanted 2 to {max(T_975) + 1}")
     began_s = time.monotonic()
     out: Path = args.out
-    shutil.rmtree(out, ignore_errors=True)
     pools = {f"pool{seed}": draw_pool(args.pool, seed=seed) for seed in range(args.seeds)}
     held = {"heldout": draw_clips(args.heldout, np.random.default_rng(HELDOUT_SEED))}
-    with ray_session(load_config(CURATION, []).config.cluster):
-        chosen = choose(pools, out / "pool", per_task=args.pool // 4)
-        prepare(held, out / "heldout")
+    if not args.reuse:
+        shutil.rmtree(out, ignore_errors=True)
+        with ray_session(load_config(CURATION, []).config.cluster):
+            prepare(pools, out / "pool")
+            prepare(held, out / "heldout")
+    chosen = choose(str(out / "pool" / "run"), per_task=args.pool // 4)
     print(f"drawn, chosen and sharded after {time.monotonic() - began_s:.0f} s", flush=True)
     began_training_s = time.process_time()
     truth = truth_of(pools) | truth_of(held)
+    duplicates = duplicates_found(chosen["no-duplicates"], truth)
     sets = [sets_of(chosen, truth, seed, per_task=args.pool // 4) for seed in range(args.seeds)]
     runs = train_all(out, sets, steps=args.steps, truth=truth)
     found = {
         "arms": table(runs, sets, truth),
-        "duplicates": duplicates_found(chosen["no-duplicates"], truth),
+        "duplicates": duplicates,
         "rows_N": args.pool // 2,
         "heldout_clips": args.heldout,
         "chance": 0.25,
@@ -103,41 +107,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"record: {path}")
 
 
-def choose(
-    pools: Mapping[str, Sequence[PoolClip]], folder: Path, *, per_task: int
-) -> dict[str, list[dict[str, Any]]]:
-    """Score the pools once, decide in four ways, shard all rows.
+def choose(run: str, *, per_task: int) -> dict[str, list[dict[str, Any]]]:
+    """Decide in four ways about a run, from one scoring.
 
     Args:
-        pools: by name.
-        folder: of all that is written.
+        run: of all pools.
         per_task: rows of each question that are kept of a pool.
 
     Returns:
         decisions: rows of decisions.parquet, by way.
     """
-    mixture = write_mixture(pools, folder)
-    run = str(folder / "run")
-    curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION), "--keep", f"{per_task}")
-    decisions = {"mean_pairwise": read_decisions(run)}
-    for name, words in {
-        "effective_frames": ("--measure", "effective_frames"),
-        "no-duplicates+mean_pairwise": ("--measure", "mean_pairwise", "--duplicates", "drop"),
-        "no-duplicates": ("--duplicates", "drop", "--keep", "1.0"),
+    decisions = {}
+    for name, (measure, duplicates, keep) in {
+        "mean_pairwise": ("mean_pairwise", "off", f"{per_task}"),
+        "effective_frames": ("effective_frames", "off", f"{per_task}"),
+        "no-duplicates": ("mean_pairwise", "drop", "1.0"),
+        "no-duplicates+mean_pairwise": ("mean_pairwise", "drop", f"{per_task}"),
     }.items():
-        curate("decide", run, *words)
+        curate("decide", run, "--measure", measure, "--duplicates", duplicates, "--keep", keep)
         decisions[name] = read_decisions(run)
-    curate("decide", run, "--duplicates", "off", "--keep", "1.0")
-    shard(folder)
     return decisions
 
 
 def prepare(pools: Mapping[str, Sequence[PoolClip]], folder: Path) -> None:
-    """Shard all rows of clips, nothing pruned."""
+    """Score clips and shard all rows of them, nothing pruned: pictures of uniform frames."""
     mixture = write_mixture(pools, folder)
     run = str(folder / "run")
     curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION), "--keep", "1.0")
-    shard(folder)
+    curate("sample", run, "--set", "sampling.policy=uniform_n",
+           "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
+    curate("shard", run, "--out", str(folder / "shards"), "--payload", "frames",
+           "--set", f"shard.frame_px={SIDE_PX}")  # fmt: skip
 
 
 def write_mixture(pools: Mapping[str, Sequence[PoolClip]], folder: Path) -> Path:
@@ -154,15 +154,6 @@ def write_mixture(pools: Mapping[str, Sequence[PoolClip]], folder: Path) -> Path
     return mixture
 
 
-def shard(folder: Path) -> None:
-    """Plan uniform frames of a run's kept rows and write shards of pictures."""
-    run = str(folder / "run")
-    curate("sample", run, "--set", "sampling.policy=uniform_n",
-           "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
-    curate("shard", run, "--out", str(folder / "shards"), "--payload", "frames",
-           "--set", f"shard.frame_px={SIDE_PX}")  # fmt: skip
-
-
 def curate(*words: str) -> None:
     """Run a command of vxp-data here."""
     app(list(words), standalone_mode=False)
@@ -170,7 +161,7 @@ def curate(*words: str) -> None:
 
 def read_decisions(run: str) -> list[dict[str, Any]]:
     """Read what a run has decided."""
-    columns = ["sample_id", "task", "decision", "media_id", "duplicate_of"]
+    columns = ["sample_id", "task", "decision", "duplicate_of"]
     rows: list[dict[str, Any]] = pq.read_table(
         f"{run}/decisions.parquet", columns=columns
     ).to_pylist()
@@ -304,10 +295,11 @@ def source_of(name: str, truth: Truth) -> str:
 
 def duplicates_found(rows: Sequence[Mapping[str, Any]], truth: Truth) -> dict[str, int]:
     """Count rows dropped as duplicates, those wrongly, and how many copies there are."""
-    keeper = {row["media_id"]: row["sample_id"] for row in rows}
+    sample_of = {name.rpartition("/")[2]: name for name in truth}  # by the clip's file
     twins = [row for row in rows if row["decision"] == "duplicate"]
     wrong = sum(
-        source_of(row["sample_id"], truth) != source_of(keeper[row["duplicate_of"]], truth)
+        source_of(row["sample_id"], truth)
+        != source_of(sample_of[Path(row["duplicate_of"]).stem], truth)
         for row in twins
     )
     copies = sum(truth[row["sample_id"]].copy_of is not None for row in rows)
