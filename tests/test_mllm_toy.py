@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -67,6 +69,19 @@ def test_every_answer_can_be_told_from_the_pixels() -> None:
         assert seen(clip.frames_THWC, set(clip.answers)) == clip.answers
 
 
+def test_a_clip_played_backwards_has_the_opposite_answers() -> None:
+    """So that direction and order cannot be told from the frames without their order."""
+    from toy_clips import draw_clips
+
+    opposite = {"left": "right", "right": "left", "up": "down", "down": "up"}
+    for clip in draw_clips(60, seed=10):
+        told, own = seen(clip.frames_THWC[::-1], set(clip.answers)), clip.answers
+        if "direction" in own:
+            assert told == {**own, "direction": opposite[own["direction"]]}
+        else:
+            assert told == {"order_first": own["order_last"], "order_last": own["order_first"]}
+
+
 def test_the_answer_is_still_there_in_the_video_file(tmp_path: Path) -> None:
     from toy_clips import NUM_FRAMES, draw_clips, write_clip
 
@@ -112,3 +127,23 @@ def test_shares_come_with_wilson_intervals() -> None:
     assert share(5, 10)["wilson_95"] == pytest.approx([0.2366, 0.7634], abs=1e-4)
     assert share(81, 263)["wilson_95"] == pytest.approx([0.2553, 0.3662], abs=1e-4)
     assert share(10, 10)["wilson_95"][1] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_short_toy_leaves_a_whole_record(tmp_path: Path) -> None:
+    script = (
+        "import sys, records, toy; from pathlib import Path; "
+        "write = records.write_record; "
+        "records.write_record = lambda *a, **k: write(*a, folder=Path(sys.argv[1]), **k); "
+        "toy.main(['--clips', '20', '--heldout', '10', '--steps', '3', '--out', sys.argv[2]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "runs"), str(tmp_path / "out")],
+        cwd=BENCH, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "runs" / "mllm-toy.json").read_text())["figures"]
+    for arm in ("video", "text"):
+        asked = {kind: own["questions"] for kind, own in figures["arms"][arm]["heldout"].items()}
+        assert asked == {"colour": 6, "direction": 6, "count": 6, "order": 8, "all": 26}

@@ -4,7 +4,9 @@ Two kinds of clip. In one, 1 to 4 discs of one colour move side by side in one d
 noisy ground: asked are colour, direction and count. In the other, a larger disc stands still, of
 one colour at first and of another later: asked is which colour comes first, or last. Options always
 stand in the same order, and every answer is as frequent as the others: the words of a question tell
-nothing of its answer.
+nothing of its answer. A clip played backwards is one that moves the other way, or whose first and
+last colour are exchanged, and as likely: who sees the frames without their order is right about
+direction and order half of the time at best.
 
 Shape suffixes: T frames, H W pixels, C channels (RGB).
 """
