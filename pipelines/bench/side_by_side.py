@@ -1,0 +1,308 @@
+"""Prune the same clips with the same weights as other tools do, in turn, on the same two cores.
+
+    python pipelines/bench/side_by_side.py DIR [--rounds 3] [--python daft=EXE]
+
+From the videos of a folder, clips of 10 s are cut and re-encoded (H.264; 360 to 1080 lines; a key
+frame every 48, 120 or 250 frames at most; the `ffmpeg` command does it). Each tool takes 20 frames
+of every clip, embeds them with the same small SigLIP of random weights at 384 px, and gives the
+mean cosine over the pairs. What counts is CPU time: of the process and all below it, over few and
+over many clips, which gives the start-up and what a further clip costs. Ratios are of one round;
+the record has their medians.
+
+`decord_script` is the script that people write; `ray_data` is Ray Data's read_videos; `daft` and
+`data_juicer` take part where Python (or the one given for them) imports them. Data-Juicer has no
+operator that embeds frames without the hub: it extracts frames only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import records
+from prune import COMMAND, CORES, POLL_S, QUESTION, Tree
+from rich.console import Console
+from rich.table import Table
+
+RIVALS: Final = Path(__file__).parent / "rivals"
+SCRIPTS: Final = {
+    "decord_script": ("decord_script.py", "decord"),
+    "ray_data": ("ray_data.py", "ray"),
+    "daft": ("daft_frames.py", "daft"),
+    "data_juicer": ("data_juicer_frames.py", "data_juicer"),
+}
+"""File of each tool, and the module that it needs."""
+OURS: Final = {
+    "vxp exact": [],
+    "vxp keyframe": ["--set", "decode.seek=keyframe"],
+    "vxp auto": ["--set", "decode.seek=auto"],
+}
+BASELINE: Final = "decord_script"
+CLIP_S: Final = 10
+HEIGHTS_PX: Final = (360, 480, 720, 1080)
+KEY_EVERY: Final = (48, 120, 250)
+LIMIT_S: Final = 3600
+
+
+def make_clips(sources: Sequence[Path], num_clips: int, folder: Path) -> None:
+    """Cut and re-encode clips; what is there already stays. Exits where ffmpeg fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(num_clips):
+        path = folder / f"{number:04}.mp4"
+        if path.exists():
+            continue
+        source = sources[number % len(sources)]
+        turn = number // len(sources)
+        room_s = max(_duration_s(source) - CLIP_S, 0.0)
+        start_s = (turn * 7.0) % room_s if room_s > 0 else 0.0
+        height = HEIGHTS_PX[number % len(HEIGHTS_PX)]
+        key = KEY_EVERY[number % len(KEY_EVERY)]
+        part = path.with_suffix(".part.mp4")
+        loop = ["-stream_loop", "-1", "-ss", f"{start_s:.3f}", "-t", str(CLIP_S), "-i", str(source)]
+        form = ["-vf", f"scale=-2:{height},format=yuv420p", "-an", "-t", str(CLIP_S)]
+        coding = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(key), "-threads", "1"]
+        command = ["ffmpeg", "-v", "error", "-y", *loop, *form, *coding, str(part)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"ffmpeg failed on {source.name}: {done.stderr[-1000:]}")
+        part.rename(path)
+
+
+def _duration_s(path: Path) -> float:
+    with av.open(str(path), metadata_errors="replace") as container:
+        return (container.duration or 0) / 1_000_000
+
+
+def usable(folder: Path) -> list[Path]:
+    """Give the videos of a folder from which clips can be cut: two frames at least."""
+    found = []
+    for path in sorted(folder.resolve().iterdir()):
+        try:
+            with av.open(str(path), metadata_errors="replace") as container:
+                frames = container.decode(video=0)
+                next(frames), next(frames)
+        except (av.FFmpegError, StopIteration, IndexError):
+            continue
+        found.append(path)
+    return found
+
+
+def timed(command: Sequence[str], log: Path) -> dict[str, float]:
+    """Run it; give its wall-clock and CPU seconds. Exits where it fails."""
+    started = time.monotonic()
+    with log.open("w+", encoding="utf-8") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=log.parent)
+        tree = Tree(psutil.Process(process.pid))
+        while process.poll() is None:
+            tree.poll()
+            time.sleep(POLL_S)
+            if time.monotonic() - started > LIMIT_S:
+                process.kill()
+        stream.seek(0)
+        if process.returncode:
+            raise SystemExit(
+                f"{command[0]} ended with {process.returncode}: {stream.read()[-2000:]}"
+            )
+    wall_s = time.monotonic() - started
+    return {"wall_s": wall_s, "cpu_s": sum(tree.cpu_s_by_kind().values())}
+
+
+def prune(
+    clips: Path, checkpoint: Path, out: Path, more: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Prune with our command; give the seconds, and the score of every clip."""
+    rows = [
+        {
+            "id": path.name,
+            "video": path.name,
+            "conversations": [QUESTION, {"from": "gpt", "value": path.stem}],
+        }
+        for path in sorted(clips.iterdir())
+    ]
+    manifest = out.with_suffix(".json")
+    manifest.write_text(json.dumps(rows), encoding="utf-8")
+    words = ["prune", str(manifest), "--media-root", str(clips), "--out", str(out)]
+    words += ["--encoder", "siglip", "--set", f"encoder.checkpoint={checkpoint}"]
+    words += ["--set", f"cluster.num_cpus={CORES}", *more]
+    seconds = timed([str(COMMAND), *words], out.with_suffix(".log"))
+    decisions = pq.read_table(out / "decisions.parquet", columns=["sample_id", "score"])
+    scores = dict(
+        zip(*(decisions[name].to_pylist() for name in ("sample_id", "score")), strict=True)
+    )
+    return seconds, scores
+
+
+def others(pythons: Mapping[str, str]) -> dict[str, str]:
+    """Give the Python of each tool that can be imported."""
+    found = {}
+    for name, (_, module) in SCRIPTS.items():
+        python = pythons.get(name, sys.executable)
+        test = [python, "-c", f"import {module}"]
+        if subprocess.run(test, capture_output=True, check=False).returncode == 0:
+            found[name] = python
+    return found
+
+
+def rival(
+    name: str, python: str, clips: Path, checkpoint: Path, out: Path
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Run another tool's script; give the seconds, and what it says of every clip."""
+    script = RIVALS / SCRIPTS[name][0]
+    command = [python, str(script), str(clips), str(checkpoint), str(out)]
+    seconds = timed(command, out.with_suffix(".log"))
+    return seconds, json.loads(out.read_text(encoding="utf-8"))
+
+
+def per_clip(few: Mapping[str, float], many: Mapping[str, float], further: int) -> dict[str, float]:
+    """Lay a line through two runs."""
+    slope = (many["cpu_s"] - few["cpu_s"]) / further
+    return {
+        "cpu_s_per_further_clip": slope,
+        "cpu_s": many["cpu_s"],
+        "wall_s": many["wall_s"],
+        "few_cpu_s": few["cpu_s"],
+    }
+
+
+def agreement(scores: Mapping[str, float], of: Mapping[str, float]) -> dict[str, float]:
+    """Compare the scores of the same clips: rank correlation and largest difference."""
+    names = sorted(of)
+    one = np.array([scores[name] for name in names])
+    two = np.array([of[name] for name in names])
+    ranks = [values.argsort().argsort() for values in (one, two)]
+    return {
+        "spearman": float(np.corrcoef(*ranks)[0, 1]),
+        "largest_difference": float(np.abs(one - two).max()),
+    }
+
+
+def summary(rounds: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+    """Give each tool's medians, and the medians of its ratios to the script of the same round."""
+    found = {}
+    for name, runs in rounds.items():
+        base = rounds[BASELINE][: len(runs)]
+        found[name] = {
+            "rounds": len(runs),
+            **{key: statistics.median(run[key] for run in runs) for key in runs[0]},
+            "times_less_cpu_a_further_clip": statistics.median(
+                b["cpu_s_per_further_clip"] / r["cpu_s_per_further_clip"]
+                for b, r in zip(base, runs, strict=True)
+            ),
+            "times_less_cpu_in_all": statistics.median(
+                b["cpu_s"] / r["cpu_s"] for b, r in zip(base, runs, strict=True)
+            ),
+        }
+    return found
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("videos", type=Path, help="folder of videos to cut clips from")
+    parser.add_argument("--few", type=int, default=50)
+    parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3, help="of ours and the script")
+    parser.add_argument("--other-rounds", type=int, default=1, help="of the other tools")
+    parser.add_argument("--clips", type=Path, help="keep the clips here, or take them from here")
+    parser.add_argument("--python", action="append", default=[], metavar="TOOL=EXE")
+    parser.add_argument("--out", type=Path, default=records.RUNS / "side-by-side.json")
+    return parser.parse_args(argv)
+
+
+def run_round(
+    folder: Path, sets: Sequence[Path], checkpoint: Path, pythons: Mapping[str, str]
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Let every tool work once, over few clips and over many; give seconds and scores."""
+    seconds, scores = {}, {}
+    further = len(list(sets[1].iterdir())) - len(list(sets[0].iterdir()))
+    for name in (*OURS, *pythons):
+        ends = []
+        for clips in sets:
+            out = folder / f"{name.replace(' ', '-')}-{clips.name}"
+            if name in OURS:
+                took, said = prune(clips, checkpoint, out, OURS[name])
+            else:
+                out = out.with_suffix(".result.json")
+                took, said = rival(name, pythons[name], clips, checkpoint, out)
+            ends.append(took)
+            print(f"{name}, {clips.name}: {took}", file=sys.stderr, flush=True)
+        scores[name] = said
+        seconds[name] = per_clip(ends[0], ends[1], further)
+    return seconds, scores
+
+
+def print_results(console: Console, tools: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a line a tool."""
+    columns = ("cpu_s_per_further_clip", "times_less_cpu_a_further_clip", "cpu_s", "wall_s")
+    table = Table("tool", *columns)
+    for name, facts in tools.items():
+        table.add_row(name, *(f"{facts[column]:.3f}" for column in columns))
+    console.print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the clips, run all in turn, write the record."""
+    options = parse(argv)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    sys.path.insert(0, str(records.ROOT / "tests"))
+    tiny_models = importlib.import_module("tiny_models")
+    pythons = others(dict(text.split("=", 1) for text in options.python))
+    rounds: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
+        folder = Path(temporary)
+        checkpoint = tiny_models.write_tiny_siglip(folder / "siglip", image_px=384)
+        made = options.clips or folder / "made"
+        make_clips(usable(options.videos), options.many, made)
+        sets = []
+        for number in (options.few, options.many):
+            sets.append(folder / f"{number}-clips")
+            sets[-1].mkdir()
+            for path in sorted(made.iterdir())[:number]:
+                (sets[-1] / path.name).hardlink_to(path)
+        for number in range(options.rounds):
+            place = folder / f"round-{number}"
+            place.mkdir()
+            taking = {
+                n: p for n, p in pythons.items() if n == BASELINE or number < options.other_rounds
+            }
+            seconds, scores = run_round(place, sets, checkpoint, taking)
+            for name, taken in seconds.items():
+                rounds.setdefault(name, []).append(taken)
+            if number == 0:
+                compared = {
+                    name: agreement(said, scores[BASELINE])
+                    for name, said in scores.items()
+                    if name not in {BASELINE, "data_juicer"}
+                }
+        clip_bytes = sum(path.stat().st_size for path in sets[1].iterdir())
+    tools = summary(rounds)
+    print_results(Console(width=None if sys.stdout.isatty() else 150), tools)
+    figures = {
+        "cores": CORES,
+        "clips": [options.few, options.many],
+        "clip_bytes": clip_bytes,
+        "not_installed": sorted(SCRIPTS.keys() - pythons.keys()),
+        "tools": tools,
+        "scores_against_the_script": compared,
+    }
+    text = json.loads(json.dumps(figures), parse_float=lambda value: round(float(value), 4))
+    words = ["pipelines/bench/side_by_side.py", str(options.videos)]
+    records.write_record(options.out.stem, text, argv=words, folder=options.out.parent)
+
+
+if __name__ == "__main__":
+    main()
