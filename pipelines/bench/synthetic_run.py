@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def write_synthetic_run(
     Path(facts["manifest"]).write_text("")
     dataset = dataset_from_facts(facts)
     write_table(run.samples, _samples(uris[video_R], task_R))
-    media = _media(uris, rng)
+    media = synthetic_media(uris, rng)
     write_table(run.media, media)
     write_table(run.scores, _scores(media, rng))
     if sheets:
@@ -107,7 +108,8 @@ def _samples(uri_R: np.ndarray, task_R: np.ndarray) -> pa.Table:
     return pa.table(columns, schema=SAMPLE_SCHEMA)
 
 
-def _media(uris: np.ndarray, rng: np.random.Generator) -> pa.Table:
+def synthetic_media(uris: Sequence[str], rng: np.random.Generator) -> pa.Table:
+    """Draw the facts of videos; one in a hundred is broken."""
     num_videos = len(uris)
     duration_s = np.round(np.minimum(rng.lognormal(3.5, 1.1, num_videos), 7200.0), 3)
     fps = rng.choice([24.0, 25.0, 30.0], num_videos)

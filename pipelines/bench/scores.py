@@ -1,0 +1,166 @@
+"""Time scores and decisions from stored embeddings against reading them alone.
+
+    python pipelines/bench/scores.py [--few 25000 --many 100000]
+
+The parts of a run are made of numbers: 20 x 1152 float16 unit rows a clip, 46 KB. Reading the
+embedding columns alone, scoring as `prune` does in its end (all measures, media.parquet and
+scores.parquet) and deciding run over few and over many clips, each in a process of its own. What is
+said of a million media is the line through the two, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import records
+from synthetic_run import synthetic_media, write_synthetic_run
+
+from vxp_data.pipeline.ingest import Source
+from vxp_data.pipeline.rundir import open_run, read_table, write_table
+from vxp_data.pipeline.score import score_clips
+from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+
+NUM_FRAMES: Final = 20
+DIM: Final = 1152
+CLIP_BYTES: Final = NUM_FRAMES * DIM * 2
+CLIPS_IN_PART: Final = 256
+MADE_BY: Final = "synthetic"
+"""Fingerprint of the encoder and of the sampler."""
+MILLION: Final = 1_000_000
+LIMIT_BYTES: Final = 4_000_000_000
+TASKS: Final = ("read", "score", "decide")
+
+
+def make_run(folder: Path, num_clips: int) -> None:
+    """Write a run with the embeddings of so many clips."""
+    write_synthetic_run(folder, num_rows=num_clips, num_videos=num_clips, seed=0)
+    run = open_run(folder)
+    rng = np.random.default_rng(1)
+    media = synthetic_media([f"/videos/{i:07d}.mp4" for i in range(num_clips)], rng)
+    by = pa.array([MADE_BY] * num_clips)
+    for name in ("encoder", "sampler"):
+        media = media.set_column(media.schema.get_field_index(name), name, by)
+    for first in range(0, num_clips, CLIPS_IN_PART):
+        facts = media.slice(first, CLIPS_IN_PART).cast(EMBEDDING_FACTS)
+        rows = _embeddings(facts.num_rows, rng)
+        part = facts.append_column("embedding", rows).cast(embedding_schema(DIM))
+        write_table(run.parts.file(f"part-{first:08d}.parquet"), part)
+
+
+def _embeddings(num_clips: int, rng: np.random.Generator) -> pa.Array:
+    """Draw unit rows: a direction a clip, and more or less of noise around it."""
+    noise = rng.standard_normal((num_clips, NUM_FRAMES, DIM), dtype=np.float32)
+    own = rng.standard_normal((num_clips, 1, DIM), dtype=np.float32)
+    emb = own + rng.uniform(0.2, 2.0, (num_clips, 1, 1)).astype(np.float32) * noise
+    emb /= np.linalg.norm(emb, axis=-1, keepdims=True)
+    flat = pa.array(emb.astype(np.float16).reshape(-1))
+    rows = pa.FixedSizeListArray.from_arrays(flat, DIM)
+    ends = np.arange(0, (num_clips + 1) * NUM_FRAMES, NUM_FRAMES, dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, rows)
+
+
+def work(task: str, folder: Path) -> None:
+    """Do one of TASKS on a run: what a process of its own is measured at."""
+    run = open_run(folder)
+    if task == "read":
+        for file in run.part_files():
+            read_table(file, columns=["embedding"])
+    elif task == "score":
+        sources = _sources(folder)
+        found = score_clips(run, sources, encoder=MADE_BY, sampler=MADE_BY)
+        if found != len(sources):
+            raise SystemExit(f"scored {found} of {len(sources)} clips")
+    else:
+        from vxp_data.cli import app
+
+        app(["decide", str(folder), "--keep", "0.5"], standalone_mode=False)
+
+
+def _sources(folder: Path) -> dict[str, Source]:
+    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_stamp"])
+    stamps = zip(*(names[name].to_pylist() for name in ("uri", "file_stamp")), strict=True)
+    return {
+        uri: Source(stamp=stamp, is_image=False, clips_s=((0.0, float("inf")),))
+        for uri, stamp in stamps
+    }
+
+
+def measured(task: str, folder: Path) -> dict[str, float]:
+    """Do a task in a process of its own; give its seconds and the most memory that it held."""
+    started_s = time.monotonic()
+    command = [sys.executable, __file__, "--do", task, str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{task} failed")
+    return {
+        "wall_s": time.monotonic() - started_s,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_resident_mb": usage.ru_maxrss * 1024 / 1e6,
+    }
+
+
+def line(task: str, few: int, many: int, runs: dict[int, dict[str, Any]]) -> dict[str, float]:
+    """Lay a line through the seconds and the memory of a task, up to a million."""
+    one, two = runs[few][task], runs[many][task]
+    slope = {key: (two[key] - one[key]) / (many - few) for key in one}
+    facts = {f"{key}_at_{many}": round(two[key], 2) for key in two}
+    facts["gb_per_cpu_s"] = round(CLIP_BYTES / 1e9 / slope["cpu_s"], 3)
+    facts |= {
+        f"{key}_of_a_million": round(two[key] + slope[key] * (MILLION - many), 1) for key in two
+    }
+    return facts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the runs, time the tasks, write the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--few", type=int, default=25_000)
+    parser.add_argument("--many", type=int, default=100_000)
+    parser.add_argument("--do", nargs=2, metavar=("TASK", "RUN"), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=records.RUNS / "scores.json", help="record")
+    options = parser.parse_args(argv)
+    if options.do:
+        work(options.do[0], Path(options.do[1]))
+        return
+    runs: dict[int, dict[str, Any]] = {}
+    for number in (options.few, options.many):
+        with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
+            folder = Path(temporary) / "run"
+            make_run(folder, number)
+            runs[number] = {task: measured(task, folder) for task in TASKS}
+    facts: dict[str, Any] = {
+        "clips": [options.few, options.many],
+        "clip_bytes": CLIP_BYTES,
+        **{task: line(task, options.few, options.many, runs) for task in TASKS},
+    }
+    facts["score_to_read_cpu"] = round(
+        facts["read"]["gb_per_cpu_s"] / facts["score"]["gb_per_cpu_s"], 2
+    )
+    facts["under_4_gb_at_a_million"] = all(
+        facts[task]["peak_resident_mb_of_a_million"] * 1e6 < LIMIT_BYTES for task in TASKS
+    )
+    print(json.dumps(facts, indent=1))
+    numbers = ["--few", str(options.few), "--many", str(options.many)]
+    records.write_record(
+        options.out.stem,
+        facts,
+        argv=["pipelines/bench/scores.py", *numbers],
+        folder=options.out.parent,
+    )
+
+
+if __name__ == "__main__":
+    main()
