@@ -176,13 +176,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def _run_apart(number: int, folder: Path) -> dict[str, Any]:
+def tiny_videos(folder: Path) -> list[Path]:
+    """Draw the demo's videos below a folder, once; give four of the smallest."""
     sys.path.insert(0, str(records.ROOT / "pipelines"))
     scenes = folder / "scenes"
     if not scenes.is_dir():
         importlib.import_module("demo_videos").make_videos(scenes)
-    smallest = sorted((scenes / "videos").iterdir(), key=lambda path: path.stat().st_size)
-    manifest = link_videos(smallest[2:6], number, folder / str(number))
+    return sorted((scenes / "videos").iterdir(), key=lambda path: path.stat().st_size)[2:6]
+
+
+def _run_apart(number: int, folder: Path) -> dict[str, Any]:
+    manifest = link_videos(tiny_videos(folder), number, folder / str(number))
     command = [sys.executable, __file__, "--one", str(manifest), str(folder / f"run-{number}")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

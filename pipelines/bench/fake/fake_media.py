@@ -1,7 +1,15 @@
-"""A decoder and an encoder that cost next to nothing, so that only the pipeline is measured."""
+"""A decoder and an encoder that cost next to nothing, so that only the pipeline is measured.
+
+The environment says more: VXP_BENCH_DECODE_S and VXP_BENCH_EMBED_S are seconds that each waits a
+file, without using a core, half to one and a half times as long by chance; VXP_BENCH_FRAME_PX is
+the side of a frame; with VXP_BENCH_ONE_TASK=1 the encoder works where frames are decoded.
+"""
 
 from __future__ import annotations
 
+import os
+import random
+import time
 from functools import cache
 from typing import Self
 
@@ -14,6 +22,10 @@ from vxp_data.records import Media
 
 DIM = 1152
 """As SigLIP so400m gives them."""
+FRAME_PX = int(os.environ.get("VXP_BENCH_FRAME_PX", "384"))
+DECODE_S = float(os.environ.get("VXP_BENCH_DECODE_S", "0"))
+EMBED_S = float(os.environ.get("VXP_BENCH_EMBED_S", "0"))
+ONE_TASK = os.environ.get("VXP_BENCH_ONE_TASK") == "1"
 
 
 class FakeDecoder:
@@ -34,6 +46,7 @@ class FakeDecoder:
         """Give noise, the same for every file."""
         del path, media
         assert size is not None
+        wait(DECODE_S)
         frames_FHWC = _noise(len(plan), size.height_px, size.width_px)
         return DecodedFrames(frames_FHWC=frames_FHWC, is_exact_F=np.ones(len(plan), dtype=np.bool_))
 
@@ -42,7 +55,11 @@ class FakeEncoder:
     """Takes frames of SigLIP's size in an actor, looks at a few pixels, gives SigLIP's width."""
 
     spec = EncoderSpec(
-        name="fake", frame_px=384, dim=DIM, fingerprint="0" * 16, in_decode_task=False
+        name="fake",
+        frame_px=FRAME_PX,
+        dim=DIM,
+        fingerprint="0" * 16,
+        in_decode_task=ONE_TASK,
     )
 
     @classmethod
@@ -61,8 +78,15 @@ class FakeEncoder:
 
     def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Give each picture's first pixels, as a unit vector."""
+        wait(EMBED_S)
         emb_FD = frames_FHWC.reshape(len(frames_FHWC), -1)[:, :DIM].astype(np.float32) + 1
         return emb_FD / np.linalg.norm(emb_FD, axis=1, keepdims=True)
+
+
+def wait(mean_s: float) -> None:
+    """Wait half to one and a half times so long."""
+    if mean_s:
+        time.sleep(mean_s * random.uniform(0.5, 1.5))
 
 
 @cache
