@@ -28,7 +28,7 @@ def main(clips: str, checkpoint: str, out: str) -> None:
     field = operator.frame_field
     counts = {}
     for path, row in zip(paths, done, strict=True):
-        counts[path.name] = sum(len(frames) for frames in row["__dj__meta__"][field])
+        counts[path.name] = sum(len(frames) for frames in row[field])
     Path(out).write_text(json.dumps(counts))
 
 
