@@ -87,6 +87,7 @@ def test_both_ends_of_the_range_stay_and_the_first_rule_gives_the_reason():
     [
         ("duration_s", Bounds(), "neither min nor max"),
         ("duration_s", Bounds(low=-1), "wanted a value in"),
+        ("blank_frames", Bounds(high=1.1), r"got 1.1, wanted a value in \[0, 1\]"),
         ("duration_s", Bounds(low=9, high=3), "is above max"),
         ("motion", Bounds(high=1), "has no max"),
         ("duration", Bounds(low=1), "Did you mean 'duration_s'"),
@@ -95,6 +96,114 @@ def test_both_ends_of_the_range_stay_and_the_first_rule_gives_the_reason():
 def test_bounds_that_make_no_sense_are_refused(name, bounds, message):
     with pytest.raises(UserError, match=message):
         check_bounds(name, bounds)
+
+
+def test_a_range_may_be_a_single_value_and_reach_the_rules_own_ends():
+    check_bounds("scene_changes", Bounds(high=0))
+    check_bounds("duration_s", Bounds(low=3, high=3))
+    check_bounds("caption_repetition", Bounds(high=1))
+
+
+def rows_of(*rows, **columns):
+    """Facts of rows (sample_id, task, modality, place, exchanges)."""
+    ids, task, modality, place, exchanges = zip(*rows, strict=True)
+    unknown = {
+        field.name: np.full(len(rows), np.nan)
+        for field in dataclasses.fields(RowFacts)
+        if field.name.endswith("_N") and field.name != "place_N"
+    }
+    return RowFacts(
+        sample_id=ids, task=task, modality=modality, place_N=np.array(place), exchanges=exchanges,
+        **unknown | {name: np.array(values, np.float64) for name, values in columns.items()},
+    )  # fmt: skip
+
+
+def measured(name, facts):
+    rule = load_rule(name)
+    none = Bounds(high=rule.high) if rule.below is None else Bounds(low=rule.low)
+    return [None if np.isnan(v) else v for v in filter_rows(facts, {name: none})[1][name]]
+
+
+def test_a_side_that_nobody_knows_is_no_low_resolution():
+    said = [("", "x")]
+    facts = rows_of(
+        ("a", "caption", "video", 0, said),
+        ("b", "caption", "image", 1, said),
+        ("c", "caption", "text", -1, said),
+        width_px_N=[0, 90, 90],
+        height_px_N=[90, 160, 90],
+    )
+    assert measured("short_side_px", facts) == [None, 90, None]
+
+
+def test_rules_of_videos_say_nothing_of_pictures():
+    facts = rows_of(
+        ("a", "caption", "video", 0, ()),
+        ("b", "caption", "image", 1, ()),
+        **dict.fromkeys(
+            ("duration_s_N", "change_N", "scene_changes_N", "audio_streams_N"), [3.0, 3.0]
+        ),
+    )
+    for name in ("duration_s", "motion", "scene_changes", "audio_streams"):
+        assert measured(name, facts) == [3, None]
+
+
+def test_a_pair_is_a_caption_with_words_of_one_picture():
+    words, mute = [("Describe.", "A cat.")], [("Describe.", " \n")]
+    facts = rows_of(
+        ("pair", "caption", "image", 0, words),
+        ("question", "open_ended", "image", 0, words),
+        ("video", "caption", "video", 0, words),
+        ("mute", "caption", "image", 0, mute),
+        ("gone", "caption", "image", -1, words),
+        similarity_N=[0.5] * 5,
+    )
+    assert measured("image_text_similarity", facts) == [0.5, None, None, None, None]
+
+
+def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
+    asked, told = [("Who is it?", "A man.")], [("Describe.", "A man!")]
+    facts = rows_of(
+        ("d", "open_ended", "video", 0, asked),
+        ("b", "open_ended", "video", 0, asked),
+        ("c", "open_ended", "video", 1, asked),
+        ("a", "open_ended", "text", -1, asked),
+        ("e", "caption", "video", 2, told),
+        ("f", "caption", "video", 2, [("What do you see?", "a man")]),
+        ("g", "caption", "video", 2, [("Describe.", "A woman.")]),
+        ("h", "caption", "video", 2, ()),
+        ("i", "open_ended", "text", -1, asked),
+    )
+    assert measured("repeats", facts) == [1, 0, 0, None, 0, 1, 0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("caption_words", {"caption": 10}),
+        ("caption_repetition", {"caption": 0.25}),
+        ("placeholders", {"caption": 1, "open_ended": 1, "multiple_choice": 1}),
+        ("latin_letters", {"caption": 25 / 26, "open_ended": 25 / 26, "multiple_choice": 25 / 26}),
+        ("empty_answers", {"caption": 0, "open_ended": 0, "multiple_choice": 0}),
+        ("options", {"multiple_choice": 2}),
+        ("wrong_letters", {"multiple_choice": 0}),
+        ("leaked_answers", {"caption": 1, "open_ended": 1, "multiple_choice": 1}),
+    ],
+)
+def test_rules_of_words_measure_their_own_tasks(name, wanted):
+    question = "Which?\n(A) one\n(B) two\nAnswer: B"
+    said = [(question, "走 www.x.org the cat the cat the cat")]
+    tasks = ("caption", "open_ended", "multiple_choice")
+    facts = rows_of(*((task, task, "text", -1, said) for task in tasks))
+    assert measured(name, facts) == pytest.approx([wanted.get(task) for task in tasks])
+
+
+def test_a_filter_for_some_tasks_takes_no_other_rows():
+    said = [("", "See www.x.org")]
+    facts = rows_of(*((task, task, "text", -1, said) for task in ("caption", "mine", "open_ended")))
+    reason_N, values = filter_rows(facts, {"placeholders": Bounds(high=0, tasks=("mine",))})
+    assert reason_N.tolist() == ["", "placeholder_text", ""]
+    assert np.isnan(values["placeholders"]).tolist() == [True, False, True]
 
 
 QUESTION = "What is it?\nA. A cat\nB. A dog\nC. A bird"
@@ -234,3 +343,9 @@ def test_a_filtered_row_is_no_keeper(tmp_path):
     run = stored_run(tmp_path, {"big.mp4": big, "small.mp4": moving()}, rows)
     decide(run, filters__wrong_letters={"max": 0}, duplicates__mode="drop")
     assert by_sample(tmp_path / "run", "decision") == {"bad": "prune", "good": "keep"}
+
+
+def test_a_filter_for_a_task_that_no_row_has_is_refused(tmp_path):
+    run = stored_run(tmp_path, {"moving.mp4": moving()})
+    with pytest.raises(UserError, match=r"filters\.motion\.tasks 'captoin'\. Did you mean 'capt"):
+        decide(run, filters__motion={"min": 1, "tasks": ["captoin"]})

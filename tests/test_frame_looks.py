@@ -1,5 +1,7 @@
 """What frames look like: the measure of scene changes beside PySceneDetect's, and flatness."""
 
+import colorsys
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,37 @@ def test_noise_counts_for_less_than_what_it_hides():
     looks = frame_looks(frames)
     assert looks.contrast_F.max() < 5  # of single pixels: 9
     assert frame_looks(frames[:, ::4, ::4]).contrast_F.min() > 7
+
+
+def hsv(colour):
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+    return np.array([180 * hue, 255 * saturation, 255 * value])
+
+
+def test_hue_is_right_whichever_channel_is_the_greatest():
+    rng = np.random.default_rng(0)
+    colours = [tuple(int(c) for c in colour) for colour in rng.integers(1, 256, (200, 3))]
+    change_P = frame_looks(plain(*colours, side_px=2)).change_P
+    hsv_F3 = np.array([hsv(colour) for colour in colours])
+    np.testing.assert_allclose(change_P, np.abs(np.diff(hsv_F3, axis=0)).mean(axis=1), atol=1e-3)
+
+
+@pytest.mark.parametrize(("channel", "weight"), [(0, 0.299), (1, 0.587), (2, 0.114)])
+def test_contrast_weighs_colours_as_the_eye_does(channel, weight):
+    half = plain((0, 0, 0))
+    half[:, :, 32:, channel] = 255
+    assert frame_looks(half).contrast_F == pytest.approx([255 * weight / 2], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("height_px", "width_px", "down", "across"),
+    [(200, 400, 2, 4), (290, 97, 3, 1), (95, 500, 1, 5), (500, 95, 5, 1), (191, 192, 1, 2)],
+)
+def test_cells_are_means_of_whole_blocks_of_any_shape(height_px, width_px, down, across):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, height_px, width_px, 3)).astype(np.uint8)
+    rows, columns = height_px // down, width_px // across
+    luma_FHW = frames @ np.array([0.299, 0.587, 0.114])
+    luma_FHW = luma_FHW[:, : rows * down, : columns * across]
+    cells = luma_FHW.reshape(2, rows, down, columns, across).mean(axis=(2, 4))
+    np.testing.assert_allclose(frame_looks(frames).contrast_F, cells.std(axis=(1, 2)), rtol=1e-4)

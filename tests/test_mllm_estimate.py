@@ -20,6 +20,7 @@ from vxp_model.train.mllm_estimate import (
     GIB,
     SampleShape,
     count_parameters,
+    describe_mllm,
     estimate_mllm,
     model_states,
     text_layer_numbers,
@@ -100,6 +101,91 @@ def test_weights_gradients_and_optimizer_are_what_deepspeed_estimates(
         assert host_bytes == 2 * ALL
 
 
+@pytest.mark.parametrize(
+    ("precision", "stage", "offload", "gradients", "optimizer", "host"),
+    [
+        ("bf16", 0, "none", 4800, 9600, 0),
+        ("bf16", 1, "none", 4800, 1200, 0),
+        ("bf16", 2, "none", 600 + 3200, 1200, 0),
+        ("bf16", 1, "torch", 1600, 0, 1200 + 400),
+        ("bf16", 2, "torch", 3200, 0, 1200 + 400),
+        ("fp32", 0, "none", 3200, 6400, 0),
+        ("fp32", 1, "none", 3200, 800, 0),
+        ("fp32", 2, "none", 400 + 6400, 800, 0),
+        ("fp32", 2, "torch", 6400, 0, 800 + 400),
+    ],
+)
+def test_model_states_are_those_of_the_table(
+    precision: str, stage: int, offload: str, gradients: int, optimizer: int, host: int
+) -> None:
+    """1000 weights, 800 of them trained, on 8 GPUs; buckets hold all that is trained."""
+    recipe = sft(engine={"precision": precision, "zero_stage": stage, "offload": offload})
+    size = 4 if precision == "fp32" else 2
+    device, host_bytes = model_states(recipe, 1000, 800, size=size, num_gpus=8)
+    assert device == {"weights": 1000 * size, "gradients": gradients, "optimizer": optimizer}
+    assert host_bytes == host
+
+
+def test_buckets_are_no_larger_than_the_recipe_says() -> None:
+    recipe = sft(engine={"zero_stage": 2, "offload": "torch", "bucket_mib": 4})
+    device, _ = model_states(recipe, ALL, ALL, size=2, num_gpus=8)
+    assert device["gradients"] == 2 * 2 * (4 * 2**20 // 4)  # twice, 4 MiB of fp32 in bf16
+
+
+def test_samples_that_run_at_once_take_memory_each_and_the_same_operations() -> None:
+    shape = SampleShape(num_frames=10, num_text=100, num_labels=20)
+    one, three = (
+        estimate_mllm(sft(chunk_frames=64, batch={"micro_samples": number}), shape)
+        for number in (1, 3)
+    )
+    for use in ("pixels", "tower", "features", "projector", "language model", "head"):
+        assert three.device_bytes[use] == 3 * one.device_bytes[use]
+    assert one.device_bytes["projector"] == 3 * (576 * (1152 + 2 * 2048) + 144 * 2048) * 2
+    assert one.device_bytes["tower"] == 10 * 729 * 26 * (9 * 1152 + 2 * 4304) * 2  # no 64 frames
+    for use in ("weights", "gradients", "optimizer", "spare"):
+        assert three.device_bytes[use] == one.device_bytes[use]
+    assert three.sample_flop == one.sample_flop
+    assert three.num_positions == one.num_positions
+
+
+def test_the_compressor_keeps_what_goes_into_its_two_stages() -> None:
+    into = 576 * 1152 * 2  # bytes of a frame
+    shape = SampleShape(num_frames=360)
+    whole = estimate_mllm(sft(checkpoint_layers=False), shape).device_bytes
+    assert whole["compressor"] == 16 * (360 + 180) * into
+    lean = estimate_mllm(sft(checkpoint_layers=True, chunk_frames=8), shape).device_bytes
+    assert lean["compressor"] == (360 + 180 + 16 * 8) * into
+
+
+def test_words_say_the_hours_of_the_operations() -> None:
+    shape = SampleShape(num_frames=64)
+    alone = {"freeze": ["tower", "dts", "projector", "selector"]}
+    whole = estimate_mllm(sft(optim=alone), shape, num_gpus=4)
+    lora = estimate_mllm(sft(optim=alone, lora={"rank": 8}), shape, num_gpus=4)
+    assert lora.sample_flop < whole.sample_flop
+    said = describe_mllm(
+        whole, shape, gpu="a100", utilisation=0.25, num_gpus=4, num_samples=100_000
+    )
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines() if line[0] != " ")
+    seconds = whole.sample_flop / (312e12 * 0.25)
+    assert lines["seconds"] == f"{seconds:.3g} a sample, at 25% of an A100's 312 TFLOP/s"
+    hours = seconds * 100_000 / 3600
+    assert f"GPU hours          {hours:,.3g} for 100,000 samples, {hours / 4:,.3g} each" in said
+    assert f"{whole.total_bytes / GIB:,.2f} GiB, each of 4" in said
+    assert sum(whole.device_bytes.values()) == whole.total_bytes
+    for gpu, utilisation, message in (("b52", 0.4, "unknown GPU"), ("a100", 0.0, "got 0.0")):
+        with pytest.raises(UserError, match=message):
+            describe_mllm(
+                whole, shape, gpu=gpu, utilisation=utilisation, num_gpus=4, num_samples=None
+            )
+
+
+@pytest.mark.parametrize("targets", [["w_pack"], ["q_proj", "lm_head"]])
+def test_lora_that_the_training_refuses_is_not_estimated(targets: list[str]) -> None:
+    with pytest.raises(UserError, match=f"'{targets[-1]}'.*wanted some of: down_proj"):
+        estimate_mllm(sft(lora={"rank": 8, "targets": targets}), SampleShape())
+
+
 def kept_numbers(module: torch.nn.Module, run: Callable[[], object]) -> float:
     """Count what autograd keeps for the backward pass, in numbers of 2 bytes."""
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
@@ -161,7 +247,7 @@ def test_the_command_says_it_for_both_kinds_of_recipe() -> None:
     assert done.exit_code == 0, done.output
     assert "128 frames, 5,440 positions" in done.stdout
     assert "for 1,000,000 samples" in done.stdout
-    with pytest.raises(UserError, match="or more"):
+    with pytest.raises(UserError, match="num_frames of a sample must be 1 or more, got 0"):
         estimate_mllm(sft(), SampleShape(num_frames=0))
     total, trained = count_parameters(video_xl_pro_preset("3b"), sft(stage="align"))
     assert trained == 6_557_696

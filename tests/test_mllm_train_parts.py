@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM
 
 from mllm_runs import recipe, training_shards
 from test_mllm_train import changed_parts, tensors
@@ -18,10 +20,11 @@ from vxp_model.data.frames import FrameOptions
 from vxp_model.data.loader import ShardLoader
 from vxp_model.errors import UserError
 from vxp_model.inference.session import LongVideoModel
-from vxp_model.mllm_settings import ALL_PARTS
+from vxp_model.mllm_settings import ALL_PARTS, LoraSettings, Part
 from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
 from vxp_model.train.flops import MllmFlops, decoder_matrices, peak_tflops
 from vxp_model.train.journal import read_log
+from vxp_model.train.lora import add_lora, merge_lora
 from vxp_model.train.mllm import train_mllm
 from vxp_model.train.mllm_batches import MllmBatch, collate
 from vxp_model.train.mllm_start import start_model
@@ -158,9 +161,43 @@ def test_a_stopped_training_with_lora_goes_on_to_the_same_bits(
 def test_lora_without_anything_to_adapt_is_refused(shards: str, tmp_path: Path) -> None:
     with pytest.raises(DataUserError, match="language model is not trained"):
         recipe(shards, tmp_path, lora=LORA, optim={"freeze": ["language_model"]})
-    loaded = recipe(shards, tmp_path, lora=LORA | {"targets": ["w_pack"]})
-    with pytest.raises(UserError, match="w_pack"):
-        start_model(loaded.config)
+
+
+@pytest.mark.parametrize(
+    "targets", [["w_pack"], ["q_proj", "v_prj"], ["embed_tokens"], ["q_proj", "lm_head"], ["mlp"]]
+)
+def test_lora_beside_what_is_no_matrix_of_its_own_is_refused(targets: list[str]) -> None:
+    config = video_xl_pro_preset("tiny").text_config
+    model = AutoModelForCausalLM.from_config(config)  # its head is its embedding
+    rule = LoraSettings.model_validate(LORA | {"targets": targets})
+    with pytest.raises(UserError, match=rf"{targets[-1]}.*wanted some of: down_proj, gate_proj, "):
+        add_lora(model, rule, seed=0)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_lora_is_drawn_from_its_seed_alone_and_alone_is_trained() -> None:
+    config = deepcopy(video_xl_pro_preset("tiny").text_config)
+    config.tie_word_embeddings = False
+    rule = LoraSettings.model_validate(
+        LORA | {"targets": ["self_attn.q_proj", "lm_head"], "dropout": 0.25}
+    )
+    drawn = []
+    for state, seed in ((1, 7), (2, 7), (3, 8)):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        add_lora(model, rule, seed=seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        assert len(trained) == 2 * 3
+        assert all(".lora_" in name for name in trained)
+        drawn.append(torch.cat([p.detach().flatten() for p in trained.values()]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)] == [0.25] * 3
+    merged = merge_lora(model.state_dict(), rule)
+    assert merged.keys() == AutoModelForCausalLM.from_config(config).state_dict().keys()
 
 
 # Counted operations, and what they lead to
@@ -189,6 +226,29 @@ def test_counted_operations_are_those_that_torch_counts(
     assert sum(positions) < places[0] * places[1]
 
 
+@pytest.mark.parametrize(
+    ("trained", "rank", "tolerance"),
+    [(ALL_PARTS, 0, 0.01), (("projector",), 0, 0.01), (("projector", "language_model"), 1, 0.05)],
+)
+def test_operations_of_the_language_models_training_are_those_that_torch_counts(
+    trained: tuple[Part, ...], rank: int, tolerance: float
+) -> None:
+    config = video_xl_pro_preset("tiny")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config.text_config, attn_implementation="eager")
+    model.requires_grad_("language_model" in trained)
+    if rank:
+        add_lora(model, LoraSettings(rank=rank), seed=0)
+    places = 400
+    embeds_BPD = torch.randn(1, places, 64, requires_grad=True)  # of what the projector gives
+    with FlopCounterMode(display=False) as counted:
+        output = model.get_decoder()(inputs_embeds=embeds_BPD, use_cache=False)
+        output.last_hidden_state.sum().backward()
+    flops = MllmFlops.of(config, trained, with_lora=rank > 0)
+    ours = flops.position * places + 2 * flops.squared_position * places**2  # eager: all pairs
+    assert ours == pytest.approx(counted.get_total_flops(), rel=tolerance)
+
+
 def test_training_counts_thrice_what_is_trained_and_twice_what_lies_behind() -> None:
     config = video_xl_pro_preset("3b")
     # Qwen2.5-3B: 36 layers of q and o, k and v of two heads, and three matrices of the MLP.
@@ -199,9 +259,22 @@ def test_training_counts_thrice_what_is_trained_and_twice_what_lies_behind() -> 
     assert forward.label == 2 * 2048 * 151_936
     sft, align = MllmFlops.of(config, ALL_PARTS), MllmFlops.of(config, ("projector",))
     assert (sft.position, align.position) == (3 * forward.position, 2 * forward.position)
+    assert (sft.label, align.label) == (3 * forward.label, 2 * forward.label)
     assert (sft.frame, align.frame) == (3 * forward.frame, forward.frame)
+    projector = 2 * 24**2 * (1152 * 2048 + 2048**2)
+    assert sft.group == 3 * forward.group
+    assert align.group == forward.group + 2 * projector
+    without_dts = MllmFlops.of(config, tuple(part for part in ALL_PARTS if part != "dts"))
+    assert without_dts.group == 2 * forward.group + projector
     lora = MllmFlops.of(config, ("language_model",), with_lora=True)
     assert (lora.position, lora.group) == (2 * forward.position, forward.group)
+    assert (lora.label, lora.squared_position) == (2 * forward.label, 3 * forward.squared_position)
+    assert forward.of_samples(
+        num_frames=5, num_groups=2, positions=[3, 4], num_labels=6
+    ) == pytest.approx(
+        5 * forward.frame + 2 * forward.group + 7 * forward.position
+        + 25 * forward.squared_position + 6 * forward.label
+    )  # fmt: skip
 
 
 def test_the_log_has_the_utilisation_and_the_record_a_rate_that_vxp_data_reads(

@@ -16,14 +16,21 @@ import torch
 from PIL import Image
 
 from runs import by_sample, run_prune, write_rows
-from stored_runs import ENCODER, StoredClip, decide, stored_run
+from stored_runs import ENCODER, SAMPLER, StoredClip, decide, stored_run
 from tiny_models import Settings, pictures, write_tiny_siglip
-from vxp_data.config import EncoderConfig
+from vxp_data.config import EncoderConfig, PruneConfig
+from vxp_data.encoders.base import EncoderSpec
 from vxp_data.encoders.siglip_text import SiglipTextEncoder
 from vxp_data.errors import UserError
-from vxp_data.pipeline.rundir import RunDirectory, write_table
+from vxp_data.pipeline.rundir import RunDirectory, read_table, write_table
 from vxp_data.pipeline.similarities import SIMILARITY_SCHEMA, pair_key
-from vxp_data.pipeline.text_similarity import CompareTexts
+from vxp_data.pipeline.stages import JobSettings
+from vxp_data.pipeline.text_similarity import (
+    CompareTexts,
+    _pairs,
+    _with_pictures,
+    wants_similarity,
+)
 from vxp_data.registry import ENCODERS
 
 TEXTS = ["A red cat, and the dog.", "the  RED cat and the dog", "", "car " * 50, "is green"]
@@ -117,6 +124,61 @@ def test_captions_unlike_their_picture_go_and_those_never_compared_stay(tmp_path
     values = pq.read_table(str(run.filter_values))["image_text_similarity"].to_pylist()
     assert values == [pytest.approx(v) if v else v for v in (0.3, 0.0999, 0.1, None, None)]
     assert decide(run, filters={}).num_unmeasured == 0
+
+
+def test_pairs_are_captions_with_words_of_pictures_that_could_be_read(tmp_path: Path) -> None:
+    files = {
+        "bad.png": StoredClip(emb_FD=np.eye(1, 8), duration_s=0.04, facts={"reason": "corrupt"}),
+        "c.mp4": StoredClip(emb_FD=np.eye(2, 8), duration_s=4.0),
+        "a.png": StoredClip(emb_FD=np.eye(8)[2:3], duration_s=0.04),
+        "b.png": StoredClip(emb_FD=np.eye(8)[3:4], duration_s=0.04),
+    }
+    asked = pair_row("asked", "a.png", "A red cat.", task="open_ended")
+    asked["conversations"][0]["value"] = "<image>\nWho sits there?"
+    rows = [
+        pair_row("later", "b.png", "The  sea."),
+        pair_row("bad", "bad.png", "A red cat."),
+        pair_row("video", "c.mp4", "A red cat.", kind="video"),
+        asked,
+        pair_row("mute", "a.png", " "),
+        pair_row("first", "a.png", "A red cat."),
+        pair_row("same", "b.png", "The sea."),
+    ]
+    run = stored_run(tmp_path, files, rows)
+    media = read_table(run.media)
+    pairs = list(_pairs(run, media, ENCODER))
+    names = [Path(media["uri"][pair.place].as_py()).name for pair in pairs]
+    assert list(zip(names, [pair.text for pair in pairs], strict=True)) == [
+        ("b.png", "The sea."),
+        ("a.png", "A red cat."),
+        ("b.png", "The sea."),
+    ]
+    assert pairs[0].key == pairs[2].key == pair_key("id-of-b.png", "The sea.", ENCODER)
+    config = PruneConfig()
+    spec = EncoderSpec(name="x", frame_px=8, dim=8, fingerprint=ENCODER, in_decode_task=False)
+    settings = JobSettings(
+        frames=config.frames, decode=config.decode, fetch=config.fetch, encoder=config.encoder,
+        spec=spec, sampler=SAMPLER, parts=run.parts,
+    )  # fmt: skip
+    table = _with_pictures(run, media, pairs, settings)
+    assert table["pair"].to_pylist() == [pair.key for pair in pairs]
+    assert table["text"].to_pylist() == [pair.text for pair in pairs]
+    assert np.array(table["embedding"].to_pylist()).argmax(axis=1).tolist() == [3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "filters", "wanted"),
+    [
+        ("siglip", {"image_text_similarity": {"min": 0.1}}, True),
+        ("siglip", {"motion": {"min": 0.1}}, False),
+        ("thumbnail", {"image_text_similarity": {"min": 0.1}}, False),
+    ],
+)
+def test_texts_are_embedded_only_where_a_filter_asks_and_the_encoder_can(
+    encoder: str, filters: dict[str, Any], wanted: bool
+) -> None:
+    config = PruneConfig.model_validate({"encoder": {"name": encoder}, "filters": filters})
+    assert wants_similarity(config) is wanted
 
 
 @pytest.mark.slow

@@ -191,16 +191,23 @@ def _drop(
         reason_N[row] = reason.value
 
 
-def check_tasks(thresholds: Mapping[str, Target], tasks_present: Iterable[str]) -> None:
-    """Check that every task with a threshold of its own has rows.
+def check_tasks(
+    tasks: Iterable[str], tasks_present: Iterable[str], *, where: str = "thresholds"
+) -> None:
+    """Check that every task with a threshold of its own, or a filter, has rows.
+
+    Args:
+        tasks: that a setting names.
+        tasks_present: that rows have, or may have.
+        where: the setting.
 
     Raises:
-        UserError: no row has such a task: the threshold would silently do nothing.
+        UserError: no row has such a task: the setting would silently do nothing.
     """
     present = set(tasks_present)
-    for task in thresholds:
+    for task in tasks:
         if task not in present:
-            raise unknown_name("task in thresholds", task, present)
+            raise unknown_name(f"task in {where}", task, present)
 
 
 @dataclass(frozen=True, slots=True)

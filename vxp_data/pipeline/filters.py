@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vxp_data.core.decisions import check_tasks
 from vxp_data.core.filters import (
     BLANK_CONTRAST,
     CUT_CHANGE,
@@ -27,6 +28,7 @@ from vxp_data.pipeline.clip_facts import few_texts
 from vxp_data.pipeline.rundir import RunDirectory, read_batches, read_table
 from vxp_data.pipeline.similarities import pair_key, read_similarities
 from vxp_data.pipeline.stored_frames import clip_seconds
+from vxp_data.records import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,11 @@ def filter_samples(
         encoder: fingerprint of the run's embeddings.
 
     Raises:
-        UserError: a file of the run cannot be read.
+        UserError: a file of the run cannot be read, or a filter names a task that no row has.
     """
+    present = {*pc.unique(samples["task"]).to_pylist(), *Task}
+    for name, bounds in filters.items():
+        check_tasks(bounds.tasks, present, where=f"filters.{name}.tasks")
     row_M = np.flatnonzero(place_N > -2)
     needs = {load_rule(name).needs for name in filters}
     looks = _looks(run) if "looks" in needs else _Looks.unknown(len(media))

@@ -2,8 +2,9 @@
 
 Counted are matmuls and convolutions, two operations for each multiply-add; the rest is small. Of a
 part that is trained, the forward pass counts once; the gradient of its input once more, where
-something before it is trained; the gradient of its weights once more. What a training does twice to
-save memory does not count: this is the work that utilisation is measured by.
+something before it is trained; the gradient of its weights once more. Attention multiplies what
+comes in with what comes in: its gradients count twice wherever one of them is needed. What a
+training does twice to save memory does not count: this is the work that utilisation is measured by.
 
 Video-XL-Pro's language model and projector:
 
@@ -13,7 +14,8 @@ Video-XL-Pro's language model and projector:
   layers, A the width of all heads;
 * head: 2 D V for each label token, for logits are computed at those alone.
 
-Left out: norms, rotary embeddings, the selector and its pass over the question, LoRA's matrices.
+Left out: norms, rotary embeddings, the selector and its pass over the question, LoRA's matrices;
+of a compressor that is frozen behind a trained tower, one of its attention's gradients.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ class MllmFlops:
             frame=tower * tower_flop_per_frame(vision),
             group=dts * compressor_flop_per_group(config.dts, grid) + projecting * projector,
             position=language * 2 * decoder_matrices(config),
-            squared_position=language * attention,
+            squared_position=(1 if language == 1 else 3) * attention,
             label=language * 2 * text.hidden_size * text.vocab_size,
         )
 

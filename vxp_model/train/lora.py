@@ -37,6 +37,31 @@ def lora_config(rule: LoraSettings) -> LoraConfig:
     )
 
 
+def adapted_modules(language_model: Any, rule: LoraSettings) -> dict[str, nn.Linear]:
+    """Give the modules that get a pair, by name.
+
+    Raises:
+        UserError: a target names nothing, or what is no matrix, or a head that is the embedding
+            too: what was trained beside it could not be merged.
+    """
+    modules = dict(language_model.named_modules())
+    matrices = {name: own for name, own in modules.items() if isinstance(own, nn.Linear)}
+    head = language_model.get_output_embeddings()
+    if head is not None and head.weight is language_model.get_input_embeddings().weight:
+        matrices = {name: own for name, own in matrices.items() if own is not head}
+    found: dict[str, nn.Linear] = {}
+    for target in rule.targets:
+        named = [name for name in modules if f".{name}".endswith(f".{target}")]
+        if not named or not matrices.keys() >= set(named):
+            known = sorted({name.rpartition(".")[2] for name in matrices})
+            raise UserError(
+                f"lora.targets has {target!r}, which is no matrix of the language model's own; "
+                f"wanted some of: {', '.join(known)}."
+            )
+        found |= {name: matrices[name] for name in named}
+    return found
+
+
 def add_lora(language_model: nn.Module, rule: LoraSettings, *, seed: int) -> None:
     """Put the matrices in; of the language model, they alone require a gradient.
 
@@ -49,14 +74,12 @@ def add_lora(language_model: nn.Module, rule: LoraSettings, *, seed: int) -> Non
         seed: of the first of each pair.
 
     Raises:
-        UserError: it has no modules of those names.
+        UserError: a target cannot have one; see `adapted_modules`.
     """
+    adapted_modules(language_model, rule)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            inject_adapter_in_model(lora_config(rule), language_model)
-        except ValueError as error:
-            raise UserError(f"lora.targets {list(rule.targets)}: {error}") from error
+        inject_adapter_in_model(lora_config(rule), language_model)
     for name, parameter in language_model.named_parameters():
         parameter.requires_grad_(_OWN in name)
 

@@ -31,7 +31,7 @@ tower's width, M its MLP's; D, A, I the language model's width, that of its head
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
@@ -43,6 +43,7 @@ from vxp_model.models.video_xl_pro import PARTS, VideoXLProForConditionalGenerat
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
 from vxp_model.modules.dts import STRIDES
 from vxp_model.train.flops import PEAK_TFLOPS, MllmFlops
+from vxp_model.train.lora import adapted_modules
 
 GIB: Final = 2**30
 SPARE_BYTES: Final = 2 * GIB
@@ -96,8 +97,8 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
         UserError: no such preset; a number out of range.
     """
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
-    if min(shape.num_frames, shape.num_text, shape.num_labels) < 1:
-        raise UserError("a sample has 1 frame, position of text and label token, or more.")
+    for what, number in asdict(shape).items():
+        require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
     config = video_xl_pro_preset(recipe.start.preset)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
@@ -105,7 +106,7 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     positions = groups * (config.group_tokens + TIME_TOKENS) + shape.num_text
     at_once = recipe.batch.micro_samples
     states, host_bytes = model_states(recipe, total, trained, size=size, num_gpus=num_gpus)
-    activations = _vision(config, recipe, shape.num_frames * at_once, size=size)
+    activations = _vision(config, recipe, shape.num_frames, at_once, size=size)
     activations |= _text(config, recipe, positions * at_once, shape.num_labels * at_once, size=size)
     flops = MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0)
     return MllmEstimate(
@@ -229,18 +230,18 @@ def _lora_parameters(language_model: Any, rule: LoraSettings) -> int:
         return 0
     return sum(
         rule.rank * (module.in_features + module.out_features)
-        for name, module in language_model.named_modules()
-        if name.rpartition(".")[2] in rule.targets
+        for module in adapted_modules(language_model, rule).values()
     )
 
 
 def _vision(
-    config: VideoXLProConfig, recipe: MllmRecipe, frames: int, *, size: int
+    config: VideoXLProConfig, recipe: MllmRecipe, sample_frames: int, samples: int, *, size: int
 ) -> dict[str, int]:
     vision, trained = config.vision, recipe.trained_parts()
+    frames = sample_frames * samples
     chunk = min(recipe.chunk_frames or config.chunk_frames, frames)
     patches, places, width = vision.grid**2, config.grid**2, vision.width
-    groups = math.ceil(frames / config.temporal_factor)
+    groups = samples * math.ceil(sample_frames / config.temporal_factor)
     trains_tower = "tower" in trained
     layers = vision.layer if trains_tower else 1
     layer = tower_layer_numbers(width, vision.mlp_width)
