@@ -137,12 +137,11 @@ def test_a_side_that_nobody_knows_is_no_low_resolution():
 
 
 def test_rules_of_videos_say_nothing_of_pictures():
+    names = ("duration_s_N", "change_N", "scene_changes_N", "audio_streams_N")
     facts = rows_of(
         ("a", "caption", "video", 0, ()),
         ("b", "caption", "image", 1, ()),
-        **dict.fromkeys(
-            ("duration_s_N", "change_N", "scene_changes_N", "audio_streams_N"), [3.0, 3.0]
-        ),
+        **{name: np.array([3.0, 3.0]) for name in names},
     )
     for name in ("duration_s", "motion", "scene_changes", "audio_streams"):
         assert measured(name, facts) == [3, None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,8 @@ from vxp_model.models.output import label_output
 from vxp_model.train.journal import read_log
 from vxp_model.train.mllm import train_mllm
 from vxp_model.train.mllm_batches import collate
-from vxp_model.train.mllm_validation import add_sample_measures, is_choice
+from vxp_model.train.mllm_start import start_model
+from vxp_model.train.mllm_validation import Validator, add_sample_measures, is_choice
 from vxp_model.train.world import World
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,6 +65,70 @@ def test_the_loss_of_held_out_rows_is_the_models_own_and_looking_changes_nothing
     assert "val/multiple_choice_accuracy" not in log[-1]  # captions are no options
 
 
+class Looking:
+    """A model as the engine shows it, which notes what it was shown."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.seen = model.train(), list[list[int]]()
+
+    def evaluate(self) -> None:
+        self.model.eval()
+
+    def train(self) -> None:
+        self.model.train()
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        assert not self.model.training
+        self.seen += inputs["input_ids"].tolist()
+        return self.model(**inputs)
+
+
+class WithAnother(World):
+    """Of two processes, of which the other has looked at ten label tokens of a loss of 3."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, {"loss": [30.0, 10]}]
+
+
+@pytest.mark.parametrize(("samples", "looked_at"), [(2, 2), (99, 5), (None, 5)])
+def test_a_look_is_at_so_many_rows_the_same_every_time(
+    shards: str, world: World, tmp_path: Path, samples: int | None, looked_at: int
+) -> None:
+    rule = {"sources": [{"uri": shards}], "steps": 2, "samples": samples}
+    loaded = recipe(shards, tmp_path, validation=rule).config
+    model, processor = start_model(loaded)
+    engine: Any = Looking(model)
+    validator = Validator(loaded, image_px=56, processor=processor, world=world)
+    assert [n for n in range(1, 6) if validator.is_due(n, total_steps=5)] == [2, 4, 5]
+    before = torch.get_rng_state()
+    found = [validator.run(engine) for _ in range(2)]
+    validator.loader.close()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+    assert found[0] == found[1]
+    assert len(engine.seen) == 2 * looked_at
+    assert engine.seen[:looked_at] == engine.seen[looked_at:]
+
+
+def test_a_mean_is_over_the_label_tokens_of_all_processes(
+    shards: str, world: World, tmp_path: Path
+) -> None:
+    loaded = recipe(shards, tmp_path, validation={"sources": [{"uri": shards}]}).config
+    model, processor = start_model(loaded)
+    worlds = (world, WithAnother(rank=0, size=1, device=world.device))
+    found = []
+    for own in worlds:
+        validator = Validator(loaded, image_px=56, processor=processor, world=own)
+        engine: Any = Looking(model)
+        found.append(validator.run(engine))
+        validator.loader.close()
+    alone, together = (measures["val/loss"] for measures in found)
+    labels = (30 - 10 * together) / (together - alone)  # of (sum + 30) / (labels + 10)
+    assert labels == pytest.approx(round(labels), rel=1e-3)
+    assert labels > 10
+    assert found[0]["val/answers"] == found[1]["val/answers"]
+
+
 def sample(answer: str, task: str = "multiple_choice") -> TrainSample:
     return TrainSample(
         sample_id="a", dataset="d", task=task, kind="text", key="k", source=0, epoch=0, position=0,
@@ -94,3 +161,5 @@ def test_an_answer_is_right_when_every_token_of_it_is_the_likeliest() -> None:
 )  # fmt: skip
 def test_what_counts_as_an_option(answer: str, expected: bool) -> None:
     assert is_choice(sample(answer)) is expected
+    twice = replace(sample("B"), conversation=(*sample("B").conversation, Turn("model", answer)))
+    assert is_choice(twice) is expected
