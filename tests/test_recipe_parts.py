@@ -11,6 +11,7 @@ import yaml
 from shard_fixtures import PROVENANCE
 from vxp_data.data_recipe import IngestConfig, SourceConfig, load_data_recipe, prune_settings
 from vxp_data.datasets.catalogue import FOLDER
+from vxp_data.errors import UserError
 from vxp_data.pipeline.accounting import Accounting
 from vxp_data.pipeline.recipe_sources import Sources
 from vxp_data.pipeline.step_book import BOOK_NAME, StepBook
@@ -172,6 +173,15 @@ def test_where_a_runs_settings_are_from_leaves_out_what_is_about_the_whole(tmp_p
     keys = {origin.key for origin in kept.origins}
     assert "measure" in keys
     assert not any(key.partition(".")[0] in {"expect", "ingest", "out"} for key in keys)
+
+
+@pytest.mark.parametrize(("key", "of"), [("root", "mixture"), ("media_root", "manifests")])
+def test_a_place_of_what_is_not_given_is_refused(tmp_path: Path, key: str, of: str) -> None:
+    path = tmp_path / "r.yaml"
+    datasets = [{"dataset": "charades", "root": "."}]
+    path.write_text(yaml.safe_dump({"ingest": {"datasets": datasets, key: "/data"}, "out": "x"}))
+    with pytest.raises(UserError, match=rf"ingest\.{key} is of ingest\.{of}"):
+        load_data_recipe(path)
 
 
 @pytest.mark.parametrize("key", ["num_clips", "num_frames", "num_samples", "clips_per_s_min"])

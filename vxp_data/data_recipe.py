@@ -48,6 +48,10 @@ class IngestConfig(Settings):
     def _something_goes_in(self) -> Self:
         if not self.manifests and not self.datasets and self.mixture is None:
             raise ValueError("ingest has no manifests, no datasets and no mixture; name some")
+        if self.media_root is not None and not self.manifests:
+            raise ValueError("ingest.media_root is of ingest.manifests, of which there are none")
+        if self.root is not None and self.mixture is None:
+            raise ValueError("ingest.root is of ingest.mixture, which is not given")
         return self
 
 
