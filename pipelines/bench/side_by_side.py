@@ -48,8 +48,8 @@ SCRIPTS: Final = {
 """File of each tool, and the module that it needs."""
 OURS: Final = {
     "vxp exact": [],
-    "vxp keyframe": ["--set", "decode.seek=keyframe"],
-    "vxp auto": ["--set", "decode.seek=auto"],
+    "vxp keyframe": ["--set", "frames.seek=keyframe"],
+    "vxp auto": ["--set", "frames.seek=auto"],
 }
 BASELINE: Final = "decord_script"
 CLIP_S: Final = 10
