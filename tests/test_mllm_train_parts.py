@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,12 +23,14 @@ from vxp_model.errors import UserError
 from vxp_model.inference.session import LongVideoModel
 from vxp_model.mllm_settings import ALL_PARTS, LoraSettings, Part
 from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
+from vxp_model.models.visual_sequence import run_packed
 from vxp_model.train.flops import MllmFlops, decoder_matrices, peak_tflops
 from vxp_model.train.journal import read_log
 from vxp_model.train.lora import add_lora, merge_lora
 from vxp_model.train.mllm import train_mllm
 from vxp_model.train.mllm_batches import MllmBatch, collate
 from vxp_model.train.mllm_start import start_model
+from vxp_model.train.mllm_step import MllmStepper
 from vxp_model.train.training import TrainResult
 from vxp_model.train.world import World
 
@@ -55,11 +58,23 @@ def batch(shards: str, tmp_path_factory: pytest.TempPathFactory) -> MllmBatch:
 # Packed batches
 
 
+def decoded(model: Any) -> list[dict[str, Any]]:
+    """Note what the language model's decoder gets from now on, questions for the selector apart."""
+    asked: list[dict[str, Any]] = []
+
+    def note(_: object, __: object, kwargs: dict[str, Any]) -> None:
+        if "inputs_embeds" in kwargs:
+            asked.append(kwargs)
+
+    model.language_model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+    return asked
+
+
 def test_packed_samples_have_the_loss_and_gradient_of_padded_ones(
     shards: str, batch: MllmBatch, tmp_path: Path
 ) -> None:
     model, _ = start_model(recipe(shards, tmp_path).config)
-    found = []
+    found, asked = [], decoded(model)
     for packed in (False, True):
         model.zero_grad()
         output = model(**batch.inputs, selector_seeds=batch.selector_seeds, packed=packed)
@@ -68,6 +83,10 @@ def test_packed_samples_have_the_loss_and_gradient_of_padded_ones(
         found.append((output, gradients))
     (padded, own), (packed_output, packed_own) = found
     assert len(set(batch.inputs["attention_mask"].sum(-1).tolist())) > 2  # there is padding
+    wide, long = (kwargs["inputs_embeds"].shape for kwargs in asked)
+    real = int(asked[0]["attention_mask"].sum())
+    assert long[:2] == (1, real)  # nothing is computed for padding
+    assert wide[0] * wide[1] > real
     torch.testing.assert_close(packed_output.logits, padded.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(packed_output.num_labels_B, padded.num_labels_B)
     assert own.keys() == packed_own.keys()
@@ -92,9 +111,15 @@ def test_a_packed_sample_does_not_see_its_neighbours(
 
 
 def test_training_packed_has_the_losses_of_training_padded(
-    shards: str, world: World, tmp_path: Path
+    shards: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = []
+    losses, calls = [], list[bool]()
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(packed)
+        return run_packed(*args, **kwargs)
+
+    monkeypatch.setattr("vxp_model.models.video_xl_pro.run_packed", noted)
     for packed in (False, True):
         loaded = recipe(
             shards,
@@ -105,6 +130,7 @@ def test_training_packed_has_the_losses_of_training_padded(
         result = train_mllm(loaded, world, lambda _: None)
         losses.append([entry["loss"] for entry in read_log(result.out / "log.jsonl")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert calls == [True] * 3
 
 
 # LoRA
@@ -247,6 +273,27 @@ def test_operations_of_the_language_models_training_are_those_that_torch_counts(
     flops = MllmFlops.of(config, trained, with_lora=rank > 0)
     ours = flops.position * places + 2 * flops.squared_position * places**2  # eager: all pairs
     assert ours == pytest.approx(counted.get_total_flops(), rel=tolerance)
+
+
+def test_a_steps_operations_are_of_what_the_selector_left(
+    shards: str, batch: MllmBatch, world: World, tmp_path: Path
+) -> None:
+    loaded = recipe(shards, tmp_path, selector_drop_min=0.8, selector_drop_max=0.9)
+    model, _ = start_model(loaded.config)
+    asked = decoded(model)
+    with torch.no_grad():
+        output = model.train()(**batch.inputs, selector_seeds=batch.selector_seeds)
+    assert any(selection.num_dropped_time for selection in output.selections)
+    engine: Any = None  # not asked
+    flops, group_tokens = MllmFlops.of(model.config, ALL_PARTS), model.config.group_tokens
+    stepper = MllmStepper(engine, world, flops=flops, group_tokens=group_tokens, packed=False)
+    clips = batch.inputs["clip_frames"].tolist()
+    assert stepper._flop(batch, output.selections) == flops.of_samples(
+        num_frames=sum(clips),
+        num_groups=sum(-(-frames // model.config.temporal_factor) for frames in clips),
+        positions=asked[0]["attention_mask"].sum(-1).tolist(),
+        num_labels=int(output.num_labels_B.sum()),
+    )
 
 
 def test_training_counts_thrice_what_is_trained_and_twice_what_lies_behind() -> None:
