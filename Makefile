@@ -35,12 +35,15 @@ check: $(STAMP) ## lint, formatting, types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(STAMP) ## time decoding, pruning, sharding, loading; needs VIDEOS=DIR or VXP_CORPUS
+bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
 	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
 	$(BIN)/python pipelines/bench/shards.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
+	$(BIN)/python pipelines/bench/scores.py
+	$(BIN)/python pipelines/bench/scaling.py
+	$(BIN)/python pipelines/bench/side_by_side.py "$(BENCH_VIDEOS)"
 
 readme-table: $(STAMP) ## write the table of run records into pipelines/README.md
 	$(BIN)/python pipelines/readme_table.py

@@ -73,6 +73,20 @@ NUMBERS: Final[Mapping[str, str]] = {
     ),
     "recot-tiny-cpu": "{samples_per_s} samples/s, {step_s:.2f} s a step",
     "report": "{rows:,} rows: {report[wall_s]} s, {page_bytes:,} bytes",
+    "scaling": (
+        "{most_workers_at_90_percent} workers at 90 % or more; {most_files_per_s:.1f} files/s at "
+        "most"
+    ),
+    "scores": (
+        "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
+        "{score[peak_resident_mb_of_a_million]:,.0f} MB"
+    ),
+    "side-by-side": (
+        "CPU-s a further clip: exact {tools[vxp exact][cpu_s_per_further_clip]:.2f}, keyframe "
+        "{tools[vxp keyframe][cpu_s_per_further_clip]:.2f}, decord script "
+        "{tools[decord_script][cpu_s_per_further_clip]:.2f}, Ray Data "
+        "{tools[ray_data][cpu_s_per_further_clip]:.2f}"
+    ),
     "table7": (
         "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
         "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"

@@ -58,6 +58,10 @@ KEY_EVERY: Final = (48, 120, 250)
 LIMIT_S: Final = 3600
 
 
+class FailedError(Exception):
+    """A tool has not come to its end; what it wrote last."""
+
+
 def make_clips(sources: Sequence[Path], num_clips: int, folder: Path) -> None:
     """Cut and re-encode clips; what is there already stays. Exits where ffmpeg fails."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,11 @@ def usable(folder: Path) -> list[Path]:
 
 
 def timed(command: Sequence[str], log: Path) -> dict[str, float]:
-    """Run it; give its wall-clock and CPU seconds. Exits where it fails."""
+    """Run it; give its wall-clock and CPU seconds.
+
+    Raises:
+        FailedError: it failed.
+    """
     started = time.monotonic()
     with log.open("w+", encoding="utf-8") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=log.parent)
@@ -114,9 +122,7 @@ def timed(command: Sequence[str], log: Path) -> dict[str, float]:
                 process.kill()
         stream.seek(0)
         if process.returncode:
-            raise SystemExit(
-                f"{command[0]} ended with {process.returncode}: {stream.read()[-2000:]}"
-            )
+            raise FailedError(stream.read()[-2000:])
     wall_s = time.monotonic() - started
     return {"wall_s": wall_s, "cpu_s": sum(tree.cpu_s_by_kind().values())}
 
@@ -225,24 +231,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run_round(
     folder: Path, sets: Sequence[Path], checkpoint: Path, pythons: Mapping[str, str]
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Let every tool work once, over few clips and over many; give seconds and scores."""
-    seconds, scores = {}, {}
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], dict[str, str]]:
+    """Let every tool work once, over few clips and over many; give seconds, scores, failures.
+
+    A tool that fails is out of the round, and what it wrote last is kept.
+    """
+    seconds, scores, failed = {}, {}, {}
     further = len(list(sets[1].iterdir())) - len(list(sets[0].iterdir()))
     for name in (*OURS, *pythons):
         ends = []
-        for clips in sets:
-            out = folder / f"{name.replace(' ', '-')}-{clips.name}"
-            if name in OURS:
-                took, said = prune(clips, checkpoint, out, OURS[name])
-            else:
-                out = out.with_suffix(".result.json")
-                took, said = rival(name, pythons[name], clips, checkpoint, out)
-            ends.append(took)
-            print(f"{name}, {clips.name}: {took}", file=sys.stderr, flush=True)
+        try:
+            for clips in sets:
+                out = folder / f"{name.replace(' ', '-')}-{clips.name}"
+                if name in OURS:
+                    took, said = prune(clips, checkpoint, out, OURS[name])
+                else:
+                    out = out.with_suffix(".result.json")
+                    took, said = rival(name, pythons[name], clips, checkpoint, out)
+                ends.append(took)
+                print(f"{name}, {clips.name}: {took}", file=sys.stderr, flush=True)
+        except FailedError as error:
+            if name in {*OURS, BASELINE}:
+                raise SystemExit(f"{name}: {error}") from error
+            last = str(error).strip().splitlines()[-1]
+            failed[name] = f"over {clips.name.replace('-', ' ')}: {last}"
+            print(f"{name} failed {failed[name]}", file=sys.stderr, flush=True)
+            continue
         scores[name] = said
         seconds[name] = per_clip(ends[0], ends[1], further)
-    return seconds, scores
+    return seconds, scores, failed
 
 
 def print_results(console: Console, tools: Mapping[str, Mapping[str, Any]]) -> None:
@@ -262,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tiny_models = importlib.import_module("tiny_models")
     pythons = others(dict(text.split("=", 1) for text in options.python))
     rounds: dict[str, list[dict[str, float]]] = {}
+    failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         folder = Path(temporary)
         checkpoint = tiny_models.write_tiny_siglip(folder / "siglip", image_px=384)
@@ -279,7 +297,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             taking = {
                 n: p for n, p in pythons.items() if n == BASELINE or number < options.other_rounds
             }
-            seconds, scores = run_round(place, sets, checkpoint, taking)
+            seconds, scores, lost = run_round(place, sets, checkpoint, taking)
+            failed |= lost
             for name, taken in seconds.items():
                 rounds.setdefault(name, []).append(taken)
             if number == 0:
@@ -296,6 +315,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "clips": [options.few, options.many],
         "clip_bytes": clip_bytes,
         "not_installed": sorted(SCRIPTS.keys() - pythons.keys()),
+        "failed": failed,
         "tools": tools,
         "scores_against_the_script": compared,
     }
