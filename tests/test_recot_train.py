@@ -161,7 +161,11 @@ def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path:
     weights = resumed._engine.full_weights()
     resumed.loader.close()
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(weights[name], parameter.detach(), rtol=1e-4, atol=1e-6)
+        wanted = parameter.detach()
+        torch.testing.assert_close(weights[name], wanted, rtol=1e-4, atol=1e-5)
+        # Where a gradient is about Adam's epsilon, its rounding shows in the step of 1e-3.
+        is_close = torch.isclose(weights[name], wanted, rtol=1e-5, atol=2e-7)
+        assert is_close.float().mean() > 0.99
 
 
 @pytest.mark.parametrize("micro_samples", [1, 4])
