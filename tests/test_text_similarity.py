@@ -128,7 +128,7 @@ def test_captions_unlike_their_picture_go_and_those_never_compared_stay(tmp_path
 
 def test_pairs_are_captions_with_words_of_pictures_that_could_be_read(tmp_path: Path) -> None:
     files = {
-        "bad.png": StoredClip(emb_FD=np.eye(1, 8), duration_s=0.04, facts={"reason": "corrupt"}),
+        "0bad.png": StoredClip(emb_FD=np.eye(1, 8), duration_s=0.04, facts={"reason": "corrupt"}),
         "c.mp4": StoredClip(emb_FD=np.eye(2, 8), duration_s=4.0),
         "a.png": StoredClip(emb_FD=np.eye(8)[2:3], duration_s=0.04),
         "b.png": StoredClip(emb_FD=np.eye(8)[3:4], duration_s=0.04),
@@ -137,7 +137,7 @@ def test_pairs_are_captions_with_words_of_pictures_that_could_be_read(tmp_path: 
     asked["conversations"][0]["value"] = "<image>\nWho sits there?"
     rows = [
         pair_row("later", "b.png", "The  sea."),
-        pair_row("bad", "bad.png", "A red cat."),
+        pair_row("bad", "0bad.png", "A red cat."),
         pair_row("video", "c.mp4", "A red cat.", kind="video"),
         asked,
         pair_row("mute", "a.png", " "),

@@ -136,9 +136,9 @@ def estimate(
         from vxp_model.train.mllm_estimate import SampleShape, describe_mllm, estimate_mllm
 
         overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()]
-        stage = MLLM_RECIPES.read(tree, str(recipe), overrides).config
+        training = MLLM_RECIPES.read(tree, str(recipe), overrides).config
         shape = SampleShape(num_frames=frames)
-        found = estimate_mllm(stage, shape, num_gpus=gpus)
+        found = estimate_mllm(training, shape, num_gpus=gpus)
         typer.echo(
             describe_mllm(
                 found, shape, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples

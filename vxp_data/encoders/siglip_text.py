@@ -84,13 +84,11 @@ class SiglipTextEncoder:
             texts: any; what an empty one means is the model's business.
 
         Returns:
-            emb_TD: float32 [T, D], unit rows.
+            emb_TD: float32 [T, D], unit rows; [0, 0] of no texts.
         """
-        parts = [np.empty((0, 0), np.float32)]
-        for start in range(0, len(texts), self._batch_texts):
-            batch = list(texts[start : start + self._batch_texts])
-            parts.append(self._forward(batch))
-        return np.concatenate(parts[1:]) if len(parts) > 1 else parts[0]
+        starts = range(0, len(texts), self._batch_texts)
+        parts = [self._forward(list(texts[s : s + self._batch_texts])) for s in starts]
+        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
     def _forward(self, batch: list[str]) -> NDArray[np.float32]:
         filled = batch + [""] * (self._batch_texts - len(batch))

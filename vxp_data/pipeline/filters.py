@@ -91,8 +91,12 @@ def filter_samples(
         similarity_N=np.full(len(row_M), np.nan),
         exchanges=[()] * len(row_M) if said_M is None else said_M,
     )
+    num_unmeasured = 0
     if "similarity" in needs:
-        facts = replace(facts, similarity_N=_similarities(run, facts, media, encoder))
+        pair_M = is_pair(facts)
+        similarity_M = _similarities(run, facts, pair_M, media, encoder)
+        facts = replace(facts, similarity_N=similarity_M)
+        num_unmeasured = _num_unmeasured(facts, pair_M, filters[IMAGE_TEXT_SIMILARITY.name])
     reason_M, values = filter_rows(facts, filters)
     reason_N = np.full(len(samples), "", dtype=object)
     reason_N[row_M] = reason_M
@@ -101,17 +105,12 @@ def filter_samples(
         value_N = np.full(len(samples), np.nan)
         value_N[row_M] = value_M
         table = table.append_column(name, pa.array(value_N, from_pandas=True))
-    return Filtered(
-        dropped=reason_N,
-        values=table,
-        num_unmeasured=_num_unmeasured(facts, filters) if "similarity" in needs else 0,
-    )
+    return Filtered(dropped=reason_N, values=table, num_unmeasured=num_unmeasured)
 
 
-def _num_unmeasured(facts: RowFacts, filters: Mapping[str, Bounds]) -> int:
-    tasks = filters[IMAGE_TEXT_SIMILARITY.name].tasks
-    mine_N = np.isin(np.asarray(facts.task, dtype=object), tasks or facts.task)
-    return int((is_pair(facts) & mine_N & np.isnan(facts.similarity_N)).sum())
+def _num_unmeasured(facts: RowFacts, pair_N: NDArray[np.bool_], bounds: Bounds) -> int:
+    mine_N = np.isin(np.asarray(facts.task, dtype=object), bounds.tasks or facts.task)
+    return int((pair_N & mine_N & np.isnan(facts.similarity_N)).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +151,16 @@ def _of_clips(value_C: NDArray[np.generic], place_M: NDArray[np.int64]) -> NDArr
 
 
 def _similarities(
-    run: RunDirectory, facts: RowFacts, media: pa.Table, encoder: str
+    run: RunDirectory,
+    facts: RowFacts,
+    pair_N: NDArray[np.bool_],
+    media: pa.Table,
+    encoder: str,
 ) -> NDArray[np.float64]:
-    """Give what was measured of the image-text pairs among some rows, NaN for the rest."""
+    """Give what was measured of those of some rows that are pairs, NaN for the rest."""
     known, media_ids = read_similarities(run), media["media_id"].to_pylist()
     similarity_N = np.full(len(facts.sample_id), np.nan)
-    for row in np.flatnonzero(is_pair(facts)).tolist():
+    for row in np.flatnonzero(pair_N).tolist():
         media_id = media_ids[facts.place_N[row]]
         key = pair_key(media_id, caption(facts.exchanges[row]), encoder)
         similarity_N[row] = known.get(key, np.nan)

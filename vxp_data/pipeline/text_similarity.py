@@ -92,7 +92,8 @@ def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSe
         for first in range(0, len(pairs), PAIRS_PER_JOB):
             table = _with_pictures(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
             known |= _measured(table, config, settings)
-            columns = {"pair": sorted(known), "similarity": [known[key] for key in sorted(known)]}
+            keys = sorted(known)
+            columns = {"pair": keys, "similarity": [known[key] for key in keys]}
             write_table(run.similarities, pa.table(columns, schema=SIMILARITY_SCHEMA))
     return len(pairs)
 
