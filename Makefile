@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 UV := $(BIN)/uv
 # Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
-BENCH_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
+BENCH_VIDEOS = $(or $(VIDEOS),$(if $(VXP_CORPUS),$(VXP_CORPUS)/real))
+FUZZ_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
 .PHONY: help setup demo pipeline test test-slow check bench readme-table chaos fuzz gpu-test schemas lock clean
 
@@ -38,7 +39,8 @@ check: $(STAMP) ## lint, formatting, types
 bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	$(BIN)/python pipelines/bench/decode.py "$(BENCH_VIDEOS)"
-	VXP_CORPUS="$(BENCH_VIDEOS)" $(BIN)/python pipelines/bench/prune.py
+	$(BIN)/python pipelines/bench/prune.py
+	$(BIN)/python pipelines/bench/prune.py --videos "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/shards.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/scores.py
@@ -49,8 +51,8 @@ readme-table: $(STAMP) ## write the table of run records into pipelines/README.m
 	$(BIN)/python pipelines/readme_table.py
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
-	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
-	$(BIN)/python tests/fuzz.py "$(BENCH_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
+	@test -n "$(FUZZ_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
+	$(BIN)/python tests/fuzz.py "$(FUZZ_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
 
 chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
 	$(BIN)/python tests/chaos.py --kills $(or $(N),50) $(if $(APPEND),--append)

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,25 +66,30 @@ class FailedError(Exception):
 def make_clips(sources: Sequence[Path], num_clips: int, folder: Path) -> None:
     """Cut and re-encode clips; what is there already stays. Exits where ffmpeg fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(num_clips):
-        path = folder / f"{number:04}.mp4"
-        if path.exists():
-            continue
-        source = sources[number % len(sources)]
-        turn = number // len(sources)
-        room_s = max(_duration_s(source) - CLIP_S, 0.0)
-        start_s = (turn * 7.0) % room_s if room_s > 0 else 0.0
-        height = HEIGHTS_PX[number % len(HEIGHTS_PX)]
-        key = KEY_EVERY[number % len(KEY_EVERY)]
-        part = path.with_suffix(".part.mp4")
-        loop = ["-stream_loop", "-1", "-ss", f"{start_s:.3f}", "-t", str(CLIP_S), "-i", str(source)]
-        form = ["-vf", f"scale=-2:{height},format=yuv420p", "-an", "-t", str(CLIP_S)]
-        coding = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(key), "-threads", "1"]
-        command = ["ffmpeg", "-v", "error", "-y", *loop, *form, *coding, str(part)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"ffmpeg failed on {source.name}: {done.stderr[-1000:]}")
-        part.rename(path)
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(lambda number: _make_clip(sources, number, folder), range(num_clips)))
+
+
+def _make_clip(sources: Sequence[Path], number: int, folder: Path) -> None:
+    path = folder / f"{number:04}.mp4"
+    if path.exists():
+        return
+    source = sources[number % len(sources)]
+    turn = number // len(sources)
+    room_s = max(_duration_s(source) - CLIP_S, 0.0)
+    start_s = (turn * 7.0) % room_s if room_s > 0 else 0.0
+    height = HEIGHTS_PX[number % len(HEIGHTS_PX)]
+    key = KEY_EVERY[number % len(KEY_EVERY)]
+    part = path.with_suffix(".part.mp4")
+    loop = ["-stream_loop", "-1", "-ss", f"{start_s:.3f}", "-t", str(CLIP_S), "-i", str(source)]
+    form = ["-vf", f"scale=-2:{height},format=yuv420p", "-an", "-t", str(CLIP_S)]
+    form += ["-map_metadata", "-1"]  # Daft ends where a text in them is not UTF-8
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(key), "-threads", "1"]
+    command = ["ffmpeg", "-v", "error", "-y", *loop, *form, *coding, str(part)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"ffmpeg failed on {source.name}: {done.stderr[-1000:]}")
+    part.rename(path)
 
 
 def _duration_s(path: Path) -> float:
