@@ -16,13 +16,16 @@ from typer.testing import CliRunner
 import s3 as s3_server
 from test_dataset_layouts import CASES, written
 from vxp_data.cli import app
+from vxp_data.data_recipe import IngestConfig, SourceConfig
 from vxp_data.datasets.catalogue import dataset_names, load_record
 from vxp_data.datasets.ingest import ingest_dataset
 from vxp_data.datasets.layouts.base import Reader
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.pipeline.recipe_sources import Sources
 from vxp_data.records import Sample
 from vxp_data.registry import ANNOTATION_LAYOUTS
+from vxp_data.storage.folder import open_folder
 
 HEAD = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
 
@@ -232,15 +235,28 @@ def test_rows_of_other_splits_are_counted_for_each_file(tmp_path: Path) -> None:
     assert [found.num_written for found in result.files] == [1, 0]
 
 
-def test_media_inside_annotation_files_are_written_out_once(tmp_path: Path) -> None:
+def pictures_in_parquet(root: Path) -> Path:
+    """Give the file of a dataset whose pictures, a.png and b.png, stand in the annotations."""
     turns = llava("x")["conversations"]
     rows = [
         {"id": name, "image": {"bytes": name.encode(), "path": f"{name}.png"}}
         | {"conversations": turns}
         for name in ("a", "b")
     ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    file = record(tmp_path, "*.parquet", "llava_parquet", "images/{media}")
+    pq.write_table(pa.Table.from_pylist(rows), root / "rows.parquet")
+    return record(root, "*.parquet", "llava_parquet", "images/{media}")
+
+
+@pytest.mark.parametrize("extract_media", [False, True])
+def test_a_recipe_says_whether_media_are_written_out(tmp_path: Path, extract_media: bool) -> None:
+    source = SourceConfig(dataset=str(pictures_in_parquet(tmp_path)), root=str(tmp_path))
+    config = IngestConfig(datasets=(source,), extract_media=extract_media)
+    Sources(config, open_folder(tmp_path / "out")).ingest()
+    assert (tmp_path / "images/b.png").exists() is extract_media
+
+
+def test_media_inside_annotation_files_are_written_out_once(tmp_path: Path) -> None:
+    file = pictures_in_parquet(tmp_path)
     result = ingest_dataset(file, root=tmp_path, out=tmp_path / "a.jsonl")
     assert (result.num_missing, result.num_extracted) == (2, 0)
     result = ingest_dataset(file, root=tmp_path, out=tmp_path / "a.jsonl", extract_media=True)

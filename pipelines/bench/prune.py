@@ -1,11 +1,12 @@
 """Measure what a whole prune costs beyond its stages: start-up, and CPU time a further video.
 
-    python pipelines/bench/prune.py [--small 200 --large 1000]
+    python pipelines/bench/prune.py [--small 200 --large 1000] [--videos DIR]
 
 `vxp-data prune --encoder thumbnail` runs twice on two cores, over few and over many hard links to
-the demo's videos. What is counted is the CPU time of the command and of all processes below it,
-Ray's too, read every 0.2 s: what a process uses after its last reading is not seen. How far its
-slope over the videos is above that of the stages' own CPU time is the pipeline's overhead.
+the demo's videos, or to those of a folder. What is counted is the CPU time of the command and of
+all processes below it, Ray's too, read every 0.2 s: what a process uses after its last reading is
+not seen. How far its slope over the videos is above that of the stages' own CPU time is the
+pipeline's overhead. A third run, over many, is watched by py-spy for the functions that use it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 import psutil
 import records
+from function_shares import profile
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +35,7 @@ POLL_S: Final = 0.2
 STAGES: Final = ("probe", "decode", "embed")
 COMMAND: Final = Path(sys.executable).with_name("vxp-data")
 KINDS: Final = (
+    (f"{COMMAND} ", "command"),
     ("spawn_main", "decoding children"),
     ("raylet/raylet", "raylet"),
     ("gcs_server", "gcs_server"),
@@ -44,6 +47,7 @@ KINDS: Final = (
     ("default_worker.py", "ray workers"),
 )
 OTHER: Final = "other"
+MANIFEST: Final = "annotations.json"
 QUESTION: Final = {"from": "human", "value": "<image>\nPlease describe this video in detail."}
 
 
@@ -66,7 +70,8 @@ class Tree:
                 times = process.cpu_times()
                 cpu_s = max(cpu_s, times.user + times.system)
                 self.seen[process] = (kind, cpu_s)
-                now = "command" if process == self.root else _kind(process.cmdline())
+                line = " ".join(process.cmdline())
+                now = "command" if process == self.root else _kind(line)
                 if now != OTHER:  # a process that has ended has no command line
                     self.seen[process] = (now, cpu_s)
             except psutil.Error:
@@ -80,9 +85,8 @@ class Tree:
         return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
-def _kind(cmdline: list[str]) -> str:
-    text = " ".join(cmdline)
-    return next((kind for part, kind in KINDS if part in text), OTHER)
+def _kind(command: str) -> str:
+    return next((kind for part, kind in KINDS if part in command), OTHER)
 
 
 def link_videos(videos: Sequence[Path], num_videos: int, folder: Path) -> Path:
@@ -95,19 +99,22 @@ def link_videos(videos: Sequence[Path], num_videos: int, folder: Path) -> Path:
         (folder / name).hardlink_to(video)
         answer = {"from": "gpt", "value": f"This is {video.stem}."}
         rows.append({"id": name, "video": name, "conversations": [QUESTION, answer]})
-    manifest = folder / "annotations.json"
+    manifest = folder / MANIFEST
     manifest.write_text(json.dumps(rows), encoding="utf-8")
     return manifest
 
 
+def prune_command(manifest: Path, out: Path) -> list[str]:
+    """Give the command that is measured."""
+    command = [str(COMMAND), "prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
+    return [*command, "--set", f"cluster.num_cpus={CORES}"]
+
+
 def measure(manifest: Path, num_videos: int, out: Path) -> dict[str, Any]:
     """Prune into a fresh run directory; give the seconds. Exits unless all videos are embedded."""
-    command = [str(COMMAND), "prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
     started = time.monotonic()
     with out.with_suffix(".log").open("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [*command, "--set", f"cluster.num_cpus={CORES}"], stdout=log, stderr=log
-        )
+        process = subprocess.Popen(prune_command(manifest, out), stdout=log, stderr=log)
         tree = Tree(psutil.Process(process.pid))
         while process.poll() is None:
             tree.poll()
@@ -173,9 +180,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--small", type=int, default=200, help="videos of the shorter run")
     parser.add_argument("--large", type=int, default=1000, help="videos of the longer run")
-    parser.add_argument("--out", type=Path, default=records.RUNS / "prune.json", help="record")
+    parser.add_argument("--out", type=Path, help="record; manifests/runs/prune[-real].json")
     parser.add_argument("--videos", type=Path, help="folder of good videos; else the demo's")
     options = parser.parse_args(argv)
+    name = "prune-real" if options.videos else "prune"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     sys.path.insert(0, str(records.ROOT / "pipelines"))
     demo = importlib.import_module("demo_videos")
@@ -192,14 +200,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             manifest = link_videos(videos, number, folder / str(number))
             runs.append(measure(manifest, number, folder / f"run-{number}"))
             print(f"{number} videos: {runs[-1]['wall_s']:.1f} s", file=sys.stderr, flush=True)
+        watched = prune_command(folder / str(options.large) / MANIFEST, folder / "run-watched")
+        shares = profile(watched, folder / "stacks", _kind)
     facts = _rounded({"cores": CORES, "distinct_pictures": len(videos), **figures(*runs)})
+    facts["percent_of_cpu_by_function"] = shares
     console = Console(width=None if sys.stdout.isatty() else 150)
     print_results(console, facts)
-    command = ["pipelines/bench/prune.py", "--small", options.small, "--large", options.large]
-    records.write_record(
-        options.out.stem, facts, argv=[*map(str, command)], folder=options.out.parent
-    )
-    console.print(f"record: {options.out.name}")
+    command = ["pipelines/bench/prune.py", "--small", str(options.small)]
+    command += ["--large", str(options.large)]
+    command += ["--videos", str(options.videos)] if options.videos else []
+    out = options.out or records.RUNS / f"{name}.json"
+    records.write_record(out.stem, facts, argv=command, folder=out.parent)
+    console.print(f"record: {out.name}")
 
 
 if __name__ == "__main__":
