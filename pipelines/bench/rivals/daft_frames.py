@@ -28,7 +28,8 @@ def main(clips: str, checkpoint: str, out: str) -> None:
         pictures = frames.select("data").to_pydict()["data"]
         emb = embedder.embed([np.asarray(picture) for picture in pictures])
         scores[path.name] = mean_pairwise(list(emb))
-    Path(out).write_text(json.dumps(scores))
+    result = {"scores": scores, "encoder_cpu_s": embedder.encoder_cpu_s}
+    Path(out).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

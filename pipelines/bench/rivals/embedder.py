@@ -1,5 +1,7 @@
 """What the rivals' dataframes call: frames to unit vectors, and a clip's vectors to its score."""
 
+import time
+
 import numpy as np
 import open_clip
 import torch
@@ -15,12 +17,16 @@ class Embedder:
             f"local-dir:{checkpoint}"
         )
         self.model.eval()
+        self.encoder_cpu_s = 0.0
 
     def embed(self, frames: list[np.ndarray]) -> np.ndarray:
         """Give a unit vector a frame; frames are uint8 [H, W, 3]."""
         batch = torch.stack([self.transform(Image.fromarray(frame)) for frame in frames])
+        started_s = time.process_time()
         with torch.inference_mode():
-            return self.model.encode_image(batch, normalize=True).numpy()
+            emb = self.model.encode_image(batch, normalize=True).numpy()
+        self.encoder_cpu_s += time.process_time() - started_s
+        return emb
 
 
 def mean_pairwise(embeddings: list[np.ndarray]) -> float:

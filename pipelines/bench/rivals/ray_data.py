@@ -23,7 +23,10 @@ class EmbedBatch:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Embed a batch of frames."""
-        return {"path": batch["path"], "emb": self.embedder.embed(list(batch["frame"]))}
+        emb = self.embedder.embed(list(batch["frame"]))
+        cpu_s = np.full(len(emb), self.embedder.encoder_cpu_s / len(emb))
+        self.embedder.encoder_cpu_s = 0.0
+        return {"path": batch["path"], "emb": emb, "encoder_cpu_s": cpu_s}
 
 
 def main(clips: str, checkpoint: str, out: str) -> None:
@@ -34,10 +37,12 @@ def main(clips: str, checkpoint: str, out: str) -> None:
         EmbedBatch, fn_constructor_args=(checkpoint,), batch_size=20, concurrency=1
     )
     found: dict[str, list[np.ndarray]] = {}
+    encoder_cpu_s = 0.0
     for row in rows.iter_rows():
+        encoder_cpu_s += float(row["encoder_cpu_s"])
         found.setdefault(Path(row["path"]).name, []).append(row["emb"])
     scores = {name: mean_pairwise(emb) for name, emb in found.items()}
-    Path(out).write_text(json.dumps(scores))
+    Path(out).write_text(json.dumps({"scores": scores, "encoder_cpu_s": encoder_cpu_s}))
 
 
 if __name__ == "__main__":
