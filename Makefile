@@ -44,7 +44,7 @@ bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=D
 	$(BIN)/python pipelines/bench/shards.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/loader.py "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/scores.py
-	$(BIN)/python pipelines/bench/scaling.py
+	$(BIN)/python pipelines/bench/scaling.py --videos "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/side_by_side.py "$(BENCH_VIDEOS)"
 
 readme-table: $(STAMP) ## write the table of run records into pipelines/README.md

@@ -1,13 +1,14 @@
 """Count media per second over 1 to 64 Ray workers whose decoding and embedding only wait.
 
-    python pipelines/bench/scaling.py [--workers 1,2,4,8,16,32,64]
+    python pipelines/bench/scaling.py [--workers 1,2,4,8,16,32,64] [--videos DIR]
 
-All but the decoder and the encoder is the real thing: gate, sandboxed children, Ray Data, parts,
-scores, decisions. A file waits 3 s to be decoded and 1 s to be embedded, in one task, and uses next
-to no core for it, so that many more workers than cores can be had on one machine. Efficiency is
-what came per second in the middle half of a run against workers / 4 s. What binds here in the end
-are the cores that the driver shares with all workers; the driver's own CPU time a file says where
-it would bind if it had a core alone.
+With a folder, its videos are pruned first, by 1 worker process and by 2 (`thumbnail`). Then files
+that only wait: all but the decoder and the encoder is the real thing: gate, sandboxed children, Ray
+Data, parts, scores, decisions. A file waits 3 s to be decoded and 1 s to be embedded, in one task,
+and uses next to no core for it, so that many more workers than cores can be had on one machine.
+What counts is what came per second in the middle half of a run, its efficiency that against
+workers / 4 s. What binds here in the end are the cores that the driver shares with all workers; the
+driver's own CPU time a file says where it would bind if it had a core alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,16 @@ FILE_S: Final = DECODE_S + EMBED_S
 FRAME_PX: Final = 32
 FILES_A_WORKER: Final = 16
 FEWEST_FILES: Final = 24
+REAL_WORKERS: Final = (1, 2)
+REAL_FILES: Final = 240
+FAKES: Final = {
+    "decode.decoder": "fake",
+    "decode.fallback": None,
+    "encoder.name": "fake",
+    "thumbnails.max_bytes": 0,
+}
+REAL: Final = {"encoder.name": "thumbnail", "thumbnails.max_bytes": 0}
+"""Settings of a prune that waits, and of one that works."""
 MEMORY_A_WORKER: Final = 8 << 30
 """What Ray is told to have, bytes: nothing of it is used."""
 ENOUGH: Final = 0.9
@@ -41,7 +52,9 @@ DRIVER: Final = ("command", "gcs_server", "ray data's own actors")
 """Kinds of processes of which a cluster has one, whatever its size."""
 
 
-def run_one(manifest: Path, out: Path, workers: int) -> dict[str, float]:
+def run_one(
+    manifest: Path, out: Path, workers: int, settings: Mapping[str, Any]
+) -> dict[str, float]:
     """Prune in this process; give the files a second of the middle half."""
     import ray
 
@@ -49,13 +62,7 @@ def run_one(manifest: Path, out: Path, workers: int) -> dict[str, float]:
     from vxp_data.pipeline.prune import Observer, prune, resolve_datasets
     from vxp_data.recipes import load_config
 
-    overrides = {
-        "decode.decoder": "fake",
-        "decode.fallback": None,
-        "encoder.name": "fake",
-        "thumbnails.max_bytes": 0,
-    }
-    loaded = load_config(None, [(name, value, "bench") for name, value in overrides.items()])
+    loaded = load_config(None, [(name, value, "bench") for name, value in settings.items()])
     seen: list[tuple[float, int]] = []
 
     class Times(Observer):
@@ -81,13 +88,17 @@ def run_one(manifest: Path, out: Path, workers: int) -> dict[str, float]:
     return {"files": number, "wall_s": wall_s, "files_per_s": (last - first) / (last_s - first_s)}
 
 
-def measure(workers: int, videos: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Prune with so many workers in a process of its own; give speed, efficiency, CPU seconds."""
-    number = max(FEWEST_FILES, FILES_A_WORKER * workers)
-    manifest = link_videos(videos, number, folder / str(workers))
-    command = [sys.executable, __file__, "--one", str(manifest), str(folder / f"run-{workers}")]
-    with (folder / f"{workers}.log").open("w+", encoding="utf-8") as stream:
-        process = subprocess.Popen([*command, str(workers)], stdout=stream)
+def measure(
+    workers: int, videos: Sequence[Path], folder: Path, *, real: bool = False
+) -> dict[str, Any]:
+    """Prune with so many workers in a process of its own; give speed and CPU seconds."""
+    number = REAL_FILES if real else max(FEWEST_FILES, FILES_A_WORKER * workers)
+    name = f"{'real' if real else 'waiting'}-{workers}"
+    manifest = link_videos(videos, number, folder / name)
+    command = [sys.executable, __file__, "--one", str(manifest), str(folder / f"run-{name}")]
+    command += [str(workers), "real" if real else "waiting"]
+    with (folder / f"{name}.log").open("w+", encoding="utf-8") as stream:
+        process = subprocess.Popen(command, stdout=stream)
         tree = Tree(psutil.Process(process.pid))
         while process.poll() is None:
             tree.poll()
@@ -99,10 +110,11 @@ def measure(workers: int, videos: Sequence[Path], folder: Path) -> dict[str, Any
     cpu_s = tree.cpu_s_by_kind()
     facts |= {
         "workers": workers,
-        "efficiency": facts["files_per_s"] * FILE_S / workers,
         "driver_cpu_s_a_file": sum(cpu_s.get(kind, 0.0) for kind in DRIVER) / number,
         "all_cpu_s_a_file": sum(cpu_s.values()) / number,
     }
+    if not real:
+        facts["efficiency"] = facts["files_per_s"] * FILE_S / workers
     print(facts, file=sys.stderr, flush=True)
     return {k: v if isinstance(v, int) else round(v, 4) for k, v in facts.items()}
 
@@ -128,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", default="1,2,4,8,16,32,64")
     parser.add_argument("--out", type=Path, default=records.RUNS / "scaling.json", help="record")
-    parser.add_argument("--one", nargs=3, metavar=("MANIFEST", "RUN", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--videos", type=Path, help="folder of good videos, pruned for real")
+    words = ("MANIFEST", "RUN", "N", "KIND")
+    parser.add_argument("--one", nargs=4, metavar=words, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     os.environ["VXP_BENCH_DECODE_S"] = str(DECODE_S)
     os.environ["VXP_BENCH_EMBED_S"] = str(EMBED_S)
@@ -138,14 +152,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(temporary)
         if options.one:
             register_fakes(folder / "fakes")
-            manifest, out, workers = options.one
-            print(json.dumps(run_one(Path(manifest), Path(out), int(workers))))
+            manifest, out, workers, kind = options.one
+            settings = REAL if kind == "real" else FAKES
+            print(json.dumps(run_one(Path(manifest), Path(out), int(workers), settings)))
             return
+        real = [
+            measure(number, sorted(options.videos.resolve().iterdir()), folder, real=True)
+            for number in (REAL_WORKERS if options.videos else ())
+        ]
         videos = tiny_videos(folder)
         numbers = [int(text) for text in options.workers.split(",")]
         facts = figures([measure(number, videos, folder) for number in numbers])
+    if real:
+        one, two = (run["files_per_s"] for run in real)
+        facts["real_videos"] = {"two_workers_over_one": round(two / one, 3), "runs": real}
     print(json.dumps(facts, indent=1))
     argv = ["pipelines/bench/scaling.py", "--workers", options.workers]
+    argv += ["--videos", str(options.videos)] if options.videos else []
     records.write_record(options.out.stem, facts, argv=argv, folder=options.out.parent)
 
 
