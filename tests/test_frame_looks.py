@@ -94,3 +94,9 @@ def test_cells_are_means_of_whole_blocks_of_any_shape(height_px, width_px, down,
     luma_FHW = luma_FHW[:, : rows * down, : columns * across]
     cells = luma_FHW.reshape(2, rows, down, columns, across).mean(axis=(2, 4))
     np.testing.assert_allclose(frame_looks(frames).contrast_F, cells.std(axis=(1, 2)), rtol=1e-4)
+
+
+def test_large_frames_do_not_overflow():
+    frames_FHWC = np.zeros((1, 1700, 1700, 3), dtype=np.uint8)
+    frames_FHWC[:, :, :850] = 255
+    assert frame_looks(frames_FHWC).contrast_F == pytest.approx(127.5, abs=0.1)

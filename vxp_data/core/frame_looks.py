@@ -52,7 +52,8 @@ def _small(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     _, height, width, _ = frames_FHWC.shape
     down, across = max(1, height // SMALL_PX), max(1, width // SMALL_PX)
     cells_FHWC = frames_FHWC[:, : height // down * down, : width // across * across]
-    rows_FhWC = cells_FHWC[:, ::down].astype(np.uint32)
+    sums = np.uint16 if 255 * down * across < 1 << 16 else np.uint32
+    rows_FhWC = cells_FHWC[:, ::down].astype(sums)
     for row in range(1, down):
         rows_FhWC += cells_FHWC[:, row::down]
     total_FhwC = rows_FhWC[:, :, ::across].copy()

@@ -15,9 +15,12 @@ from PIL import Image
 COLUMNS: Final = 5
 """Frames in a row of the sheet."""
 TILE_PX: Final = 96
-"""Side of a frame in the sheet, at most; frames are squares, as the encoder sees them."""
+"""A frame of so many pixels or more is made smaller by whole cells, to no less than this; frames
+are squares, as the encoder sees them."""
 _QUALITIES: Final = (50, 30, 10)
 """WebP's own scale; the first that keeps within the bound."""
+_EFFORT: Final = 2
+"""WebP's `method`, 0 to 6. Its default, 4, takes twice the time for 7 % fewer bytes."""
 
 
 def contact_sheet(frames_FHWC: NDArray[np.uint8], *, max_bytes: int) -> bytes | None:
@@ -34,18 +37,17 @@ def contact_sheet(frames_FHWC: NDArray[np.uint8], *, max_bytes: int) -> bytes | 
         left; None where even poor quality takes more than `max_bytes`.
     """
     num_frames, side_px = frames_FHWC.shape[:2]
-    tile_px = min(TILE_PX, side_px)
+    cell_px = max(1, side_px // TILE_PX)
+    tile_px = -(-side_px // cell_px)
     columns = min(COLUMNS, num_frames)
     rows = -(-num_frames // columns)
     sheet = Image.new("RGB", (columns * tile_px, rows * tile_px))
     for place, frame_HWC in enumerate(frames_FHWC):
-        tile = Image.fromarray(frame_HWC)
-        if tile_px != side_px:
-            tile = tile.resize((tile_px, tile_px), Image.Resampling.BOX)
+        tile = Image.fromarray(frame_HWC).reduce(cell_px)
         sheet.paste(tile, (place % columns * tile_px, place // columns * tile_px))
     for quality in _QUALITIES:
         file = io.BytesIO()
-        sheet.save(file, "WEBP", quality=quality, method=4)
+        sheet.save(file, "WEBP", quality=quality, method=_EFFORT)
         if file.tell() <= max_bytes:
             return file.getvalue()
     return None
