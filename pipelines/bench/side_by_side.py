@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -206,14 +207,18 @@ def per_clip(few: Mapping[str, float], many: Mapping[str, float], further: int) 
 
 
 def agreement(scores: Mapping[str, float], of: Mapping[str, float]) -> dict[str, float]:
-    """Compare the scores of the same clips: rank correlation and largest difference."""
-    names = sorted(of)
+    """Compare the scores of the same clips: rank correlation and largest difference.
+
+    A clip of which a tool gives fewer than two frames has no score with it, and is counted.
+    """
+    names = [name for name in sorted(of) if math.isfinite(scores.get(name, math.nan))]
     one = np.array([scores[name] for name in names])
     two = np.array([of[name] for name in names])
     ranks = [values.argsort().argsort() for values in (one, two)]
     return {
         "spearman": float(np.corrcoef(*ranks)[0, 1]),
         "largest_difference": float(np.abs(one - two).max()),
+        "clips_without_score": len(of) - len(names),
     }
 
 
