@@ -9,7 +9,7 @@ pictures made small by cell means: noise and detail do not count.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def _small(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     down, across = max(1, height // SMALL_PX), max(1, width // SMALL_PX)
     cells_FHWC = frames_FHWC[:, : height // down * down, : width // across * across]
     sums = np.uint16 if 255 * down * across < 1 << 16 else np.uint32
-    rows_FhWC = cells_FHWC[:, ::down].astype(sums)
+    rows_FhWC: NDArray[np.unsignedinteger[Any]] = cells_FHWC[:, ::down].astype(sums)
     for row in range(1, down):
         rows_FhWC += cells_FHWC[:, row::down]
     total_FhwC = rows_FhWC[:, :, ::across].copy()

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -236,7 +236,7 @@ def read_table(
         UserError: it cannot be read.
     """
     try:
-        with file.open("rb") as source:
+        with _arrow_source(file) as source:
             wanted = None if columns is None else list(columns)
             return pq.read_table(source, columns=wanted, filters=filters)
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
@@ -250,10 +250,19 @@ def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBat
         UserError: it cannot be read.
     """
     try:
-        with file.open("rb") as source:
+        with _arrow_source(file) as source:
             yield from pq.ParquetFile(source).iter_batches(columns=list(columns))
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
         raise _cannot_read(str(file), error) from error
+
+
+def _arrow_source(file: File) -> BinaryIO | pa.OSFile:
+    """Open a file for Arrow's threads.
+
+    A local one without Python: a thread that still holds a Python file when the process ends would
+    abort it ("terminate called without an active exception").
+    """
+    return file.open("rb") if file.folder.is_remote else pa.OSFile(str(file))
 
 
 def read_tables(
