@@ -1,7 +1,8 @@
 """Where a command and all processes below it spend CPU time: functions by their own share.
 
-py-spy looks 50 times a second at every thread that runs, C functions included, and stops the
-process for it: shares are kept, seconds are not.
+py-spy looks 50 times a second at every thread that runs, and stops the process for it: shares are
+kept, seconds are not. What C code takes counts for the Python function that calls it; py-spy 0.4
+does not survive reading C stacks of a whole Ray.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def profile(
         Per kind 'all', its share of all time in percent, and, most first, NUM_FUNCTIONS functions
         with theirs; a function's share is what it spends itself, without what it calls.
     """
-    looks = [str(PY_SPY), "record", "--subprocesses", "--native", "--function", "--format", "raw"]
+    looks = [str(PY_SPY), "record", "--subprocesses", "--function", "--format", "raw"]
     looks += ["--rate", str(LOOKS_PER_S), "--output", str(stacks), "--", *command]
     done = subprocess.run(looks, capture_output=True, text=True, check=False)
     if done.returncode or not stacks.exists():
