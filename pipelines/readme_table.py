@@ -81,6 +81,9 @@ NUMBERS: Final[Mapping[str, str]] = {
         "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
         "{score[peak_resident_mb_of_a_million]:,.0f} MB"
     ),
+    "shards": (
+        "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"
+    ),
     "side-by-side": (
         "CPU-s a further clip: exact {tools[vxp exact][cpu_s_per_further_clip]:.2f}, keyframe "
         "{tools[vxp keyframe][cpu_s_per_further_clip]:.2f}, decord script "

@@ -346,6 +346,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     text = json.loads(json.dumps(figures), parse_float=lambda value: round(float(value), 4))
     words = ["pipelines/bench/side_by_side.py", str(options.videos)]
+    for name in ("few", "many", "rounds"):
+        words += [f"--{name}", str(getattr(options, name))]
     records.write_record(options.out.stem, text, argv=words, folder=options.out.parent)
 
 
