@@ -345,10 +345,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "scores_against_the_script": compared,
     }
     text = json.loads(json.dumps(figures), parse_float=lambda value: round(float(value), 4))
-    words = ["pipelines/bench/side_by_side.py", str(options.videos)]
-    for name in ("few", "many", "rounds"):
-        words += [f"--{name}", str(getattr(options, name))]
-    records.write_record(options.out.stem, text, argv=words, folder=options.out.parent)
+    words = ["pipelines/bench/side_by_side.py", options.videos, "--few", options.few]
+    words += ["--many", options.many, "--rounds", options.rounds]
+    words += ["--other-rounds", options.other_rounds]
+    command = [*map(str, words)]
+    records.write_record(options.out.stem, text, argv=command, folder=options.out.parent)
 
 
 if __name__ == "__main__":
