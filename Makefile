@@ -52,10 +52,10 @@ readme-table: $(STAMP) ## write the table of run records into pipelines/README.m
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(FUZZ_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
-	$(BIN)/python tests/fuzz.py "$(FUZZ_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
+	PYTHONPATH=tests $(BIN)/python -m support.fuzz "$(FUZZ_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
 
 chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
-	$(BIN)/python tests/chaos.py --kills $(or $(N),50) $(if $(APPEND),--append)
+	PYTHONPATH=tests $(BIN)/python -m support.chaos --kills $(or $(N),50) $(if $(APPEND),--append)
 
 gpu-test: $(STAMP) ## run the GPU tests; fails where there is no CUDA device
 	VXP_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu

@@ -16,8 +16,8 @@ from demo_videos import make_videos
 
 from vxp_data.cli import app
 from vxp_data.errors import VxpError
-from vxp_data.pipeline.ray_session import ray_session
-from vxp_data.recipes import load_config
+from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.settings.prune import load_config
 
 RUN = Path("runs/demo")
 SHARDS = Path("runs/demo-shards")

@@ -17,17 +17,17 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from vxp_data.config import PruneConfig
-from vxp_data.data_recipe import DataRecipe
 from vxp_data.datasets.record import DatasetRecord, WeightsFile
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.manifests.samples import ManifestCounts
-from vxp_data.pipeline.decide import Decided
+from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.schemas import DECISION_SCHEMA
+from vxp_data.settings.data import DataRecipe
+from vxp_data.settings.prune import PruneConfig
 from vxp_data.shard_format import ClipRecord, ShardIndex
-from vxp_model.config import ReCoTRecipe
-from vxp_model.mllm_settings import MllmRecipe
-from vxp_model.probe_settings import ProbeRecipe
+from vxp_model.settings.mllm import MllmRecipe
+from vxp_model.settings.probe import ProbeRecipe
+from vxp_model.settings.recot import ReCoTRecipe
 
 FOLDER: Final = Path(__file__).parents[1] / "manifests" / "schemas"
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -29,10 +29,10 @@ from matplotlib import pyplot
 from smoke.clips import make_clips
 
 from vxp_data.cli import app
-from vxp_data.config import ClusterConfig
 from vxp_data.errors import VxpError
-from vxp_data.pipeline.ray_session import ray_session
-from vxp_model.train.journal import read_log
+from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.settings.prune import ClusterConfig
+from vxp_model.train.metrics_log import read_log
 
 SMOKE: Final = Path("runs/smoke")
 CLIPS: Final = SMOKE / "clips"

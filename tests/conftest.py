@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import mixed_media
-import runs
-import s3 as s3_server
-from misbehaving import offer_misbehaving
+from support import mixed_media, runs
+from support import s3 as s3_server
+from support.misbehaving import offer_misbehaving
 
 if TYPE_CHECKING:
-    from vxp_model.train.world import World
+    from vxp_model.train.distributed import World
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +101,7 @@ def world() -> "Iterator[World]":
 
     For the whole session: DeepSpeed keeps the first world that it has seen.
     """
-    from vxp_model.train.world import join_world
+    from vxp_model.train.distributed import join_world
 
     with join_world("cpu") as joined:
         yield joined

@@ -28,10 +28,10 @@ class Layer:
     third_party: str = ""
 
 
-# Decoders, and the storage under them, are read by vxp_model.data, which must not see config.
+# Decoders, and the storage under them, are read by vxp_model.data, which must not see settings.
 _VALUES = "foundation schemas core"
-_ADAPTER = f"{_VALUES} settings config storage"
-_BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards pictures datasets"
+_ADAPTER = f"{_VALUES} settings-file settings storage"
+_BELOW_PIPELINE = f"{_ADAPTER} decoders encoders neighbours manifests shards images datasets"
 _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
@@ -40,14 +40,14 @@ LAYERS = {
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
-    "settings": Layer(
-        modules="vxp_data.settings_file vxp_data.safe_yaml",
+    "settings-file": Layer(
+        modules="vxp_data.settings.file vxp_data.settings.safe_yaml",
         own="foundation",
         third_party="pydantic yaml",
     ),
-    "config": Layer(
-        modules="vxp_data.config vxp_data.recipes vxp_data.data_recipe",
-        own="foundation core settings",
+    "settings": Layer(
+        modules="vxp_data.settings",
+        own="foundation core settings-file",
         third_party="pydantic",
     ),
     "storage": Layer(modules="vxp_data.storage", own=_VALUES, third_party="pyarrow fsspec"),
@@ -67,13 +67,13 @@ LAYERS = {
         modules="vxp_data.datasets", own=f"{_ADAPTER} manifests", third_party="pydantic pyarrow"
     ),
     "shards": Layer(modules="vxp_data.shards", own=_ADAPTER, third_party="numpy pyarrow PIL"),
-    "pictures": Layer(modules="vxp_data.pictures", third_party="numpy PIL"),
+    "images": Layer(modules="vxp_data.images", third_party="numpy PIL"),
     "pipeline": Layer(
         modules="vxp_data.pipeline", own=_BELOW_PIPELINE, third_party="ray pyarrow numpy"
     ),
     "report": Layer(
         modules="vxp_data.report",
-        own=f"{_VALUES} config",
+        own=f"{_VALUES} settings",
         third_party="rich jinja2 matplotlib pyarrow numpy",
     ),
     "cli": Layer(
@@ -95,9 +95,9 @@ LAYERS = {
         own="foundation core decoders storage",
         third_party="torch numpy pyarrow PIL",
     ),
-    "model-config": Layer(
-        modules="vxp_model.config vxp_model.mllm_settings vxp_model.probe_settings",
-        own="settings",
+    "model-settings": Layer(
+        modules="vxp_model.settings",
+        own="settings-file",
         third_party="pydantic",
     ),
     # The processor reads what it is given as the loader does.
@@ -108,7 +108,7 @@ LAYERS = {
     ),
     "train": Layer(
         modules="vxp_model.train",
-        own=f"{_BELOW_TRAIN} settings model-config",
+        own=f"{_BELOW_TRAIN} settings-file model-settings",
         third_party="torch transformers numpy safetensors deepspeed peft PIL rich",
     ),
     "inference": Layer(
@@ -116,12 +116,12 @@ LAYERS = {
     ),
     "eval": Layer(
         modules="vxp_model.eval",
-        own=f"{_BELOW_TRAIN} core settings model-config inference",
+        own=f"{_BELOW_TRAIN} core settings-file model-settings inference",
         third_party="torch transformers numpy datasets",
     ),
     "model-cli": Layer(
         modules="vxp_model.cli vxp_model.cli_generate vxp_model.__main__",
-        own=f"{_BELOW_TRAIN} foundation settings model-config train inference eval",
+        own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
     "model-root": Layer(modules="vxp_model"),
@@ -342,10 +342,14 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     ("file", "source", "message"),
     [
         ("vxp_data/core/a.py", "import torch", "'core' may not import torch"),
-        ("vxp_data/core/a.py", "def f():\n    from vxp_data import config", "(layer 'config')"),
-        ("vxp_data/core/a.py", "from ..config import X", "(layer 'config')"),
+        (
+            "vxp_data/core/a.py",
+            "def f():\n    from vxp_data.settings import prune",
+            "(layer 'settings')",
+        ),
+        ("vxp_data/core/a.py", "from ..settings.prune import X", "(layer 'settings')"),
         ("vxp_data/records.py", "import numpy.typing", "the standard library alone"),
-        ("vxp_data/decoders/a.py", "from vxp_data.config import X", "(layer 'config')"),
+        ("vxp_data/decoders/a.py", "from vxp_data.settings.prune import X", "(layer 'settings')"),
         ("vxp_data/decoders/a.py", "import vxp_data.encoders.base", "(layer 'encoders')"),
         ("vxp_data/storage/a.py", "from vxp_data.manifests import b", "(layer 'manifests')"),
         ("vxp_data/pipeline/a.py", "from vxp_data.cli import app", "(layer 'cli')"),
@@ -368,7 +372,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_a_bad_import_is_found(tmp_path, file, source, message):
-    root = tree(tmp_path, {"vxp_data/config.py": "", file: source})
+    root = tree(tmp_path, {"vxp_data/settings/prune.py": "", file: source})
     found = violations(root)
     assert len(found) == 1
     assert found[0].startswith(file)

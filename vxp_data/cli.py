@@ -36,7 +36,7 @@ from vxp_data.records import SET_ASIDE_REASONS
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.run_record import PruneResult
-    from vxp_data.settings_file import Loaded
+    from vxp_data.settings.file import Loaded
 
 app = typer.Typer(
     help="Curate video for training: a smaller, better data set out of a heap of annotated video.",
@@ -94,8 +94,8 @@ def prune(
         overrides.append((f"budget_weights.{task}", weight, "--weight"))
     loaded = load_settings(recipe, overrides)
     from vxp_data.commands.progress import PruneProgress
+    from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.prune import prune as run_prune
-    from vxp_data.pipeline.prune import resolve_datasets
 
     datasets = resolve_datasets(manifests, media_root)
     try:
@@ -156,7 +156,7 @@ def show_config(
 
     Example: vxp-data show-config pipelines/prune.yaml --set frames.num_frames=8
     """
-    from vxp_data.data_recipe import is_data_recipe, load_data_recipe
+    from vxp_data.settings.data import is_data_recipe, load_data_recipe
 
     overrides = read_overrides(settings)
     loaded: Loaded[Any]

@@ -161,7 +161,7 @@ MANIFEST_FORMATS: Final = Registry(
         "jsonl": "vxp_data.manifests.json_lines:JsonLines",
         "parquet": "vxp_data.manifests.parquet_table:ParquetTable",
         "csv": "vxp_data.manifests.csv_table:CsvTable",
-        "folder": "vxp_data.manifests.folder:Folder",
+        "folder": "vxp_data.manifests.video_folder:Folder",
     },
 )
 

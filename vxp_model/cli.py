@@ -12,8 +12,8 @@ import typer
 from vxp_model import cli_generate
 
 if TYPE_CHECKING:
-    from vxp_data.settings_file import Loaded
-    from vxp_model.config import ReCoTRecipe
+    from vxp_data.settings.file import Loaded
+    from vxp_model.settings.recot import ReCoTRecipe
 
 app = typer.Typer(
     name="vxp-model",
@@ -53,8 +53,8 @@ def recot(recipe: Recipe, settings: Set = None) -> None:
     torchrun --nproc-per-node 8 -m vxp_model recot pipelines/video_xl_pro/recot.yaml
     """
     loaded = _load(recipe, settings)
-    from vxp_model.train.recot import train_recot
-    from vxp_model.train.world import join_world
+    from vxp_model.train.distributed import join_world
+    from vxp_model.train.recot.run import train_recot
 
     with join_world(loaded.config.engine.device) as world:
         result = train_recot(loaded, world, lambda line: typer.echo(line, err=True))
@@ -84,13 +84,13 @@ def train(
 
     Example: vxp-model train pipelines/video_xl_pro/sft.yaml --set start.model=runs/align/model
     """
-    from vxp_data.settings_file import read_yaml
-    from vxp_model.mllm_settings import MLLM_RECIPES, as_override
+    from vxp_data.settings.file import read_yaml
+    from vxp_model.settings.mllm import MLLM_RECIPES, as_override
 
     overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()] + as_override(stage)
     loaded = MLLM_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
-    from vxp_model.train.mllm import train_mllm
-    from vxp_model.train.world import join_world
+    from vxp_model.train.distributed import join_world
+    from vxp_model.train.mllm.run import train_mllm
 
     with join_world(loaded.config.engine.device) as world:
         result = train_mllm(loaded, world, lambda line: typer.echo(line, err=True))
@@ -128,12 +128,12 @@ def estimate(
 
     vxp-model estimate pipelines/video_xl_pro/sft.yaml --gpus 8 --frames 360
     """
-    from vxp_data.settings_file import read_yaml
+    from vxp_data.settings.file import read_yaml
 
     tree = read_yaml(recipe)
     if "stage" in tree:
-        from vxp_model.mllm_settings import MLLM_RECIPES
-        from vxp_model.train.mllm_estimate import SampleShape, describe_mllm, estimate_mllm
+        from vxp_model.settings.mllm import MLLM_RECIPES
+        from vxp_model.train.mllm.estimate import SampleShape, describe_mllm, estimate_mllm
 
         overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()]
         training = MLLM_RECIPES.read(tree, str(recipe), overrides).config
@@ -146,7 +146,7 @@ def estimate(
         )
         return
     loaded = _load(recipe, settings)
-    from vxp_model.train.estimate import describe, estimate_recot
+    from vxp_model.train.recot.estimate import describe, estimate_recot
 
     result = estimate_recot(
         loaded.config, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
@@ -165,8 +165,8 @@ def probe(
 
     Example: vxp-model probe pipelines/probe.yaml --set data.train=hmdb51 --set out=runs/hmdb51
     """
-    from vxp_data.settings_file import read_yaml
-    from vxp_model.probe_settings import PROBE_RECIPES
+    from vxp_data.settings.file import read_yaml
+    from vxp_model.settings.probe import PROBE_RECIPES
 
     overrides = [PROBE_RECIPES.parse_set(text) for text in settings or ()]
     loaded = PROBE_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
@@ -215,7 +215,7 @@ def main() -> None:
 
 
 def _load(recipe: Path, settings: list[str] | None) -> Loaded[ReCoTRecipe]:
-    from vxp_model.config import RECIPES, load_recipe
+    from vxp_model.settings.recot import RECIPES, load_recipe
 
     overrides: list[tuple[str, str, Any]] = [RECIPES.parse_set(text) for text in settings or ()]
     return load_recipe(recipe, overrides)

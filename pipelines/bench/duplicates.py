@@ -8,7 +8,7 @@
 and of the demo's, prunes all of them together, and counts by transformation: with the weight-free
 encoder, and with a small SigLIP of random weights, which shows that the path works and tells
 nothing about trained weights. A pair that names two different videos is wrong, unless
-tests/duplicate_pairs.tsv has it. 'labelled' counts the pairs of that file among the folder's own
+tests/support/duplicate_pairs.tsv has it. 'labelled' counts the pairs of that file among the folder's own
 videos.
 """
 
@@ -30,15 +30,17 @@ from records import ROOT, write_record
 
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.encoders.base import Encoder
+from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.pipeline.attempts import Ledger
-from vxp_data.pipeline.ingest import dataset_facts, media_items, read_sources, write_samples
-from vxp_data.pipeline.prune import resolve_datasets, score_and_decide
+from vxp_data.pipeline.embed.crash_ledger import Ledger
+from vxp_data.pipeline.embed.work_items import media_items, read_sources
+from vxp_data.pipeline.embed.workers import JobSettings, decode_files, embed_clips, item_table
+from vxp_data.pipeline.prune import score_and_decide
 from vxp_data.pipeline.redecide import redecide
-from vxp_data.pipeline.rundir import open_run, read_table
-from vxp_data.pipeline.stages import JobSettings, decode_files, embed_clips, item_table
-from vxp_data.recipes import load_config
+from vxp_data.pipeline.run_dir.directory import open_run, read_table
+from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
 from vxp_data.registry import ENCODERS
+from vxp_data.settings.prune import load_config
 
 MAX_SOURCE_BYTES: Final = 3 << 20
 MAX_SOURCE_PIXELS: Final = 1280 * 720
@@ -230,7 +232,7 @@ def _generated(folder: Path) -> dict[str, Path]:
 
 def _tiny_siglip(folder: Path) -> Path:
     sys.path.insert(0, str(ROOT / "tests"))
-    made: Path = importlib.import_module("tiny_models").write_tiny_siglip(folder)
+    made: Path = importlib.import_module("support.tiny_models").write_tiny_siglip(folder)
     return made
 
 
@@ -288,7 +290,9 @@ def _labelled() -> set[frozenset[str]]:
 
 
 def _labels() -> list[dict[str, str]]:
-    with (ROOT / "tests" / "duplicate_pairs.tsv").open(encoding="utf-8", newline="") as file:
+    with (ROOT / "tests" / "support" / "duplicate_pairs.tsv").open(
+        encoding="utf-8", newline=""
+    ) as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 

@@ -21,7 +21,7 @@ from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.core.thresholds import cut, parse_keep
 from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.base import FrameSize
-from vxp_data.decoders.picture import Orientation, Picture
+from vxp_data.decoders.image import Orientation, Picture
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.thumbnail import ThumbnailEncoder

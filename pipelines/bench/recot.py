@@ -28,10 +28,10 @@ import records
 import torch
 from torch import nn
 
-from vxp_data.settings_file import Loaded
-from vxp_model.config import RECIPES, ReCoTRecipe, load_recipe
+from vxp_data.settings.file import Loaded
 from vxp_model.data.dataset import ShardDataset
 from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.settings.recot import RECIPES, ReCoTRecipe, load_recipe
 from vxp_model.train.batches import (
     MicroBatch,
     accumulation,
@@ -43,11 +43,11 @@ from vxp_model.train.batches import (
     step_batches,
 )
 from vxp_model.train.build import model_config, new_model, uses_bf16
+from vxp_model.train.distributed import World, join_world
 from vxp_model.train.engine import Engine
-from vxp_model.train.features import FeatureSource, build_tower
 from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
-from vxp_model.train.step import Stepper
-from vxp_model.train.world import World, join_world
+from vxp_model.train.recot.features import FeatureSource, build_tower
+from vxp_model.train.recot.step import Stepper
 
 DEMO: Final = "pipelines/smoke/recot.yaml"
 LIBRARIES: Final = ("vxp", "torch", "deepspeed", "transformers", "numpy", "av")

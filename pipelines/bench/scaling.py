@@ -58,9 +58,10 @@ def run_one(
     """Prune in this process; give the files a second of the middle half."""
     import ray
 
-    from vxp_data.pipeline.embed import EmbedTotals
-    from vxp_data.pipeline.prune import Observer, prune, resolve_datasets
-    from vxp_data.recipes import load_config
+    from vxp_data.manifests.datasets import resolve_datasets
+    from vxp_data.pipeline.embed.job import EmbedTotals
+    from vxp_data.pipeline.prune import Observer, prune
+    from vxp_data.settings.prune import load_config
 
     loaded = load_config(None, [(name, value, "bench") for name, value in settings.items()])
     seen: list[tuple[float, int]] = []

@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 import records
 from synthetic_run import synthetic_media, write_synthetic_run
 
-from vxp_data.pipeline.ingest import Source
-from vxp_data.pipeline.rundir import open_run, read_table, write_table
-from vxp_data.pipeline.score import score_clips
+from vxp_data.pipeline.curate.score import score_clips
+from vxp_data.pipeline.embed.work_items import Source
+from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_table
 from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
 
 NUM_FRAMES: Final = 20

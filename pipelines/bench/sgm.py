@@ -32,19 +32,19 @@ from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from vxp_data.cli import app
-from vxp_data.pipeline.ray_session import ray_session
-from vxp_data.recipes import load_config
-from vxp_data.settings_file import read_yaml
-from vxp_model.config import RECIPES
+from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.settings.file import read_yaml
+from vxp_data.settings.prune import load_config
 from vxp_model.eval.probe import ProbeResult, describe, run_probe
 from vxp_model.models.artefacts import load_recot
 from vxp_model.models.presets import recot_preset
 from vxp_model.models.recot import ReCoTModel
 from vxp_model.models.siglip import load_tower
 from vxp_model.modules.siglip import normalise_frames
-from vxp_model.probe_settings import PROBE_RECIPES
-from vxp_model.train.recot import train_recot
-from vxp_model.train.world import World, join_world
+from vxp_model.settings.probe import PROBE_RECIPES
+from vxp_model.settings.recot import RECIPES
+from vxp_model.train.distributed import World, join_world
+from vxp_model.train.recot.run import train_recot
 
 CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
 RECIPE: Final = records.ROOT / "pipelines" / "video_xl_pro" / "sgm.yaml"

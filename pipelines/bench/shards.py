@@ -34,14 +34,14 @@ import webdataset
 from rich.console import Console
 from rich.table import Table
 
-from vxp_data.pipeline.kept import kept_rows
-from vxp_data.pipeline.rundir import RunDirectory, open_run
-from vxp_data.pipeline.shard import shard_settings
-from vxp_data.pipeline.shard_clips import ShardSettings
-from vxp_data.pipeline.shard_costs import weigh
-from vxp_data.pipeline.shard_task import find_shard, write_shard
-from vxp_data.recipes import load_config
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
+from vxp_data.pipeline.shard.clip_records import ShardSettings
+from vxp_data.pipeline.shard.command import shard_settings
+from vxp_data.pipeline.shard.costs import weigh
+from vxp_data.pipeline.shard.kept_rows import kept_rows
+from vxp_data.pipeline.shard.write_shard import find_shard, write_shard
 from vxp_data.records import Modality
+from vxp_data.settings.prune import load_config
 from vxp_data.shard_format import INDEX_NAME, Payload, ShardIndex
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.shards.tar_file import read_bytes

@@ -301,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     sys.path.insert(0, str(records.ROOT / "tests"))
-    tiny_models = importlib.import_module("tiny_models")
+    tiny_models = importlib.import_module("support.tiny_models")
     pythons = others(dict(text.split("=", 1) for text in options.python))
     rounds: dict[str, list[dict[str, float]]] = {}
     failed: dict[str, str] = {}

@@ -10,15 +10,15 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from vxp_data.config import PruneConfig
 from vxp_data.core.timeline import pack_timeline
-from vxp_data.pictures.contact_sheet import contact_sheet
-from vxp_data.pipeline.decide import DecisionSettings, decide_run
-from vxp_data.pipeline.ingest import dataset_facts, dataset_from_facts
+from vxp_data.images.contact_sheet import contact_sheet
+from vxp_data.pipeline.curate.decide import DecisionSettings, decide_run
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_table
+from vxp_data.pipeline.run_dir.samples import dataset_facts, dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record
-from vxp_data.pipeline.rundir import RunDirectory, open_run, write_table
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import EMBEDDING_FACTS, SAMPLE_SCHEMA, THUMBNAIL_SCHEMA
+from vxp_data.settings.prune import PruneConfig
 
 TASKS: Final = ("caption", "multiple_choice", "open_ended")
 _CLIPS_IN_PART: Final = 256

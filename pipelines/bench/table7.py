@@ -40,8 +40,8 @@ from table7_clips import QUESTIONS, SIDE_PX, PoolClip, draw_clips, draw_pool, wr
 from table7_train import Answerer, Examples, read_examples, right_answers, train
 
 from vxp_data.cli import app
-from vxp_data.pipeline.ray_session import ray_session
-from vxp_data.recipes import load_config
+from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.settings.prune import load_config
 
 CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
 LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy", "av", "ray", "faiss-cpu")

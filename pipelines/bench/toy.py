@@ -27,13 +27,13 @@ from toy_clips import NUM_FRAMES, SIDE_PX, TASKS, draw_clips, task_of, write_row
 from wilson import share
 
 from vxp_data.cli import app
-from vxp_data.pipeline.ray_session import ray_session
-from vxp_data.recipes import load_config
-from vxp_data.settings_file import read_yaml
-from vxp_model.mllm_settings import MLLM_RECIPES
-from vxp_model.train.journal import read_log
-from vxp_model.train.mllm import train_mllm
-from vxp_model.train.world import World, join_world
+from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.settings.file import read_yaml
+from vxp_data.settings.prune import load_config
+from vxp_model.settings.mllm import MLLM_RECIPES
+from vxp_model.train.distributed import World, join_world
+from vxp_model.train.metrics_log import read_log
+from vxp_model.train.mllm.run import train_mllm
 
 CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
 RECIPE: Final = records.ROOT / "pipelines" / "video_xl_pro" / "toy.yaml"

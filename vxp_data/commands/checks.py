@@ -33,8 +33,9 @@ def doctor(
         settings, encoder=("encoder.name", encoder), address=("cluster.address", address)
     )
     config = load_settings(recipe, overrides).config
+    from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.manifests.samples import TaskRules
-    from vxp_data.pipeline.preflight import (
+    from vxp_data.pipeline.embed.preflight import (
         Check,
         Verdict,
         check_machine,
@@ -42,8 +43,7 @@ def doctor(
         check_media,
         sample_of,
     )
-    from vxp_data.pipeline.preflight_nodes import check_nodes
-    from vxp_data.pipeline.prune import resolve_datasets
+    from vxp_data.pipeline.embed.preflight_nodes import check_nodes
     from vxp_data.storage.folder import open_folder
 
     num_failed = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from vxp_data.recipes import LoadedConfig
+    from vxp_data.settings.prune import LoadedConfig
 
 Recipe = Annotated[
     Path | None, typer.Option("--recipe", help="YAML settings, e.g. pipelines/prune.yaml.")
@@ -27,7 +27,7 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished
 
 def load_settings(recipe: Path | None, overrides: list[tuple[str, Any, str]]) -> LoadedConfig:
     """Read a recipe with the command line laid over it."""
-    from vxp_data.recipes import load_config
+    from vxp_data.settings.prune import load_config
 
     return load_config(recipe, overrides)
 
@@ -36,7 +36,7 @@ def read_overrides(
     settings: list[str] | None, **options: tuple[str, object]
 ) -> list[tuple[str, Any, str]]:
     """Read `--set`, and the options that stand for a setting: name=(key, value or None)."""
-    from vxp_data.recipes import parse_set
+    from vxp_data.settings.prune import parse_set
 
     overrides = [parse_set(text) for text in settings or ()]
     overrides += [

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vxp_data.commands.options import console, say
-from vxp_data.pipeline.embed import EmbedTotals
-from vxp_data.pipeline.preflight import Check
+from vxp_data.pipeline.embed.job import EmbedTotals
+from vxp_data.pipeline.embed.preflight import Check
 from vxp_data.pipeline.prune import Observer
-from vxp_data.pipeline.shard import ShardObserver
-from vxp_data.pipeline.shard_task import WrittenShard
+from vxp_data.pipeline.shard.command import ShardObserver
+from vxp_data.pipeline.shard.write_shard import WrittenShard
 from vxp_data.report.terminal import ClipProgress
 
 

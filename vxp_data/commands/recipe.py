@@ -28,9 +28,9 @@ def run(
     Example: vxp-data run pipelines/smoke/sft_data.yaml
     """
     from vxp_data.commands.progress import PruneProgress, ShardProgress
-    from vxp_data.data_recipe import load_data_recipe
-    from vxp_data.pipeline.recipe_run import RecipeObserver, RecipeResult, run_recipe
+    from vxp_data.pipeline.recipe.command import RecipeObserver, RecipeResult, run_recipe
     from vxp_data.report.sampling import sampling_figure
+    from vxp_data.settings.data import load_data_recipe
 
     loaded = load_data_recipe(
         recipe, read_overrides(settings, out=("out", out), address=("cluster.address", address))

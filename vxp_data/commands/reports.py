@@ -21,7 +21,7 @@ from vxp_data.commands.targets import (
 )
 
 if TYPE_CHECKING:
-    from vxp_data.pipeline.plan_run import RunPlan
+    from vxp_data.core.keep_curve import RunPlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 
@@ -48,12 +48,12 @@ def plan(
     """
     import json
 
-    from vxp_data.pipeline.plan_run import plan_run
+    from vxp_data.pipeline.inspect.plan import plan_run
     from vxp_data.pipeline.redecide import changed_config
-    from vxp_data.pipeline.rundir import open_run
-    from vxp_data.recipes import load_config
+    from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.registry import MEASURES
     from vxp_data.report.keep_curves import curve_csv, curve_figure, curve_json, curve_table
+    from vxp_data.settings.prune import load_config
 
     if measure is not None:
         MEASURES.require(measure)
@@ -97,8 +97,8 @@ def compare(
     import dataclasses
     import json
 
-    from vxp_data.pipeline.compare import compare_runs
-    from vxp_data.pipeline.rundir import open_run
+    from vxp_data.pipeline.inspect.compare import compare_runs
+    from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.report.compared import compared_text
 
     compared = compare_runs(open_run(run_a), open_run(run_b), num_examples=examples)
@@ -120,8 +120,8 @@ def report(
 
     Example: vxp-data report runs/a
     """
-    from vxp_data.pipeline.report_run import report_run
-    from vxp_data.pipeline.rundir import open_run
+    from vxp_data.pipeline.inspect.report import report_run
+    from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.report.page import render_report
 
     directory = open_run(run)

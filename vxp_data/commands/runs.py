@@ -123,8 +123,8 @@ def verify(
 
 
 def _verify_run(folder: Folder, where: str, *, media: bool) -> None:
-    from vxp_data.pipeline.rundir import RunDirectory
-    from vxp_data.pipeline.verify_run import verify_run
+    from vxp_data.pipeline.run_dir.directory import RunDirectory
+    from vxp_data.pipeline.verify.run import verify_run
 
     verified = verify_run(RunDirectory(folder), media=media)
     hashed = f", {verified.num_hashed} media files read again" if media else ""
@@ -145,7 +145,7 @@ def _verify_run(folder: Folder, where: str, *, media: bool) -> None:
 
 
 def _verify_shards(folder: Folder, where: str) -> None:
-    from vxp_data.pipeline.verify_shards import verify_shards
+    from vxp_data.pipeline.verify.shards import verify_shards
 
     verified = verify_shards(folder)
     say(

@@ -13,7 +13,7 @@ from vxp_data.commands.options import Address, Run, Set, read_overrides, say
 from vxp_data.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
-    from vxp_data.pipeline.shard import ShardResult
+    from vxp_data.pipeline.shard.command import ShardResult
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
           "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}  # fmt: skip
@@ -32,7 +32,7 @@ def sample(
 
     Example: vxp-data sample runs/a --set sampling.max_frames=240 --epochs 2
     """
-    from vxp_data.pipeline.sample import sample_run
+    from vxp_data.pipeline.shard.sample import sample_run
     from vxp_data.report.sampling import sampling_figure, sampling_table
 
     overrides = read_overrides(settings, epochs=("shard.num_epochs", epochs))
@@ -78,9 +78,9 @@ def shard(
     Example: vxp-data shard runs/a --out shards/a --payload frames --world-size 8 --workers 4
     """
     from vxp_data.commands.progress import ShardProgress
-    from vxp_data.pipeline.rundir import open_run
-    from vxp_data.pipeline.shard import shard_run
-    from vxp_data.recipes import load_config
+    from vxp_data.pipeline.run_dir.directory import open_run
+    from vxp_data.pipeline.shard.command import shard_run
+    from vxp_data.settings.prune import load_config
     from vxp_data.storage.folder import open_folder
 
     overrides = read_overrides(
@@ -117,9 +117,9 @@ def export(
 
     Example: vxp-data export runs/a --format ms-swift --out train.jsonl
     """
-    from vxp_data.pipeline.export import export_rows
-    from vxp_data.pipeline.rundir import open_run
-    from vxp_data.recipes import load_config
+    from vxp_data.pipeline.run_dir.directory import open_run
+    from vxp_data.pipeline.shard.export import export_rows
+    from vxp_data.settings.prune import load_config
 
     directory = open_run(run)
     record = directory.read_run()

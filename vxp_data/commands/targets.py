@@ -104,7 +104,7 @@ def targets(
     threshold: list[str] | None, keep: list[str] | None, budget: list[str] | None
 ) -> tuple[dict[str, Target], Target | None]:
     """Read --threshold, --keep and --budget: by task, and for all other tasks if that is given."""
-    from vxp_data.config import threshold_spec
+    from vxp_data.settings.prune import threshold_spec
 
     texts = threshold_texts(threshold, keep, budget)
     specs = {task: threshold_spec(text) for task, text in texts.items()}

@@ -29,6 +29,47 @@ class KeepCurve:
         return len(self.share_P)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What one way of cutting keeps of the rows that a threshold may drop."""
+
+    name: str
+    """'now', 'knee', or 'chosen'."""
+    text: str
+    """The threshold as recipes have it; '' for several subsets."""
+    threshold: float
+    """In the measure's own units; NaN where there is none."""
+    costs: Mapping[str, float]
+    """By unit; see core.cost_model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubsetPlan:
+    """The curve of one task subset, and the places on it that have names."""
+
+    task: str
+    curve: KeepCurve
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What thresholds would keep of a run."""
+
+    measure: str
+    units: tuple[str, ...]
+    """Of the costs; GPU hours only where their rate is known."""
+    num_rows: int
+    """All rows of the run."""
+    subsets: tuple[SubsetPlan, ...]
+    joint: SubsetPlan
+    """Of all subsets together: the same share of each, a file counted once."""
+    always: Mapping[str, float]
+    """What pictures and text-only rows cost, which are kept whatever the threshold."""
+    num_out: int
+    """Rows that no threshold brings back: quarantined, duplicates, or dropped by a filter."""
+
+
 def keep_curve(
     order_M: NDArray[np.intp],
     score_N: NDArray[np.float64],

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from vxp_data.datasets.record import DatasetRecord
 from vxp_data.errors import UserError, unknown_name
-from vxp_data.settings_file import read_yaml
+from vxp_data.settings.file import read_yaml
 
 FOLDER: Final = Path(__file__).parents[2] / "manifests" / "datasets"
 """In a checkout of the repository; a wheel has no such folder, and datasets go by their file."""

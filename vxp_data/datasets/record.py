@@ -6,10 +6,10 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vxp_data.config import Settings
 from vxp_data.errors import UserError
 from vxp_data.records import Task
 from vxp_data.registry import ANNOTATION_LAYOUTS
+from vxp_data.settings.prune import Settings
 
 NOT_STATED: Final = "not stated"
 

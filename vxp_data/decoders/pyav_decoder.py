@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
-from vxp_data.decoders.picture import Orientation, Picture, geometry_of
+from vxp_data.decoders.image import Orientation, Picture, geometry_of
 from vxp_data.decoders.probe import open_video, packets_of
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason

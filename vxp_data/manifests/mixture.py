@@ -12,7 +12,7 @@ from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import cannot_open, not_utf8, type_name
 from vxp_data.manifests.samples import Dataset, detect_format
 from vxp_data.registry import MANIFEST_FORMATS
-from vxp_data.safe_yaml import load_yaml
+from vxp_data.settings.safe_yaml import load_yaml
 from vxp_data.storage.folder import find_file, find_folder
 
 _KEYS: Final = ("name", "manifest", "media_root", "task", "format", "dataset", "only")

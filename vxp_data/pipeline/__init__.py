@@ -1,1 +1,1 @@
-"""Ray Data jobs: thin, no arithmetic."""
+"""The commands' work, a folder a subject; on top what joins these: prune, redecide, retry."""

@@ -7,22 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from vxp_data.config import PruneConfig
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
-from vxp_data.errors import UserError
-from vxp_data.manifests.base import cannot_open
-from vxp_data.manifests.mixture import read_mixture
-from vxp_data.manifests.samples import Dataset, TaskRules, detect_format
-from vxp_data.pipeline.decide import Decided, DecisionSettings, decide_run
-from vxp_data.pipeline.embed import EmbedTotals, embed_media
-from vxp_data.pipeline.ingest import (
-    Source,
-    done_clips,
-    media_items,
-    read_sources,
-    write_samples,
+from vxp_data.manifests.samples import Dataset, TaskRules
+from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
+from vxp_data.pipeline.curate.image_text import (
+    measure_similarities,
+    prepare_text_encoder,
+    wants_similarity,
 )
-from vxp_data.pipeline.preflight import (
+from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
+from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
+from vxp_data.pipeline.embed.preflight import (
     Check,
     check_children,
     check_machine,
@@ -30,8 +25,12 @@ from vxp_data.pipeline.preflight import (
     require,
     sample_of,
 )
-from vxp_data.pipeline.preflight_nodes import check_nodes
-from vxp_data.pipeline.run_lock import RunLock, run_lock
+from vxp_data.pipeline.embed.preflight_nodes import check_nodes
+from vxp_data.pipeline.embed.work_items import Source, done_clips, media_items, read_sources
+from vxp_data.pipeline.embed.workers import JobSettings
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
+from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.samples import write_samples
 from vxp_data.pipeline.run_record import (
     PruneResult,
     check_expectations,
@@ -40,23 +39,13 @@ from vxp_data.pipeline.run_record import (
     run_record,
     speed_per_s,
 )
-from vxp_data.pipeline.rundir import RunDirectory, open_run
-from vxp_data.pipeline.score import changed_files, media_ids, score_clips
-from vxp_data.pipeline.stages import JobSettings
-from vxp_data.pipeline.text_similarity import (
-    measure_similarities,
-    prepare_text_encoder,
-    wants_similarity,
-)
-from vxp_data.recipes import LoadedConfig
 from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
 from vxp_data.schemas import RUN_FORMAT_VERSION
-from vxp_data.storage.folder import File, find_file, find_folder
+from vxp_data.settings.prune import LoadedConfig, PruneConfig
 
 TRIED_AGAIN: Final = (Reason.FETCH_FAILED,)
 """Of what failed, what every prune tries again: the store may answer now."""
-_MIXTURE_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 
 
 class Observer:
@@ -73,65 +62,6 @@ class Observer:
 
     def ended(self) -> None:
         """Hear that no more progress comes."""
-
-
-def resolve_datasets(
-    manifests: Sequence[str | Path], media_root: str | Path | None
-) -> list[Dataset]:
-    """Turn the command line's manifests into named datasets; a YAML mixture stands for several.
-
-    Args:
-        manifests: annotation files, folders of videos, mixtures; paths, or URIs of stores.
-        media_root: where relative media paths count from; None: each manifest's own folder.
-
-    Raises:
-        UserError: a file is missing or of no known format.
-    """
-    datasets: list[Dataset] = []
-    for place in manifests:
-        path = find_file(place)
-        if isinstance(path, File):
-            datasets.append(_remote_dataset(path, media_root, datasets))
-            continue
-        if not path.exists():
-            raise UserError(f"manifest {path}: no such file or folder.")
-        if path.suffix.lower() in _MIXTURE_SUFFIXES:
-            datasets += read_mixture(path)
-            continue
-        root = path if path.is_dir() else find_folder(media_root or path.parent)
-        if isinstance(root, Path) and not root.is_dir():
-            raise UserError(f"--media-root {root}: no such folder.")
-        datasets.append(
-            Dataset(
-                name=_free_name(path.stem or path.name, datasets),
-                manifest=path.resolve(),
-                format=detect_format(path),
-                media_root=root.resolve() if isinstance(root, Path) else root,
-            )
-        )
-    return datasets
-
-
-def _remote_dataset(
-    path: File, media_root: str | Path | None, datasets: Sequence[Dataset]
-) -> Dataset:
-    if path.suffix.lower() in _MIXTURE_SUFFIXES:
-        raise UserError(
-            f"manifest {path}: a mixture is read from a disk. Copy it here; what it lists may stay."
-        )
-    try:
-        kind = detect_format(path)
-        if kind != "folder":
-            path.folder.size_bytes(path.name)  # before anything of an earlier run is removed
-    except OSError as error:
-        raise cannot_open(path, error) from error
-    own_root = path.as_folder() if kind == "folder" else path.parent
-    return Dataset(
-        name=_free_name(path.stem, datasets),
-        manifest=path,
-        format=kind,
-        media_root=find_folder(media_root) if media_root and kind != "folder" else own_root,
-    )
 
 
 def prune(
@@ -298,9 +228,3 @@ def sampler_fingerprint(config: PruneConfig) -> str:
             "run_format": RUN_FORMAT_VERSION,  # parts of another format are made again
         }
     )
-
-
-def _free_name(name: str, datasets: Sequence[Dataset]) -> str:
-    taken = {dataset.name for dataset in datasets}
-    numbered = (name if i == 1 else f"{name}-{i}" for i in range(1, len(taken) + 2))
-    return next(candidate for candidate in numbered if candidate not in taken)

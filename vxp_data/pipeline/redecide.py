@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vxp_data.config import PruneConfig
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.errors import UserError
-from vxp_data.pipeline.decide import Decided, DecisionSettings, decide_run
-from vxp_data.pipeline.ingest import dataset_from_facts
-from vxp_data.pipeline.run_lock import run_lock
+from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
+from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.run_dir.lock import run_lock
+from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record, threshold_text
-from vxp_data.pipeline.rundir import open_run
-from vxp_data.recipes import load_config
+from vxp_data.settings.prune import PruneConfig, load_config
 
 SETTABLE: Final = ("duplicates", "filters")
 """Sections of the settings that decide, and need no video."""

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from vxp_data.config import PruneConfig
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import UserError
-from vxp_data.pipeline.decide import Decided
-from vxp_data.pipeline.embed import EmbedTotals
-from vxp_data.pipeline.ingest import ClipKey, dataset_from_facts, read_sources
+from vxp_data.pipeline.curate.decide import Decided
+from vxp_data.pipeline.embed.job import EmbedTotals
+from vxp_data.pipeline.embed.work_items import ClipKey, read_sources
+from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.prune import (
     Observer,
     check_decoders,
@@ -25,12 +25,12 @@ from vxp_data.pipeline.prune import (
     prepare_encoder,
     score_and_decide,
 )
-from vxp_data.pipeline.run_lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
+from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import changed_record, decided_record
-from vxp_data.pipeline.rundir import RunDirectory, open_run, read_table
-from vxp_data.pipeline.stages import JobSettings
-from vxp_data.recipes import load_config
 from vxp_data.records import Reason
+from vxp_data.settings.prune import PruneConfig, load_config
 
 RETRIED: Final = frozenset(
     {

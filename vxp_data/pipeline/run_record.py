@@ -11,15 +11,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
-from vxp_data.config import ExpectConfig
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import ExpectationError
 from vxp_data.manifests.samples import Dataset, ManifestCounts
-from vxp_data.pipeline.decide import Decided
-from vxp_data.pipeline.embed import EmbedTotals
-from vxp_data.pipeline.ingest import dataset_facts
-from vxp_data.recipes import LoadedConfig
+from vxp_data.pipeline.curate.decide import Decided
+from vxp_data.pipeline.embed.job import EmbedTotals
+from vxp_data.pipeline.run_dir.samples import dataset_facts
+from vxp_data.settings.prune import ExpectConfig, LoadedConfig
 
 _VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
 _NAMES_SHOWN: Final = 20

@@ -2,75 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
+from vxp_data.core.run_changes import Compared
 from vxp_data.report.keep_curves import UNIT_NAMES, amount
 from vxp_data.report.terminal import aligned, one_line
-
-
-class Example(Protocol):
-    """See pipeline.compare.Example."""
-
-    @property
-    def sample_id(self) -> str: ...  # noqa: D102
-    @property
-    def score_a(self) -> float | None: ...  # noqa: D102
-    @property
-    def score_b(self) -> float | None: ...  # noqa: D102
-    @property
-    def question(self) -> str: ...  # noqa: D102
-
-
-class Change(Protocol):
-    """See pipeline.compare.Change."""
-
-    @property
-    def task(self) -> str: ...  # noqa: D102
-    @property
-    def outcome_a(self) -> str: ...  # noqa: D102
-    @property
-    def reason_a(self) -> str: ...  # noqa: D102
-    @property
-    def outcome_b(self) -> str: ...  # noqa: D102
-    @property
-    def reason_b(self) -> str: ...  # noqa: D102
-    @property
-    def num_rows(self) -> int: ...  # noqa: D102
-    @property
-    def examples(self) -> Sequence[Example]: ...  # noqa: D102
-
-
-class Side(Protocol):
-    """See pipeline.compare.Side."""
-
-    @property
-    def rows(self) -> int: ...  # noqa: D102
-    @property
-    def kept(self) -> int: ...  # noqa: D102
-    @property
-    def threshold(self) -> float | None: ...  # noqa: D102
-
-
-class Compared(Protocol):
-    """See pipeline.compare.Compared."""
-
-    @property
-    def measure_a(self) -> str: ...  # noqa: D102
-    @property
-    def measure_b(self) -> str: ...  # noqa: D102
-    @property
-    def num_same(self) -> int: ...  # noqa: D102
-    @property
-    def num_changed(self) -> int: ...  # noqa: D102
-    @property
-    def subsets(self) -> Mapping[str, tuple[Side, Side]]: ...  # noqa: D102
-    @property
-    def costs_a(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def costs_b(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def changes(self) -> Sequence[Change]: ...  # noqa: D102
 
 
 def compared_text(compared: Compared) -> str:

@@ -6,9 +6,9 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from vxp_data.core.keep_curve import KeepCurve
+from vxp_data.core.keep_curve import KeepCurve, RunPlan, SubsetPlan
 from vxp_data.report.terminal import aligned
 
 _COLOURS: Final = ("#1f6fb4", "#e08214", "#35978f", "#8c510a", "#762a83", "#5ab4ac")
@@ -19,49 +19,6 @@ UNIT_NAMES: Final[Mapping[str, str]] = {
     "bytes": "bytes", "gpu_hours": "GPU hours",
 }  # fmt: skip
 """What the table calls the units, in its order."""
-
-
-class Kept(Protocol):
-    """See pipeline.plan_run.Kept."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def text(self) -> str: ...  # noqa: D102
-    @property
-    def threshold(self) -> float: ...  # noqa: D102
-    @property
-    def costs(self) -> Mapping[str, float]: ...  # noqa: D102
-
-
-class SubsetPlan(Protocol):
-    """See pipeline.plan_run.SubsetPlan."""
-
-    @property
-    def task(self) -> str: ...  # noqa: D102
-    @property
-    def curve(self) -> KeepCurve: ...  # noqa: D102
-    @property
-    def kept(self) -> Sequence[Kept]: ...  # noqa: D102
-
-
-class RunPlan(Protocol):
-    """See pipeline.plan_run.RunPlan."""
-
-    @property
-    def measure(self) -> str: ...  # noqa: D102
-    @property
-    def units(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def num_rows(self) -> int: ...  # noqa: D102
-    @property
-    def num_out(self) -> int: ...  # noqa: D102
-    @property
-    def subsets(self) -> Sequence[SubsetPlan]: ...  # noqa: D102
-    @property
-    def joint(self) -> SubsetPlan: ...  # noqa: D102
-    @property
-    def always(self) -> Mapping[str, float]: ...  # noqa: D102
 
 
 def curve_table(plan: RunPlan) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vxp_data.core.plan_counts import (
+from vxp_data.core.frame_plan_counts import (
     DurationBin,
     FramesBin,
     PlanCounts,

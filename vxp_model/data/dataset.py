@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 from vxp_data.errors import UserError
 from vxp_model.data.clip import plan_of, read_clip
 from vxp_model.data.conversation import read_turns
-from vxp_model.data.draws import WindowRule, cut_window
 from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
 from vxp_model.data.index import ShardTable, load_index
 from vxp_model.data.order import Part
 from vxp_model.data.sample import TrainSample
+from vxp_model.data.seeded_draws import WindowRule, cut_window
 from vxp_model.data.state import Replacement
 
 _MAX_TRIES: Final = 20

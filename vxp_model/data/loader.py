@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 from vxp_data.core.seeds import hash64
 from vxp_data.errors import UserError
 from vxp_model.data.dataset import Place, ShardDataset, Source
-from vxp_model.data.draws import WindowRule
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
 from vxp_model.data.sample import Batch, TrainSample
+from vxp_model.data.seeded_draws import WindowRule
 from vxp_model.data.state import (
     STATE_VERSION,
     LoaderState,

@@ -27,7 +27,7 @@ from vxp_model.models.recot import ReCoTModel
 from vxp_model.models.siglip import load_tower, random_tower
 from vxp_model.modules.grid import GridResampler
 from vxp_model.modules.siglip import SiglipVisionTower, normalise_frames
-from vxp_model.probe_settings import LabelledSettings, ProbeRecipe
+from vxp_model.settings.probe import LabelledSettings, ProbeRecipe
 
 Say = Callable[[str], None]
 _TOWER = "SigLIP"

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vxp_model.config import BatchSettings, ReCoTRecipe, SourceSettings, TrainRecipe
 from vxp_model.data.dataset import ShardDataset, Source
-from vxp_model.data.draws import WindowRule, mask_seed
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import BatchRule, OrderRule, part_counts
 from vxp_model.data.sample import Batch, TrainSample
+from vxp_model.data.seeded_draws import WindowRule, mask_seed
 from vxp_model.errors import UserError, require
 from vxp_model.modules.frame_groups import FrameGrouper, FrameGroups
 from vxp_model.modules.masking import seeded_noise
-from vxp_model.train.world import World
+from vxp_model.settings.recot import BatchSettings, ReCoTRecipe, SourceSettings, TrainRecipe
+from vxp_model.train.distributed import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

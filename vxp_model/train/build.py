@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from vxp_model.config import EngineSettings, ModelSettings, Settings
 from vxp_model.models.presets import recot_preset
 from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.settings.recot import EngineSettings, ModelSettings, Settings
 
 
 def model_config(settings: ModelSettings) -> ReCoTConfig:

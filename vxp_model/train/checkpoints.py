@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from vxp_model.errors import UserError
-from vxp_model.train.world import World
+from vxp_model.train.distributed import World
 
 _FORMAT: Final = 1
 _STATE: Final = "state.json"

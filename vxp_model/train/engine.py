@@ -19,9 +19,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from vxp_model.config import EngineSettings, OptimSettings
 from vxp_model.errors import UserError
-from vxp_model.train.world import World
+from vxp_model.settings.recot import EngineSettings, OptimSettings
+from vxp_model.train.distributed import World
 
 _NEVER: Final = 1 << 60
 _ONE_RATE: Final[Mapping[str, float]] = {}

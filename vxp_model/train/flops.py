@@ -28,12 +28,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from vxp_model.mllm_settings import Part
 from vxp_model.models.recot import ReCoTConfig
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.modules.conv import KERNEL
 from vxp_model.modules.dts import STRIDES, DTSConfig
 from vxp_model.modules.siglip import VisionConfig
+from vxp_model.settings.mllm import Part
 
 PEAK_TFLOPS: Final = {"a100": 312.0, "h100": 989.0, "h200": 989.0, "l40s": 362.0, "rtx4090": 165.0}
 """bf16 with fp32 sums, dense, as the maker says."""

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from vxp_data.settings_file import Loaded
+from vxp_data.settings.file import Loaded
 from vxp_model import __version__
 
 RUN_NAME: Final = "run.json"

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 import numpy as np
 import torch
 
-from vxp_data.settings_file import Loaded
-from vxp_model.config import TrainRecipe
+from vxp_data.settings.file import Loaded
 from vxp_model.data.loader import ShardLoader
 from vxp_model.data.state import merge_states
 from vxp_model.errors import StoppedError
+from vxp_model.settings.recot import TrainRecipe
 from vxp_model.train.batches import accumulation
 from vxp_model.train.checkpoints import (
     TrainState,
@@ -30,13 +30,13 @@ from vxp_model.train.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
+from vxp_model.train.distributed import World
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
-from vxp_model.train.journal import MODEL_NAME, Journal, last_mean
+from vxp_model.train.metrics_log import MODEL_NAME, Journal, last_mean
 from vxp_model.train.progress import StepProgress
 from vxp_model.train.run_record import write_run_record
 from vxp_model.train.schedule import lr_factor
-from vxp_model.train.world import World
 
 Say = Callable[[str], None]
 Recipe = TypeVar("Recipe", bound=TrainRecipe)

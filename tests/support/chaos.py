@@ -1,0 +1,540 @@
+"""Kill `vxp-data prune` at random moments, run it again until it ends, and compare the bytes.
+
+From the command line: make chaos N=50, or PYTHONPATH=tests python -m support.chaos --kills 50.
+
+Every attempt is the real command in a process of its own, over real files. Which files are opened
+is heard from the kernel (inotify), not from the program. Three ways to die, all by SIGKILL:
+'driver', the command, in a Ray cluster that lives on; 'worker', one Ray worker of the cluster, the
+command must end by itself; 'machine', the command, its own Ray, all workers and decoding children.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from support.media_watch import OpenedFiles
+from support.repo import ROOT
+
+PROGRAM: Final = str(Path(sys.executable).with_name("vxp-data"))
+MODES: Final = ("driver", "worker", "machine")
+COMPARED: Final = (
+    "decisions.parquet",
+    "dropped.json",
+    "kept.json",
+    "media.parquet",
+    "quarantine.parquet",
+    "samples.parquet",
+    "scores.parquet",
+)
+MARK: Final = "VXP_CHAOS"
+MOMENTS: Final = ("start", "files", "files", "files", "files", "end")
+"""When to kill: before any file is opened, when a random file is, or after the last one."""
+_PATIENCE_S: Final = 300.0
+_STARTS: Final = 5
+_NO_RAY: Final = "timed out during startup"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """One kill, and what was wasted by it."""
+
+    mode: str
+    encoder: str
+    after_s: float
+    """Since the command was started."""
+    moment: str
+    """One of MOMENTS."""
+    clips_before: int
+    """With embeddings when the attempt began."""
+    clips_after: int
+    """With embeddings when the next attempt began, or at the end."""
+    files_read: int
+    """Opened in the attempt, before the kill."""
+    files_read_again: int = 0
+    """Of these, opened once more later."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What came of it all."""
+
+    kills: list[Kill] = field(default_factory=list)
+    runs: int = 0
+    attempts: int = 0
+    ray_did_not_start: int = 0
+    rows: int = 0
+    files_in_all_runs: int = 0
+    lost: int = 0
+    doubled: int = 0
+    different: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def figures(self) -> dict[str, Any]:
+        """Give totals, then every kill."""
+        again = [kill.files_read_again for kill in self.kills]
+        return {
+            "kills": len(self.kills),
+            "kills_by_mode": dict(sorted(Counter(k.mode for k in self.kills).items())),
+            "kills_by_encoder": dict(sorted(Counter(k.encoder for k in self.kills).items())),
+            "kills_while_files_were_read": sum(1 for k in self.kills if k.files_read),
+            "runs_compared": self.runs,
+            "attempts": self.attempts,
+            "attempts_at_which_ray_did_not_start": self.ray_did_not_start,
+            "rows_compared": self.rows,
+            "rows_lost": self.lost,
+            "rows_doubled": self.doubled,
+            "files_that_differ": self.different,
+            "left_behind": self.left_behind,
+            "files_in_all_runs": self.files_in_all_runs,
+            "files_read_again": sum(again),
+            "files_read_again_most_by_one_kill": max(again, default=0),
+            "seconds": round(self.seconds),
+            "each": [asdict(kill) for kill in self.kills],
+        }
+
+
+class Arena:
+    """Videos, a Ray cluster of our own, and the command over them."""
+
+    def __init__(self, folder: Path, *, copies: int = 1) -> None:
+        self.folder = folder
+        self.manifest = make_media(folder / "media", copies=copies)
+        self.opened = OpenedFiles(self.manifest.parent / "videos")
+        self.num_files = sum(1 for _ in (self.manifest.parent / "videos").iterdir())
+        self._token = secrets.token_hex(8)
+        self.env = os.environ | {
+            MARK: self._token,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "RAY_AUTH_MODE": "disabled",  # a cluster of this machine's, for minutes
+            "OMP_NUM_THREADS": "1",
+        }
+        self._temp = Path(tempfile.mkdtemp(prefix="vxp-chaos-", dir="/tmp"))  # sockets: short names
+        self.address = self._start_cluster()
+
+    def close(self) -> None:
+        """Kill what is left of us, and only that."""
+        self.opened.close()
+        for pid in self.ours():
+            _kill(pid)
+        self._cluster.wait()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def command(self, out: Path, *options: str, own_ray: bool = False) -> list[str]:
+        """Give the words of `vxp-data prune`."""
+        small = ["cluster.num_cpus=2", "cluster.object_store_mib=100"]
+        where = [f"cluster.address={self.address}"] if not own_ray else small
+        more = [word for setting in where for word in ("--set", setting)]
+        return [PROGRAM, "prune", str(self.manifest), "--out", str(out), *options, *more]
+
+    def start(self, out: Path, *options: str, own_ray: bool = False) -> subprocess.Popen[str]:
+        """Start `vxp-data prune` in a process group of its own."""
+        log = out.with_suffix(".log").open("a")
+        with log:
+            return subprocess.Popen(
+                self.command(out, *options, own_ray=own_ray),
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+
+    def ours(self) -> list[int]:
+        """Find the processes that we started, by a mark in their environment; ourselves not."""
+        mark = f"{MARK}={self._token}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with suppress(OSError):
+                    if mark in (entry / "environ").read_bytes():
+                        found.append(int(entry.name))
+        return found
+
+    def workers(self, among: Sequence[int]) -> list[int]:
+        """Find the Ray workers at work, or any worker where none is."""
+        names = {pid: _command_line(pid) for pid in among}
+        busy = [
+            pid for pid, name in names.items() if name.startswith("ray::") and "IDLE" not in name
+        ]
+        return busy or [pid for pid, name in names.items() if name.startswith("ray::")]
+
+    def _start_cluster(self) -> str:
+        for attempt in range(_STARTS):
+            port, log = _free_port(), self._temp / f"ray-{attempt}.log"
+            command = [
+                str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+                f"--port={port}", "--num-cpus=2", f"--object-store-memory={100 << 20}",
+                "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self._temp}",
+            ]  # fmt: skip
+            with log.open("w") as out:
+                self._cluster = subprocess.Popen(
+                    command, env=self.env, stdout=out, stderr=out, start_new_session=True
+                )
+            while self._cluster.poll() is None:
+                if "--block" in log.read_text():  # says that it blocks: it has started
+                    return f"127.0.0.1:{port}"
+                time.sleep(0.1)
+            if _NO_RAY not in log.read_text():
+                break
+            for pid in self.ours():
+                _kill(pid)
+        raise RuntimeError(f"no Ray: {log.read_text()}")
+
+
+@contextmanager
+def arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
+    """Have an Arena for the length of a block."""
+    place = Arena(folder, copies=copies)
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+def make_media(folder: Path, *, copies: int) -> Path:
+    """Draw the demo's videos, some under several names; give the manifest."""
+    sys.path.insert(0, str(ROOT / "pipelines"))
+    try:
+        from demo_videos import make_videos
+    finally:
+        sys.path.pop(0)
+    manifest: Path = make_videos(folder)
+    rows = json.loads(manifest.read_text(encoding="utf-8"))
+    originals = sorted((folder / "videos").iterdir())
+    more = []
+    for copy in range(1, copies):
+        for path in originals:
+            shutil.copyfile(path, path.with_stem(f"{path.stem}_{copy}"))
+        for row in rows:
+            video = Path(row["video"])
+            name = video.with_stem(f"{video.stem}_{copy}").as_posix()
+            more.append(row | {"id": f"{row['id']}-{copy}", "video": name})
+    text = json.dumps([*rows, *more], indent=1, ensure_ascii=False)
+    manifest.write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+class Chaos:
+    """Runs that are killed, beside one that is not."""
+
+    def __init__(
+        self, place: Arena, options: dict[str, list[str]], moments: Sequence[str], seed: int
+    ) -> None:
+        self._place = place
+        self._options = options
+        self._moments = moments
+        self._random = random.Random(seed)
+        self.outcome = Outcome()
+        self._references: dict[str, Path] = {}
+        self._starting_s = self._ending_s = 0.0
+        self._began_s = self._killed_s = 0.0
+
+    def run(self, encoder: str, modes: Sequence[str]) -> None:
+        """Kill one run in these ways, one after another, let it end, and compare it."""
+        if encoder not in self._references:
+            self._reference(encoder)
+        began_s = time.monotonic()
+        out = self._place.folder / f"run-{self.outcome.runs}"
+        kills: list[tuple[Kill, set[str], float]] = []
+        ended = False
+        for mode in modes:
+            kill, ended = self._attempt(out, encoder, mode)
+            if kill is not None:
+                kills.append((kill, *self._read_before()))
+            if ended:
+                break
+        if not ended:
+            self._finish(out, encoder)
+        for place, (kill, read, at_s) in enumerate(kills):
+            again = read & set(self._place.opened.between(at_s))
+            after = kills[place + 1][0].clips_before if place + 1 < len(kills) else None
+            kill = replace(kill, files_read_again=len(again))
+            if after is None:
+                after = num_clips(out) if kill.mode == "worker" else kill.clips_after
+            self.outcome.kills.append(replace(kill, clips_after=after))
+        self._compare(out, encoder)
+        self.outcome.runs += 1
+        self.outcome.seconds += time.monotonic() - began_s
+
+    def _read_before(self) -> tuple[set[str], float]:
+        return set(self._place.opened.between(self._began_s, self._killed_s)), self._killed_s
+
+    def _attempt(self, out: Path, encoder: str, mode: str) -> tuple[Kill | None, bool]:
+        """Start the command, kill; tell of the kill, and whether the run has ended."""
+        before = num_clips(out)
+        self.outcome.attempts += 1
+        self._began_s = time.monotonic()
+        process = self._place.start(out, *self._options[encoder], own_ray=mode == "machine")
+        kill = None
+        moment = "files" if mode == "worker" else self._random.choice(self._moments)
+        if self._wait_for(moment, process, self._place.num_files - before):
+            self._killed_s = time.monotonic()
+            if self._kill(process, mode):
+                kill = Kill(
+                    mode=mode,
+                    encoder=encoder,
+                    after_s=round(self._killed_s - self._began_s, 3),
+                    moment=moment,
+                    clips_before=before,
+                    clips_after=0,
+                    files_read=len(self._place.opened.between(self._began_s, self._killed_s)),
+                )
+        if mode != "worker" and kill is not None:
+            process.wait()
+            return replace(kill, clips_after=num_clips(out)), False
+        return kill, self._ended_well(process, out)
+
+    def _wait_for(self, moment: str, process: subprocess.Popen[str], num_todo: int) -> bool:
+        """Wait for a random moment of that kind; False: the run ended before."""
+        number, wait_s = num_todo, self._random.random() * self._ending_s
+        if moment == "start" or not num_todo:
+            number, wait_s = 0, self._random.random() * self._starting_s
+        elif moment == "files":
+            number, wait_s = self._random.randint(1, num_todo), self._random.random() * 0.1
+        while process.poll() is None:
+            opened = self._place.opened.opening_s(number, self._began_s)
+            start_s = opened if number else self._began_s
+            if start_s is not None and time.monotonic() >= start_s + wait_s:
+                return True
+            time.sleep(0.01)
+        return False
+
+    def _kill(self, process: subprocess.Popen[str], mode: str) -> bool:
+        """Kill; False: there was nothing to kill any more."""
+        if mode == "driver":
+            _kill(process.pid, group=True)
+            return True
+        ours = self._place.ours()
+        if mode == "worker":
+            workers = self._place.workers(ours)
+            if workers:
+                _kill(self._random.choice(workers))
+            return bool(workers)
+        mine = [pid for pid in ours if _session(pid) == process.pid or _is_below(pid, process.pid)]
+        for pid in [process.pid, *mine]:
+            _kill(pid)
+        return True
+
+    def _finish(self, out: Path, encoder: str) -> None:
+        for _ in range(_STARTS):
+            self.outcome.attempts += 1
+            if self._ended_well(self._place.start(out, *self._options[encoder]), out):
+                return
+        raise AssertionError(f"{out.name}: Ray did not start {_STARTS} times")
+
+    def _ended_well(self, process: subprocess.Popen[str], out: Path) -> bool:
+        """Wait for the end; False: Ray did not start, as on a machine with far too much to do."""
+        try:
+            code = process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code != 0:
+            log = out.with_suffix(".log").read_text()
+            if _NO_RAY in log[-1000:]:
+                self.outcome.ray_did_not_start += 1
+                return False
+            raise AssertionError(f"{out.name} ended with {code}:\n{log[-3000:]}")
+        return True
+
+    def _reference(self, encoder: str) -> None:
+        out = self._place.folder / f"undisturbed-{encoder}"
+        began_s = time.monotonic()
+        self._finish(out, encoder)
+        first_s = self._place.opened.opening_s(1, began_s)
+        assert first_s is not None
+        self._starting_s = first_s - began_s
+        self._ending_s = time.monotonic() - self._place.opened.last_s()
+        self._references[encoder] = out
+
+    def _compare(self, out: Path, encoder: str) -> None:
+        reference, outcome = self._references[encoder], self.outcome
+        outcome.files_in_all_runs += self._place.num_files
+        for name in COMPARED:
+            if (out / name).read_bytes() != (reference / name).read_bytes():
+                outcome.different.append(f"{out.name}/{name}")
+        there, wanted = embeddings(out), embeddings(reference)
+        outcome.different += [
+            f"{out.name}: {key}" for key in wanted if there.get(key) != wanted[key]
+        ]
+        ids, wanted_ids = sample_ids(out), sample_ids(reference)
+        outcome.rows += sum(wanted_ids.values())
+        outcome.lost += sum((wanted_ids - ids).values())
+        outcome.doubled += sum((ids - wanted_ids).values())
+        names = {path.name for path in out.iterdir()} | {
+            p.name for p in (out / "embeddings").iterdir()
+        }
+        outcome.left_behind += sorted(n for n in names if n.startswith(".") or n == "lock.json")
+
+
+def num_clips(out: Path) -> int:
+    """Count the clips that have embeddings."""
+    if not (out / "embeddings").is_dir():
+        return 0
+    parts = (out / "embeddings").glob("part-*.parquet")
+    keys = ["uri", "clip_start_s", "clip_end_s"]
+    rows = [row for part in parts for row in pq.read_table(part, columns=keys).to_pylist()]
+    return len({tuple(row.values()) for row in rows})
+
+
+def embeddings(out: Path) -> dict[tuple[str, float, float], str]:
+    """Give every clip's embedding as text; one that is there twice with different bits as 'two'."""
+    found: dict[tuple[str, float, float], str] = {}
+    for part in sorted((out / "embeddings").glob("part-*.parquet")):
+        for row in pq.read_table(part).to_pylist():
+            key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
+            text = repr((row["reason"], row["frame_index"], row["embedding"]))
+            found[key] = text if found.get(key, text) == text else "two"
+    return found
+
+
+def sample_ids(out: Path) -> Counter[str]:
+    """Count the sample ids in the decisions, and with a mark those in the kept and dropped rows."""
+    ids = Counter(pq.read_table(out / "decisions.parquet")["sample_id"].to_pylist())
+    for name in ("kept.json", "dropped.json"):
+        rows = json.loads((out / name).read_text(encoding="utf-8"))
+        ids.update(f"{name} {row['id']}" for row in rows)
+    return ids
+
+
+def chaos(
+    place: Arena,
+    *,
+    kills: int,
+    encoders: dict[str, list[str]],
+    seed: int,
+    moments: Sequence[str] = MOMENTS,
+    done: Callable[[Outcome], object] = id,
+) -> Outcome:
+    """Kill so many times, the modes in turn, one to three times a run, the encoders in turn.
+
+    Args:
+        place: where.
+        kills: how many.
+        encoders: name to the options of the command.
+        seed: of the moments.
+        moments: which kinds, as often as they are named.
+        done: called with the outcome after every run.
+    """
+    chaotic = Chaos(place, encoders, moments, seed)
+    names = list(encoders)
+    plans = (("driver", "machine", "worker"), ("driver", "driver", "machine"), ("worker",))
+    while (left := kills - len(chaotic.outcome.kills)) > 0:
+        plan = plans[chaotic.outcome.runs % len(plans)]
+        if kills <= 3:  # each mode once, also where a run ends before its next kill
+            plan = plans[0][len(chaotic.outcome.kills) :]
+        chaotic.run(names[chaotic.outcome.runs % len(names)], plan[:left])
+        done(chaotic.outcome)
+    return chaotic.outcome
+
+
+def main() -> None:
+    """Run, and write manifests/runs/chaos.json after every compared run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--copies", type=int, default=2)
+    parser.add_argument("--append", action="store_true", help="add to the record that is there")
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT / "pipelines" / "bench"))
+    import records
+
+    from support.tiny_models import write_tiny_siglip
+
+    record = records.RUNS / "chaos.json"
+    earlier = json.loads(record.read_text())["figures"] if options.append else None
+
+    def write(outcome: Outcome) -> None:
+        figures = add_figures(earlier, outcome.figures())
+        argv = ["-m", "support.chaos", "--kills", options.kills, "--seed", options.seed]
+        argv += ["--copies", options.copies, *(["--append"] if options.append else [])]
+        records.write_record("chaos", figures, argv=[*map(str, argv)])
+        sys.stderr.write(
+            f"{figures['kills']} kills, {figures['rows_lost']} rows lost, "
+            f"{figures['rows_doubled']} doubled, {len(figures['files_that_differ'])} differ\n"
+        )
+
+    with tempfile.TemporaryDirectory(prefix="vxp-chaos-") as scratch:
+        checkpoint = write_tiny_siglip(Path(scratch) / "siglip")
+        tiny = ["--encoder", "siglip", "--set", f"encoder.checkpoint={checkpoint}"]
+        encoders = {"thumbnail": ["--encoder", "thumbnail"], "siglip": tiny}
+        with arena(Path(scratch), copies=options.copies) as place:
+            outcome = chaos(
+                place, kills=options.kills, encoders=encoders, seed=options.seed, done=write
+            )
+    bad = outcome.lost or outcome.doubled or outcome.different or outcome.left_behind
+    sys.exit(1 if bad else 0)
+
+
+def add_figures(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
+    """Add the figures of two records."""
+    if one is None:
+        return other
+    total: dict[str, Any] = {}
+    for name, value in other.items():
+        if isinstance(value, dict):
+            total[name] = dict(sorted((Counter(one[name]) + Counter(value)).items()))
+        else:
+            total[name] = max(one[name], value) if "most" in name else one[name] + value
+    return total
+
+
+def _kill(pid: int, *, group: bool = False) -> None:
+    with suppress(ProcessLookupError):
+        (os.killpg if group else os.kill)(pid, signal.SIGKILL)
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _is_below(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return False
+        pid = int(words[1])
+        if pid == ancestor:
+            return True
+    return False
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+    return port
+
+
+if __name__ == "__main__":
+    main()

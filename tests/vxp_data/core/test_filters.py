@@ -1,0 +1,350 @@
+"""Filters: what each rule measures, whom it takes, and that nothing is opened for it."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from test_duplicates import clip, film
+
+from support.runs import by_sample, caption_row
+from support.stored_runs import StoredClip, decide, stored_run
+from vxp_data.core import text_rules
+from vxp_data.core.filters import Bounds, RowFacts, check_bounds, filter_rows, load_rule
+from vxp_data.errors import UserError
+from vxp_data.pipeline.verify.run import verify_run
+from vxp_data.records import FILTER_REASONS
+from vxp_data.registry import FILTERS
+
+NOTHING = RowFacts(
+    sample_id=["a"],
+    task=["caption"],
+    modality=["text"],
+    place_N=np.array([-1]),
+    duration_s_N=np.array([np.nan]),
+    width_px_N=np.array([np.nan]),
+    height_px_N=np.array([np.nan]),
+    audio_streams_N=np.array([np.nan]),
+    change_N=np.array([np.nan]),
+    scene_changes_N=np.array([np.nan]),
+    blank_share_N=np.array([np.nan]),
+    similarity_N=np.array([np.nan]),
+    exchanges=[()],
+)
+
+
+@pytest.mark.parametrize("name", FILTERS.names())
+def test_every_rule_is_whole(name):
+    rule = load_rule(name)
+    assert rule.name == name
+    assert rule.unit
+    assert rule.version >= 1
+    assert rule.low < rule.high
+    reasons = {rule.below, rule.above} - {None}
+    assert reasons
+    assert reasons <= FILTER_REASONS
+
+
+@pytest.mark.parametrize("name", FILTERS.names())
+def test_a_row_that_a_rule_is_not_about_stays(name):
+    rule = load_rule(name)
+    bounds = Bounds(
+        low=None if rule.below is None else rule.low,
+        high=None if rule.above is None else rule.low,
+    )
+    reason_N, values = filter_rows(NOTHING, {name: bounds})
+    assert reason_N.tolist() == [""]
+    assert np.isnan(values[name]).all()
+
+
+def test_every_reason_has_a_rule():
+    rules = [load_rule(name) for name in FILTERS.names()]
+    assert {reason for r in rules for reason in (r.below, r.above) if reason} == FILTER_REASONS
+
+
+def test_both_ends_of_the_range_stay_and_the_first_rule_gives_the_reason():
+    facts = dataclasses.replace(
+        NOTHING,
+        sample_id=list("abcd"),
+        task=["caption"] * 4,
+        modality=["video"] * 4,
+        place_N=np.arange(4),
+        duration_s_N=np.array([1.9, 2.0, 180.0, 180.1]),
+        width_px_N=np.array([64.0, 640.0, 640.0, 640.0]),
+        height_px_N=np.array([64.0, 360.0, 360.0, 360.0]),
+        exchanges=[()] * 4,
+    )
+    limits = {"duration_s": Bounds(low=2, high=180), "short_side_px": Bounds(low=100)}
+    reason_N, values = filter_rows(facts, limits)
+    assert reason_N.tolist() == ["too_short", "", "", "too_long"]
+    assert values["short_side_px"].tolist() == [64, 360, 360, 360]
+    turned = dict(reversed(limits.items()))
+    assert filter_rows(facts, turned)[0].tolist() == ["low_resolution", "", "", "too_long"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "message"),
+    [
+        ("duration_s", Bounds(), "neither min nor max"),
+        ("duration_s", Bounds(low=-1), "wanted a value in"),
+        ("blank_frames", Bounds(high=1.1), r"got 1.1, wanted a value in \[0, 1\]"),
+        ("duration_s", Bounds(low=9, high=3), "is above max"),
+        ("motion", Bounds(high=1), "has no max"),
+        ("duration", Bounds(low=1), "Did you mean 'duration_s'"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(name, bounds, message):
+    with pytest.raises(UserError, match=message):
+        check_bounds(name, bounds)
+
+
+def test_a_range_may_be_a_single_value_and_reach_the_rules_own_ends():
+    check_bounds("scene_changes", Bounds(high=0))
+    check_bounds("duration_s", Bounds(low=3, high=3))
+    check_bounds("caption_repetition", Bounds(high=1))
+
+
+def rows_of(*rows, **columns):
+    """Facts of rows (sample_id, task, modality, place, exchanges)."""
+    ids, task, modality, place, exchanges = zip(*rows, strict=True)
+    unknown = {
+        field.name: np.full(len(rows), np.nan)
+        for field in dataclasses.fields(RowFacts)
+        if field.name.endswith("_N") and field.name != "place_N"
+    }
+    return RowFacts(
+        sample_id=ids, task=task, modality=modality, place_N=np.array(place), exchanges=exchanges,
+        **unknown | {name: np.array(values, np.float64) for name, values in columns.items()},
+    )  # fmt: skip
+
+
+def measured(name, facts):
+    rule = load_rule(name)
+    none = Bounds(high=rule.high) if rule.below is None else Bounds(low=rule.low)
+    return [None if np.isnan(v) else v for v in filter_rows(facts, {name: none})[1][name]]
+
+
+def test_a_side_that_nobody_knows_is_no_low_resolution():
+    said = [("", "x")]
+    facts = rows_of(
+        ("a", "caption", "video", 0, said),
+        ("b", "caption", "image", 1, said),
+        ("c", "caption", "text", -1, said),
+        width_px_N=[0, 90, 90],
+        height_px_N=[90, 160, 90],
+    )
+    assert measured("short_side_px", facts) == [None, 90, None]
+
+
+def test_rules_of_videos_say_nothing_of_pictures():
+    names = ("duration_s_N", "change_N", "scene_changes_N", "audio_streams_N")
+    facts = rows_of(
+        ("a", "caption", "video", 0, ()),
+        ("b", "caption", "image", 1, ()),
+        **{name: np.array([3.0, 3.0]) for name in names},
+    )
+    for name in ("duration_s", "motion", "scene_changes", "audio_streams"):
+        assert measured(name, facts) == [3, None]
+
+
+def test_a_pair_is_a_caption_with_words_of_one_picture():
+    words, mute = [("Describe.", "A cat.")], [("Describe.", " \n")]
+    facts = rows_of(
+        ("pair", "caption", "image", 0, words),
+        ("question", "open_ended", "image", 0, words),
+        ("video", "caption", "video", 0, words),
+        ("mute", "caption", "image", 0, mute),
+        ("gone", "caption", "image", -1, words),
+        similarity_N=[0.5] * 5,
+    )
+    assert measured("image_text_similarity", facts) == [0.5, None, None, None, None]
+
+
+def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
+    asked, told = [("Who is it?", "A man.")], [("Describe.", "A man!")]
+    facts = rows_of(
+        ("d", "open_ended", "video", 0, asked),
+        ("b", "open_ended", "video", 0, asked),
+        ("c", "open_ended", "video", 1, asked),
+        ("a", "open_ended", "text", -1, asked),
+        ("e", "caption", "video", 2, told),
+        ("f", "caption", "video", 2, [("What do you see?", "a man")]),
+        ("g", "caption", "video", 2, [("Describe.", "A woman.")]),
+        ("h", "caption", "video", 2, ()),
+        ("i", "open_ended", "text", -1, asked),
+    )
+    assert measured("repeats", facts) == [1, 0, 0, None, 0, 1, 0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("caption_words", {"caption": 10}),
+        ("caption_repetition", {"caption": 0.25}),
+        ("placeholders", {"caption": 1, "open_ended": 1, "multiple_choice": 1}),
+        ("latin_letters", {"caption": 25 / 26, "open_ended": 25 / 26, "multiple_choice": 25 / 26}),
+        ("empty_answers", {"caption": 0, "open_ended": 0, "multiple_choice": 0}),
+        ("options", {"multiple_choice": 2}),
+        ("wrong_letters", {"multiple_choice": 0}),
+        ("leaked_answers", {"caption": 1, "open_ended": 1, "multiple_choice": 1}),
+    ],
+)
+def test_rules_of_words_measure_their_own_tasks(name, wanted):
+    question = "Which?\n(A) one\n(B) two\nAnswer: B"
+    said = [(question, "走 www.x.org the cat the cat the cat")]
+    tasks = ("caption", "open_ended", "multiple_choice")
+    facts = rows_of(*((task, task, "text", -1, said) for task in tasks))
+    assert measured(name, facts) == pytest.approx([wanted.get(task) for task in tasks])
+
+
+def test_a_filter_for_some_tasks_takes_no_other_rows():
+    said = [("", "See www.x.org")]
+    facts = rows_of(*((task, task, "text", -1, said) for task in ("caption", "mine", "open_ended")))
+    reason_N, values = filter_rows(facts, {"placeholders": Bounds(high=0, tasks=("mine",))})
+    assert reason_N.tolist() == ["", "placeholder_text", ""]
+    assert np.isnan(values["placeholders"]).tolist() == [True, False, True]
+
+
+QUESTION = "What is it?\nA. A cat\nB. A dog\nC. A bird"
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "wanted"),
+    [
+        ("answer_words", [("", "A man's red-brown dog, 2 m away.")], 7),
+        ("repetition", [("", "a b c a b c a b c")], 4 / 7),
+        ("repetition", [("", "one two")], 0),
+        ("placeholders", [("", "See https://x.org/a.jpg or <b>IMG_1.png</b>, N/A")], 6),
+        ("placeholders", [("", "A man looks at 3 < 4 cars.")], 0),
+        ("latin_letters", [("", "Ein Mädchen läuft, 走る")], 15 / 17),
+        ("latin_letters", [("", "12 !")], 1),
+        ("empty_answers", [("Who?", " \n"), ("Who?", "He")], 1),
+        ("fewest_options", [(QUESTION, "A")], 3),
+        ("fewest_options", [(QUESTION, "A"), ("Which one?", "B")], 0),
+        ("fewest_options", [("Which? (A) one (B) two", "A")], 2),
+        ("wrong_letters", [(QUESTION, "B")], 0),
+        ("wrong_letters", [(QUESTION, "B. A dog")], 0),
+        ("wrong_letters", [(QUESTION, "The answer is (D).")], 1),
+        ("wrong_letters", [(QUESTION, "B. A cat")], 1),
+        ("wrong_letters", [(QUESTION, "B. It barks, so a dog")], 0),
+        ("wrong_letters", [(QUESTION, "A dog")], 0),
+        ("leaked_answers", [(QUESTION + "\nAnswer: B", "B")], 1),
+        ("leaked_answers", [(QUESTION + "\nAnswer with the letter of the option.", "B")], 0),
+    ],
+)
+def test_what_is_told_of_words(rule, said, wanted):
+    assert getattr(text_rules, rule)(said) == pytest.approx(wanted)
+
+
+def moving(change=(3.0,) * 19, contrast=(50.0,) * 20, **facts):
+    looks = {"content_change": list(change), "contrast": list(contrast), "num_audio_streams": 1}
+    emb_FD = clip(film(3, 8, speed=0.1))[0]
+    return StoredClip(emb_FD=emb_FD, duration_s=8.0, facts=looks | facts)
+
+
+CLIPS = {
+    "still.mp4": moving((0.1,) * 19),
+    "cuts.mp4": moving((2.0, 40.0, 40.1, 90.0) * 4 + (0.0,) * 3),
+    "blank.mp4": moving((9.0,) * 19, (0.0,) * 8 + (2.0,) * 3 + (2.1,) * 9),
+    "silent.mp4": moving(num_audio_streams=0),
+    "moving.mp4": moving(),
+    "short.mp4": dataclasses.replace(moving(), duration_s=0.5),
+    "small.mp4": dataclasses.replace(moving(), width_px=64, height_px=36),
+}
+
+
+def test_videos_are_filtered_from_what_the_run_has_stored(tmp_path):
+    run = stored_run(tmp_path, CLIPS)
+    decided = decide(
+        run,
+        filters__duration_s={"min": 1},
+        filters__short_side_px={"min": 100},
+        filters__blank_frames={"max": 0.5},
+        filters__motion={"min": 0.5},
+        filters__scene_changes={"max": 3},
+        filters__audio_streams={"min": 1},
+    )
+    assert by_sample(tmp_path / "run", "reason") == {
+        "row-still.mp4": "static",
+        "row-cuts.mp4": "too_many_scenes",
+        "row-blank.mp4": "blank",
+        "row-silent.mp4": "no_audio",
+        "row-moving.mp4": "within_threshold",
+        "row-short.mp4": "too_short",
+        "row-small.mp4": "low_resolution",
+    }
+    assert set(by_sample(tmp_path / "run", "decision").values()) == {"keep", "prune"}
+    assert (decided.num_kept, decided.num_pruned) == (1, 6)
+    values = pq.read_table(str(run.filter_values)).to_pylist()
+    assert [row["scene_changes"] for row in values] == [0, 8, 0, 0, 0, 0, 0]
+    assert values[2]["blank_frames"] == 11 / 20
+    assert values[1]["motion"] == pytest.approx(4 * 172.1 / 19)
+    assert verify_run(run, media=False).problems == []
+    decide(run, filters={})
+    assert not run.filter_values.is_file()
+    assert set(by_sample(tmp_path / "run", "reason").values()) == {"within_threshold"}
+
+
+def test_a_clip_of_one_frame_is_a_still_and_one_without_frames_is_nothing(tmp_path):
+    one = dataclasses.replace(moving((), (50.0,)), emb_FD=film(1, 1)[:1])
+    unknown = dataclasses.replace(moving(), facts={})
+    run = stored_run(tmp_path, {"one.mp4": one, "unknown.mp4": unknown})
+    rules = {"motion": {"min": 0.5}, "blank_frames": {"max": 0}, "audio_streams": {"min": 1}}
+    decide(run, filters=rules)
+    assert by_sample(tmp_path / "run", "reason") == {
+        "row-one.mp4": "static",
+        "row-unknown.mp4": "within_threshold",
+    }
+    values = pq.read_table(str(run.filter_values)).to_pylist()
+    assert values[0]["motion"] == 0
+    assert [values[1][name] for name in rules] == [None, None, None]
+
+
+def qa(row_id, question, answer, video="moving.mp4"):
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"id": row_id, "video": video, "conversations": turns}
+
+
+def test_questions_are_filtered_by_their_words(tmp_path):
+    rows = [
+        qa("good", QUESTION, "B"),
+        qa("not-an-option", QUESTION.replace("it?", "that?"), "D"),
+        qa("no-options", "Answer with the option's letter from the given choices. Which?", "A"),
+        qa("empty", "What does the man hold after he sits down?", ""),
+        qa("same-1", "What does he do after he sits?", "Sings"),
+        qa("same-2", "what does he do after he sits", "Talks"),
+        qa("elsewhere", "What does he do after he sits?", "Talks", video="cuts.mp4"),
+        caption_row("caption", "moving.mp4"),
+    ]
+    run = stored_run(tmp_path, CLIPS | {}, rows)
+    decide(
+        run,
+        filters__empty_answers={"max": 0},
+        filters__options={"min": 2},
+        filters__wrong_letters={"max": 0},
+        filters__repeats={"max": 0},
+        filters__caption_words={"min": 5, "tasks": ["caption"]},
+    )
+    reasons = by_sample(tmp_path / "run", "reason")
+    assert {name: why for name, why in reasons.items() if why != "within_threshold"} == {
+        "not-an-option": "answer_not_an_option",
+        "no-options": "no_options",
+        "empty": "empty_answer",
+        "same-2": "repeated_question",
+        "caption": "caption_too_short",
+    }
+    assert verify_run(run, media=False).problems == []
+
+
+def test_a_filtered_row_is_no_keeper(tmp_path):
+    big = dataclasses.replace(moving(), width_px=1920, height_px=1080)
+    rows = [qa("bad", QUESTION, "D", "big.mp4"), qa("good", QUESTION, "B", "small.mp4")]
+    run = stored_run(tmp_path, {"big.mp4": big, "small.mp4": moving()}, rows)
+    decide(run, filters__wrong_letters={"max": 0}, duplicates__mode="drop")
+    assert by_sample(tmp_path / "run", "decision") == {"bad": "prune", "good": "keep"}
+
+
+def test_a_filter_for_a_task_that_no_row_has_is_refused(tmp_path):
+    run = stored_run(tmp_path, {"moving.mp4": moving()})
+    with pytest.raises(UserError, match=r"filters\.motion\.tasks 'captoin'\. Did you mean 'capt"):
+        decide(run, filters__motion={"min": 1, "tasks": ["captoin"]})

@@ -1,0 +1,125 @@
+"""From parts of every kind to media.parquet and scores.parquet, against the plain way to do it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vxp_data.core.similarity import score_videos
+from vxp_data.pipeline.curate.score import score_clips
+from vxp_data.pipeline.embed.work_items import Source
+from vxp_data.pipeline.run_dir import ordered_rows as placed_rows
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table, write_table
+from vxp_data.registry import MEASURES
+from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+
+DIM = 8
+CLIPS = ((0.0, 1.5), (0.0, math.inf), (1.5, 3.0))
+
+
+def part_row(rng: np.random.Generator, uri: str, clip_s: tuple[float, float], **more) -> dict:
+    emb_FD = rng.normal(size=(int(rng.integers(1, 5)), DIM))
+    emb_FD = (emb_FD / np.linalg.norm(emb_FD, axis=1, keepdims=True)).astype(np.float16)
+    row = {
+        **dict.fromkeys(EMBEDDING_FACTS.names),
+        "uri": uri,
+        "media_id": f"id of {uri}",
+        "clip_start_s": clip_s[0],
+        "clip_end_s": clip_s[1],
+        "file_stamp": "10-1",
+        "encoder": "e",
+        "sampler": "s",
+        "reason": "",
+        "message": "",
+        "embedding": list(emb_FD),
+    }
+    row |= more
+    return row | ({"embedding": None} if row["reason"] else {})
+
+
+def write_parts(run: RunDirectory, rng: np.random.Generator) -> list[list[dict]]:
+    """Write parts with clips, failures, repetitions, and rows of other settings and files."""
+    rows = []
+    for number in range(60):
+        for clip_s in CLIPS[: 1 + number % 3]:
+            uri = f"/videos/{number:03}.mp4"
+            rows.append(part_row(rng, uri, clip_s))
+            others = (
+                {"reason": "crashed"},
+                {"reason": "fetch_failed"},
+                {"encoder": "another"},
+                {"sampler": "another"},
+                {"file_stamp": "10-0"},
+                {"media_id": "twice"},
+            )
+            rows += [part_row(rng, uri, clip_s, **o) for o in others if rng.random() < 0.3]
+            if rng.random() < 0.2:
+                rows = [
+                    r
+                    for r in rows
+                    if r["reason"] or (r["uri"], r["clip_end_s"]) != (uri, clip_s[1])
+                ]
+    rows.append(part_row(rng, "/videos/not in the samples.mp4", CLIPS[1]))
+    rows.append(part_row(rng, "/videos/000.mp4", (7.0, 8.0)))
+    rng.shuffle(rows)
+    parts = [rows[start : start + 5] for start in range(0, len(rows), 5)]
+    schema = embedding_schema(DIM)
+    for number, part in enumerate(parts):
+        write_table(run.parts.file(f"part-{number:04}.parquet"), pa.Table.from_pylist(part, schema))
+    return parts
+
+
+def expected(parts: list[list[dict]], sources: dict[str, Source]) -> dict[tuple, dict]:
+    best: dict[tuple, dict] = {}
+    for row in (row for part in parts for row in part):
+        key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
+        source = sources.get(row["uri"])
+        if source is None or key[1:] not in source.clips_s:
+            continue
+        if (row["encoder"], row["sampler"], row["file_stamp"]) != ("e", "s", "10-1"):
+            continue
+        rank = {"": 0, "fetch_failed": 2}.get(row["reason"], 1)
+        if key not in best or rank < {"": 0, "fetch_failed": 2}.get(best[key]["reason"], 1):
+            best[key] = row
+    return dict(sorted(best.items()))
+
+
+@pytest.mark.parametrize("group_rows", [1 << 17, 10])
+def test_the_best_row_of_each_clip_is_scored_in_order(
+    group_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placed_rows.PlacedRows.__init__, "__defaults__", (group_rows,))
+    run = open_run(tmp_path)
+    parts = write_parts(run, np.random.default_rng(0))
+    sources = {
+        f"/videos/{number:03}.mp4": Source(stamp="10-1", is_image=False, clips_s=CLIPS)
+        for number in range(60)
+    }
+    best = expected(parts, sources)
+    assert {row["reason"] for row in best.values()} == {"", "crashed", "fetch_failed"}
+    assert score_clips(run, sources, encoder="e", sampler="s") == len(best)
+    media = read_table(run.media)
+    assert media.schema.equals(EMBEDDING_FACTS)
+    facts = [{name: row[name] for name in EMBEDDING_FACTS.names} for row in best.values()]
+    assert media.equals(pa.Table.from_pylist(facts, EMBEDDING_FACTS))
+    scores = read_table(run.scores).to_pylist()
+    assert [(s["uri"], s["clip_start_s"], s["clip_end_s"]) for s in scores] == list(best)
+    measures = [MEASURES.load(name) for name in MEASURES.names()]
+    for got, row in zip(scores, best.values(), strict=True):
+        if row["reason"]:
+            wanted = dict.fromkeys(MEASURES.names())
+        else:
+            one = score_videos([np.array(row["embedding"])], measures)
+            wanted = {name: float(column[0]) for name, column in one.items()}
+        assert {name: got[name] for name in MEASURES.names()} == wanted
+
+
+def test_a_run_without_parts_has_empty_tables(tmp_path: Path) -> None:
+    run = open_run(tmp_path)
+    (tmp_path / "embeddings").mkdir()
+    assert score_clips(run, {}, encoder="e", sampler="s") == 0
+    assert len(read_table(run.media)) == len(read_table(run.scores)) == 0

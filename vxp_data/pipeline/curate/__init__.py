@@ -1,0 +1,1 @@
+"""From embeddings to decisions: scores, filters, near-duplicates, decontamination, thresholds."""

@@ -1,0 +1,226 @@
+"""From samples and scores to decisions and the kept rows. Touches no video, starts no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vxp_data.core.budgets import Budget, Target
+from vxp_data.core.cost_model import CostModel
+from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
+from vxp_data.core.sampling_plans import SamplingRule
+from vxp_data.core.similarity import Measure
+from vxp_data.manifests.base import ManifestFormat
+from vxp_data.manifests.renamed_media import media_name
+from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.curate.exclude import AsideRule, aside_rule, relinked_rows, set_aside
+from vxp_data.pipeline.run_dir.clip_facts import KEY, few_texts, read_clip_facts, row_costs
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
+from vxp_data.pipeline.run_dir.summary import SubsetSummary, summarise
+from vxp_data.records import Outcome, Task
+from vxp_data.registry import MANIFEST_FORMATS, MEASURES
+from vxp_data.schemas import DECISION_SCHEMA
+from vxp_data.settings.prune import PruneConfig
+
+_COLUMNS: Final = ["sample_id", "dataset", "row", "task", "modality", "reason", "message", *KEY]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionSettings:
+    """What a decision is made by."""
+
+    measure: str
+    thresholds: Mapping[str, Target]
+    default: Target
+    weights: Mapping[str, float]
+    """By task, for a default that is a budget."""
+    sampling: SamplingRule
+    """How many frames training sees: what budgets count."""
+    costs: CostModel
+    aside: AsideRule
+
+    def has_budget(self) -> bool:
+        """Tell whether the decision depends on what rows cost."""
+        return any(isinstance(t, Budget) for t in (self.default, *self.thresholds.values()))
+
+    @classmethod
+    def of(cls, config: PruneConfig, *, encoder: str, sampler: str) -> Self:
+        """Take them from a run's settings, and the fingerprints of its embeddings."""
+        return cls(
+            measure=config.measure,
+            thresholds=config.threshold_specs(),
+            default=config.default_threshold(),
+            weights=config.budget_weights,
+            sampling=config.sampling,
+            costs=config.costs,
+            aside=aside_rule(config, encoder=encoder, sampler=sampler),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What was decided, counted."""
+
+    subsets: tuple[SubsetSummary, ...]
+    num_in: int
+    num_kept: int
+    num_pruned: int
+    num_duplicates: int
+    num_quarantined: int
+    quarantined_by_reason: dict[str, int]
+    reasons: dict[str, int]
+    """Rows by reason, all outcomes."""
+    num_relinked: int
+    """Kept rows that name another video than their own."""
+    num_unmeasured: int
+    """Image-text pairs that no filter could judge, since nobody has compared them: they stay."""
+    outputs: tuple[str, ...]
+    """Names of the files of kept rows, one a dataset."""
+    counted_by: dict[str, Any] | None
+    """The sampling rule by which a budget was counted; None: there was no budget."""
+
+
+def decide_run(
+    run: RunDirectory, datasets: Sequence[Dataset], settings: DecisionSettings
+) -> Decided:
+    """Decide every sample; write decisions, kept, dropped and quarantined rows.
+
+    Raises:
+        UserError: a threshold names a task that no row has, or lies outside the measure's range; a
+            budget cannot be met.
+    """
+    measure: Measure = MEASURES.load(settings.measure)
+    samples = read_table(run.samples, columns=_COLUMNS)
+    aside = set_aside(run, samples, settings.aside)
+    media = read_clip_facts(run, aside.samples, settings.measure)
+    modality_N = few_texts(samples["modality"])
+    columns = SampleColumns(
+        sample_id=samples["sample_id"].to_numpy(),
+        task=few_texts(samples["task"]),
+        modality=modality_N,
+        reason=few_texts(samples["reason"]),
+        media_reason=few_texts(media.reason),
+        score=media.score_N,
+        dropped=aside.dropped,
+    )
+    check_tasks(settings.thresholds, {*pc.unique(samples["task"]).to_pylist(), *Task})
+    decisions = decide(
+        columns,
+        thresholds=settings.thresholds,
+        default=settings.default,
+        measure=measure,
+        weights=settings.weights,
+        costs=row_costs(media, modality_N, settings.sampling, settings.costs),
+    )
+    accounting = account(decisions, columns)
+    accounting.check()
+    earlier = (run.plans, run.sampling_figure, run.report, run.duplicates, run.filter_values)
+    for stale in earlier:
+        run.root.remove(stale.name)
+    if aside.duplicates is not None:
+        write_table(run.duplicates, aside.duplicates)
+    if aside.filtered is not None:
+        write_table(run.filter_values, aside.filtered.values)
+    of_media = (media.media_id, aside.duplicate_of)
+    _write_decisions(run, samples, of_media, decisions, settings.measure)
+    _write_quarantine(run, samples, media.message, decisions)
+    relinked = relinked_rows(aside, decisions)
+    kept = _write_rows(run, datasets, decisions, samples, relinked)
+    per_task = accounting.per_task()
+    totals = {o: sum(counts[o] for counts in per_task.values()) for o in map(str, Outcome)}
+    quarantined = decisions.decision == Outcome.QUARANTINE.value
+    reasons, numbers = np.unique(decisions.reason[quarantined].astype(str), return_counts=True)
+    return Decided(
+        subsets=summarise(columns, decisions, media.file_N, media.duration_s_N),
+        num_in=len(columns),
+        num_kept=totals[Outcome.KEEP],
+        num_pruned=totals[Outcome.PRUNE],
+        num_duplicates=totals[Outcome.DUPLICATE],
+        num_quarantined=totals[Outcome.QUARANTINE],
+        quarantined_by_reason=dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
+        reasons=accounting.per_reason(),
+        num_relinked=sum(map(len, relinked.values())),
+        num_unmeasured=0 if aside.filtered is None else aside.filtered.num_unmeasured,
+        outputs=kept,
+        counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
+    )
+
+
+def _write_decisions(
+    run: RunDirectory,
+    samples: pa.Table,
+    of_media: tuple[pa.ChunkedArray, NDArray[np.object_]],
+    decisions: Decisions,
+    measure: str,
+) -> None:
+    columns: dict[str, Any] = {
+        "sample_id": samples["sample_id"],
+        "dataset": samples["dataset"],
+        "row": samples["row"],
+        "task": samples["task"],
+        "media_id": of_media[0],
+        "decision": decisions.decision,
+        "reason": decisions.reason,
+        "measure": pa.repeat(measure, len(decisions)),
+        "score": decisions.score,
+        "threshold": decisions.threshold,
+        "duplicate_of": of_media[1],
+    }
+    write_table(run.decisions, pa.table(columns, schema=DECISION_SCHEMA))
+
+
+def _write_quarantine(
+    run: RunDirectory, samples: pa.Table, media_message: pa.ChunkedArray, decisions: Decisions
+) -> None:
+    row_Q = np.flatnonzero(decisions.decision == Outcome.QUARANTINE.value)
+    table = samples.select(["sample_id", "dataset", "row", "task", *KEY]).take(row_Q)
+    own, of_media = samples["message"].take(row_Q), media_message.take(row_Q)
+    message = pc.if_else(pc.equal(own, ""), of_media, own)
+    table = table.append_column("reason", pa.array(decisions.reason[row_Q], pa.string()))
+    write_table(run.quarantine, table.append_column("message", message))
+
+
+def _write_rows(
+    run: RunDirectory,
+    datasets: Sequence[Dataset],
+    decisions: Decisions,
+    samples: pa.Table,
+    relinked: Mapping[str, Mapping[int, str]],
+) -> tuple[str, ...]:
+    """Write each dataset's kept and dropped (pruned or duplicate) rows in its own format."""
+    dataset_N = few_texts(samples["dataset"])
+    kept_files = []
+    for dataset in datasets:
+        manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()
+        for stem, outcomes in (
+            ("kept", {Outcome.KEEP.value}),
+            ("dropped", {Outcome.PRUNE.value, Outcome.DUPLICATE.value}),
+        ):
+            name = stem if len(datasets) == 1 else f"{stem}.{dataset.name}"
+            out = f"{name}{manifest.output_suffix}"
+            wanted_N = np.isin(decisions.decision, sorted(outcomes)) & (dataset_N == dataset.name)
+            with run.root.write_path(out) as path:
+                names = {
+                    row: media_name(dataset.media_root, uri)
+                    for row, uri in relinked.get(dataset.name, {}).items()
+                }
+                rows = _annotations(run, wanted_N)
+                manifest.write(path, dataset.manifest, rows, names if stem == "kept" else {})
+            if stem == "kept":
+                kept_files.append(out)
+    return tuple(kept_files)
+
+
+def _annotations(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> Iterator[tuple[int, bytes]]:
+    """Stream (row, annotation) of the wanted samples from samples.parquet."""
+    first = 0
+    for batch in read_batches(run.samples, columns=["row", "annotation"]):
+        wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
+        first += batch.num_rows
+        yield from zip(wanted["row"].to_pylist(), wanted["annotation"].to_pylist(), strict=True)

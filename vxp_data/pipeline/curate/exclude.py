@@ -1,0 +1,241 @@
+"""Rows that go, or are about another video, before a threshold: filters, then duplicates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vxp_data.core.decisions import Decisions
+from vxp_data.core.filters import Bounds
+from vxp_data.pipeline.curate.decontaminate import read_evaluation
+from vxp_data.pipeline.curate.filter_rows import Filtered, filter_samples
+from vxp_data.pipeline.curate.find_duplicates import (
+    CLIP_COLUMNS,
+    RunClips,
+    SampleClips,
+    find_duplicates,
+)
+from vxp_data.pipeline.run_dir.clip_facts import KEY, few_texts, places
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.records import Modality, Outcome
+from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
+
+_OF_KEEPER: Final = ("keeper_uri", "keeper_clip_start_s", "keeper_clip_end_s")
+
+ClipKey = tuple[str, float, float]
+"""(uri, clip_start_s, clip_end_s)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """What becomes of N samples by filters and duplicates, in their order."""
+
+    samples: pa.Table
+    """As they were; a row that was linked to another clip has that clip's KEY."""
+    dropped: NDArray[np.object_]
+    """Reason of those that go; '' for the others."""
+    duplicate_of: NDArray[np.object_]
+    """What a sample's clip is a duplicate of, '' for none; see `clip_name`."""
+    relinked_N: NDArray[np.bool_]
+    duplicates: pa.Table | None
+    """DUPLICATE_SCHEMA; None where none are to be looked for."""
+    filtered: Filtered | None
+    """What filters made of them; None where there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsideRule:
+    """What rows are set aside by."""
+
+    duplicates: DuplicatesConfig
+    filters: Mapping[str, Bounds]
+    encoder: str
+    """Fingerprint of the run's embeddings."""
+    sampler: str
+    """Fingerprint of their frame sampling."""
+
+
+def aside_rule(config: PruneConfig, *, encoder: str, sampler: str) -> AsideRule:
+    """Take the rule from a run's settings, and the fingerprints of its embeddings."""
+    return AsideRule(
+        duplicates=config.duplicates,
+        filters={name: given.bounds() for name, given in config.filters.items()},
+        encoder=encoder,
+        sampler=sampler,
+    )
+
+
+def clip_name(uri: str, start_s: float, end_s: float) -> str:
+    """Name a clip: its file, and the part of it as W3C media fragments have it."""
+    if (start_s, end_s) == (0.0, math.inf):
+        return uri
+    return f"{uri}#t={start_s:g}" + ("" if math.isinf(end_s) else f",{end_s:g}")
+
+
+def set_aside(run: RunDirectory, samples: pa.Table, rule: AsideRule) -> SetAside:
+    """Measure the rows of a run by its filters, find the duplicates among those that stay.
+
+    Args:
+        run: with embeddings and scores.
+        samples: sample_id, dataset, row, task, modality, reason and KEY of N samples.
+        rule: what they are set aside by.
+
+    Raises:
+        UserError: see `find_duplicates` and `read_evaluation`.
+    """
+    dropped = np.full(len(samples), "", dtype=object)
+    duplicates = filtered = None
+    wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
+    if rule.filters or wants_duplicates:
+        media = read_table(run.media, columns=[*CLIP_COLUMNS, "num_audio_streams", "reason"])
+        place_N = _usable_places(samples, media)
+        if rule.filters:
+            filtered = filter_samples(
+                run, samples, place_N, media, rule.filters, encoder=rule.encoder
+            )
+            dropped = filtered.dropped
+        if wants_duplicates:
+            left_N = np.where(dropped == "", place_N, -1)
+            own_C = read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy()
+            duplicates = _look(run, samples, media, own_C, left_N, rule)
+    return _apply(duplicates, samples, dropped, filtered)
+
+
+def _usable_places(samples: pa.Table, media: pa.Table) -> NDArray[np.int64]:
+    """Give the place of each sample's clip in media; -1 without one, -2 for what is quarantined."""
+    found_N = places(samples.select(KEY), media.select(["uri", *KEY[1:]]))
+    place_N = pc.fill_null(found_N, -1).to_numpy()
+    failed_C = np.append(pc.not_equal(media["reason"], "").to_numpy(), False)
+    failed_N = few_texts(samples["reason"]).astype(np.bool_) | failed_C[place_N]
+    usable_N: NDArray[np.int64] = np.where(failed_N, -2, place_N)
+    return usable_N
+
+
+def _look(
+    run: RunDirectory,
+    samples: pa.Table,
+    media: pa.Table,
+    own_C: NDArray[np.float64],
+    place_N: NDArray[np.int64],
+    rule: AsideRule,
+) -> pa.Table:
+    evaluation = read_evaluation(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
+    place_N = np.maximum(place_N, -1)
+    is_video_N = few_texts(samples["modality"]) == Modality.VIDEO
+    is_video_C = np.zeros(len(media), dtype=np.bool_)
+    is_video_C[place_N[is_video_N & (place_N >= 0)]] = True
+    clips = RunClips(
+        run=run,
+        media=media.select(CLIP_COLUMNS),
+        own_C=own_C,
+        is_video_C=is_video_C,
+        encoder=rule.encoder,
+        sampler=rule.sampler,
+    )
+    names = SampleClips(
+        sample_id=samples["sample_id"].to_numpy(),
+        task=few_texts(samples["task"]),
+        place_N=place_N,
+    )
+    return find_duplicates(clips, names, rule.duplicates, evaluation)
+
+
+def _apply(
+    duplicates: pa.Table | None,
+    samples: pa.Table,
+    dropped: NDArray[np.object_],
+    filtered: Filtered | None,
+) -> SetAside:
+    num_samples = len(samples)
+    dropped, duplicate_of = dropped.copy(), np.full(num_samples, "", dtype=object)
+    relinked_N = np.zeros(num_samples, dtype=np.bool_)
+    if duplicates is not None and len(duplicates):
+        keys = list(zip(*(samples[name].to_pylist() for name in KEY), strict=True))
+        by_sample, by_clip = _lookups(duplicates)
+        about = zip(
+            samples["sample_id"].to_pylist(), samples["task"].to_pylist(), keys, strict=True
+        )
+        for sample, (sample_id, task, key) in enumerate(about):
+            row = by_sample.get(sample_id) or by_clip.get(("", key)) or by_clip.get((task, key))
+            if row is None or dropped[sample] or samples["reason"][sample].as_py():
+                continue
+            keeper: ClipKey = tuple(row[name] for name in _OF_KEEPER)
+            name = clip_name(*keeper)
+            duplicate_of[sample] = f"{row['source']}: {name}" if row["source"] else name
+            if row["action"] == "drop":
+                dropped[sample] = row["reason"]
+            elif row["action"] == "relink":
+                relinked_N[sample] = True
+                keys[sample] = keeper
+        samples = with_keys(samples, keys) if relinked_N.any() else samples
+    return SetAside(
+        samples=samples,
+        dropped=dropped,
+        duplicate_of=duplicate_of,
+        relinked_N=relinked_N,
+        duplicates=duplicates,
+        filtered=filtered,
+    )
+
+
+def with_keys(samples: pa.Table, keys: list[ClipKey]) -> pa.Table:
+    """Let samples be about other clips."""
+    for name, values in zip(KEY, zip(*keys, strict=True) if keys else ((), (), ()), strict=True):
+        place, field = samples.schema.get_field_index(name), samples.schema.field(name)
+        samples = samples.set_column(place, field, pa.array(values, field.type))
+    return samples
+
+
+def relinked_rows(aside: SetAside, decisions: Decisions) -> dict[str, dict[int, str]]:
+    """Give the kept rows that name another file than their own: dataset -> row -> file's URI."""
+    rows: dict[str, dict[int, str]] = {}
+    kept_N = decisions.decision == Outcome.KEEP.value
+    columns = [aside.samples[name] for name in ("dataset", "row", "media_uri")]
+    for sample in np.flatnonzero(aside.relinked_N & kept_N).tolist():
+        dataset, row, uri = (column[sample].as_py() for column in columns)
+        rows.setdefault(dataset, {})[row] = uri
+    return rows
+
+
+def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
+    """Let rows of a finished run be about the clips that they were linked to, if to any.
+
+    Args:
+        run: with duplicates.parquet, where duplicates were looked for.
+        samples: task and KEY of some samples.
+    """
+    if not run.duplicates.is_file():
+        return samples
+    columns = ["task", "uri", *KEY[1:], *_OF_KEEPER]
+    rows = read_table(run.duplicates, columns=columns, filters=pc.field("action") == "relink")
+    values = zip(*(rows[name].to_pylist() for name in columns), strict=True)
+    keeper_of: dict[tuple[object, ...], ClipKey] = {row[:4]: row[4:] for row in values}
+    if not keeper_of:
+        return samples
+    keys = zip(*(samples[name].to_pylist() for name in KEY), strict=True)
+    about = zip(samples["task"].to_pylist(), keys, strict=True)
+    return with_keys(
+        samples,
+        [keeper_of.get(("", *key)) or keeper_of.get((task, *key)) or key for task, key in about],
+    )
+
+
+def _lookups(
+    duplicates: pa.Table,
+) -> tuple[dict[str, Mapping[str, Any]], dict[tuple[str, ClipKey], Mapping[str, Any]]]:
+    """Give the duplicates by sample, and the others by task and clip."""
+    rows = duplicates.to_pylist()
+    by_sample = {row["sample_id"]: row for row in rows if row["sample_id"]}
+    by_clip = {
+        (row["task"], (row["uri"], row["clip_start_s"], row["clip_end_s"])): row
+        for row in rows
+        if not row["sample_id"]
+    }
+    return by_sample, by_clip

@@ -1,0 +1,178 @@
+"""The filters of a run: what each rule measures of each row, and who goes. Touches no video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vxp_data.core.decisions import check_tasks
+from vxp_data.core.filters import (
+    BLANK_CONTRAST,
+    CUT_CHANGE,
+    IMAGE_TEXT_SIMILARITY,
+    Bounds,
+    RowFacts,
+    filter_rows,
+    is_pair,
+    load_rule,
+)
+from vxp_data.core.text_rules import caption
+from vxp_data.pipeline.curate.image_text_table import pair_key, read_similarities
+from vxp_data.pipeline.run_dir.clip_facts import few_texts
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
+from vxp_data.records import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """What filters made of N rows."""
+
+    dropped: NDArray[np.object_]
+    """Each row's reason, '' for one that stays."""
+    values: pa.Table
+    """sample_id, and a column a rule, null where it says nothing."""
+    num_unmeasured: int
+    """Image-text pairs that stay because nobody has compared them."""
+
+
+def filter_samples(
+    run: RunDirectory,
+    samples: pa.Table,
+    place_N: NDArray[np.int64],
+    media: pa.Table,
+    filters: Mapping[str, Bounds],
+    *,
+    encoder: str,
+) -> Filtered:
+    """Measure the rows of a run, and say why which of them go.
+
+    Args:
+        run: with media.parquet and samples.parquet.
+        samples: sample_id, task and modality of N samples.
+        place_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
+        media: of media.parquet.
+        filters: bounds by rule.
+        encoder: fingerprint of the run's embeddings.
+
+    Raises:
+        UserError: a file of the run cannot be read, or a filter names a task that no row has.
+    """
+    present = {*pc.unique(samples["task"]).to_pylist(), *Task}
+    for name, bounds in filters.items():
+        check_tasks(bounds.tasks, present, where=f"filters.{name}.tasks")
+    row_M = np.flatnonzero(place_N > -2)
+    needs = {load_rule(name).needs for name in filters}
+    looks = _looks(run) if "looks" in needs else _Looks.unknown(len(media))
+    place_M = place_N[row_M]
+    columns = (media[name].to_pylist() for name in ("clip_start_s", "clip_end_s", "duration_s"))
+    seconds_C = np.array([clip_seconds(*times) for times in zip(*columns, strict=True)])
+    chosen = samples.take(pa.array(row_M))
+    said_M = _exchanges(run, place_N > -2) if needs & {"text", "similarity"} else None
+    facts = RowFacts(
+        sample_id=chosen["sample_id"].to_pylist(),
+        task=few_texts(chosen["task"]).tolist(),
+        modality=few_texts(chosen["modality"]).tolist(),
+        place_N=place_M,
+        duration_s_N=_of_clips(seconds_C, place_M),
+        width_px_N=_of_clips(media["width_px"].to_numpy(), place_M),
+        height_px_N=_of_clips(media["height_px"].to_numpy(), place_M),
+        audio_streams_N=_of_clips(media["num_audio_streams"].to_numpy(), place_M),
+        change_N=_of_clips(looks.change_C, place_M),
+        scene_changes_N=_of_clips(looks.cuts_C, place_M),
+        blank_share_N=_of_clips(looks.blank_share_C, place_M),
+        similarity_N=np.full(len(row_M), np.nan),
+        exchanges=[()] * len(row_M) if said_M is None else said_M,
+    )
+    num_unmeasured = 0
+    if "similarity" in needs:
+        pair_M = is_pair(facts)
+        similarity_M = _similarities(run, facts, pair_M, media, encoder)
+        facts = replace(facts, similarity_N=similarity_M)
+        num_unmeasured = _num_unmeasured(facts, pair_M, filters[IMAGE_TEXT_SIMILARITY.name])
+    reason_M, values = filter_rows(facts, filters)
+    reason_N = np.full(len(samples), "", dtype=object)
+    reason_N[row_M] = reason_M
+    table = pa.table({"sample_id": samples["sample_id"]})
+    for name, value_M in values.items():
+        value_N = np.full(len(samples), np.nan)
+        value_N[row_M] = value_M
+        table = table.append_column(name, pa.array(value_N, from_pandas=True))
+    return Filtered(dropped=reason_N, values=table, num_unmeasured=num_unmeasured)
+
+
+def _num_unmeasured(facts: RowFacts, pair_N: NDArray[np.bool_], bounds: Bounds) -> int:
+    mine_N = np.isin(np.asarray(facts.task, dtype=object), bounds.tasks or facts.task)
+    return int((pair_N & mine_N & np.isnan(facts.similarity_N)).sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looks:
+    """What is told of C clips by their frames' pixels; NaN for those without frames."""
+
+    change_C: NDArray[np.float64]
+    cuts_C: NDArray[np.float64]
+    blank_share_C: NDArray[np.float64]
+
+    @classmethod
+    def unknown(cls, num_clips: int) -> Self:
+        nothing_C = np.full(num_clips, np.nan)
+        return cls(change_C=nothing_C, cuts_C=nothing_C, blank_share_C=nothing_C)
+
+
+def _looks(run: RunDirectory) -> _Looks:
+    media = read_table(run.media, columns=["content_change", "contrast"])
+    change, contrast = (media[name].combine_chunks() for name in media.column_names)
+    change_P = change.flatten().to_numpy().astype(np.float64)
+    contrast_F = contrast.flatten().to_numpy()
+    of_P, of_F = (pc.list_parent_indices(lists).to_numpy() for lists in (change, contrast))
+    num = len(media)
+    frames_C = np.bincount(of_F, minlength=num)
+    known_C = np.where(frames_C > 0, frames_C, np.nan)  # a lone frame has changed by nothing
+    pairs_C = np.where(frames_C > 0, np.maximum(frames_C - 1, 1), np.nan)
+    return _Looks(
+        change_C=np.bincount(of_P, change_P, minlength=num) / pairs_C,
+        cuts_C=np.bincount(of_P, change_P > CUT_CHANGE, minlength=num) + 0 * known_C,
+        blank_share_C=np.bincount(of_F, contrast_F <= BLANK_CONTRAST, minlength=num) / known_C,
+    )
+
+
+def _of_clips(value_C: NDArray[np.generic], place_M: NDArray[np.int64]) -> NDArray[np.float64]:
+    padded = np.append(value_C.astype(np.float64), np.nan)
+    of_rows: NDArray[np.float64] = padded[place_M]  # -1, no clip, is the last
+    return of_rows
+
+
+def _similarities(
+    run: RunDirectory,
+    facts: RowFacts,
+    pair_N: NDArray[np.bool_],
+    media: pa.Table,
+    encoder: str,
+) -> NDArray[np.float64]:
+    """Give what was measured of those of some rows that are pairs, NaN for the rest."""
+    known, media_ids = read_similarities(run), media["media_id"].to_pylist()
+    similarity_N = np.full(len(facts.sample_id), np.nan)
+    for row in np.flatnonzero(pair_N).tolist():
+        media_id = media_ids[facts.place_N[row]]
+        key = pair_key(media_id, caption(facts.exchanges[row]), encoder)
+        similarity_N[row] = known.get(key, np.nan)
+    return similarity_N
+
+
+def _exchanges(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:
+    said: list[list[tuple[str, str]]] = []
+    first = 0
+    for batch in read_batches(run.samples, columns=["exchanges"]):
+        wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
+        first += batch.num_rows
+        for text in wanted["exchanges"].to_pylist():
+            said.append([(question, answer) for question, answer in json.loads(text)])
+    return said

@@ -1,0 +1,198 @@
+"""Compares captions with their pictures, by the encoder's text side: once, where a filter asks.
+
+Only of image-text pairs: caption rows about one picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vxp_data.core.filters import IMAGE_TEXT_SIMILARITY
+from vxp_data.core.text_rules import caption
+from vxp_data.encoders.base import TextEncoder
+from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key, read_similarities
+from vxp_data.pipeline.embed.job import cluster_stages, user_error_inside
+from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.pipeline.embed.workers import JobSettings
+from vxp_data.pipeline.run_dir.clip_facts import KEY, places
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
+from vxp_data.pipeline.run_dir.stored_frames import stored_frames
+from vxp_data.records import Modality, Task
+from vxp_data.registry import TEXT_ENCODERS
+from vxp_data.settings.prune import EncoderConfig, PruneConfig
+
+PAIRS_PER_JOB: Final = 100_000
+"""Pairs that Ray is given at a time, and that a stopped run loses at most."""
+_PAIRS_AT_ONCE: Final = 256
+_DECIMALS: Final = 4
+"""Of a similarity that is kept: what machines of one kind agree on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A caption and its picture."""
+
+    key: str
+    text: str
+    place: int
+    """Of the picture's clip in the run's media."""
+
+
+def wants_similarity(config: PruneConfig) -> bool:
+    """Tell whether a run's captions have to be compared with pictures."""
+    return (
+        IMAGE_TEXT_SIMILARITY.name in config.filters
+        and config.encoder.name in TEXT_ENCODERS.names()
+    )
+
+
+def prepare_text_encoder(config: PruneConfig) -> None:
+    """Have weights and tokenizer of the text side, where the run needs them.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+    if wants_similarity(config):
+        encoder: type[TextEncoder] = TEXT_ENCODERS.load(config.encoder.name)
+        encoder.prepare(config.encoder)
+
+
+def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSettings) -> int:
+    """Compare those captions with their pictures that have not been; keep what was measured.
+
+    Args:
+        run: with samples, media and embeddings.
+        config: for the cluster and the encoder's device.
+        settings: fingerprints of the embeddings.
+
+    Returns:
+        How many pairs were measured now.
+
+    Raises:
+        UserError: the text side cannot be loaded, or a file cannot be read or written.
+    """
+    known = read_similarities(run)
+    media = read_table(run.media, columns=["uri", *KEY[1:], "media_id", "file_stamp", "reason"])
+    todo = {
+        pair.key: pair
+        for pair in _pairs(run, media, settings.spec.fingerprint)
+        if pair.key not in known
+    }
+    pairs = list(todo.values())
+    if not pairs:
+        return 0
+    with ray_session(config.cluster):
+        for first in range(0, len(pairs), PAIRS_PER_JOB):
+            table = _with_pictures(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
+            known |= _measured(table, config, settings)
+            keys = sorted(known)
+            columns = {"pair": keys, "similarity": [known[key] for key in keys]}
+            write_table(run.similarities, pa.table(columns, schema=SIMILARITY_SCHEMA))
+    return len(pairs)
+
+
+class CompareTexts:
+    """Holds one text encoder, and compares table after table of pairs."""
+
+    def __init__(self, settings: EncoderConfig) -> None:
+        self._settings = settings
+        self._encoder: TextEncoder | None = None
+
+    def __call__(self, pairs: pa.Table) -> pa.Table:
+        """Give SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding.
+
+        Raises:
+            UserError: the encoder cannot be loaded here.
+        """
+        if self._encoder is None:  # an error in __init__ would lose all but its text
+            self._encoder = TEXT_ENCODERS.load(self._settings.name).load(self._settings)
+        text_TD = self._encoder.embed_texts(pairs["text"].to_pylist())
+        column = pairs["embedding"].combine_chunks()
+        picture_TD = column.flatten().to_numpy(zero_copy_only=False).reshape(len(pairs), -1)
+        picture_TD = picture_TD.astype(np.float32)
+        picture_TD /= np.linalg.norm(picture_TD, axis=1, keepdims=True)
+        cosine_T = np.clip((text_TD * picture_TD).sum(axis=1), -1, 1)
+        columns = {"pair": pairs["pair"], "similarity": cosine_T.round(_DECIMALS)}
+        return pa.table(columns, schema=SIMILARITY_SCHEMA)
+
+
+def _pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
+    """Give the captions about pictures that have an embedding."""
+    columns = ["modality", "task", "reason", "exchanges", *KEY]
+    wanted = (
+        (pc.field("modality") == Modality.IMAGE.value)
+        & (pc.field("task") == Task.CAPTION.value)
+        & (pc.field("reason") == "")
+    )
+    media_ids, failed = media["media_id"].to_pylist(), media["reason"].to_pylist()
+    for batch in read_batches(run.samples, columns=columns):
+        rows = pa.Table.from_batches([batch]).filter(wanted)
+        place_N = places(rows.select(KEY), media.select(["uri", *KEY[1:]])).to_pylist()
+        for place, said in zip(place_N, rows["exchanges"].to_pylist(), strict=True):
+            text = caption(json.loads(said))
+            if place is not None and not failed[place] and text:
+                key = pair_key(media_ids[place], text, encoder)
+                yield Pair(key=key, text=text, place=place)
+
+
+def _with_pictures(
+    run: RunDirectory, media: pa.Table, pairs: list[Pair], settings: JobSettings
+) -> pa.Table:
+    """Put pairs into columns, each with its picture's embedding."""
+    wanted_C = sorted({pair.place for pair in pairs})
+    clips = media.take(pa.array(wanted_C))
+    emb_CD = np.zeros((len(wanted_C), settings.spec.dim), dtype=np.float16)
+    found = stored_frames(run, clips, encoder=settings.spec.fingerprint, sampler=settings.sampler)
+    for clip in found:
+        emb_CD[clip.place] = clip.emb_FD[0]
+    row_of = {place: row for row, place in enumerate(wanted_C)}
+    emb_PD = emb_CD[[row_of[pair.place] for pair in pairs]]
+    vectors = pa.array(emb_PD.reshape(-1), pa.float16())
+    return pa.table(
+        {
+            "pair": [pair.key for pair in pairs],
+            "text": [pair.text for pair in pairs],
+            "embedding": pa.FixedSizeListArray.from_arrays(vectors, settings.spec.dim),
+        }
+    )
+
+
+def _measured(table: pa.Table, config: PruneConfig, settings: JobSettings) -> Mapping[str, float]:
+    """Compare pairs on the cluster, an encoder on each GPU."""
+    import ray
+
+    stage = cluster_stages(config, settings).embed
+    assert stage is not None  # an encoder with a text side is no cheap one
+    context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True
+    starts = range(0, len(table), _PAIRS_AT_ONCE)
+    dataset: Any = ray.data.from_arrow([table.slice(s, _PAIRS_AT_ONCE) for s in starts])
+    dataset = dataset.map_batches(
+        CompareTexts,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_args=(config.encoder,),
+        num_cpus=stage.num_cpus,
+        num_gpus=stage.num_gpus or None,
+        memory=stage.memory_bytes,
+        compute=ray.data.ActorPoolStrategy(size=min(stage.workers, len(starts))),
+    )
+    measured: dict[str, float] = {}
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            keys, values = batch["pair"].to_pylist(), batch["similarity"].to_pylist()
+            measured |= dict(zip(keys, values, strict=True))
+    except ray.exceptions.RayError as error:
+        if user_error := user_error_inside(error):
+            raise user_error from None
+        raise
+    if lost := set(table["pair"].to_pylist()) - measured.keys():
+        raise RuntimeError(f"{len(lost)} pairs did not come back; this is a bug in a stage")
+    return measured

@@ -1,0 +1,294 @@
+"""Which clips show the same: candidates by their mean embeddings, each compared frame by frame.
+
+Shapes: C clips, B a block of them, K neighbours, F frames of a clip, D embedding width.
+
+A clip inside a longer one is not near it in the mean: it is near the mean of a part of it. So the
+means of all clips are looked for, and the means of parts of them, among the means of whole clips.
+Means and the frames of candidates lie in files, whatever the number of clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vxp_data.core.duplicate_groups import SamePairs, choose_keepers
+from vxp_data.core.duplicates import (
+    MIN_COVERED,
+    ClipTimes,
+    Match,
+    clip_mean,
+    match_clips,
+    window_means,
+)
+from vxp_data.core.similarity import cross_cosines
+from vxp_data.neighbours.faiss_index import build_index
+from vxp_data.pipeline.run_dir.directory import RunDirectory
+from vxp_data.pipeline.run_dir.stored_frames import Spool, StoredFrames, stored_frames
+
+_QUERIES_AT_ONCE: Final = 1 << 15
+_PAIRS_AT_ONCE: Final = 1 << 22
+_PART_IS_WHOLE: Final = 0.98
+"""A part whose mean is so near the whole clip's finds what that finds."""
+
+Pair = tuple[int, int]
+"""Places of two clips in their order, the lower first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSource:
+    """Where the frames of some clips lie."""
+
+    run: RunDirectory
+    clips: pa.Table
+    """Those clips, of media.parquet, in any order."""
+    place_C: NDArray[np.int64]
+    """Their places in the order of all clips."""
+    encoder: str
+    sampler: str
+
+    def frames(self) -> Iterator[StoredFrames]:
+        """Give their frames, with their places in the order of all clips."""
+        found = stored_frames(self.run, self.clips, encoder=self.encoder, sampler=self.sampler)
+        for clip in found:
+            place = int(self.place_C[clip.place])
+            yield StoredFrames(place=place, emb_FD=clip.emb_FD, times=clip.times)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRule:
+    """What is looked for."""
+
+    threshold: float
+    candidate_cosine: float
+    neighbours: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipOrder:
+    """C clips in their order of preference; see `core.duplicate_groups.keeper_order`."""
+
+    own_C: NDArray[np.float64]
+    """Mean cosine among each clip's frames."""
+    duration_s_C: NDArray[np.float64]
+    num_rows_C: NDArray[np.int64]
+    is_other_C: NDArray[np.bool_]
+    """Of another run, whose clips are compared with this run's alone."""
+    file_C: NDArray[np.int64]
+    """Number of each clip's file; parts of one file are no duplicates of one another."""
+    others_only: bool
+    """Compare clips of different runs only."""
+
+    def are_wanted(
+        self, first_P: NDArray[np.int64], second_P: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which pairs of clips are to be compared."""
+        others_P = self.is_other_C[first_P].astype(np.int8) + self.is_other_C[second_P]
+        allowed_P = others_P == 1 if self.others_only else others_P < 2
+        wanted_P: NDArray[np.bool_] = allowed_P & (self.file_C[first_P] != self.file_C[second_P])
+        return wanted_P
+
+    def coded(self, first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give those of some pairs that are wanted, each once, as ascending numbers.
+
+        A number takes 8 bytes, a pair of Python integers in a set 200: there may be hundreds of
+        millions, 32 neighbours of each clip and of each of its parts.
+        """
+        wanted_P = self.are_wanted(first_P, second_P)
+        lower_P = np.minimum(first_P[wanted_P], second_P[wanted_P])
+        higher_P = np.maximum(first_P[wanted_P], second_P[wanted_P])
+        return np.unique(lower_P * len(self.own_C) + higher_P)
+
+    def decoded(self, code_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the lower and the higher places of pairs."""
+        lower_P, higher_P = np.divmod(code_P, len(self.own_C))
+        return lower_P, higher_P
+
+
+def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> dict[Pair, Match]:
+    """Find the pairs of clips that show the same where they lie upon each other.
+
+    Args:
+        sources: where the frames of all clips lie.
+        order: what is known of them.
+        rule: what is looked for.
+
+    Returns:
+        The pairs of which one covers the other, and how they fit.
+
+    Raises:
+        UserError: parts cannot be read, or the folder for temporary files is full.
+    """
+    num_clips = len(order.own_C)
+    same: dict[Pair, Match] = {}
+    compared_P = np.zeros(0, dtype=np.int64)
+    if num_clips < 2:
+        return same
+    with ExitStack() as stack:
+        means, num_frames_C = _means(sources, num_clips, stack)
+        if means is None:
+            return same
+        active_C = np.flatnonzero(num_frames_C > 0)
+        asking = set(active_C.tolist())
+        while asking:
+            found_P, full = _candidates(sources, means.rows, active_C, asking, order, rule)
+            new_P = np.setdiff1d(found_P, compared_P, assume_unique=True)
+            if not len(new_P):
+                break
+            compared_P = np.union1d(compared_P, new_P)
+            same |= _compare(sources, new_P, order, rule, num_frames_C)
+            keeper_C = choose_keepers(
+                same_pairs(same), order.duration_s_C, np.maximum(1, order.num_rows_C)
+            )
+            stays_C = (keeper_C == np.arange(num_clips)) | order.is_other_C
+            before = set(active_C.tolist())
+            active_C = np.flatnonzero(stays_C & (num_frames_C > 0))
+            # Who had more near ones than were looked at asks again among those that stay; so does
+            # who was a duplicate of a clip that is one itself now.
+            asking = {place for place in active_C.tolist() if place in full or place not in before}
+    return same
+
+
+def same_pairs(same: dict[Pair, Match]) -> SamePairs:
+    """Put pairs into columns."""
+    pairs = sorted(same)
+    matches = [same[pair] for pair in pairs]
+    return SamePairs(
+        first_P=np.array([first for first, _ in pairs], dtype=np.int64),
+        second_P=np.array([second for _, second in pairs], dtype=np.int64),
+        agreement_P=np.array([match.agreement for match in matches], dtype=np.float64),
+        first_covers_P=np.array([m.second_covered >= MIN_COVERED for m in matches], dtype=np.bool_),
+        second_covers_P=np.array([m.first_covered >= MIN_COVERED for m in matches], dtype=np.bool_),
+    )
+
+
+def _means(
+    sources: list[ClipSource], num_clips: int, stack: ExitStack
+) -> tuple[Spool | None, NDArray[np.int32]]:
+    """Give the mean embeddings of all clips, in their order, and the number of their frames."""
+    num_frames_C = np.zeros(num_clips, dtype=np.int32)
+    means: Spool | None = None
+    for source in sources:
+        for clip in source.frames():
+            if means is None:
+                means = stack.enter_context(Spool(num_clips, clip.emb_FD.shape[1]))
+            means.rows[clip.place] = clip_mean(clip.emb_FD)
+            num_frames_C[clip.place] = len(clip.emb_FD)
+    return means, num_frames_C
+
+
+def _candidates(
+    sources: list[ClipSource],
+    mean_CD: NDArray[np.float16],
+    active_C: NDArray[np.int64],
+    asking: set[int],
+    order: ClipOrder,
+    rule: PairRule,
+) -> tuple[NDArray[np.int64], set[int]]:
+    """Find the pairs whose means are near (`ClipOrder.coded`), and the clips that may have more.
+
+    Args:
+        sources: for the means of parts.
+        mean_CD: the clips' means.
+        active_C: ascending places of the clips among which is looked.
+        asking: those of them whose neighbours are wanted.
+        order: which pairs are wanted.
+        rule: how near, and how many neighbours a clip may have.
+    """
+    index = build_index(mean_CD[active_C] if len(active_C) < len(mean_CD) else mean_CD)
+    found_P = np.zeros(0, dtype=np.int64)
+    blocks: list[NDArray[np.int64]] = []
+    full: set[int] = set()
+    for place_B, query_BD in _queries(sources, mean_CD, asking):
+        wanted = min(rule.neighbours + 1, len(active_C))  # the clip itself is one of them
+        cosine_BK, row_BK = index.search(query_BD, wanted, rule.candidate_cosine)
+        near_BK = (cosine_BK >= rule.candidate_cosine) & (row_BK >= 0)
+        if wanted < len(active_C):
+            full.update(place_B[near_BK[:, -1]].tolist())
+        query, rank = np.nonzero(near_BK)
+        blocks.append(order.coded(place_B[query], active_C[row_BK[query, rank]]))
+        if sum(map(len, blocks)) > max(_PAIRS_AT_ONCE, len(found_P)):
+            found_P, blocks = np.unique(np.concatenate([found_P, *blocks])), []
+    return np.unique(np.concatenate([found_P, *blocks])), full
+
+
+def _queries(
+    sources: list[ClipSource],
+    mean_CD: NDArray[np.float16],
+    asking: set[int],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Give the clips' means, then those of their parts, in blocks: (whose, vectors)."""
+    asking_C = np.array(sorted(asking), dtype=np.int64)
+    for start in range(0, len(asking_C), _QUERIES_AT_ONCE):
+        place_B = asking_C[start : start + _QUERIES_AT_ONCE]
+        yield place_B, mean_CD[place_B].astype(np.float32)
+    places: list[int] = []
+    vectors: list[NDArray[np.float32]] = []
+    for source in sources:
+        for clip in source.frames():
+            if clip.place not in asking:
+                continue
+            part_WD = window_means(clip.emb_FD)
+            part_WD = part_WD[part_WD @ mean_CD[clip.place].astype(np.float32) < _PART_IS_WHOLE]
+            vectors.append(part_WD)
+            places += [clip.place] * len(part_WD)
+            if len(places) >= _QUERIES_AT_ONCE:
+                yield np.array(places), np.concatenate(vectors)
+                places, vectors = [], []
+    if places:
+        yield np.array(places), np.concatenate(vectors)
+
+
+def _compare(
+    sources: list[ClipSource],
+    code_P: NDArray[np.int64],
+    order: ClipOrder,
+    rule: PairRule,
+    num_frames_C: NDArray[np.int32],
+) -> dict[Pair, Match]:
+    """Compare pairs frame by frame; give those that are the same, and one covers the other."""
+    first_P, second_P = order.decoded(code_P)
+    wanted = np.union1d(first_P, second_P).tolist()
+    first_row_W = np.concatenate([[0], np.cumsum(num_frames_C[wanted])]).astype(np.int64)
+    place_in = {place: number for number, place in enumerate(wanted)}
+    times: dict[int, ClipTimes] = {}
+    same: dict[Pair, Match] = {}
+    with ExitStack() as stack:
+        spool: Spool | None = None
+        for source in sources:
+            for clip in source.frames():
+                number = place_in.get(clip.place)
+                if number is None:
+                    continue
+                if spool is None:
+                    dim = clip.emb_FD.shape[1]
+                    spool = stack.enter_context(Spool(int(first_row_W[-1]), dim))
+                spool.rows[first_row_W[number] : first_row_W[number + 1]] = clip.emb_FD
+                times[clip.place] = clip.times
+        assert spool is not None  # every candidate has frames
+
+        def frames(place: int) -> NDArray[np.float16]:
+            number = place_in[place]
+            return spool.rows[first_row_W[number] : first_row_W[number + 1]]
+
+        for first, second in _in_blocks(first_P, second_P):
+            cosine_FG = cross_cosines(frames(first), frames(second))
+            match = match_clips(cosine_FG, times[first], times[second])
+            own = float(max(order.own_C[first], order.own_C[second]))
+            covered = max(match.first_covered, match.second_covered)
+            if covered >= MIN_COVERED and match.is_same(own=own, threshold=rule.threshold):
+                same[first, second] = match
+    return same
+
+
+def _in_blocks(first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> Iterator[Pair]:
+    """Give pairs one by one, as Python integers, of which only a block's are there at a time."""
+    for start in range(0, len(first_P), _PAIRS_AT_ONCE):
+        block = slice(start, start + _PAIRS_AT_ONCE)
+        yield from zip(first_P[block].tolist(), second_P[block].tolist(), strict=True)

@@ -1,0 +1,137 @@
+"""From embeddings parts to media.parquet and scores.parquet: pure columns, no video, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vxp_data.core.similarity import Measure, score_videos
+from vxp_data.pipeline.embed.work_items import CURRENT_COLUMNS, Source, is_current
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, read_tables, write_batches
+from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
+from vxp_data.records import Reason
+from vxp_data.registry import MEASURES
+from vxp_data.schemas import EMBEDDING_FACTS
+from vxp_data.storage.folder import File
+
+_ABSENT: Final = 3
+"""Worse than any rank."""
+
+
+def score_clips(
+    run: RunDirectory, sources: Mapping[str, Source], *, encoder: str, sampler: str
+) -> int:
+    """Score every wanted clip with every measure; write media.parquet and scores.parquet.
+
+    Args:
+        run: with embeddings parts.
+        sources: what samples name; parts hold other clips too (earlier settings, files since
+            changed). Of several rows of a clip, one that succeeded counts, else the first of a file
+            that could be fetched.
+        encoder: fingerprint of the embeddings to score.
+        sampler: fingerprint of their frame sampling.
+
+    Returns:
+        How many clips were found.
+    """
+    measures: list[Measure] = [MEASURES.load(name) for name in MEASURES.names()]
+    score_schema = _score_schema([measure.name for measure in measures])
+    scores_only = [field for field in score_schema if field.name not in EMBEDDING_FACTS.names]
+    files = run.part_files()
+    part_C, row_C = _chosen_rows(files, sources, encoder=encoder, sampler=sampler)
+    by_part = np.lexsort((row_C, part_C))
+    numbers, firsts = np.unique(part_C[by_part], return_index=True)
+    places = np.split(by_part, firsts[1:])
+    parts = read_tables([files[number] for number in numbers.tolist()])
+    with PlacedRows(pa.schema([*EMBEDDING_FACTS, *scores_only])) as rows:
+        for part, place_R in zip(parts, places, strict=False):  # no parts: one empty split
+            chosen = part.take(pa.array(row_C[place_R]))
+            facts = chosen.select(EMBEDDING_FACTS.names)
+            for field, column in zip(scores_only, _scores(chosen, measures), strict=True):
+                facts = facts.append_column(field, pa.array(column, from_pandas=True))
+            rows.add(facts, place_R)
+        media = (table.select(EMBEDDING_FACTS.names) for table in rows.ordered())
+        write_batches(run.media, EMBEDDING_FACTS, (t.cast(EMBEDDING_FACTS) for t in media))
+        scores = (table.select(score_schema.names) for table in rows.ordered())
+        write_batches(run.scores, score_schema, (t.cast(score_schema) for t in scores))
+    return len(part_C)
+
+
+def _chosen_rows(
+    files: Sequence[File], sources: Mapping[str, Source], *, encoder: str, sampler: str
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Find the part and the row of every clip, by URI and then by start and end."""
+    first_of: dict[str, int] = {}
+    num_clips = 0
+    for uri in sorted(sources):
+        first_of[uri] = num_clips
+        num_clips += len(sources[uri].clips_s)
+    rank_C = np.full(num_clips, _ABSENT, dtype=np.int8)
+    part_C, row_C = (np.zeros(num_clips, dtype=np.int32) for _ in range(2))
+    for number, part in enumerate(read_tables(files, columns=CURRENT_COLUMNS)):
+        for place, row in enumerate(part.to_pylist()):
+            if not is_current(row, sources, encoder=encoder, sampler=sampler):
+                continue
+            clips_s = sources[row["uri"]].clips_s
+            clip_s = (row["clip_start_s"], row["clip_end_s"])
+            if clip_s not in clips_s:
+                continue
+            clip = first_of[row["uri"]] + clips_s.index(clip_s)
+            if (rank := _rank(row["reason"])) < rank_C[clip]:
+                rank_C[clip], part_C[clip], row_C[clip] = rank, number, place
+    found_C = rank_C < _ABSENT
+    return part_C[found_C], row_C[found_C]
+
+
+def _scores(clips: pa.Table, measures: Sequence[Measure]) -> list[NDArray[np.float64]]:
+    """Score the clips of a part by each measure; NaN for those that failed."""
+    good_G = np.flatnonzero(pc.equal(clips["reason"], "").to_numpy())
+    column = clips["embedding"]
+    by_measure = score_videos([_matrix(column[i]) for i in good_G.tolist()], measures)
+    scores = []
+    for measure in measures:
+        score_R = np.full(len(clips), np.nan)
+        score_R[good_G] = by_measure[measure.name]
+        scores.append(score_R)
+    return scores
+
+
+def media_ids(run: RunDirectory) -> pa.Table:
+    """Read which content each file had when it was last scored; no rows before the first time."""
+    columns = ["uri", "media_id"]
+    if not run.media.is_file():
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
+    known = read_table(run.media, columns=columns)
+    return known.filter(pc.not_equal(known["media_id"], "")).group_by(columns).aggregate([])
+
+
+def changed_files(before: pa.Table, now: pa.Table) -> tuple[str, ...]:
+    """Compare two of `media_ids`: the files that are in both with another content, in order."""
+    both = before.join(now, "uri", join_type="inner", right_suffix="_now")
+    other = both.filter(pc.not_equal(both["media_id"], both["media_id_now"]))
+    return tuple(sorted(other["uri"].to_pylist()))
+
+
+def _rank(reason: str) -> int:
+    """Rank what there is of a clip, the best lowest: a retry may have mended an earlier failure."""
+    if reason == Reason.FETCH_FAILED:  # says nothing about the file
+        return 2
+    return 1 if reason else 0
+
+
+def _matrix(value: pa.Scalar) -> NDArray[np.float16]:
+    rows = value.values
+    flat: NDArray[np.float16] = rows.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(rows), -1)
+
+
+def _score_schema(measures: list[str]) -> pa.Schema:
+    key = [("uri", pa.string()), ("clip_start_s", pa.float64()), ("clip_end_s", pa.float64())]
+    return pa.schema(
+        [("media_id", pa.string()), *key, *((name, pa.float64()) for name in measures)]
+    )

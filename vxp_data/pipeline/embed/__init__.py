@@ -1,0 +1,1 @@
+"""From media files to embeddings: what is to be read, the job on Ray, checks before it."""

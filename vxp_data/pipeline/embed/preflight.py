@@ -1,0 +1,275 @@
+"""Checks before anything is spent; `vxp-data doctor` runs them alone.
+
+Each check looks at one thing, gives what it found, and says what to do where that is not well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from vxp_data.decoders.child import check_decoder
+from vxp_data.decoders.child_process import child_isolation
+from vxp_data.decoders.sandbox import Sandbox
+from vxp_data.encoders.base import Encoder
+from vxp_data.errors import MediaError, UserError
+from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.registry import ENCODERS
+from vxp_data.settings.prune import ClusterConfig, DecodeConfig, EncoderConfig, PruneConfig
+from vxp_data.storage.folder import Folder, find_file
+
+SAMPLED_ROWS: Final = 100
+"""Media of so many rows are looked for."""
+
+_CHILD_TIMEOUT_S: Final = 120.0
+_LITTLE_BYTES: Final = 1 << 30
+_FEW_MEDIA: Final = 10
+"""Of fewer than these, all may be missing without an error: their rows are quarantined."""
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a check found."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    remedy: str = ""
+    """What to do; '' where all is well, or where the message says it."""
+
+    def __str__(self) -> str:
+        """Say it as an error or warning does."""
+        return f"{self.name}: {self.message}{self.remedy and ' '}{self.remedy}"
+
+
+def require(checks: Iterable[Check]) -> list[Check]:
+    """Give the warnings among some checks.
+
+    Raises:
+        UserError: a check has failed; the message has all that failed.
+    """
+    done = list(checks)
+    if failed := [check for check in done if check.verdict is Verdict.FAILED]:
+        raise UserError("\n".join(map(str, failed)))
+    return [check for check in done if check.verdict is Verdict.WARNING]
+
+
+def check_machine(config: PruneConfig, out: Folder | None) -> Iterator[Check]:
+    """Check this machine, one thing after another: what costs least comes first.
+
+    Args:
+        config: of the run to come.
+        out: its run directory; None: that is not asked.
+    """
+    if out is not None:
+        yield check_output(out)
+    yield from check_scratch(config.cluster)
+    yield from check_children(config.decode)
+    yield check_encoder(config.encoder)
+
+
+def check_children(decode: DecodeConfig) -> Iterator[Check]:
+    """Start a decoding child: does each decoder work in it, and what has it given up?"""
+    sandbox = Sandbox(decode.memory_mib << 20)
+    try:
+        for name in dict.fromkeys([decode.decoder, decode.fallback or decode.decoder, "pyav"]):
+            try:
+                sandbox.call(check_decoder, name, timeout_s=_CHILD_TIMEOUT_S)
+            except (UserError, MediaError, OSError, ImportError) as error:
+                yield _failed(f"decoder {name}", str(error))
+            else:
+                yield _ok(f"decoder {name}", "works in a decoding child")
+        isolation = sandbox.call(child_isolation, timeout_s=_CHILD_TIMEOUT_S).value
+    except (MediaError, OSError) as error:
+        yield _failed("decoding child", f"cannot be started: {error}")
+        return
+    finally:
+        sandbox.close()
+    message = f"decoding children have {isolation}"
+    if isolation.network and isolation.files:
+        yield _ok("isolation", message)
+        return
+    yield Check(
+        name="isolation",
+        verdict=Verdict.WARNING,
+        message=f"{message} (refused: {'; '.join(isolation.refused)})",
+        remedy="Prune files of strangers where Linux allows user namespaces, Landlock (5.13) or "
+        "seccomp: in containers, by their security profile.",
+    )
+
+
+def check_encoder(encoder: EncoderConfig) -> Check:
+    """Have the encoder's weights here, and of the hash that the recipe pins."""
+    name = f"encoder {encoder.name}"
+    try:
+        encoder_class: type[Encoder] = ENCODERS.load(encoder.name)
+        weights = encoder_class.prepare(encoder)
+        encoder_class.describe(encoder)
+    except UserError as error:
+        return _failed(name, str(error))
+    if weights is None:
+        return _ok(name, "needs no weights")
+    if not encoder.weights_sha256:
+        return _ok(name, f"has its weights: {weights}")
+    with weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 == encoder.weights_sha256:
+        return _ok(name, f"has its weights, of the pinned SHA-256: {weights}")
+    return _failed(
+        name,
+        f"{weights} has the SHA-256 {sha256}, pinned is {encoder.weights_sha256}.",
+        "Fetch the weights again, or correct encoder.weights_sha256.",
+    )
+
+
+def check_output(out: Folder) -> Check:
+    """Write a small file into the run directory, read it, remove it; look at the space."""
+    name = f".vxp-check.{secrets.token_hex(4)}.part"  # left by a kill, it goes as half-written
+    try:
+        out.write_bytes(name, b"vxp")
+        whole = out.read_bytes(name) == b"vxp"
+        out.remove(name)
+    except (UserError, OSError) as error:
+        return _failed("output", str(error))
+    if not whole:
+        return _failed("output", f"{out} does not give back what is written to it.")
+    return _ok("output", f"{out} can be written") if out.is_remote else _space("output", out.uri)
+
+
+def check_scratch(cluster: ClusterConfig) -> Iterator[Check]:
+    """Look at the room for temporary files and, for a local Ray, for its shared memory."""
+    folder = tempfile.gettempdir()
+    yield _space("scratch space", folder)
+    wanted = cluster.object_store_mib << 20
+    shared = Path("/dev/shm")
+    if cluster.address is None and shared.is_dir() and shutil.disk_usage(shared).free < wanted:
+        free_mib = shutil.disk_usage(shared).free >> 20
+        yield Check(
+            name="shared memory",
+            verdict=Verdict.WARNING,
+            message=f"{shared} has {free_mib} MiB free, Ray wants {cluster.object_store_mib}, and "
+            f"would use {folder} instead, which is slow.",
+            remedy="Give the container more (docker run --shm-size), or set "
+            "cluster.object_store_mib.",
+        )
+
+
+def check_manifests(datasets: Sequence[Dataset], rules: TaskRules) -> tuple[list[Check], list[str]]:
+    """Read manifests to their end.
+
+    Returns:
+        A check for each, and the media of up to SAMPLED_ROWS of their rows, evenly drawn.
+    """
+    checks = []
+    media: list[str] = []
+    drawn = random.Random(0)
+    num_seen = 0
+    seen_ids: dict[str, int] = {}
+    for dataset in datasets:
+        counts = ManifestCounts()
+        name = f"manifest {dataset.name}"
+        try:
+            for sample in read_samples(dataset, rules, counts, seen_ids):
+                if sample.media_uri and sample.reason is None:
+                    num_seen += 1
+                    place = drawn.randrange(num_seen)
+                    if len(media) < SAMPLED_ROWS:
+                        media.append(sample.media_uri)
+                    elif place < SAMPLED_ROWS:
+                        media[place] = sample.media_uri
+        except UserError as error:
+            checks.append(_failed(name, str(error)))
+            continue
+        checks.append(_manifest(name, counts))
+    return checks, media
+
+
+def _manifest(name: str, counts: ManifestCounts) -> Check:
+    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.reasons.most_common())
+    if counts.rows and sum(counts.reasons.values()) == counts.rows:
+        remedy = "Look at --media-root and at the names of the columns."
+        return _failed(name, f"not one of {counts.rows} rows can be used ({reasons}).", remedy)
+    if reasons:
+        return Check(
+            name=name,
+            verdict=Verdict.WARNING,
+            message=f"{counts.rows} rows, of which cannot be used: {reasons}.",
+            remedy="They will be quarantined, with their messages in quarantine.parquet.",
+        )
+    return _ok(name, f"{counts.rows} rows")
+
+
+def sample_of(media: Iterable[str]) -> list[str]:
+    """Draw up to SAMPLED_ROWS media, the same ones every time."""
+    distinct = sorted(set(media))
+    return random.Random(0).sample(distinct, min(SAMPLED_ROWS, len(distinct)))
+
+
+def check_media(media: Sequence[str]) -> Check:
+    """Look whether files can be read; those on a disk are not opened for it."""
+    problems = [(uri, problem) for uri in media if (problem := _why_not_read(uri))]
+    if not problems:
+        return _ok("media", f"all of {len(media)} sampled files can be opened")
+    uri, problem = problems[0]
+    message = f"{len(problems)} of {len(media)} sampled files cannot be opened, first {uri}: "
+    none_there = len(problems) == len(media) >= _FEW_MEDIA
+    return Check(
+        name="media",
+        verdict=Verdict.FAILED if none_there else Verdict.WARNING,
+        message=f"{message}{problem}.",
+        remedy="Check --media-root (media_root in a mixture), mounts and permissions."
+        if none_there
+        else "Such rows will be quarantined.",
+    )
+
+
+def _why_not_read(uri: str) -> str:
+    try:
+        file = find_file(uri)
+        if isinstance(file, Path):
+            if not file.is_file():
+                return "it is no file" if file.exists() else "no such file"
+            return "" if os.access(file, os.R_OK) else "no permission to read it"
+        with file.open("rb") as opened:
+            opened.read(1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _space(name: str, folder: str) -> Check:
+    free = shutil.disk_usage(folder).free
+    message = f"{folder} can be written, {free / 1e9:.1f} GB free"
+    if free >= _LITTLE_BYTES:
+        return _ok(name, message)
+    return Check(
+        name=name,
+        verdict=Verdict.WARNING,
+        message=f"{message}.",
+        remedy="Embeddings take 46 kB a video (20 frames of 1,152 numbers): make room.",
+    )
+
+
+def _ok(name: str, message: str) -> Check:
+    return Check(name=name, verdict=Verdict.OK, message=message)
+
+
+def _failed(name: str, message: str, remedy: str = "") -> Check:
+    return Check(name=name, verdict=Verdict.FAILED, message=message, remedy=remedy)

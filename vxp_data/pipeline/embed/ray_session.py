@@ -1,0 +1,140 @@
+"""Start or join Ray, quietly, and leave it as it was found."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from vxp_data.errors import UserError
+from vxp_data.settings.prune import ClusterConfig
+
+_CONNECT_TIMEOUT_S: Final = 20.0
+
+
+@contextmanager
+def ray_session(cluster: ClusterConfig) -> Iterator[None]:
+    """Have Ray for the length of a block; a session that is already there is used and left running.
+
+    Raises:
+        UserError: there is no cluster at the address, it wants a token, the address is one of Ray's
+            client, or Ray does not start here.
+    """
+    _refuse_client(cluster.address)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray's own statistics, which it sends and forgets; what we send is always waited for.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    import ray
+
+    _silence()
+    if ray.is_initialized():
+        yield
+        return
+    here: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": cluster.num_cpus,
+        "num_gpus": cluster.num_gpus,
+        "object_store_memory": cluster.object_store_mib << 20,
+        "include_dashboard": False,
+    }
+    where = here if cluster.address is None else {"address": cluster.address}
+    if cluster.address is not None:
+        _check_answers(cluster.address)
+    try:
+        # Ray's C++ core writes past Python's logging
+        with _stderr_closed(), _patience(is_local=cluster.address is None):
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(
+            f"the Ray cluster at {cluster.address!r} wants a token, and there is none here, or "
+            "another one. Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it, or "
+            "copy the cluster's ~/.ray/auth_token here."
+        ) from error
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"no Ray cluster at {cluster.address!r}: {error}. Check the address and, for a cluster "
+            "with token authentication, RAY_AUTH_TOKEN; leave --address out to run on this machine."
+        ) from error
+    except Exception as error:  # Ray raises nothing narrower where its own processes do not start
+        raise UserError(
+            f"Ray did not start: {error} This machine may have too much to do, or too little "
+            "memory: try again later, with less beside it."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _patience(*, is_local: bool) -> Iterator[None]:
+    """Start a local Ray so that it bears with its only node where that answers late.
+
+    A busy machine does; Ray would take it for dead, and end.
+    """
+    name = "RAY_health_check_failure_threshold"
+    if not is_local or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ[name]  # a cluster that this process starts later must see its lost nodes
+
+
+def _refuse_client(address: str | None) -> None:
+    """Refuse an address of Ray's client: Ray Data does not run through it (ray issue 48682)."""
+    if address is not None and address.startswith("ray://"):
+        host = address.removeprefix("ray://").partition(":")[0]
+        raise UserError(
+            f"the address {address!r} is one of Ray's client, through which Ray Data does not run. "
+            f"Send the command to the cluster: ray job submit --address http://{host}:8265 -- "
+            "vxp-data ... --address auto; or, from a machine in the cluster's network, give the "
+            f"cluster's own address: {host}:6379."
+        )
+
+
+def _check_answers(address: str) -> None:
+    """Try to reach HOST:PORT; Ray itself tries for minutes before it gives up."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # 'auto', or something that Ray judges
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster at {address!r}: {error.strerror or error}. Check host, port "
+            "(usually 6379) and firewalls; leave --address out to run on this machine."
+        ) from error
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _silence() -> None:
+    """Keep Ray Data's progress bars and plan print-outs off the terminal: ours are shown."""
+    import ray.data
+
+    for name in ("ray", "ray.data"):  # what fails is raised, and told once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False

@@ -1,0 +1,325 @@
+"""The two callables that Ray runs, and the columns between them. Known without Ray, tested so.
+
+Rows are flat Arrow columns. Frames cross one border at most, as uint8 at the encoder's size; what
+comes back to the driver is a few numbers a clip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vxp_data.core.frame_statistics import frame_looks
+from vxp_data.encoders.base import Encoder, EncoderSpec
+from vxp_data.errors import MediaError, UserError
+from vxp_data.images.contact_sheet import contact_sheet
+from vxp_data.pipeline.embed.crash_ledger import Attempt, LedgerLike, RemoteLedger
+from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem, failed_clips
+from vxp_data.pipeline.run_dir.directory import write_table
+from vxp_data.records import Reason
+from vxp_data.registry import ENCODERS
+from vxp_data.schemas import EMBEDDING_FACTS, THUMBNAIL_SCHEMA, embedding_schema
+from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
+from vxp_data.storage.folder import Folder
+
+ITEM_SCHEMA: Final = pa.schema(
+    [
+        ("first_clip", pa.int64()),  # number of the file's first clip in the job
+        ("uri", pa.string()),
+        ("is_image", pa.bool_()),
+        ("stamp", pa.string()),
+        ("clip_start_s", pa.list_(pa.float64())),
+        ("clip_end_s", pa.list_(pa.float64())),
+    ]
+)
+
+_TIMINGS: Final = ("probe_cpu_s", "decode_cpu_s", "wall_s")
+FRAMES_SCHEMA: Final = pa.schema(
+    [
+        ("clip", pa.int64()),
+        *EMBEDDING_FACTS,
+        ("frames", pa.large_binary()),
+        ("sheet", pa.binary()),
+        *((name, pa.float64()) for name in _TIMINGS),
+    ]
+)
+"""One clip, from decoding to embedding; `frames` is uint8 [F, px, px, 3], null where it failed;
+`sheet` is its contact sheet, drawn where it was decoded: an encoder's GPU does not wait for it."""
+
+REPORT_SCHEMA: Final = pa.schema(
+    [
+        ("clip", pa.int64()),
+        ("uri", pa.string()),
+        ("reason", pa.string()),
+        ("duration_s", pa.float64()),
+        ("bytes_fetched", pa.int64()),
+        *((name, pa.float64()) for name in _TIMINGS),
+        ("embed_cpu_s", pa.float64()),
+    ]
+)
+"""What the driver hears of a clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """What the workers must know."""
+
+    frames: FramesConfig
+    decode: DecodeConfig
+    fetch: FetchConfig
+    encoder: EncoderConfig
+    spec: EncoderSpec
+    sampler: str
+    """Fingerprint of the frame sampling."""
+    parts: Folder
+    """Folder for the embeddings parts."""
+    thumbnails: Folder | None = None
+    """Folder for contact sheets; None: none are kept."""
+    sheet_bytes: int = 0
+    """Most bytes of a contact sheet."""
+
+
+def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Table:
+    """Put work items into columns; `first_clip` are the numbers of their first clips."""
+    return pa.table(
+        {
+            "first_clip": first_clip,
+            "uri": [item.uri for item in items],
+            "is_image": [item.is_image for item in items],
+            "stamp": [item.stamp for item in items],
+            "clip_start_s": [[start_s for start_s, _ in item.clips_s] for item in items],
+            "clip_end_s": [[end_s for _, end_s in item.clips_s] for item in items],
+        },
+        schema=ITEM_SCHEMA,
+    )
+
+
+def decode_files(items: pa.Table, settings: JobSettings, ledger: LedgerLike) -> Iterator[pa.Table]:
+    """Give the frames of every clip of some files, one clip a table (FRAMES_SCHEMA)."""
+    yield from _decode(items, settings, Attempt(ledger, f"decode {items['uri'][0]}"))
+
+
+def decode_and_embed_files(
+    items: pa.Table, settings: JobSettings, ledger: LedgerLike
+) -> Iterator[pa.Table]:
+    """Do both in one worker, for encoders that are cheap: frames never leave the process."""
+    encoder = _encoder(settings.encoder)
+    attempt = Attempt(ledger, f"decode {items['uri'][0]}")
+    clips = _decode(items, settings, attempt)
+    if attempt.again:  # clip by clip, so that the one at which it dies again is known
+        yield from (_embed_alone(clip, encoder, settings) for clip in clips)
+    else:
+        yield _embed_all(pa.concat_tables(clips), encoder, settings)
+
+
+class EmbedActor:
+    """Holds one encoder and embeds clip after clip."""
+
+    def __init__(self, settings: JobSettings, ledger: RemoteLedger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        ledger.add_this_encoder()
+        self._encoder: Encoder | None = None
+        self._failure: UserError | None = None
+        try:
+            self._encoder = _encoder(settings.encoder)
+        except UserError as error:  # raised here, Ray would keep no more of it than its text
+            self._failure = error
+
+    def __call__(self, clips: pa.Table) -> pa.Table:
+        """Embed clips (FRAMES_SCHEMA), write them as a part; report to the driver.
+
+        Raises:
+            UserError: the encoder cannot be loaded here.
+        """
+        if self._encoder is None:
+            assert self._failure is not None
+            raise self._failure
+        keys = zip(clips["uri"].to_pylist(), clips["clip_start_s"].to_pylist(), strict=True)
+        names = [f"{uri} from {start_s} s" for uri, start_s in keys]
+        attempt = Attempt(self._ledger, f"embed {names[0]}")
+        if not attempt.again:
+            return _embed_all(clips, self._encoder, self._settings)
+        reports = []
+        for i, name in enumerate(names):
+            clip = clips.slice(i, 1)
+            try:
+                attempt.enter(name)
+            except MediaError as error:
+                clip = _without_frames(clip, error)
+            reports.append(_embed_alone(clip, self._encoder, self._settings))
+        attempt.leave()
+        return pa.concat_tables(reports)
+
+
+def _decode(items: pa.Table, settings: JobSettings, attempt: Attempt) -> Iterator[pa.Table]:
+    """Read file after file; what one did to earlier workers, or to this one's memory, is a value.
+
+    A file is to blame until the next one is asked for: for what is done with its frames, too.
+    """
+    reader = _reader(settings.frames, settings.decode, settings.spec.frame_px, settings.fetch)
+    for row in items.to_pylist():
+        clips_s = tuple(zip(row["clip_start_s"], row["clip_end_s"], strict=True))
+        item = MediaItem(
+            uri=row["uri"], is_image=row["is_image"], stamp=row["stamp"], clips_s=clips_s
+        )
+        num_read = 0
+        try:
+            attempt.enter(item.uri)
+            for clip in reader.read(item):
+                yield _frames_table(row["first_clip"] + num_read, clip, settings)
+                num_read += 1
+            continue
+        except MediaError as error:
+            failure = error
+        except MemoryError:
+            failure = MediaError(Reason.OUT_OF_MEMORY, "the worker has no memory for its frames")
+        for clip in failed_clips(item, failure)[num_read:]:
+            yield _frames_table(row["first_clip"] + num_read, clip, settings)
+            num_read += 1
+    attempt.leave()
+
+
+def _embed_all(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
+    """Embed clips in one go, or one by one where memory does not suffice for that."""
+    try:
+        return embed_clips(clips, encoder, settings)
+    except MemoryError:
+        alone = (clips.slice(i, 1) for i in range(len(clips)))
+        return pa.concat_tables([_embed_alone(clip, encoder, settings) for clip in alone])
+
+
+def _embed_alone(clip: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
+    try:
+        return embed_clips(clip, encoder, settings)
+    except MemoryError:
+        failure = MediaError(Reason.OUT_OF_MEMORY, "the worker has no memory to embed its frames")
+    return embed_clips(_without_frames(clip, failure), encoder, settings)
+
+
+def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
+    """Make a failed clip of one whose frames cannot be used."""
+    values = {"reason": failure.reason, "message": failure.message, "frames": None, "sheet": None}
+    for name, value in values.items():
+        place = clip.schema.get_field_index(name)
+        column = pa.array([value], clip.schema.field(place).type)
+        clip = clip.set_column(place, clip.schema.field(place), column)
+    return clip
+
+
+def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
+    """Embed the frames of some clips in one go, write one part, give one report row a clip."""
+    started_s = time.process_time()
+    frames = [_frames_of(value, settings.spec.frame_px) for value in clips["frames"]]
+    there = [f for f in frames if f is not None]
+    vectors: Iterator[NDArray[np.float16]] = iter(())
+    if there:
+        emb_FD = encoder.embed(np.concatenate(there)).astype(np.float16)
+        vectors = iter(np.split(emb_FD, np.cumsum([len(f) for f in there])[:-1]))
+    embeddings = [None if f is None else next(vectors) for f in frames]
+    facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
+    column = _embedding_column(embeddings, settings.spec.dim)
+    part = facts.append_column("embedding", column).cast(embedding_schema(settings.spec.dim))
+    name = _part_name(part)
+    if settings.thumbnails is not None:  # first: clips with embeddings are never read again
+        write_table(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
+    write_table(settings.parts.file(name), part)
+    embed_cpu_s = (time.process_time() - started_s) / max(1, len(clips))
+    report = clips.select([name for name in REPORT_SCHEMA.names if name != "embed_cpu_s"])
+    column = pa.array([embed_cpu_s] * len(clips), pa.float64())
+    return report.append_column("embed_cpu_s", column).cast(REPORT_SCHEMA)
+
+
+@cache
+def _reader(
+    frames: FramesConfig, decode: DecodeConfig, frame_px: int, fetch: FetchConfig
+) -> ClipReader:
+    """Keep one reader, and so one child process, for the life of a worker."""
+    return ClipReader(frames, decode, frame_px, fetch)
+
+
+@cache
+def _encoder(settings: EncoderConfig) -> Encoder:
+    encoder: Encoder = ENCODERS.load(settings.name).load(settings)
+    return encoder
+
+
+def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Table:
+    frames = clip.frames_FHWC
+    looks = None if frames is None else frame_looks(frames)
+    row: dict[str, Any] = {
+        "clip": number,
+        **asdict(clip.media),
+        "clip_start_s": clip.clip_start_s,
+        "clip_end_s": clip.clip_end_s,
+        "file_stamp": clip.file_stamp,
+        "bytes_fetched": clip.bytes_fetched,
+        "timeline": clip.timeline,
+        "frame_index": clip.frame_index_F,
+        "time_s": clip.time_s_F,
+        "frames_expected": len(clip.frame_index_F),
+        "frames_exact": clip.frames_exact,
+        "content_change": None if looks is None else looks.change_P,
+        "contrast": None if looks is None else looks.contrast_F,
+        "decoder": clip.decoder,
+        "decoder_note": clip.decoder_note,
+        "encoder": settings.spec.fingerprint,
+        "sampler": settings.sampler,
+        "reason": clip.reason or "",
+        "message": clip.message,
+        "sheet": _sheet(frames, settings),
+        **{name: getattr(clip, name) for name in _TIMINGS},
+    }
+    columns = {name: [value] for name, value in row.items()} | {"frames": _one_binary(frames)}
+    return pa.table({name: columns[name] for name in FRAMES_SCHEMA.names}, schema=FRAMES_SCHEMA)
+
+
+def _sheet(frames: NDArray[np.uint8] | None, settings: JobSettings) -> bytes | None:
+    if frames is None or settings.thumbnails is None:
+        return None
+    return contact_sheet(frames, max_bytes=settings.sheet_bytes)
+
+
+def _one_binary(frames: NDArray[np.uint8] | None) -> pa.Array:
+    """Put pixels into a column of one row, without a copy."""
+    if frames is None:
+        return pa.nulls(1, pa.large_binary())
+    offsets = pa.py_buffer(np.array([0, frames.nbytes], dtype=np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(frames)])
+
+
+def _frames_of(value: Any, frame_px: int) -> NDArray[np.uint8] | None:
+    if not value.is_valid:
+        return None
+    flat: NDArray[np.uint8] = np.frombuffer(value.as_buffer(), dtype=np.uint8)
+    return flat.reshape(-1, frame_px, frame_px, 3)
+
+
+def _embedding_column(embeddings: list[NDArray[np.float16] | None], dim: int) -> pa.Array:
+    """Build a list<fixed_size_list<float16>[dim]> column, null where there is no embedding."""
+    there = [emb for emb in embeddings if emb is not None]
+    flat = np.concatenate(there).reshape(-1) if there else np.zeros(0, dtype=np.float16)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), dim)
+    lengths = [0 if emb is None else len(emb) for emb in embeddings]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    mask = pa.array([emb is None for emb in embeddings])
+    return pa.ListArray.from_arrays(pa.array(offsets), rows, mask=mask)
+
+
+def _part_name(part: pa.Table) -> str:
+    """Name a part by the clips in it and how they were made: written again, it is the same file."""
+    digest = hashlib.sha256()
+    keys = part.select(["uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler"])
+    for row in keys.to_pylist():
+        end_s = "end" if math.isinf(row["clip_end_s"]) else repr(row["clip_end_s"])
+        digest.update("\0".join((*map(str, row.values()), end_s)).encode())
+    return f"part-{digest.hexdigest()[:24]}.parquet"

@@ -1,0 +1,1 @@
+"""Looking at finished runs: plan, compare, report. Nothing is decided here."""

@@ -1,0 +1,195 @@
+"""`vxp-data plan`: what every threshold would keep of a finished run, and cost. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.core.budgets import RowsToCut, Target, resolve
+from vxp_data.core.cost_model import RowCosts
+from vxp_data.core.decisions import check_tasks
+from vxp_data.core.keep_curve import Kept, RunPlan, SubsetPlan, joint_curve, keep_curve
+from vxp_data.core.similarity import Measure
+from vxp_data.core.thresholds import ThresholdSpec, cut, keep_order
+from vxp_data.pipeline.curate.exclude import relinked_samples
+from vxp_data.pipeline.run_dir.clip_facts import KEY, few_texts, read_clip_facts, row_costs
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.records import Modality, Outcome, Reason, Task
+from vxp_data.registry import MEASURES
+from vxp_data.settings.prune import PruneConfig
+
+_CUT_REASONS: Final = (Reason.WITHIN_THRESHOLD.value, Reason.REDUNDANT.value)
+"""Of rows about which the threshold decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRows:
+    """The rows of a finished run, as plan, compare and report look at them."""
+
+    sample_id_N: NDArray[np.object_]
+    task_N: NDArray[np.object_]
+    score_N: NDArray[np.float64]
+    """Of the measure asked for."""
+    cut_N: NDArray[np.bool_]
+    """Rows about which the threshold decided."""
+    kept_N: NDArray[np.bool_]
+    """Rows that the run keeps."""
+    threshold_N: NDArray[np.float64]
+    """At which the run cut them; NaN for the others."""
+    frames_there_N: NDArray[np.float64]
+    """Frames in each row's clip, about; see ClipFacts.num_frames_N."""
+    costs: RowCosts
+
+
+def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
+    """Read a finished run's rows, with what they cost.
+
+    Args:
+        run: the run.
+        config: for the measure, the sampling rule and the cost model.
+    """
+    samples = read_table(run.samples, columns=["task", "modality", *KEY])
+    samples = relinked_samples(run, samples)
+    decisions = read_table(
+        run.decisions, columns=["sample_id", "task", "decision", "reason", "threshold"]
+    )
+    clips = read_clip_facts(run, samples, config.measure)
+    modality_N = few_texts(samples["modality"])
+    cut_N = np.isin(few_texts(decisions["reason"]).astype(str), _CUT_REASONS)
+    return PlanRows(
+        sample_id_N=decisions["sample_id"].to_numpy(),
+        task_N=few_texts(decisions["task"]),
+        score_N=clips.score_N,
+        cut_N=cut_N & (modality_N == Modality.VIDEO),
+        kept_N=few_texts(decisions["decision"]) == Outcome.KEEP.value,
+        threshold_N=decisions["threshold"].to_numpy(),
+        frames_there_N=clips.num_frames_N,
+        costs=row_costs(clips, modality_N, config.sampling, config.costs),
+    )
+
+
+def plan_run(
+    run: RunDirectory,
+    decided: PruneConfig,
+    chosen: PruneConfig | None,
+    *,
+    config: PruneConfig,
+    num_points: int,
+) -> RunPlan:
+    """Give the keep curves of a finished run, in seconds.
+
+    Args:
+        run: the run.
+        decided: its own settings: what is kept now.
+        chosen: settings with other thresholds, to see what they would keep; None: no others.
+        config: for the measure, the sampling rule and the cost model.
+        num_points: points of a curve, at most.
+
+    Raises:
+        UserError: a threshold does not fit, or a budget cannot be met.
+    """
+    rows = read_plan_rows(run, config)
+    measure: Measure = MEASURES.load(config.measure)
+    orders = keep_orders(rows, measure)
+    ways: dict[str, tuple[Mapping[str, Target], Target]] = {
+        "knee": ({}, ThresholdSpec("knee", 0.0))
+    }
+    if chosen is not None:
+        check_tasks(chosen.threshold_specs(), {*rows.task_N.tolist(), *Task})
+        ways["chosen"] = (chosen.threshold_specs(), chosen.default_threshold())
+    weights = chosen.budget_weights if chosen is not None else {}
+    kept_by: dict[str, dict[str, tuple[str, float, NDArray[np.intp]]]] = {"now": {}}
+    for task, order_M in orders.items():
+        # The run's own threshold is on its own measure.
+        same = decided.measure == config.measure
+        threshold = float(rows.threshold_N[order_M[0]]) if same else float("nan")
+        text = decided.thresholds.get(task, decided.thresholds["default"])
+        kept_by["now"][task] = (text, threshold, order_M[rows.kept_N[order_M]])
+    for name, (targets, default) in ways.items():
+        kept_by[name] = _kept(rows, orders, targets, default, weights, measure)
+    always_A = np.flatnonzero(rows.kept_N & ~rows.cut_N)
+    return RunPlan(
+        measure=config.measure,
+        units=rows.costs.units(),
+        num_rows=len(rows.task_N),
+        subsets=tuple(
+            SubsetPlan(
+                task=task,
+                curve=keep_curve(order_M, rows.score_N, rows.costs, num_points=num_points),
+                kept=tuple(_named(name, *kept_by[name][task], rows.costs) for name in kept_by),
+            )
+            for task, order_M in orders.items()
+        ),
+        joint=SubsetPlan(
+            task="all",
+            curve=joint_curve(list(orders.values()), rows.costs, num_points=num_points),
+            kept=tuple(
+                _named(name, "", float("nan"), _joined(by_task), rows.costs)
+                for name, by_task in kept_by.items()
+            ),
+        ),
+        always=_costs(rows.costs, always_A),
+        num_out=int((~rows.cut_N & ~rows.kept_N).sum()),
+    )
+
+
+def _kept(
+    rows: PlanRows,
+    orders: Mapping[str, NDArray[np.intp]],
+    targets: Mapping[str, Target],
+    default: Target,
+    weights: Mapping[str, float],
+    measure: Measure,
+) -> dict[str, tuple[str, float, NDArray[np.intp]]]:
+    """Cut every subset; give, by task, the threshold as a text and a number, and the rows kept."""
+    from vxp_data.pipeline.run_record import threshold_text
+
+    to_cut = RowsToCut(
+        sample_id_N=rows.sample_id_N,
+        task_N=rows.task_N,
+        score_N=rows.score_N,
+        cut_N=rows.cut_N,
+        kept_N=rows.kept_N & ~rows.cut_N,
+        costs=rows.costs,
+    )
+    specs, default_spec = resolve(targets, default, weights, to_cut, measure)
+    kept = {}
+    for task, order_M in orders.items():
+        names = rows.sample_id_N[order_M].tolist()
+        done = cut(specs.get(task, default_spec), rows.score_N[order_M], names, measure)
+        text = threshold_text(targets.get(task, default))
+        kept[task] = (text, done.threshold, order_M[done.keep_N])
+    return kept
+
+
+def _named(
+    name: str, text: str, threshold: float, row_M: NDArray[np.intp], costs: RowCosts
+) -> Kept:
+    return Kept(name=name, text=text, threshold=threshold, costs=_costs(costs, row_M))
+
+
+def _costs(costs: RowCosts, row_M: NDArray[np.intp]) -> dict[str, float]:
+    return {unit: costs.total(row_M, unit) for unit in costs.units()}
+
+
+def _joined(by_task: Mapping[str, tuple[str, float, NDArray[np.intp]]]) -> NDArray[np.intp]:
+    return np.concatenate(
+        [np.zeros(0, dtype=np.intp), *(row_M for _, _, row_M in by_task.values())]
+    )
+
+
+def keep_orders(rows: PlanRows, measure: Measure) -> dict[str, NDArray[np.intp]]:
+    """Give, by task, the rows that may be cut, the first to be kept first."""
+    tasks = sorted({str(task) for task in rows.task_N[rows.cut_N].tolist()})
+    return {task: _order(rows, task, measure) for task in tasks}
+
+
+def _order(rows: PlanRows, task: str, measure: Measure) -> NDArray[np.intp]:
+    row_M = np.flatnonzero(rows.cut_N & (rows.task_N == task))
+    order_M = keep_order(measure.redundancy(rows.score_N[row_M]), rows.sample_id_N[row_M].tolist())
+    ordered: NDArray[np.intp] = row_M[order_M]
+    return ordered

@@ -1,0 +1,1 @@
+"""Reading one media file: fetching it, its timeline, the frames of its clips."""

@@ -1,0 +1,228 @@
+"""One media in the sandbox: probe it, decode planned frames of it. Plain objects, no Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.decoders.base import FramePlan, FrameSize
+from vxp_data.decoders.child import Decoded, decode_file, probe_file
+from vxp_data.decoders.indexed import IndexedProbe, probe_indexed, ranges_of
+from vxp_data.decoders.probe import Probe
+from vxp_data.decoders.sandbox import FrameArena, Sandbox, Timed
+from vxp_data.errors import MediaError
+from vxp_data.pipeline.media.fetch import FetchedFile, Fetcher
+from vxp_data.pipeline.media.mp4_boxes import header_ranges
+from vxp_data.records import Media, Reason
+from vxp_data.settings.prune import DecodeConfig, FetchConfig
+from vxp_data.storage.digest import FULL_BYTES, sampled_ranges
+from vxp_data.storage.object_store import split_uri
+
+_DECODE_S_PER_FRAME: Final = 0.02
+"""Extra wall-clock allowance for each frame of a video: a long one may take long."""
+
+_SEEN_IN_HEADER: Final = frozenset({
+    Reason.ENCRYPTED,
+    Reason.NO_VIDEO_STREAM,
+    Reason.TOO_LARGE,
+    Reason.FORBIDDEN,
+    Reason.TIMEOUT,
+    Reason.CRASHED,
+    Reason.OUT_OF_MEMORY,
+})  # fmt: skip
+"""What the pictures would not change; after any other failure the file is fetched whole."""
+
+_FETCH: Final = FetchConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedFrames:
+    """The frames of a plan, and how they were got."""
+
+    frames_FHWC: NDArray[np.uint8]
+    """uint8, of the size asked for."""
+    media: Media
+    """As probed, with the displayed size and rotation that decoding showed."""
+    num_exact: int
+    """Frames that are the planned ones; others were replaced by the nearest earlier one."""
+    decoder: str
+    note: str
+    """Why not the decoder asked for; '' where it was."""
+    cpu_s: float
+
+
+class MediaReader:
+    """Holds one child process, in which media after media is probed and decoded.
+
+    A media in an object store is fetched first, since the child has no network: whole, or if it is
+    big and has an index, in those parts that the plan needs. What was fetched stays until the next
+    probe or `release`.
+    """
+
+    def __init__(self, decode: DecodeConfig, fetch: FetchConfig = _FETCH) -> None:
+        self._decode = decode
+        self._arena = FrameArena()
+        self._sandbox = Sandbox(decode.memory_mib << 20, self._arena)
+        self._fetcher = Fetcher(fetch)
+        self._file: FetchedFile | None = None
+        self._indexed: IndexedProbe | None = None
+
+    @property
+    def bytes_fetched(self) -> int:
+        """How much was fetched of the media probed last; 0 for one on a disk."""
+        return self._file.bytes_fetched if self._file else 0
+
+    def close(self) -> None:
+        """End the child process, free the shared memory, remove what was fetched."""
+        self.release()
+        self._fetcher.close()
+        self._sandbox.close()
+        self._arena.close()
+
+    def release(self) -> None:
+        """Remove what was fetched of the media probed last."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._indexed = None
+
+    def probe(self, uri: str, *, is_image: bool) -> Timed[Probe]:
+        """Read a file's facts and timeline.
+
+        Raises:
+            MediaError: it cannot be used.
+            UserError: the scratch folder cannot be used.
+        """
+        self.release()
+        if not split_uri(uri)[0]:
+            return self._probe(uri, uri, is_image=is_image)
+        self._file = self._fetcher.open(uri)
+        if self._file.num_bytes > FULL_BYTES and not is_image:
+            timed = self._probe_in_parts(self._file)
+            if timed is not None:
+                return timed
+        self._file.fetch_all()
+        return self._probe(self._file.path, uri, is_image=is_image)
+
+    def decode(self, media: Media, plan: FramePlan, size: FrameSize) -> PlannedFrames:
+        """Decode with the decoder asked for; where it fails or does not claim the media, once more.
+
+        Where a decoder says `unsupported`, PyAV takes its place, since the gate is PyAV's own.
+
+        Raises:
+            MediaError: neither gave a frame, or what is needed cannot be fetched.
+            UserError: the scratch folder cannot be used.
+        """
+        if self._file is not None and self._indexed is not None:
+            planned = self._decode_in_parts(self._file, self._indexed, media, plan, size)
+            if planned is not None:
+                return planned
+            plan = self._planned_on_whole(self._file, media, plan)
+        first = self._decode.decoder
+        try:
+            return self._frames(first, "", media, plan, size)
+        except MediaError as error:
+            second = "pyav" if error.reason is Reason.UNSUPPORTED else self._decode.fallback
+            if second is None or second == first:
+                raise
+            note = f"{first}: {error}"
+            try:
+                return self._frames(second, note, media, plan, size)
+            except MediaError as again:
+                raise MediaError(error.reason, f"{note}; {second}: {again}") from again
+
+    def _probe(self, path: str, uri: str, *, is_image: bool) -> Timed[Probe]:
+        call = (probe_file, path, uri, is_image, self._decode.limits())
+        return self._sandbox.call(*call, timeout_s=self._decode.timeout_s)
+
+    def _probe_in_parts(self, file: FetchedFile) -> Timed[Probe] | None:
+        """Probe a big file from its header; None where it has to be whole for that."""
+        file.fetch(sampled_ranges(file.num_bytes))
+        header = header_ranges(file.read, file.num_bytes)
+        if header is None:
+            return None
+        file.fetch(header)
+        cpu_s = 0.0
+        while True:
+            try:
+                timed = self._sandbox.call(
+                    *(probe_indexed, file.path, file.uri, self._decode.limits()),
+                    timeout_s=self._decode.timeout_s,
+                )
+            except MediaError as error:
+                if error.reason in _SEEN_IN_HEADER:
+                    raise
+                return None
+            cpu_s += timed.cpu_s
+            if file.has(timed.value.head):
+                break
+            file.fetch(timed.value.head)  # with it, the second look is what it would be on a disk
+        if not timed.value.probe.timeline.timed:
+            return None
+        self._indexed = timed.value
+        return Timed(timed.value.probe, cpu_s)
+
+    def _decode_in_parts(
+        self,
+        file: FetchedFile,
+        indexed: IndexedProbe,
+        media: Media,
+        plan: FramePlan,
+        size: FrameSize,
+    ) -> PlannedFrames | None:
+        """Decode with what PyAV reads for a plan; None where that does not give every frame."""
+        if self._decode.decoder != "pyav":
+            return None  # nobody else tells which packets it will read
+        file.fetch(ranges_of(plan, indexed.offset_P, indexed.num_bytes_P))
+        try:
+            planned = self._frames("pyav", "", media, plan, size)
+        except MediaError:
+            return None
+        return planned if planned.num_exact == len(plan) else None
+
+    def _planned_on_whole(self, file: FetchedFile, media: Media, plan: FramePlan) -> FramePlan:
+        """Fetch the rest of a file, and plan the same frames of it as it really is."""
+        self._indexed = None
+        file.fetch_all()
+        timeline = self._probe(file.path, file.uri, is_image=False).value.timeline
+        if len(timeline) != media.num_frames:
+            raise MediaError(
+                Reason.CORRUPT, f"{len(timeline)} frames, {media.num_frames} by the header alone"
+            )
+        return timeline.plan(plan.frame_index_F)
+
+    def _frames(
+        self, name: str, note: str, media: Media, plan: FramePlan, size: FrameSize
+    ) -> PlannedFrames:
+        timed = self._decode_with(name, media, plan, size)
+        decoded = timed.value
+        geometry = decoded.geometry
+        return PlannedFrames(
+            frames_FHWC=self._arena.take(decoded.shape),
+            media=replace(
+                media,
+                width_px=geometry.width_px,
+                height_px=geometry.height_px,
+                rotation=geometry.rotation,
+            ),
+            num_exact=int(decoded.is_exact_F.sum()),
+            decoder=name,
+            note=note,
+            cpu_s=timed.cpu_s,
+        )
+
+    def _decode_with(
+        self, name: str, media: Media, plan: FramePlan, size: FrameSize
+    ) -> Timed[Decoded]:
+        self._arena.reserve(len(plan) * size.height_px * size.width_px * 3)
+        return self._sandbox.call(
+            decode_file,
+            name,
+            self._file.path if self._file is not None else media.uri,
+            media,
+            plan,
+            size,
+            timeout_s=self._decode.timeout_s + _DECODE_S_PER_FRAME * media.num_frames,
+        )

@@ -1,0 +1,1 @@
+"""`vxp-data run`: one recipe from annotations to shards, each step only if need be."""

@@ -1,0 +1,71 @@
+"""From manifests to samples.parquet, and a dataset as run.json keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.pipeline.run_dir.directory import RunDirectory, write_batches
+from vxp_data.records import Sample
+from vxp_data.schemas import SAMPLE_SCHEMA
+from vxp_data.storage.folder import find_file, find_folder
+
+_ROWS_PER_GROUP: Final = 20_000
+_BYTES_PER_GROUP: Final = 256 << 20
+
+
+def write_samples(
+    run: RunDirectory, datasets: Sequence[Dataset], rules: TaskRules
+) -> ManifestCounts:
+    """Read all manifests and write samples.parquet; give what was counted on the way.
+
+    Raises:
+        UserError: a manifest cannot be read as its format.
+    """
+    counts = ManifestCounts()
+    seen_ids: dict[str, int] = {}
+    samples = (
+        sample for dataset in datasets for sample in read_samples(dataset, rules, counts, seen_ids)
+    )
+    write_batches(run.samples, SAMPLE_SCHEMA, _tables(samples))
+    return counts
+
+
+def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:
+    while rows := _next_group(samples):
+        columns = {name: [getattr(sample, name) for sample in rows] for name in SAMPLE_SCHEMA.names}
+        columns["reason"] = [reason or "" for reason in columns["reason"]]
+        yield pa.table(columns, schema=SAMPLE_SCHEMA)
+
+
+def _next_group(samples: Iterator[Sample]) -> list[Sample]:
+    """Take rows until there are enough of them, or they are heavy."""
+    rows: list[Sample] = []
+    num_bytes = 0
+    for sample in samples:
+        rows.append(sample)
+        num_bytes += len(sample.annotation)
+        if len(rows) == _ROWS_PER_GROUP or num_bytes >= _BYTES_PER_GROUP:
+            break
+    return rows
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, str]:
+    """Give a dataset as run.json keeps it."""
+    values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def dataset_from_facts(facts: dict[str, str]) -> Dataset:
+    """Read a dataset back from run.json."""
+    return Dataset(
+        name=facts["name"],
+        manifest=find_file(facts["manifest"]),
+        format=facts["format"],
+        media_root=find_folder(facts["media_root"]),
+        task=facts["task"] or None,
+    )

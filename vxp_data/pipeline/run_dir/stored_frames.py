@@ -1,0 +1,136 @@
+"""The stored frame embeddings of a run's clips, streamed from the parts; no video, no Ray.
+
+Shapes: C clips, F frames of a clip, D embedding width.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vxp_data.core.duplicates import ClipTimes
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_tables
+from vxp_data.storage.local import cannot_write
+
+_COLUMNS: Final = [
+    "uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler", "reason", "time_s",
+    "duration_s", "embedding",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFrames:
+    """The frames of one clip."""
+
+    place: int
+    """Of the clip in the table that was asked for."""
+    emb_FD: NDArray[np.float16]
+    times: ClipTimes
+
+
+def clip_seconds(start_s: float, end_s: float, duration_s: float) -> float:
+    """Give how long a clip of a file of so many seconds is."""
+    return max(0.0, min(end_s, duration_s) - start_s)
+
+
+def stored_frames(
+    run: RunDirectory, clips: pa.Table, *, encoder: str, sampler: str
+) -> Iterator[StoredFrames]:
+    """Give the frames of clips, each once, in the order of the parts.
+
+    Args:
+        run: with embeddings parts.
+        clips: of media.parquet, without those that failed: uri, clip_start_s, clip_end_s and
+            file_stamp; places count in it.
+        encoder: fingerprint of the embeddings.
+        sampler: fingerprint of their frame sampling.
+    """
+    names = ("uri", "clip_start_s", "clip_end_s", "file_stamp")
+    open_places = {
+        key: place
+        for place, key in enumerate(zip(*(clips[n].to_pylist() for n in names), strict=True))
+    }
+    for part in read_tables(run.part_files(), columns=_COLUMNS):
+        frames = _Matrices(part["embedding"])
+        for row, fact in enumerate(part.drop_columns("embedding").to_pylist()):
+            if fact["reason"] or (fact["encoder"], fact["sampler"]) != (encoder, sampler):
+                continue
+            place = open_places.pop(tuple(fact[name] for name in names), None)
+            if place is None:
+                continue
+            start_s = fact["clip_start_s"]
+            yield StoredFrames(
+                place=place,
+                emb_FD=frames[row],
+                times=ClipTimes(
+                    time_s_F=np.array(fact["time_s"], dtype=np.float64) - start_s,
+                    duration_s=clip_seconds(start_s, fact["clip_end_s"], fact["duration_s"]),
+                ),
+            )
+
+
+class _Matrices:
+    """A part's column of embeddings as matrices, without a copy."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = [
+            (chunk.offsets.to_numpy(), _values(chunk)) for chunk in column.chunks if len(chunk)
+        ]
+        self._first_row = np.cumsum([0, *(len(offsets) - 1 for offsets, _ in self._chunks)])
+
+    def __getitem__(self, row: int) -> NDArray[np.float16]:
+        chunk = int(np.searchsorted(self._first_row, row, side="right")) - 1
+        offsets, emb_ND = self._chunks[chunk]
+        inside = row - int(self._first_row[chunk])
+        return emb_ND[offsets[inside] : offsets[inside + 1]]
+
+
+def _values(chunk: Any) -> NDArray[np.float16]:
+    dim = chunk.type.value_type.list_size
+    rows = chunk.values  # not cut by the offsets, which count in it
+    flat: NDArray[np.float16] = rows.values.to_numpy(zero_copy_only=False)
+    return flat[rows.offset * dim : (rows.offset + len(rows)) * dim].reshape(-1, dim)
+
+
+class Spool:
+    """Rows of float16 in a file for temporary files ($TMPDIR): more of them than memory holds.
+
+    Args:
+        num_rows: how many.
+        dim: their width.
+    """
+
+    def __init__(self, num_rows: int, dim: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="vxp-spool-")
+        path = Path(self._folder.name) / "rows"
+        self.rows: NDArray[np.float16] = np.zeros((0, dim), dtype=np.float16)
+        if num_rows == 0:
+            return  # an empty file cannot be mapped
+        try:
+            with path.open("wb") as file:  # taken now: writing to a map has no error for it
+                os.posix_fallocate(file.fileno(), 0, num_rows * dim * self.rows.itemsize)
+            self.rows = np.memmap(path, dtype=np.float16, mode="r+", shape=(num_rows, dim))
+        except OSError as error:
+            self._folder.cleanup()
+            raise cannot_write(str(path), error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        del self.rows
+        self._folder.cleanup()

@@ -1,0 +1,1 @@
+"""From kept rows to frame plans, shards and exports."""

@@ -1,0 +1,61 @@
+"""The kept rows of a finished run, each with its decision and the facts of its media."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vxp_data.pipeline.curate.exclude import relinked_samples
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.records import Outcome
+from vxp_data.schemas import MEDIA_SCHEMA
+
+_OF_SAMPLE: Final = [
+    "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "exchanges", "annotation",
+]  # fmt: skip
+_OF_DECISION: Final = [
+    "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",
+]  # fmt: skip
+_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
+_OF_MEDIA: Final = [
+    name for name in (*MEDIA_SCHEMA.names, "timeline", "file_stamp") if name != "uri"
+]
+
+
+def kept_rows(run: RunDirectory, *, without: Collection[str] = ()) -> pa.Table:
+    """Read every kept row, in the order of the run's samples.
+
+    Args:
+        run: a finished run.
+        without: columns of samples.parquet that are not read: annotations are most of its bytes.
+
+    Returns:
+        One row a kept sample: what samples.parquet and decisions.parquet say of it (`media_uri` is
+        '' for a text-only row; a row that was linked to another video is about that one), and of
+        its media the columns of media.parquet, null for text-only rows.
+
+    Raises:
+        UserError: a table is missing or cannot be read.
+    """
+    decisions = read_table(run.decisions, columns=_OF_DECISION)
+    kept_N = pc.equal(decisions["decision"], Outcome.KEEP.value)
+    kept = decisions.filter(kept_N)
+    wanted = [name for name in _OF_SAMPLE if name not in without]
+    samples = read_table(run.samples, columns=wanted).filter(kept_N)
+    media = read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
+    samples = relinked_samples(run, samples)
+    places = {key: i for i, key in enumerate(_rows(media, _KEY))}
+    place_N = [places.get(key) for key in _rows(samples, ("media_uri", *_KEY[1:]))]
+    taken = media.select(_OF_MEDIA).take(pa.array(place_N, pa.int64()))
+    for name in samples.column_names:
+        kept = kept.append_column(name, samples[name])
+    for name in _OF_MEDIA:
+        kept = kept.append_column(name, taken[name])
+    return kept
+
+
+def _rows(table: pa.Table, names: tuple[str, ...]) -> zip[tuple[object, ...]]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)

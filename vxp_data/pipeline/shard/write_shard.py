@@ -1,0 +1,263 @@
+"""Writes one shard. No Ray here: plain functions, tested as such.
+
+A shard is a function of its rows and settings alone; written again, anywhere, it has the same
+bytes. A clip whose file is not what it was when the run was pruned goes to quarantine, and the
+shard is written without it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Final, cast
+
+import pyarrow as pa
+
+from vxp_data.errors import MediaError
+from vxp_data.pipeline.shard.clip_records import (
+    ReadyClip,
+    Rows,
+    ShardSettings,
+    clip_record,
+    payload_record,
+    planned_frames,
+    ready_clip,
+    release_file,
+)
+from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.records import Reason
+from vxp_data.shard_format import JSON_SUFFIX, SAMPLE_COLUMNS, ClipRecord, Payload, ShardEntry
+from vxp_data.shards.hashing import HashingReader, HashingWriter
+from vxp_data.shards.shard_file import ShardClip, read_clips
+from vxp_data.shards.tar_file import Member, TarWriter, read_bytes
+from vxp_data.storage.folder import Folder
+
+SAMPLE_SCHEMA: Final = pa.schema(
+    [(name, pa.type_for_alias(t)) for name, t in SAMPLE_COLUMNS.items()]
+)
+QUARANTINE_SCHEMA: Final = pa.schema(
+    [("sample_id", pa.string()), ("key", pa.string()), ("uri", pa.string()),
+     ("reason", pa.string()), ("message", pa.string())]
+)  # fmt: skip
+
+_Broken = defaultdict[str, dict[str, MediaError]]
+"""By clip: the URIs of its files that cannot be used, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenShard:
+    """What a shard became."""
+
+    entry: ShardEntry
+    samples: pa.Table
+    """SAMPLE_COLUMNS, but for the shard's place in the index, which is 0 here."""
+    quarantined: pa.Table
+    """QUARANTINE_SCHEMA."""
+    num_inexact: int
+    """Pictures that stand in for frames that could not be decoded."""
+    was_there: bool
+    """An earlier, stopped run has written it."""
+
+
+class _SourceError(Exception):
+    """A file failed, or was seen to be another one, while it was copied into the shard."""
+
+    def __init__(self, clip: ReadyClip, reason: Reason, message: str) -> None:
+        super().__init__(clip.record.key, message)
+        self.key = clip.record.key
+        self.uri = clip.record.media.uri
+        self.error = MediaError(reason, message)
+
+
+def find_shard(
+    name: str, rows: pa.Table, out: Folder, settings: ShardSettings
+) -> WrittenShard | None:
+    """Take the shard that an earlier, stopped run has written; None: it has to be written.
+
+    It is taken where it has all its clips and every record and payload is, byte for byte, what
+    would be written now. One without some of its clips is not taken: their files may be there
+    again. Arguments are those of `write_shard`.
+    """
+    by_key = _rows_by_key(rows)
+    hashing = HashingWriter(None)
+    written = []
+    try:
+        with out.open(name) as file:
+            found = list(read_clips(file))
+            if [clip.record.key for clip in found] != sorted(by_key):
+                return None
+            with TarWriter(cast(BinaryIO, hashing)) as tar:
+                for clip in found:
+                    again = _add_found_clip(tar, file, clip, by_key[clip.record.key], settings)
+                    if again is None:
+                        return None
+                    written.append(again)
+            if file.seek(0, io.SEEK_END) != hashing.num_bytes:
+                return None
+    except (OSError, ValueError, EOFError):
+        return None
+    return _shard(name, written, by_key, hashing, {}, was_there=True)
+
+
+def write_shard(name: str, rows: pa.Table, out: Folder, settings: ShardSettings) -> WrittenShard:
+    """Write one shard, whole.
+
+    Args:
+        name: of the shard's file.
+        rows: its rows, as `shard_costs.with_costs` gives them; those of a clip in order.
+        out: where it goes.
+        settings: what goes in.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    by_key = _rows_by_key(rows)
+    broken: _Broken = defaultdict(dict)
+    while True:
+        try:
+            with out.write(name) as file:
+                hashing = HashingWriter(file)
+                with TarWriter(cast(BinaryIO, hashing)) as tar:
+                    clips = _ready_clips(by_key, settings, broken)
+                    written = [_add_ready_clip(tar, clip) for clip in clips]
+            break
+        except _SourceError as error:  # the next try does without that file
+            broken[error.key][error.uri] = error.error
+        finally:
+            release_file(settings)
+    return _shard(name, written, by_key, hashing, broken, was_there=False)
+
+
+def _rows_by_key(rows: pa.Table) -> dict[str, Rows]:
+    by_key: dict[str, Rows] = {}
+    for row in rows.to_pylist():
+        cast(list[object], by_key.setdefault(row["key"], [])).append(row)
+    return by_key
+
+
+def _ready_clips(
+    by_key: Mapping[str, Rows], settings: ShardSettings, broken: _Broken
+) -> Iterator[ReadyClip]:
+    for key in sorted(by_key):
+        clip = ready_clip(key, by_key[key], settings, broken[key])
+        if clip is not None:
+            yield clip
+
+
+def _shard(
+    name: str,
+    written: list[ShardClip],
+    by_key: Mapping[str, Rows],
+    hashing: HashingWriter,
+    broken: Mapping[str, Mapping[str, MediaError]],
+    *,
+    was_there: bool,
+) -> WrittenShard:
+    samples = [row for clip in written for row in clip.sample_rows()]
+    entry = ShardEntry(
+        name=name,
+        kind=name.partition("-")[0],
+        num_clips=len(written),
+        num_samples=len(samples),
+        num_frames=sum(row["num_frames"] for row in samples),
+        num_bytes=hashing.num_bytes,
+        decode_cost=sum(row["decode_cost"] for clip in written for row in by_key[clip.record.key]),
+        sha256=hashing.sha256,
+    )
+    lost = [
+        {"sample_id": row["sample_id"], "key": key, "uri": row["media_uri"],
+         "reason": broken[key][row["media_uri"]].reason.value,
+         "message": broken[key][row["media_uri"]].message}
+        for key in sorted(set(by_key) - {clip.record.key for clip in written})
+        for row in by_key[key]
+    ]  # fmt: skip
+    payloads = [clip.record.payload for clip in written]
+    return WrittenShard(
+        entry=entry,
+        samples=pa.Table.from_pylist(samples, SAMPLE_SCHEMA),
+        quarantined=pa.Table.from_pylist(lost, QUARANTINE_SCHEMA),
+        num_inexact=sum(payload.num_frames - payload.num_exact for payload in payloads),
+        was_there=was_there,
+    )
+
+
+def _add_clip(tar: TarWriter, record: ClipRecord, payload: BinaryIO) -> ShardClip:
+    """Write a clip's members, sorted by name."""
+    suffix = record.payload.suffix
+    members: dict[str, Member] = {}
+    for each in sorted(filter(None, (JSON_SUFFIX, suffix))):
+        name = f"{record.key}.{each}"
+        if each == JSON_SUFFIX:
+            members[each] = tar.add(name, record.to_json())
+        else:
+            members[each] = tar.add(name, payload, record.payload.num_bytes)
+    return ShardClip(record=record, json=members[JSON_SUFFIX], payload=members.get(suffix))
+
+
+class _Source(HashingReader):
+    """Reads a clip's payload; what goes wrong is the clip's failure, not the shard's."""
+
+    def __init__(self, file: BinaryIO, clip: ReadyClip) -> None:
+        super().__init__(file)
+        self._clip = clip
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        try:
+            return super().read(num_bytes)
+        except EOFError as error:
+            message = "the file got shorter while it was copied"
+            raise _SourceError(self._clip, Reason.SOURCE_CHANGED, message) from error
+        except OSError as error:
+            raise _SourceError(self._clip, Reason.UNREADABLE, str(error)) from error
+
+
+def _add_ready_clip(tar: TarWriter, clip: ReadyClip) -> ShardClip:
+    with _open(clip) as file:
+        source = _Source(file, clip)
+        written = _add_clip(tar, clip.record, cast(BinaryIO, source))
+    payload = clip.record.payload
+    if payload.suffix and source.sha256 != payload.sha256:
+        message = f"the file has SHA-256 {source.sha256}; what was pruned had {payload.sha256}"
+        raise _SourceError(clip, Reason.SOURCE_CHANGED, message)
+    return written
+
+
+def _open(clip: ReadyClip) -> BinaryIO:
+    if isinstance(clip.data, bytes):
+        return io.BytesIO(clip.data)
+    try:
+        return clip.data.open("rb")
+    except FileNotFoundError as error:
+        raise _SourceError(clip, Reason.MISSING, str(error)) from error
+    except OSError as error:
+        raise _SourceError(clip, Reason.UNREADABLE, str(error)) from error
+
+
+def _add_found_clip(
+    tar: TarWriter, file: BinaryIO, clip: ShardClip, rows: Rows, settings: ShardSettings
+) -> ShardClip | None:
+    """Write a clip of a shard that is there as it would be written now; None: it is another."""
+    stored = clip.record
+    source = next((row for row in rows if row["media_uri"] == stored.media.uri), None)
+    if source is None:
+        return None
+    plans = [draw_plans(row, settings.rule, settings.num_epochs) for row in rows]
+    is_frames = stored.payload.kind == Payload.FRAMES
+    payload = payload_record(
+        source["modality"],
+        settings,
+        num_bytes=stored.payload.num_bytes,
+        sha256=stored.payload.sha256,
+        num_frames=len(planned_frames(plans)) if is_frames else 0,
+        num_exact=stored.payload.num_exact,
+    )
+    record = clip_record(stored.key, source, rows, plans, payload, settings)
+    if record.to_json() != read_bytes(file, clip.json):
+        return None
+    if clip.payload is not None:
+        file.seek(clip.payload.offset)
+    reading = HashingReader(file)
+    written = _add_clip(tar, record, cast(BinaryIO, reading))
+    return written if not payload.suffix or reading.sha256 == payload.sha256 else None

@@ -1,0 +1,1 @@
+"""Checks of what runs and shards hold, against what they say."""

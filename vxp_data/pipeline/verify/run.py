@@ -1,0 +1,394 @@
+"""`vxp-data verify` of a run directory: reads everything it holds, believes nothing.
+
+What follows from something else is worked out anew and compared: scores from the stored embeddings,
+decisions from the scores and the recorded thresholds, kept and dropped rows from the decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vxp_data.core.decisions import REASONS_OF, SampleColumns, decide
+from vxp_data.core.sampling_plans import SamplingRule
+from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
+from vxp_data.errors import UserError
+from vxp_data.manifests.base import ManifestFormat
+from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.embed.work_items import ClipKey
+from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.run_dir.samples import dataset_from_facts
+from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
+from vxp_data.records import Outcome
+from vxp_data.registry import MANIFEST_FORMATS, MEASURES
+from vxp_data.settings.prune import PruneConfig
+from vxp_data.storage.digest import content_digest
+from vxp_data.storage.folder import File
+
+_SAMPLE_COLUMNS: Final = [
+    "sample_id", "dataset", "row", "task", "modality", "reason", "media_uri", "clip_start_s",
+    "clip_end_s",
+]  # fmt: skip
+_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
+_SCORE_TOLERANCE: Final = 2e-9
+"""effective_frames is rounded to 9 decimals, and may be rounded otherwise on another CPU."""
+_HASHED_AT_ONCE: Final = 8
+_SHOWN: Final = 20
+
+
+@dataclass(slots=True)
+class VerifiedRun:
+    """What was looked at, and what is wrong with it."""
+
+    num_samples: int = 0
+    num_clips: int = 0
+    num_parts: int = 0
+    num_embeddings: int = 0
+    num_hashed: int = 0
+    """Media files that were read again."""
+    num_unhashed: int = 0
+    """Media files in stores, which are not."""
+    num_problems: int = 0
+    problems: list[str] = field(default_factory=list)
+    """The first of them."""
+
+    def add(self, problem: str) -> None:
+        """Note a problem; all are counted, the first are told."""
+        self.num_problems += 1
+        if len(self.problems) < _SHOWN:
+            self.problems.append(problem)
+
+
+def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
+    """Check a finished run.
+
+    Args:
+        run: its directory.
+        media: read every media file again and compare its digest: as long as it takes to read them.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    record = run.read_run()
+    found = VerifiedRun()
+    try:
+        samples = read_table(run.samples, columns=_SAMPLE_COLUMNS)
+        decisions = read_table(run.decisions)
+        quarantine = read_table(run.quarantine)
+        clips = read_table(run.media)
+        scores = read_table(run.scores)
+    except UserError as error:
+        found.add(str(error))
+        return found
+    found.num_samples, found.num_clips = samples.num_rows, clips.num_rows
+    _check_samples(samples, decisions, found)
+    _check_sums(decisions, quarantine, record, found)
+    _check_clips(samples, clips, scores, found)
+    _check_embeddings(run, clips, scores, record, found)
+    if not found.num_problems:  # else it would say the same again
+        _check_decisions(run, samples, clips, scores, decisions, record, found)
+    if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
+        _check_rows(run, samples, decisions, record, found)
+    if media:
+        _check_media(clips, found)
+    return found
+
+
+def _check_samples(samples: pa.Table, decisions: pa.Table, found: VerifiedRun) -> None:
+    """Every sample has exactly one decision, under its own id, with a reason that fits."""
+    for name, column in (("samples", samples["sample_id"]), ("decisions", decisions["sample_id"])):
+        doubled = [i for i, times in Counter(column.to_pylist()).items() if times > 1]
+        for sample_id in doubled:
+            found.add(f"{name}.parquet: sample {sample_id!r} is there twice")
+    columns = ["sample_id", "dataset", "row", "task"]
+    pairs = zip_longest(samples.select(columns).to_pylist(), decisions.select(columns).to_pylist())
+    for sample, decision in pairs:
+        if sample != decision:
+            found.add(f"decisions.parquet: wanted {sample}, got {decision}")
+            break  # all that follow are shifted
+    outcomes = zip(
+        *(decisions[name].to_pylist() for name in ("sample_id", "decision", "reason")), strict=True
+    )
+    for sample_id, outcome, reason in outcomes:
+        if reason not in REASONS_OF.get(outcome, ()):
+            found.add(f"sample {sample_id!r}: {outcome!r} because of {reason!r}")
+
+
+def _check_sums(
+    decisions: pa.Table, quarantine: pa.Table, record: dict[str, Any], found: VerifiedRun
+) -> None:
+    """Compare the counts in run.json with the decisions, in all and by task."""
+    decided = record["decided"]
+    counts = Counter(decisions["decision"].to_pylist())
+    lost = decisions.filter(pa.array(_is(decisions, Outcome.QUARANTINE)))
+    wanted = {
+        "num_in": decisions.num_rows,
+        "num_kept": counts[Outcome.KEEP],
+        "num_pruned": counts[Outcome.PRUNE],
+        "num_duplicates": counts[Outcome.DUPLICATE],
+        "num_quarantined": counts[Outcome.QUARANTINE],
+        "quarantined_by_reason": dict(Counter(lost["reason"].to_pylist())),
+    }
+    for name, value in wanted.items():
+        if decided[name] != value:
+            found.add(f"run.json: {name} is {decided[name]}, the decisions give {value}")
+    if (read := record.get("manifests", {}).get("rows", decisions.num_rows)) != decisions.num_rows:
+        found.add(f"run.json: {read} rows were read, {decisions.num_rows} are decided")
+    by_task = Counter(zip(decisions["task"].to_pylist(), decisions["decision"].to_pylist()))  # noqa: B905
+    for subset in decided["subsets"]:
+        task = subset["task"]
+        there = {
+            "kept": by_task[task, Outcome.KEEP],
+            "pruned": by_task[task, Outcome.PRUNE],
+            "duplicates": by_task[task, Outcome.DUPLICATE],
+            "quarantined": by_task[task, Outcome.QUARANTINE],
+        }
+        for name, value in there.items():
+            if subset[name] != value:
+                found.add(f"run.json: {task}: {name} is {subset[name]}, decisions give {value}")
+    columns = ["sample_id", "reason"]
+    if lost.select(columns).to_pylist() != quarantine.select(columns).to_pylist():
+        found.add("quarantine.parquet: its rows are not those that the decisions quarantine")
+
+
+def _check_clips(samples: pa.Table, clips: pa.Table, scores: pa.Table, found: VerifiedRun) -> None:
+    """Every clip that a usable sample names is there once, in media and in scores."""
+    keys = _keys(clips)
+    for key, times in Counter(keys).items():
+        if times > 1:
+            found.add(f"media.parquet: {_name(key)} is there {times} times")
+    if keys != _keys(scores):
+        found.add("scores.parquet: its clips are not those of media.parquet")
+    usable = zip(
+        *(samples[n].to_pylist() for n in ("media_uri", "clip_start_s", "clip_end_s", "reason")),
+        strict=True,
+    )
+    wanted = {(uri, start_s, end_s) for uri, start_s, end_s, reason in usable if uri and not reason}
+    for key in sorted(wanted - set(keys)):
+        found.add(f"media.parquet: {_name(key)} is missing")
+    for key in sorted(set(keys) - wanted):
+        found.add(f"media.parquet: {_name(key)} is of no sample")
+
+
+def _check_embeddings(
+    run: RunDirectory, clips: pa.Table, scores: pa.Table, record: dict[str, Any], found: VerifiedRun
+) -> None:
+    """Read every part; norms are 1, and the scores are those of the embeddings."""
+    keys = _keys(clips)
+    # Scores of other clips, which was said, are not to be compared with these.
+    names = MEASURES.names() if keys == _keys(scores) else []
+    measures: list[Measure] = [MEASURES.load(name) for name in names]
+    row_of = {key: place for place, key in enumerate(keys)}
+    score_of = {m.name: scores[m.name].to_numpy() for m in measures}
+    reasons, stamps = clips["reason"].to_pylist(), clips["file_stamp"].to_pylist()
+    fingerprints = (record["encoder"]["fingerprint"], record["sampler"])
+    open_rows = {place for place, reason in enumerate(reasons) if not reason}
+    for file in run.part_files():
+        found.num_parts += 1
+        try:
+            part = read_table(file)
+        except UserError as error:
+            found.add(str(error))
+            continue
+        for i, row in enumerate(part.drop_columns("embedding").to_pylist()):
+            if row["reason"]:
+                continue
+            found.num_embeddings += 1
+            emb_FD = _matrix(part["embedding"][i])
+            if (problem := _norm_problem(emb_FD, row)) is not None:
+                found.add(f"{file}: {row['uri']}: {problem}")
+                continue
+            place = row_of.get((row["uri"], row["clip_start_s"], row["clip_end_s"]))
+            is_ours = (row["encoder"], row["sampler"]) == fingerprints
+            if place not in open_rows or not is_ours or row["file_stamp"] != stamps[place]:
+                continue
+            open_rows.remove(place)
+            for name, column in score_videos([emb_FD], measures).items():
+                if not abs(column[0] - score_of[name][place]) <= _SCORE_TOLERANCE:
+                    found.add(
+                        f"scores.parquet: {row['uri']}: {name} is {score_of[name][place]!r}, its "
+                        f"embeddings give {column[0]!r}"
+                    )
+    for place in sorted(open_rows):
+        found.add(f"embeddings: {_name(keys[place])} has none")
+
+
+def _norm_problem(emb_FD: NDArray[np.float16], row: dict[str, Any]) -> str | None:
+    if len(emb_FD) != len(row["frame_index"]) or len(emb_FD) == 0:
+        return f"{len(emb_FD)} embeddings for {len(row['frame_index'])} frames"
+    norm_F = np.linalg.norm(emb_FD.astype(np.float64), axis=1)
+    worst = int(np.argmax(np.where(np.isfinite(norm_F), np.abs(norm_F - 1), np.inf)))
+    if abs(norm_F[worst] - 1) <= NORM_TOLERANCE:
+        return None
+    return f"the embedding of frame {row['frame_index'][worst]} has norm {norm_F[worst]:.4g}, not 1"
+
+
+def _check_decisions(
+    run: RunDirectory,
+    samples: pa.Table,
+    clips: pa.Table,
+    scores: pa.Table,
+    decisions: pa.Table,
+    record: dict[str, Any],
+    found: VerifiedRun,
+) -> None:
+    """Decide anew, by the recorded thresholds, from duplicates that are looked for anew."""
+    config = PruneConfig.model_validate(record["config"])
+    counted = record["decided"].get("counted_by")  # `sample` may have set another rule since
+    rule = SamplingRule.from_dict(counted) if counted else config.sampling
+    measure: Measure = MEASURES.load(config.measure)
+    row_of = {key: place for place, key in enumerate(_keys(clips))}
+    aside = check_duplicates(run, samples, record, found.add)
+    if aside is None:
+        return
+    place_N = [row_of.get(key) for key in _keys(aside.samples, uri="media_uri")]
+    reasons, score = clips["reason"].to_pylist(), scores[config.measure].to_pylist()
+    facts = read_clip_facts(run, aside.samples, config.measure)
+    score_N = [math.nan if p is None or score[p] is None else score[p] for p in place_N]
+    anew = decide(
+        SampleColumns(
+            sample_id=samples["sample_id"].to_pylist(),
+            task=samples["task"].to_pylist(),
+            modality=samples["modality"].to_pylist(),
+            reason=samples["reason"].to_pylist(),
+            media_reason=["" if p is None else reasons[p] for p in place_N],
+            score=np.array(score_N, dtype=np.float64),
+            dropped=aside.dropped,
+        ),
+        thresholds=config.threshold_specs(),
+        default=config.default_threshold(),
+        measure=measure,
+        weights=config.budget_weights,
+        costs=row_costs(facts, few_texts(samples["modality"]), rule, config.costs),
+    )
+    there = (np.array(decisions[name].to_pylist(), object) for name in ("decision", "reason"))
+    same_N = np.ones(len(anew), dtype=np.bool_)
+    for column, other in zip(there, (anew.decision, anew.reason), strict=True):
+        same_N &= column == other.astype(str)
+    same_N &= np.array(decisions["duplicate_of"].to_pylist(), object) == aside.duplicate_of
+    for name, number_N in (("score", anew.score), ("threshold", anew.threshold)):
+        there_N = np.array(decisions[name].to_pylist(), dtype=np.float64)
+        same_N &= (there_N == number_N) | (np.isnan(there_N) & np.isnan(number_N))
+    for i in np.flatnonzero(~same_N).tolist():
+        found.add(
+            f"decisions.parquet: {decisions['sample_id'][i].as_py()!r} is "
+            f"{decisions['decision'][i].as_py()!r}; its score and threshold give "
+            f"{str(anew.decision[i])!r}"
+        )
+
+
+def _check_rows(
+    run: RunDirectory,
+    samples: pa.Table,
+    decisions: pa.Table,
+    record: dict[str, Any],
+    found: VerifiedRun,
+) -> None:
+    """Read the kept and dropped rows back, and compare them with the samples' own bytes."""
+    datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
+    dataset_N = np.array(decisions["dataset"].to_pylist(), dtype=object)
+    for dataset in datasets:
+        renamed = renamed_rows(run, samples, decisions, dataset)
+        for stem, outcomes in (
+            ("kept", (Outcome.KEEP,)),
+            ("dropped", (Outcome.PRUNE, Outcome.DUPLICATE)),
+        ):
+            wanted_N = np.logical_or.reduce([_is(decisions, outcome) for outcome in outcomes])
+            wanted_N &= dataset_N == dataset.name
+            file = run.root.file(_rows_name(stem, dataset, len(datasets)))
+            try:
+                names = renamed if stem == "kept" else {}
+                problem = _rows_problem(run, file, dataset, wanted_N, names)
+            except (UserError, OSError) as error:
+                problem = str(error)
+            if problem:
+                found.add(f"{file.name}: {problem}")
+
+
+def _rows_name(stem: str, dataset: Dataset, num_datasets: int) -> str:
+    suffix: str = MANIFEST_FORMATS.load(dataset.format)().output_suffix
+    return f"{stem}{suffix}" if num_datasets == 1 else f"{stem}.{dataset.name}{suffix}"
+
+
+def _rows_problem(
+    run: RunDirectory,
+    file: File,
+    dataset: Dataset,
+    wanted_N: NDArray[np.bool_],
+    renamed: dict[int, str],
+) -> str:
+    """Say how a file of rows differs from what was wanted; '' where it does not."""
+    name = "jsonl" if dataset.format == "folder" else dataset.format  # a folder's rows are lines
+    manifest: ManifestFormat = MANIFEST_FORMATS.load(name)()
+    local = Path(str(file)) if not file.folder.is_remote else file
+    pairs = with_own_names(manifest.rows(local), _annotations(run, wanted_N), renamed)
+    for place, (wanted, got) in enumerate(pairs):
+        if wanted != got:
+            return (
+                f"row {place} is {_excerpt(got)}, wanted {_excerpt(wanted)} "
+                f"({int(wanted_N.sum())} rows in all)"
+            )
+    return ""
+
+
+def _annotations(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> Iterator[bytes]:
+    first = 0
+    for batch in read_batches(run.samples, columns=["annotation"]):
+        wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
+        first += batch.num_rows
+        yield from wanted["annotation"].to_pylist()
+
+
+def _check_media(clips: pa.Table, found: VerifiedRun) -> None:
+    """Read the files again: their content is that of the embeddings."""
+    ids = dict(zip(clips["uri"].to_pylist(), clips["media_id"].to_pylist(), strict=True))
+    known = {uri: media_id for uri, media_id in ids.items() if media_id and "://" not in uri}
+    found.num_unhashed = sum(1 for uri, media_id in ids.items() if media_id and uri not in known)
+
+    def digest(uri: str) -> str:
+        try:
+            return content_digest(uri)
+        except OSError as error:
+            return f"unreadable ({error.strerror or error})"
+
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
+        for uri, now in zip(known, pool.map(digest, known), strict=True):
+            found.num_hashed += 1
+            if now != known[uri]:
+                found.add(f"{uri}: its content was {known[uri]} and is {now}")
+
+
+def _is(decisions: pa.Table, outcome: Outcome) -> NDArray[np.bool_]:
+    is_N: NDArray[np.bool_] = np.array(decisions["decision"].to_pylist(), object) == outcome.value
+    return is_N
+
+
+def _keys(table: pa.Table, *, uri: str = "uri") -> list[ClipKey]:
+    names = (uri, *_KEY[1:])
+    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+
+def _name(key: ClipKey) -> str:
+    uri, start_s, end_s = key
+    return uri if (start_s, end_s) == (0, math.inf) else f"{uri} [{start_s:g} s, {end_s:g} s)"
+
+
+def _excerpt(row: bytes | None) -> str:
+    return "nothing" if row is None else repr(row[:60].decode(errors="replace"))
+
+
+def _matrix(value: pa.Scalar) -> NDArray[np.float16]:
+    rows: Sequence[Any] = value.values
+    flat: NDArray[np.float16] = value.values.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(rows), -1)

@@ -1,0 +1,1 @@
+"""Typed, frozen settings; YAML recipes, overrides, and where each value comes from."""

@@ -1,0 +1,390 @@
+"""Settings of a prune, every field with its unit and range, read from YAML and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from vxp_data.core.budgets import Target, parse_budget
+from vxp_data.core.cost_model import CostModel
+from vxp_data.core.filters import Bounds, check_bounds
+from vxp_data.core.sampling_plans import SamplingRule
+from vxp_data.core.thresholds import parse_keep, parse_threshold
+from vxp_data.errors import UserError
+from vxp_data.records import MediaLimits
+from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
+from vxp_data.settings.file import Loaded, SettingsFile, read_yaml
+
+
+class Settings(BaseModel):
+    """Base of every settings class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TasksConfig(Settings):
+    """How a row's task subset is found: a dataset's own task, a field of the row, else rules."""
+
+    field: str | None = None
+    """Field of the row that names its task, dots for nesting; None: rules over the conversation."""
+    map: dict[str, str] = {}
+    """From the field's values to task names; a value not listed is the task's name itself, if it is
+    one that is known, and falls to the rules otherwise."""
+
+
+class FramesConfig(Settings):
+    """Which frames of a video are embedded."""
+
+    sampler: str = "uniform"
+    """A name in registry.FRAME_SAMPLERS."""
+    num_frames: int = Field(20, ge=1, le=1000)
+    """Frames per video; paper section 3.3: 20."""
+    seek: Literal["exact", "keyframe", "auto"] = "exact"
+    """'exact': the sampler's frames. 'keyframe': the key frames nearest to them, several times
+    cheaper. 'auto': key frames where enough of them lie near enough, else exact."""
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        return _known(FRAME_SAMPLERS, name)
+
+
+_LIMITS: Final = MediaLimits()
+
+
+class DecodeConfig(Settings):
+    """How files are decoded."""
+
+    decoder: str = "pyav"
+    """A name in registry.DECODERS."""
+    fallback: str | None = "decord"
+    """Tried once where the decoder fails on a file that passed the gate; None: no second try."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Wall-clock limit of a probe or decode, seconds; a decode gets 20 ms more for each frame that
+    the video has."""
+    memory_mib: int = Field(2048, ge=64)
+    """What a decode may allocate beyond its libraries, MiB; 8K needs about 1000."""
+    max_pixels: int = Field(_LIMITS.max_pixels, ge=1)
+    """Largest coded picture, width x height: 134 megapixels, four times 8K. A file beyond this or
+    the next three is quarantined as `too_large`."""
+    max_frames: int = Field(_LIMITS.max_frames, ge=1)
+    """Most frames of a video: four days at 60 frames a second."""
+    max_streams: int = Field(_LIMITS.max_streams, ge=1, le=1000)
+    """Most streams of a file, of all kinds."""
+    max_duration_s: float = Field(_LIMITS.max_duration_s, gt=0)
+    """Longest video, seconds: a week."""
+
+    @field_validator("decoder", "fallback")
+    @classmethod
+    def _known_decoder(cls, name: str | None) -> str | None:
+        return name if name is None else _known(DECODERS, name)
+
+    def limits(self) -> MediaLimits:
+        """Give the limits on a file as the decoders take them."""
+        return MediaLimits(
+            max_pixels=self.max_pixels,
+            max_frames=self.max_frames,
+            max_streams=self.max_streams,
+            max_duration_s=self.max_duration_s,
+        )
+
+
+class FetchConfig(Settings):
+    """How files in object stores are brought to where they are decoded."""
+
+    scratch_dir: str = ""
+    """Folder on a disk of the worker's machine for the file being read, which is removed right
+    after; '': the system's own for temporary files ($TMPDIR)."""
+    max_bytes: int = Field(8 << 30, ge=1 << 20)
+    """Most bytes that are fetched of one file; each worker needs as much room, at most. A file of
+    which more is needed is quarantined as `too_large`."""
+    attempts: int = Field(6, ge=1, le=100)
+    """Requests for the same bytes before a file is quarantined as `fetch_failed`; pauses between
+    them double from 0.2 s to 10 s."""
+    timeout_s: float = Field(30.0, gt=0)
+    """A connection that is silent for so long is broken."""
+
+
+class EncoderConfig(Settings):
+    """What turns frames into vectors; see encoders.base.EncoderSettings for the fields."""
+
+    name: str = "siglip"
+    """A name in registry.ENCODERS."""
+    model: str = "ViT-SO400M-14-SigLIP-384"
+    """open_clip model, for 'siglip'."""
+    pretrained: str = "webli"
+    """open_clip tag of that model's weights."""
+    checkpoint: str = ""
+    """Local weights instead: a folder with open_clip_config.json, or a weights file of `model`."""
+    weights_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """The SHA-256 that the weights file must have, 64 hex digits; '': any will do."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """'auto' takes CUDA where there is a GPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """'auto': bf16 on CUDA, fp32 on CPU."""
+    batch_frames: int = Field(64, ge=1)
+    """Frames per forward pass, across videos."""
+
+    @field_validator("name")
+    @classmethod
+    def _known_encoder(cls, name: str) -> str:
+        return _known(ENCODERS, name)
+
+
+class ThumbnailsConfig(Settings):
+    """Small pictures of the frames that were embedded, for `vxp-data report`."""
+
+    max_bytes: int = Field(16_384, ge=0)
+    """Most bytes of a clip's contact sheet; the usual is 4,000 to 8,000. 0: none are kept. Changes
+    no embedding: clips that have embeddings already get no sheet."""
+
+
+class ClusterConfig(Settings):
+    """Where the job runs."""
+
+    address: str | None = None
+    """None: a local Ray, started and stopped by the command. Else 'auto' on one of its
+    machines, or 'HOST:PORT' of its head ('10.0.0.5:6379')."""
+    num_cpus: int | None = Field(None, ge=1)
+    """Cores a local Ray may use; None: all of them."""
+    num_gpus: int | None = Field(None, ge=0)
+    """GPUs a local Ray may use; None: all of them."""
+    object_store_mib: int = Field(1024, ge=80)
+    """Shared memory of a local Ray, MiB: frames on their way to the encoder."""
+    node_wait_s: float = Field(300.0, ge=0)
+    """How long a lost machine may take to be replaced before the job goes on without it, where it
+    cannot end otherwise (an encoder was there, or the last cores that decode)."""
+
+
+class ShardConfig(Settings):
+    """What `vxp-data shard` writes."""
+
+    payload: Literal["video", "frames", "none"] = "video"
+    """'video': each file's own bytes. 'frames': the planned frames as pictures, so that training
+    decodes no video. 'none': plans and URIs only."""
+    shard_bytes: int = Field(1 << 30, ge=1 << 10)
+    """What a shard should hold, bytes."""
+    max_samples: int = Field(10_000, ge=1)
+    """Most clips in a shard."""
+    world_size: int = Field(1, ge=1)
+    """Processes that will train; the number of shards is a multiple of this times `workers`."""
+    workers: int = Field(1, ge=1)
+    """Loader workers of each."""
+    num_epochs: int = Field(1, ge=1, le=1000)
+    """Epochs whose plans are stored; for 'frames', also whose frames are. A loader draws later
+    epochs' plans itself ('frames': begins with the first again)."""
+    frame_px: int = Field(384, ge=16, le=4096)
+    """Side of the square to which frames are squashed, as SigLIP sees them; for 'frames'."""
+    picture_format: Literal["jpeg", "webp"] = "jpeg"
+    """Of the frames."""
+    quality: int = Field(90, ge=1, le=100)
+    """Of the frames, on the picture format's own scale."""
+
+
+class BoundsConfig(Settings):
+    """The range of values that a filter lets through, ends included."""
+
+    min: float | None = None
+    """Least value, in the filter's own unit; None: any."""
+    max: float | None = None
+    """Greatest value."""
+    tasks: tuple[str, ...] = ()
+    """Only rows of these tasks; none given: all rows."""
+
+    def bounds(self) -> Bounds:
+        """Give them as the rules take them."""
+        return Bounds(low=self.min, high=self.max, tasks=self.tasks)
+
+
+class DuplicatesConfig(Settings):
+    """What is done with the same video twice; see core.duplicates."""
+
+    mode: Literal["off", "report", "drop", "relink"] = "off"
+    """'off': none are looked for. 'report': they are listed, nothing else. 'drop': the twin's rows
+    end as duplicates. 'relink': the twin's rows stay, and name the video that is kept in its place;
+    a clip that lies inside a longer one is only listed then, since its rows are about that part."""
+    scope: Literal["all", "subset"] = "all"
+    """'subset': only videos of the same task subset can be duplicates of one another."""
+    threshold: float = Field(0.9, ge=-1, le=1)
+    """Least mean cosine of the frames that lie at the same moment. Chosen with `thumbnail`, whose
+    unrelated pictures have 0.5; the same for `siglip`, with which nothing has been tried yet. How
+    much alike two clips must be beyond what each is like itself over time is told from their own
+    frames, whatever the encoder: see core.duplicates."""
+    candidate_cosine: float = Field(0.93, ge=-1, le=1)
+    """Pairs are compared frame by frame where their mean embeddings, or the mean of a part of one
+    and the mean of the other, have this cosine or more."""
+    neighbours: int = Field(32, ge=1, le=1024)
+    """Nearest videos that are looked at in one go; where all of these are candidates, the search is
+    made again among the videos that are left."""
+    exclude: tuple[str, ...] = ()
+    """What must not be in the training set: text files with an id a line, and directories of other
+    runs, whose videos are compared by content and by frames. Applies in every mode."""
+
+
+class ExpectConfig(Settings):
+    """What a run must give; exit code 3 and the difference where it does not."""
+
+    num_in: int | None = None
+    """Input rows, exactly."""
+    num_kept: int | None = None
+    """Kept rows, exactly."""
+    num_pruned: int | None = None
+    """Pruned rows, exactly."""
+    num_duplicates: int | None = None
+    """Rows that are duplicates or in evaluation sets, exactly."""
+    num_quarantined: int | None = None
+    """Quarantined rows, exactly."""
+    quarantined: dict[str, int] | None = None
+    """Quarantined rows by reason, exactly."""
+    videos_per_s_min: float | None = None
+    """A floor, far below the usual; holds for runs that embed something."""
+
+
+class PruneConfig(Settings):
+    """All settings of `vxp-data prune`."""
+
+    tasks: TasksConfig = TasksConfig()
+    """Task subsets."""
+    frames: FramesConfig = FramesConfig()
+    """Frame sampling."""
+    decode: DecodeConfig = DecodeConfig()
+    """Decoding."""
+    fetch: FetchConfig = FetchConfig()
+    """Fetching from object stores."""
+    encoder: EncoderConfig = EncoderConfig()
+    """Embedding."""
+    thumbnails: ThumbnailsConfig = ThumbnailsConfig()
+    """Pictures for the report."""
+    measure: str = "mean_pairwise"
+    """The similarity measure that decides, a name in registry.MEASURES; all are stored."""
+    thresholds: dict[str, str] = {"default": "keep 0.5"}
+    """By task, and 'default' for the others: '0.80' a score, 'q0.5' a quantile of the scores,
+    'knee' where the scores begin to climb or to level off, 'keep 0.5' a share of the rows, 'keep
+    1000' a number of rows, 'budget frames=2M' what a budget pays for (units: rows, frames, tokens,
+    gpu_hours, videos, hours, bytes); the default's budget is one for all subsets together."""
+    budget_weights: dict[str, float] = {}
+    """By task, above 0: in the default's budget, 2 keeps twice the share of this subset."""
+    costs: CostModel = CostModel()
+    """From frames to tokens and GPU hours, for budgets and `vxp-data plan`."""
+    sampling: SamplingRule = SamplingRule()
+    """How many frames training sees of a video; `vxp-data sample` and `shard` read this section,
+    pruning does not."""
+    shard: ShardConfig = ShardConfig()
+    """Shards; `vxp-data shard` reads this section, pruning does not."""
+    filters: dict[str, BoundsConfig] = {}
+    """By a name in registry.FILTERS: what rows must have to stay, before any threshold, e.g.
+    `duration_s: {min: 2, max: 180}`. Where a row is out of several, the first gives the reason."""
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    """Near-duplicates."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where the job runs."""
+    expect: ExpectConfig | None = None
+    """What the run must give."""
+
+    @field_validator("measure")
+    @classmethod
+    def _known_measure(cls, name: str) -> str:
+        return _known(MEASURES, name)
+
+    @field_validator("thresholds")
+    @classmethod
+    def _readable_thresholds(cls, thresholds: dict[str, str]) -> dict[str, str]:
+        for task, text in thresholds.items():
+            try:
+                threshold_spec(text)
+            except UserError as error:
+                raise ValueError(f"{task}: {error}") from error
+        return {"default": "keep 0.5"} | thresholds
+
+    @field_validator("filters")
+    @classmethod
+    def _fitting_filters(cls, filters: dict[str, BoundsConfig]) -> dict[str, BoundsConfig]:
+        for name, given in filters.items():
+            try:
+                check_bounds(name, given.bounds())
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return filters
+
+    @model_validator(mode="after")
+    def _fallback_is_another(self) -> Self:
+        if self.decode.fallback == self.decode.decoder:
+            raise ValueError(
+                f"decode.fallback is {self.decode.fallback!r}, the same as decode.decoder; "
+                "name another decoder, or null for none"
+            )
+        return self
+
+    def threshold_specs(self) -> dict[str, Target]:
+        """Give the thresholds by task, without 'default'."""
+        return {
+            task: threshold_spec(text)
+            for task, text in self.thresholds.items()
+            if task != "default"
+        }
+
+    def default_threshold(self) -> Target:
+        """Give the threshold of every task that has none of its own."""
+        return threshold_spec(self.thresholds["default"])
+
+
+def threshold_spec(text: str) -> Target:
+    """Read a threshold as recipes write it: 'keep 0.5', '0.80', 'q0.5', 'budget frames=2M'."""
+    if text.startswith("budget "):
+        return parse_budget(text.removeprefix("budget ").strip())
+    if text.startswith("keep "):
+        return parse_keep(text.removeprefix("keep ").strip())
+    return parse_threshold(text)
+
+
+def _known(registry: Registry, name: str) -> str:
+    try:
+        registry.require(name)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+LoadedConfig = Loaded[PruneConfig]
+
+FREE_MAPS: Final = (
+    "thresholds", "budget_weights", "filters", "tasks.map", "expect.quarantined"
+)  # fmt: skip
+"""Sections whose keys the user chooses."""
+
+_FILE: Final = SettingsFile(PruneConfig, free_maps=FREE_MAPS, example="frames.num_frames=8")
+
+
+def load_config(
+    recipe: Path | None,
+    overrides: Sequence[tuple[str, str, Any]] = (),
+    run_settings: Mapping[str, Any] | None = None,
+) -> LoadedConfig:
+    """Read a recipe and lay the command line over it.
+
+    Args:
+        recipe: a YAML file, or None for the defaults.
+        overrides: (dotted key, value, origin), later ones win.
+        run_settings: instead of a recipe, the settings that a finished run has in its run.json.
+
+    Raises:
+        UserError: a file that is not a YAML mapping; an unknown key, with the nearest known one; a
+            value out of its range.
+    """
+    if run_settings is not None:
+        return _FILE.read(deepcopy(dict(run_settings)), "run.json", overrides)
+    return _FILE.read({} if recipe is None else read_yaml(recipe), str(recipe), overrides)
+
+
+def parse_set(text: str) -> tuple[str, Any, str]:
+    """Read one `--set a.b=c`; see `SettingsFile.parse_set`."""
+    return _FILE.parse_set(text)
+
+
+def known_keys() -> Iterator[str]:
+    """Give every dotted key that a recipe may set."""
+    return _FILE.known_keys()

@@ -1,0 +1,1 @@
+"""Typed, frozen settings of training and evaluation."""

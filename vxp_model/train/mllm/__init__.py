@@ -1,0 +1,1 @@
+"""Training of the Video-XL-Pro language model on visual tokens."""

@@ -1,0 +1,50 @@
+"""The model card of a Video-XL-Pro training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vxp_data.settings.file import Loaded
+from vxp_model.settings.mllm import MllmRecipe
+from vxp_model.train.run_record import versions
+
+
+def write_mllm_card(
+    path: Path,
+    *,
+    loaded: Loaded[MllmRecipe],
+    random_parts: Sequence[str],
+    steps: int,
+    positions: int,
+    loss: float,
+) -> None:
+    """Write it; last of a model's files, so that its presence says that the model is whole.
+
+    Args:
+        path: of the card.
+        loaded: the recipe.
+        random_parts: parts that nobody has trained.
+        steps: of this stage.
+        positions: tokens that went in, before selection.
+        loss: mean of the last steps.
+    """
+    recipe = loaded.config
+    warning = (
+        f"**Not trained, weights from chance: {', '.join(random_parts)}.**\n\n"
+        if random_parts
+        else ""
+    )
+    settings = "\n".join(f"| `{origin.key}` | `{origin.value}` |" for origin in loaded.origins)
+    about = ", ".join(f"{name} {number}" for name, number in versions().items())
+    trained = ", ".join(recipe.trained_parts())
+    text = (
+        f"# Video-XL-Pro, stage {recipe.stage}\n\n{warning}"
+        f"Trained parts: {trained}. {steps} steps of {recipe.batch.global_samples} samples, "
+        f"{positions:,} positions; loss of the last steps {loss:.4g}. What was trained on: "
+        "`sample_ids` in the run's `log.jsonl`.\n\n"
+        f"Made with {about}.\n\n| setting | value |\n|---|---|\n{settings}\n"
+    )
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

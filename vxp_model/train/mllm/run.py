@@ -1,0 +1,189 @@
+"""Training of Video-XL-Pro: its parts, its step, and what it writes at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from vxp_data.settings.file import Loaded
+from vxp_model.data.dataset import ShardDataset
+from vxp_model.models.video_xl_pro import PARTS
+from vxp_model.settings.mllm import MLLM_MAY_CHANGE, MllmRecipe
+from vxp_model.train.batches import epoch_samples, open_loader, sources_of, step_batches
+from vxp_model.train.build import uses_bf16
+from vxp_model.train.distributed import World
+from vxp_model.train.engine import Engine
+from vxp_model.train.flops import MllmFlops, peak_tflops
+from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
+from vxp_model.train.mllm.batches import MllmBatch, collate
+from vxp_model.train.mllm.card import write_mllm_card
+from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
+from vxp_model.train.mllm.start import start_digest, start_model
+from vxp_model.train.mllm.step import MllmStepper, MllmStepResult, trained_parameters
+from vxp_model.train.mllm.validation import Validator
+from vxp_model.train.training import Say, Training, TrainResult, train
+
+
+def train_mllm(loaded: Loaded[MllmRecipe], world: World, say: Say) -> TrainResult:
+    """Train, or go on; see `training.train`."""
+    return train(MllmTraining, loaded, world, say)
+
+
+class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
+    """Trains the projector alone, or everything that is not frozen."""
+
+    MAY_CHANGE = MLLM_MAY_CHANGE
+
+    def __init__(self, loaded: Loaded[MllmRecipe], world: World, say: Say) -> None:
+        """Build the model and open the shards.
+
+        Raises:
+            UserError: something is missing or does not fit.
+        """
+        super().__init__(loaded, world, say)
+        recipe = loaded.config
+        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
+        model, self._processor = start_model(recipe)
+        self._model = model
+        config: Any = model.config
+        digest = start_digest(model)
+        engine = Engine(
+            model,
+            engine=recipe.engine,
+            optim=recipe.optim,
+            micro_samples=recipe.batch.micro_samples,
+            accumulation=self._accumulation,
+            bf16=uses_bf16(recipe.engine, world.device),
+            world=world,
+            rate_mults={f"{PARTS[part]}.": mult for part, mult in recipe.optim.rate_mults.items()},
+        )
+        self._stepper = MllmStepper(
+            engine,
+            world,
+            flops=MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0),
+            group_tokens=config.group_tokens,
+            packed=recipe.batch.packed,
+        )
+        loader = open_loader(
+            recipe,
+            image_px=config.vision.image_px,
+            num_samples=num_samples,
+            world=world,
+            length_window=recipe.data.length_window,
+        )
+        self._validator: Validator | None = None
+        if recipe.validation.sources:
+            self._validator = Validator(
+                recipe,
+                image_px=config.vision.image_px,
+                processor=self._processor,
+                world=world,
+            )
+        self._begin(engine=engine, loader=loader, num_samples=num_samples, frozen_digest=digest)
+
+    def finish(self) -> None:
+        """Write the model, its processor and its card."""
+        weights = self._engine.full_weights()
+        if self._world.is_first:
+            folder = self._out / MODEL_NAME
+            dtype = next(self._engine.module.parameters()).dtype
+            # Of tied weights the language model's own name alone is among the parameters.
+            state = {name: tensor.to(dtype) for name, tensor in weights.items()}
+            if (rule := self._recipe.lora).rank:
+                write_adapter(
+                    self._out / ADAPTER_NAME, state, rule, prefix=f"{PARTS['language_model']}."
+                )
+                state = merge_lora(state, rule)
+            self._model.save_pretrained(folder, state_dict=state)
+            self._processor.save_pretrained(folder)
+            loss = last_mean(self._out, self.LOSS)
+            self._write_record({"final_loss": loss, "figures": self._figures()})
+            write_mllm_card(
+                folder / "README.md",
+                loaded=self._loaded,
+                random_parts=self._model.config.random_parts,
+                steps=self.state.step,
+                positions=self.state.num_tokens,
+                loss=loss,
+            )
+            self._say(f"model written to {folder}")
+        self._world.barrier()
+
+    def _figures(self) -> dict[str, Any]:
+        """Give what `vxp-data` takes as --tokens-per-gpu-hour, from all steps but the first."""
+        device = self._world.device
+        is_gpu = device.type == "cuda"
+        log = read_log(self._out / LOG_NAME)[1:]
+        seconds = sum(entry["step_s"] for entry in log) * self._world.size
+        tokens = sum(entry["visual_tokens"] for entry in log)
+        return {
+            "tokens_per_gpu_hour": tokens / seconds * 3600 if seconds and tokens else None,
+            "device": torch.cuda.get_device_name(device) if is_gpu else "cpu",
+        }
+
+    def _peak_tflops(self) -> float | None:
+        device, given = self._world.device, self._recipe.peak_tflops
+        if given is not None or device.type != "cuda":
+            return given
+        return peak_tflops(torch.cuda.get_device_name(device))
+
+    def _title(self) -> str:
+        return self._recipe.stage
+
+    def _announcement(self) -> str:
+        recipe = self._recipe
+        return (
+            f"{recipe.stage}: {', '.join(recipe.trained_parts())} "
+            f"({trained_parameters(self._engine.module):,} parameters); {self.state.total_steps} "
+            f"steps of {recipe.batch.global_samples} samples ({self._steps_per_epoch} are an "
+            f"epoch), on {self._world.size} x {self._world.device.type}"
+        )
+
+    def _micro_batches(self) -> Iterator[list[MllmBatch]]:
+        seed = self._recipe.run.seed
+        for step in step_batches(self.loader, self._accumulation):
+            yield [collate(batch.samples, processor=self._processor, seed=seed) for batch in step]
+
+    def _step(self, batches: list[MllmBatch]) -> MllmStepResult:
+        result = self._stepper.run(batches, lr=self._lr())
+        self.state = replace(
+            self.state,
+            step=self.state.step + 1,
+            num_tokens=self.state.num_tokens + result.num_positions,
+        )
+        return result
+
+    def _measures(self) -> dict[str, float]:
+        step, total = self.state.step, self.state.total_steps
+        if self._validator is None or not self._validator.is_due(step, total_steps=total):
+            return {}
+        measures = self._validator.run(self._engine)
+        words = ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
+        self._say(f"held-out rows after step {step}: {words}")
+        return measures
+
+    def close(self) -> None:
+        """End the loaders' workers."""
+        super().close()
+        if self._validator is not None:
+            self._validator.loader.close()
+
+    def _facts(self, result: MllmStepResult) -> dict[str, Any]:
+        facts = {
+            "loss": result.loss,
+            "label_accuracy": result.accuracy,
+            "grad_norm": result.grad_norm,
+            "lr": result.lr,
+            "labels": result.num_labels,
+            "tokens": result.num_positions,
+            "visual_tokens": result.num_visual,
+            "flop": result.flop,
+            **{f"loss/{task}": loss for task, loss in result.loss_by_task.items()},
+            "sample_ids": result.sample_ids,
+        }
+        if result.num_visual:
+            facts["kept_visual_share"] = result.num_kept / result.num_visual
+        return facts

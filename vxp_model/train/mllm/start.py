@@ -1,0 +1,134 @@
+"""The model that a training of Video-XL-Pro starts from, and what of it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
+
+from vxp_model.errors import UserError, require
+from vxp_model.models.artefacts import load_dts
+from vxp_model.models.byte_tokenizer import byte_tokenizer
+from vxp_model.models.processor import VideoXLProProcessor
+from vxp_model.models.siglip import load_tower, random_tower
+from vxp_model.models.video_xl_pro import PARTS, VideoXLProForConditionalGeneration
+from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
+from vxp_model.settings.mllm import MllmRecipe
+from vxp_model.train.mllm.lora import add_lora
+
+VISUAL_TOKEN = "<|vision_pad|>"
+
+
+def start_model(
+    recipe: MllmRecipe,
+) -> tuple[VideoXLProForConditionalGeneration, VideoXLProProcessor]:
+    """Read or build the model, in fp32 on the CPU, with its processor.
+
+    Same settings and files, same weights; torch's own random state is left as it was.
+
+    Raises:
+        UserError: a part is neither named nor allowed to start from chance; a file is missing or
+            does not fit.
+    """
+    start = recipe.start
+    if start.model is not None:
+        require(
+            (Path(start.model) / "config.json").is_file(),
+            f"start.model {start.model!r} holds no model: there is no config.json. Train the stage "
+            "before this one first.",
+        )
+        model = VideoXLProForConditionalGeneration.from_pretrained(start.model, dtype=torch.float32)
+        processor = AutoProcessor.from_pretrained(start.model)  # type: ignore[no-untyped-call]
+    else:
+        model, processor = _from_parts(recipe)
+    model.config.selector_drop_min = recipe.selector_drop_min
+    model.config.selector_drop_max = recipe.selector_drop_max
+    model.selector.config = model.config.selector
+    trained = set(recipe.trained_parts())
+    whole = trained - {"language_model"} if recipe.lora.rank else trained
+    model.config.random_parts = [p for p in model.config.random_parts if p not in whole]
+    for name, place in PARTS.items():
+        model.get_submodule(place).requires_grad_(name in trained)
+    if recipe.chunk_frames is not None:
+        model.config.chunk_frames = recipe.chunk_frames
+        model.vision.set_chunk_frames(recipe.chunk_frames)
+    if recipe.lora.rank:
+        add_lora(model.language_model, recipe.lora, seed=recipe.run.seed)
+    if recipe.checkpoint_layers:
+        model.language_model.activation_checkpointing_enable()
+        model.vision.dts.checkpoint_stages = True
+    return model, processor
+
+
+def start_digest(model: VideoXLProForConditionalGeneration) -> str:
+    """Name the weights that are not trained: 64 hex digits."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if not parameter.requires_grad:
+            digest.update(f"{name} {list(parameter.shape)}".encode())
+            digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _from_parts(
+    recipe: MllmRecipe,
+) -> tuple[VideoXLProForConditionalGeneration, VideoXLProProcessor]:
+    start = recipe.start
+    named = {"language_model": start.llm, "tower": start.tower, "dts": start.recot}
+    unnamed = [part for part, source in named.items() if source is None]
+    if unnamed and start.init != "random":
+        fields = {"language_model": "start.llm", "tower": "start.tower", "dts": "start.recot"}
+        raise UserError(
+            f"the stage {recipe.stage!r} has no weights for: {', '.join(unnamed)}. Name "
+            f"{', '.join(fields[part] for part in unnamed)}, or a whole model as start.model, or "
+            "set start.init=random to start from chance."
+        )
+    config = video_xl_pro_preset(start.preset)
+    tokenizer: Any = byte_tokenizer()
+    if start.llm is not None:
+        text_config = AutoConfig.from_pretrained(start.llm)
+        tokenizer = AutoTokenizer.from_pretrained(start.llm)
+        config = _with(config, text_config=text_config)
+    elif start.preset != "tiny":
+        raise UserError(
+            f"a language model of the preset {start.preset!r} needs a tokenizer: name start.llm, "
+            "or take start.preset=tiny."
+        )
+    dts = None
+    if start.recot is not None:
+        dts = load_dts(start.recot)
+        require(
+            dts.config.width == config.vision.width,
+            f"the compressor in {start.recot!r} is {dts.config.width} wide, the tower "
+            f"{config.vision.width}: take another start.preset.",
+        )
+        config.temporal_factor = dts.config.temporal_factor
+        config.dts_num_heads, config.dts_norm_groups = dts.config.num_heads, dts.config.norm_groups
+    config.visual_token_id = int(tokenizer.convert_tokens_to_ids(VISUAL_TOKEN))
+    config.random_parts = [*unnamed, "projector", "selector"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.run.seed)
+        model = VideoXLProForConditionalGeneration(config)
+    if start.llm is not None:
+        model.language_model = AutoModelForCausalLM.from_pretrained(start.llm, dtype=torch.float32)
+    model.vision.tower = (
+        random_tower(config.vision, seed=recipe.run.seed, chunk_frames=config.chunk_frames)
+        if start.tower is None  # the same that ReCoT draws from the same seed
+        else load_tower(
+            config.vision,
+            source=start.tower,
+            revision=start.tower_revision,
+            chunk_frames=config.chunk_frames,
+        )
+    )
+    if dts is not None:
+        model.vision.dts = dts.float()
+    return model, VideoXLProProcessor.for_model(config, tokenizer)
+
+
+def _with(config: VideoXLProConfig, **changes: Any) -> VideoXLProConfig:
+    values = {k: v for k, v in config.to_dict().items() if k not in changes}
+    return VideoXLProConfig(**values, **changes)

@@ -1,0 +1,1 @@
+"""ReCoT pre-training of the token compressor."""
