@@ -8,8 +8,8 @@
 and of the demo's, prunes all of them together, and counts by transformation: with the weight-free
 encoder, and with a small SigLIP of random weights, which shows that the path works and tells
 nothing about trained weights. A pair that names two different videos is wrong, unless
-tests/support/duplicate_pairs.tsv has it. 'labelled' counts the pairs of that file among the folder's own
-videos.
+tests/support/duplicate_pairs.tsv has it. 'labelled' counts the pairs of that file among the
+folder's own videos.
 """
 
 from __future__ import annotations
