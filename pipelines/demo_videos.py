@@ -1,4 +1,4 @@
-"""Videos for the demo, drawn here: nothing is downloaded, and everybody gets the same pictures.
+"""Videos for the demo, drawn here: nothing is downloaded, and everybody gets the same images.
 
 They are of the kinds that a redundancy score must tell apart: slides and fixed cameras at one end,
 hard cuts at the other. One file is a copy of another at half size, one is cut off before its index.
@@ -238,9 +238,9 @@ def _playable(clip: Clip) -> Clip:
 
 
 def _encode(path: Path, clip: Clip, *, step: int) -> None:
-    """Write a video, one thread, so that the same pictures give the same bytes."""
+    """Write a video, one thread, so that the same images give the same bytes."""
     webm = path.suffix == ".webm"
-    # x264's macroblock tree is off: measured, six encodes of the same pictures gave six files.
+    # x264's macroblock tree is off: measured, six encodes of the same images gave six files.
     x264 = {"preset": "veryfast", "mbtree": "0"}
     speed = {"deadline": "realtime", "cpu-used": "8"} if webm else x264
     with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
@@ -256,8 +256,8 @@ def _encode(path: Path, clip: Clip, *, step: int) -> None:
         stream.thread_count = 1
         num_frames = round(clip.duration_s * FPS)
         for index in range(num_frames):
-            picture = clip.scene(index / (num_frames - 1))[::step, ::step]
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            image = clip.scene(index / (num_frames - 1))[::step, ::step]
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -271,11 +271,11 @@ _CAPTION_PROMPTS: Final = (
 
 
 def _rows(videos: Sequence[Clip]) -> Iterator[dict[str, Any]]:
-    for place, clip in enumerate(videos):
-        prompt = _CAPTION_PROMPTS[place % len(_CAPTION_PROMPTS)]
+    for index, clip in enumerate(videos):
+        prompt = _CAPTION_PROMPTS[index % len(_CAPTION_PROMPTS)]
         yield _row(clip.file, "caption", prompt, clip.caption)
         if clip.choices:
-            right = place % len(clip.choices)
+            right = index % len(clip.choices)
             texts = list(clip.choices[1:])
             texts.insert(right, clip.choices[0])
             options = [f"{'ABCD'[i]}. {text}" for i, text in enumerate(texts)]

@@ -128,24 +128,24 @@ def main() -> None:
 
 
 def path_of(name: str) -> Path:
-    """Give the file of a schema."""
+    """Return the file of a schema."""
     return FOLDER / f"{name}.schema.json"
 
 
 def text_of(name: str) -> str:
-    """Give a schema as its file has it."""
+    """Return a schema as its file has it."""
     record = RECORDS[name]
     schema = {"$schema": _DRAFT, **record.make(), "title": record.title}
     return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _written(kind: Any) -> Schema:
-    """Give the schema of what we write: every field is there, and no other."""
+    """Return the schema of what we write: every field is there, and no other."""
     return _closed(TypeAdapter(kind).json_schema(mode="serialization"))
 
 
 def _read(kind: Any) -> Schema:
-    """Give the schema of what we read: fields with a default may be left out."""
+    """Return the schema of what we read: fields with a default may be left out."""
     return _closed(TypeAdapter(kind).json_schema(mode="validation"))
 
 
@@ -170,7 +170,7 @@ def _closed(schema: Any) -> Any:
 
 
 def _row(table: Any) -> Schema:
-    """Give the schema of a row of a table; numbers that may be missing are null."""
+    """Return the schema of a row of a table; numbers that may be missing are null."""
     properties = {}
     for field in table:
         if pa.types.is_floating(field.type):

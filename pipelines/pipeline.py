@@ -67,7 +67,7 @@ class Times:
 
 
 def main() -> int:
-    """Do it all, and say how long each stage took."""
+    """Run all of it, and print how long each stage took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="write manifests/runs/pipeline.json")
     parser.add_argument("--note", default="", help="for the record")
@@ -128,7 +128,7 @@ def train(stage: str) -> None:
     losses = [entry["reconstruction_loss"] for entry in read_log(out / "log.jsonl")]
     print("\n" + curve(losses, mark=killed_at))
     draw(losses, out / "loss.png", mark=killed_at)
-    print(f"The curve as a picture: {out / 'loss.png'}; what was masked: {out / 'masks'}/\n")
+    print(f"The curve as an image: {out / 'loss.png'}; what was masked: {out / 'masks'}/\n")
 
 
 def evaluate() -> dict[str, Any]:
@@ -151,9 +151,9 @@ def generate() -> None:
 
 
 def accounts() -> dict[str, Any]:
-    """Give what the data recipes have counted."""
+    """Return what the data recipes have counted."""
     books = {name: json.loads((SMOKE / name / "recipe.json").read_text()) for name in DATA}
-    return {f"{name}_data": book["accounting"] for name, book in books.items()}
+    return {f"{name}_data": cache["accounting"] for name, cache in books.items()}
 
 
 def vxp_model(*words: str) -> None:

@@ -98,14 +98,14 @@ NUMBERS: Final[Mapping[str, str]] = {
 
 
 def table(runs: Path) -> list[str]:
-    """Give the table's lines: one row a record, by name."""
+    """Return the table's lines: one row a record, by name."""
     head = ["| record | command | machine | wall time | numbers |", "|---|---|---|---|---|"]
     paths = sorted(runs.glob("*.json"))
     return head + [row(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
 
 def row(record: Mapping[str, Any]) -> str:
-    """Give a record's row."""
+    """Return a record's row."""
     name, figures = record["name"], record["figures"]
     cells = (
         f"[{name}](../manifests/runs/{name}.json)",
@@ -131,7 +131,7 @@ def wall_time(seconds: float | None) -> str:
 
 
 def first_figures(figures: Mapping[str, Any]) -> str:
-    """Give the first few plain numbers of a record."""
+    """Return the first few plain numbers of a record."""
     plain = [
         f"{name} {value}"
         for name, value in figures.items()
@@ -141,7 +141,7 @@ def first_figures(figures: Mapping[str, Any]) -> str:
 
 
 def written(readme: str) -> list[str]:
-    """Give the table's lines as a README has them."""
+    """Return the table's lines as a README has them."""
     return readme.partition(BEGIN)[2].partition(END)[0].strip().splitlines()
 
 

@@ -13,7 +13,7 @@ from support import s3 as s3_server
 from support.misbehaving import offer_misbehaving
 
 if TYPE_CHECKING:
-    from vxp_model.train.distributed import World
+    from vxp_model.train.distributed import DistributedContext
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def s3_running(s3_proxy: s3_server.Proxy) -> Iterator[s3_server.Proxy]:
 
 @pytest.fixture
 def s3(s3_running: s3_server.Proxy) -> s3_server.Bucket:
-    """Give a fresh bucket of a real S3 server, and the means to make it fail."""
+    """Return a fresh bucket of a real S3 server, and the means to make it fail."""
     return s3_server.Bucket(s3_running)
 
 
@@ -96,14 +96,14 @@ def mixed_shards(
 
 
 @pytest.fixture(scope="session")
-def world() -> "Iterator[World]":
+def context() -> "Iterator[DistributedContext]":
     """Join torch.distributed as a world of one process.
 
     For the whole session: DeepSpeed keeps the first world that it has seen.
     """
-    from vxp_model.train.distributed import join_world
+    from vxp_model.train.distributed import join_distributed
 
-    with join_world("cpu") as joined:
+    with join_distributed("cpu") as joined:
         yield joined
 
 

@@ -82,8 +82,7 @@ LAYERS = {
         third_party="typer click rich",
     ),
     "data-root": Layer(modules="vxp_data"),
-    # Not vxp_data's errors: those know of media and of decisions, which training has none of.
-    "model-errors": Layer(modules="vxp_model.errors"),
+    "model-errors": Layer(modules="vxp_model.errors", own="foundation"),
     "modules": Layer(modules="vxp_model.modules", own="model-errors", third_party="torch"),
     "models": Layer(
         modules="vxp_model.models",
@@ -92,7 +91,7 @@ LAYERS = {
     ),
     "model-data": Layer(
         modules="vxp_model.data",
-        own="foundation core decoders storage",
+        own="model-errors foundation core decoders storage",
         third_party="torch numpy pyarrow PIL",
     ),
     "model-settings": Layer(
@@ -129,6 +128,7 @@ LAYERS = {
 
 # Tighter than their layer: of the foundation, training may read the shard contract and the errors.
 ONLY = {
+    "vxp_model.errors": {"foundation": {"vxp_data.errors"}},
     "vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}},
     "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {"foundation": {"vxp_data.errors"}},
 }

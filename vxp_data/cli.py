@@ -32,7 +32,7 @@ from vxp_data.commands.targets import (
     threshold_texts,
 )
 from vxp_data.errors import StoppedError, VxpError
-from vxp_data.records import SET_ASIDE_REASONS
+from vxp_data.records import EXCLUDED_REASONS
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.run_record import PruneResult
@@ -234,14 +234,14 @@ def _show_decided(decided: Any, measure: str) -> None:
 
     say(subset_table(decided.subsets))
     say(f"Thresholds are on {measure}.")
-    if set_aside := {name: n for name, n in decided.reasons.items() if name in SET_ASIDE_REASONS}:
+    if exclude := {name: n for name, n in decided.reasons.items() if name in EXCLUDED_REASONS}:
         say("Set aside before the threshold:")
-        say("\n".join(reason_lines(set_aside)))
+        say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
     if decided.num_unmeasured:
         say(
-            f"{decided.num_unmeasured:>6}  captions have not been compared with their pictures, "
+            f"{decided.num_unmeasured:>6}  captions have not been compared with their images, "
             "and stay: `prune` with this filter and encoder siglip compares them"
         )
     if decided.quarantined_by_reason:
@@ -251,8 +251,8 @@ def _show_decided(decided: Any, measure: str) -> None:
 
 def _closing(decided: Any, out: str) -> str:
     kept = ", ".join(f"{out.rstrip('/')}/{name}" for name in decided.outputs)
-    twins = f"{decided.num_duplicates} duplicates, " if decided.num_duplicates else ""
+    duplicates = f"{decided.num_duplicates} duplicates, " if decided.num_duplicates else ""
     return (
-        f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, {twins}"
-        f"{decided.num_quarantined} quarantined. Kept rows: {kept}"
+        f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, "
+        f"{duplicates}{decided.num_quarantined} quarantined. Kept rows: {kept}"
     )

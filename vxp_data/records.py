@@ -30,6 +30,10 @@ class Task(StrEnum):
     OPEN_ENDED = "open_ended"
 
 
+ClipKey = tuple[str, float, float]
+"""A clip: (uri, clip_start_s, clip_end_s), seconds; end inf: to the end of the file."""
+
+
 class Modality(StrEnum):
     """What a sample's media is."""
 
@@ -43,7 +47,7 @@ class Reason(StrEnum):
 
     # keep
     WITHIN_THRESHOLD = "within_threshold"
-    IMAGE = "image"  # one picture has nothing to be redundant with
+    IMAGE = "image"  # one image has nothing to be redundant with
     TEXT_ONLY = "text_only"  # no media at all
     # prune
     REDUNDANT = "redundant"
@@ -123,7 +127,7 @@ PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT}
 DUPLICATE_REASONS: Final = frozenset(
     {Reason.SAME_CONTENT, Reason.NEAR_DUPLICATE, Reason.CONTAINED, Reason.IN_EVALUATION}
 )
-SET_ASIDE_REASONS: Final = DUPLICATE_REASONS | FILTER_REASONS
+EXCLUDED_REASONS: Final = DUPLICATE_REASONS | FILTER_REASONS
 """Reasons for which rows go before a threshold is applied."""
 QUARANTINE_REASONS: Final = frozenset(Reason) - KEEP_REASONS - PRUNE_REASONS - DUPLICATE_REASONS
 
@@ -161,7 +165,7 @@ class MediaLimits:
     """What a file may hold at most; one beyond is quarantined as `too_large`, undecoded."""
 
     max_pixels: int = 1 << 27
-    """Of a coded picture: 134 megapixels, four times 8K."""
+    """Of a coded image: 134 megapixels, four times 8K."""
     max_frames: int = 20_000_000
     """Four days at 60 frames a second."""
     max_streams: int = 256

@@ -23,7 +23,7 @@ class Registry:
         self._builtin = dict(entries)
 
     def names(self) -> list[str]:
-        """Give every known name, ours first, each once."""
+        """Return every known name, ours first, each once."""
         ours = list(self._builtin)
         return ours + sorted(set(self._third_party()) - set(ours))
 
@@ -84,7 +84,7 @@ TEXT_ENCODERS: Final = Registry(
     "text_encoders",
     {"siglip": "vxp_data.encoders.siglip_text:SiglipTextEncoder"},
 )
-"""By the name of the picture encoder whose vectors theirs are compared with."""
+"""By the name of the image encoder whose vectors theirs are compared with."""
 
 FRAME_SAMPLERS: Final = Registry(
     "frame sampler",
@@ -161,7 +161,7 @@ MANIFEST_FORMATS: Final = Registry(
         "jsonl": "vxp_data.manifests.json_lines:JsonLines",
         "parquet": "vxp_data.manifests.parquet_table:ParquetTable",
         "csv": "vxp_data.manifests.csv_table:CsvTable",
-        "folder": "vxp_data.manifests.video_folder:Folder",
+        "folder": "vxp_data.manifests.video_folder:VideoFolder",
     },
 )
 

@@ -9,6 +9,11 @@ import pyarrow as pa
 RUN_FORMAT_VERSION: Final = 4
 """Version of the run directory; raised when the meaning of a file or column changes."""
 
+CLIP_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
+"""Columns that name a clip where clips are listed: media, embeddings, duplicates."""
+SAMPLE_CLIP_KEY: Final = ("media_uri", *CLIP_KEY[1:])
+"""Columns by which a sample names its clip."""
+
 SAMPLE_SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -89,7 +94,7 @@ THUMBNAIL_SCHEMA: Final = pa.schema(
 
 
 def embedding_schema(dim: int) -> pa.Schema:
-    """Give the schema of an embeddings part: the facts, and float16 [F, dim] unit rows or null."""
+    """Return the schema of an embeddings part: facts, and float16 [F, dim] unit rows or null."""
     rows_FD = pa.list_(pa.list_(pa.float16(), dim))
     return EMBEDDING_FACTS.append(pa.field("embedding", rows_FD))
 
@@ -120,13 +125,16 @@ DUPLICATE_SCHEMA: Final = pa.schema(
         ("media_id", pa.string()),
         ("reason", pa.string()),
         ("action", pa.string()),  # report, drop or relink
-        ("source", pa.string()),  # '' for this run; the file or run that names or holds the keeper
+        (
+            "source",
+            pa.string(),
+        ),  # '' for this run; the file or run that names or holds the representative
         ("keeper_uri", pa.string()),  # or the id in a file
         ("keeper_clip_start_s", pa.float64()),
         ("keeper_clip_end_s", pa.float64()),
         ("keeper_media_id", pa.string()),
         ("agreement", pa.float64()),  # mean cosine of frames at the same moment
-        ("offset_s", pa.float64()),  # where the clip begins in its keeper
+        ("offset_s", pa.float64()),  # where the clip begins in its representative
         ("num_matched", pa.int32()),  # frames of the longer one that were compared
     ]
 )
@@ -139,7 +147,7 @@ PLAN_SCHEMA: Final = pa.schema(
         ("media_id", pa.string()),
         ("epoch", pa.int64()),
         ("policy", pa.string()),
-        ("fps", pa.float64()),  # 0: at equal distances, or a picture
+        ("fps", pa.float64()),  # 0: at equal distances, or an image
         ("num_frames", pa.int32()),
         ("frame_index", pa.list_(pa.int64())),
         ("time_s", pa.list_(pa.float64())),

@@ -7,7 +7,7 @@ with every kept annotation row about it:
   that infer a schema from the first samples (Hugging Face's) then read all of them. Lists are empty
   in text shards only.
 * the payload, one member, by kind and by `Payload`: `<key>.video` or `<key>.image` (the file's own
-  bytes, whatever its container), `<key>.frames.tar` (the planned frames as pictures), or nothing.
+  bytes, whatever its container), `<key>.frames.tar` (the planned frames as images), or nothing.
 
 Videos, images and text-only rows lie in shards of their own. `index.json` names every shard and
 `samples.parquet` every row with its place in the tars; a shard that the index does not name does
@@ -45,7 +45,7 @@ class Payload(StrEnum):
     VIDEO = "video"
     """The file's own bytes."""
     FRAMES = "frames"
-    """The planned frames, as JPEG or WebP pictures: training decodes no video."""
+    """The planned frames, as JPEG or WebP images: training decodes no video."""
     NONE = "none"
     """Nothing: the trainer reads the file at its URI."""
 
@@ -126,7 +126,7 @@ class PayloadRecord:
     """Of a frame, for frames; else 0."""
     height_px: int
     num_frames: int
-    """Pictures in a frames payload; else 0."""
+    """Images in a frames payload; else 0."""
     num_exact: int
     """Those that show the frame they are named by; another, whose frame could not be decoded, shows
     the nearest earlier planned one that could (the nearest later one, where there is none)."""
@@ -285,12 +285,12 @@ def clip_key(
 
 
 def frame_name(frame_index: int, picture_format: str) -> str:
-    """Name a picture in a frames payload by its place in the file's presentation order."""
+    """Name an image in a frames payload by its place in the file's presentation order."""
     return f"{frame_index:08d}.{picture_format}"
 
 
 def _plain(record: Any) -> dict[str, Any]:
-    """Give a record's fields; its own records are left to the caller, and lists are not copied."""
+    """Return a record's fields; its own records are the caller's, and lists are not copied."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 

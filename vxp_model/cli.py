@@ -53,12 +53,12 @@ def recot(recipe: Recipe, settings: Set = None) -> None:
     torchrun --nproc-per-node 8 -m vxp_model recot pipelines/video_xl_pro/recot.yaml
     """
     loaded = _load(recipe, settings)
-    from vxp_model.train.distributed import join_world
+    from vxp_model.train.distributed import join_distributed
     from vxp_model.train.recot.run import train_recot
 
-    with join_world(loaded.config.engine.device) as world:
-        result = train_recot(loaded, world, lambda line: typer.echo(line, err=True))
-        if not world.is_first:
+    with join_distributed(loaded.config.engine.device) as context:
+        result = train_recot(loaded, context, lambda line: typer.echo(line, err=True))
+        if not context.is_first:
             return
     what = "Nothing left to do" if result.was_done else "Trained"
     typer.echo(
@@ -89,12 +89,12 @@ def train(
 
     overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()] + as_override(stage)
     loaded = MLLM_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
-    from vxp_model.train.distributed import join_world
+    from vxp_model.train.distributed import join_distributed
     from vxp_model.train.mllm.run import train_mllm
 
-    with join_world(loaded.config.engine.device) as world:
-        result = train_mllm(loaded, world, lambda line: typer.echo(line, err=True))
-        if not world.is_first:
+    with join_distributed(loaded.config.engine.device) as context:
+        result = train_mllm(loaded, context, lambda line: typer.echo(line, err=True))
+        if not context.is_first:
             return
     what = "Nothing left to do" if result.was_done else "Trained"
     typer.echo(
@@ -122,7 +122,7 @@ def estimate(
         int, typer.Option("--frames", min=1, help="Of every sample, to align or fine-tune.")
     ] = 360,
 ) -> None:
-    """Say what a training will take: tokens, GPU hours, memory. Starts nothing.
+    """Print what a training will take: tokens, GPU hours, memory. Starts nothing.
 
     Examples: vxp-model estimate pipelines/video_xl_pro/recot.yaml --gpus 8 --samples 1000000
 

@@ -161,7 +161,7 @@ def frames(
         list[int] | None, typer.Option("--frames", min=1, help="Price so many frames; repeatable.")
     ] = None,
 ) -> None:
-    """Say what frames cost in positions and bytes, and how many fit on a card. Loads no weights.
+    """Print what frames cost in positions and bytes, and how many fit on a card. Loads no weights.
 
     Example: vxp-model frames --memory-gb 80
     """

@@ -1,12 +1,10 @@
-"""Error types of the training package; the command line turns them into a status."""
+"""The errors that end a command, as in vxp_data; `require` checks a setting."""
 
 from __future__ import annotations
 
+from vxp_data.errors import StoppedError, UserError, VxpError
 
-class UserError(Exception):
-    """Something the user can fix: names the thing, what was got, what was wanted, what to do."""
-
-    exit_code = 2
+__all__ = ["StoppedError", "UserError", "VxpError", "require"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -17,9 +15,3 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise UserError(message)
-
-
-class StoppedError(Exception):
-    """The user, or the cluster, asked to stop; what was written is whole."""
-
-    exit_code = 130

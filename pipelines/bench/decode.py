@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the clips: every file in it")
     parser.add_argument("--out", type=Path, help="record; manifests/runs/decode-SEEK.json")
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--px", type=int, default=384, help="side of the square pictures")
+    parser.add_argument("--px", type=int, default=384, help="side of the square images")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seek", choices=SEEKS, default="exact")
     options = parser.parse_args(argv)

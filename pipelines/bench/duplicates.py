@@ -32,8 +32,8 @@ from vxp_data.core.thresholds import parse_keep
 from vxp_data.encoders.base import Encoder
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.pipeline.embed.crash_ledger import Ledger
-from vxp_data.pipeline.embed.work_items import media_items, read_sources
+from vxp_data.pipeline.embed.crash_ledger import CrashLedger
+from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
 from vxp_data.pipeline.embed.workers import JobSettings, decode_files, embed_clips, item_table
 from vxp_data.pipeline.prune import score_and_decide
 from vxp_data.pipeline.redecide import redecide
@@ -78,10 +78,10 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
         "videos": {origin: len(originals) for origin, originals in origins.items()},
         "by_encoder": {
             encoder: {
-                origin: _counted(list(originals), copies, keeper_of)
+                origin: _counted(list(originals), copies, representative_of)
                 for origin, originals in origins.items()
             }
-            for encoder, keeper_of in found.items()
+            for encoder, representative_of in found.items()
         },
     }
 
@@ -98,12 +98,12 @@ def labelled(folder: Path, threshold: float) -> dict[str, Any]:
         runs = _runs(Path(scratch), folder)
         embed(list(runs.values()))
         for encoder, run in runs.items():
-            keeper_of = run.duplicates(threshold)
-            group_of = _groups(keeper_of)
+            representative_of = run.duplicates(threshold)
+            group_of = _groups(representative_of)
             found = {
                 pair for pair in allowed if len({group_of.get(stem, stem) for stem in pair}) == 1
             }
-            wrong = {frozenset(pair) for pair in keeper_of.items()} - allowed
+            wrong = {frozenset(pair) for pair in representative_of.items()} - allowed
             right = len(found - pairs["unsure"])
             figures[encoder] = {
                 "by_kind": {
@@ -126,8 +126,8 @@ def _runs(scratch: Path, videos: Path) -> dict[str, Run]:
         "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
     }
     return {
-        encoder: Run(scratch / f"run-{place}", videos, settings)
-        for place, (encoder, settings) in enumerate(encoders.items())
+        encoder: Run(scratch / f"run-{index}", videos, settings)
+        for position, (encoder, settings) in enumerate(encoders.items())
     }
 
 
@@ -140,7 +140,7 @@ class Run:
         self.run = open_run(out)
         self.datasets = resolve_datasets([videos], None)
         write_samples(self.run, self.datasets, TaskRules(field=None, mapping={}))
-        self.sources = read_sources(self.run)
+        self.sources = read_wanted_media(self.run)
         self.encoder: Encoder = ENCODERS.load(self.config.encoder.name).load(self.config.encoder)
         self.job = JobSettings(
             frames=self.config.frames,
@@ -154,12 +154,12 @@ class Run:
 
     def embed(self, clips: pa.Table) -> None:
         """Embed the frames of some clips."""
-        place = clips.schema.get_field_index("encoder")
+        position = clips.schema.get_field_index("encoder")
         own = pa.repeat(self.encoder.spec.fingerprint, len(clips))
-        embed_clips(clips.set_column(place, "encoder", own), self.encoder, self.job)
+        embed_clips(clips.set_column(position, "encoder", own), self.encoder, self.job)
 
     def duplicates(self, threshold: float) -> dict[str, str]:
-        """Give the keeper of each twin, by their stems."""
+        """Return the representative of each duplicate, by their stems."""
         score_and_decide(self.run, self.datasets, self.config, self.job, self.sources)
         record = {
             "config": self.config.model_dump(mode="json"),
@@ -185,23 +185,23 @@ def embed(runs: list[Run]) -> None:
     assert len({run.encoder.spec.frame_px for run in runs}) == 1
     items = media_items(runs[0].sources, ())
     table = item_table(items, range(len(items)))
-    for clips in decode_files(table, runs[0].job, Ledger()):
+    for clips in decode_files(table, runs[0].job, CrashLedger()):
         for run in runs:
             run.embed(clips)
 
 
 def _counted(
-    originals: list[str], copies: dict[str, set[str]], keeper_of: dict[str, str]
+    originals: list[str], copies: dict[str, set[str]], representative_of: dict[str, str]
 ) -> dict[str, Any]:
     """Count what was found of the copies of some videos, and what was found wrongly."""
-    group_of = _groups(keeper_of)
+    group_of = _groups(representative_of)
     allowed = _labelled()
     wrong = [
-        f"{twin} -> {keeper}"
-        for twin, keeper in sorted(keeper_of.items())
-        if _source(twin) in originals
-        and _source(twin) != _source(keeper)
-        and frozenset((_source(twin), _source(keeper))) not in allowed
+        f"{duplicate} -> {representative}"
+        for duplicate, representative in sorted(representative_of.items())
+        if _source(duplicate) in originals
+        and _source(duplicate) != _source(representative)
+        and frozenset((_source(duplicate), _source(representative))) not in allowed
     ]
     table = {}
     for name in TRANSFORMATIONS:
@@ -261,8 +261,8 @@ def _copies(path: Path, videos: Path, name: str) -> set[str]:
         words = list(options)
         for option in ("-ss", "-t"):
             if option in words:
-                place = words.index(option) + 1
-                words[place] = f"{float(words[place]) * duration_s:.3f}"
+                position = words.index(option) + 1
+                words[position] = f"{float(words[index]) * duration_s:.3f}"
         target = videos / f"{name}--{copy}.mp4"
         command = [ffmpeg, "-v", "error", "-i", str(path), *words, *X264, "-y", str(target)]
         done = subprocess.run(command, capture_output=True, check=False, timeout=300)
@@ -281,7 +281,7 @@ def _duration_s(path: Path) -> float:
 
 
 def _labelled() -> set[frozenset[str]]:
-    """Give the pairs of videos that do show the same, or may."""
+    """Return the pairs of videos that do show the same, or may."""
     return {
         frozenset(row[name].replace(".", "_") for name in ("first", "second"))
         for row in _labels()
@@ -296,9 +296,11 @@ def _labels() -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def _groups(keeper_of: dict[str, str]) -> dict[str, str]:
-    """Give each twin, and each keeper, its keeper."""
-    return keeper_of | {keeper: keeper for keeper in keeper_of.values()}
+def _groups(representative_of: dict[str, str]) -> dict[str, str]:
+    """Return the representative of each duplicate, and of itself."""
+    return representative_of | {
+        representative: representative for representative in representative_of.values()
+    }
 
 
 def _source(stem: str) -> str:

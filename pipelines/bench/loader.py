@@ -85,7 +85,7 @@ def ours(shards: Path) -> Pass:
     """Read by offsets, in the order of an epoch, each clip for its first row."""
     dataset = ShardDataset(str(shards), None)
     (rows,) = dataset.rows
-    is_first = {int(row) for row in rows.row_N if rows.table.place_N[row] == 0}
+    is_first = {int(row) for row in rows.row_N if rows.table.index_N[row] == 0}
     part = rows.part()
 
     def read(epoch: int) -> tuple[int, int]:
@@ -169,7 +169,7 @@ def _read_for(read: Pass, seconds: float) -> Reading:
 
 
 def raw_figures(found: dict[str, list[Reading]]) -> dict[str, Any]:
-    """Give medians over the rounds: each reader's speed, and ours over each other's."""
+    """Return medians over the rounds: each reader's speed, and ours over each other's."""
     facts: dict[str, Any] = {}
     for name, readings in found.items():
         facts[name] = {
@@ -221,7 +221,7 @@ def decoded(shards: Path, num_workers: int) -> dict[str, Any]:
 
 
 def _cpu_s() -> float:
-    """Give the CPU seconds of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(use.ru_utime + use.ru_stime for use in uses)
 

@@ -62,14 +62,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def full_size() -> VideoXLProConfig:
-    """Give the paper's model, with the byte tokenizer's visual token."""
+    """Return the paper's model, with the byte tokenizer's visual token."""
     config = video_xl_pro_preset("3b")
     config.visual_token_id = VISUAL_ID
     return config
 
 
 def small() -> VideoXLProConfig:
-    """Give a model with as many tokens a frame as the full size, and little else."""
+    """Return a model with as many tokens a frame as the full size, and little else."""
     config = video_xl_pro_preset("tiny")
     config.grid = 24
     config.text_config = Qwen2Config(
@@ -147,7 +147,7 @@ def first_token_flop(config: VideoXLProConfig, num_frames: int, *, compressed: b
 
 
 def random_pieces(model: LongVideoModel, num_frames: int) -> Iterator[Tensor]:
-    """Give pieces of random frames, made where the model is."""
+    """Return pieces of random frames, made where the model is."""
     config = model.model.config
     side, device = config.vision.image_px, model.model.device
     for start in range(0, num_frames, config.chunk_frames):

@@ -21,7 +21,7 @@ from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.core.thresholds import cut, parse_keep
 from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.base import FrameSize
-from vxp_data.decoders.image import Orientation, Picture
+from vxp_data.decoders.image import Image, Orientation
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
@@ -56,8 +56,8 @@ class Ours:
 
 def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give: bool) -> Ours:
     """Probe, plan and decode; `split` takes the time of scaling too, `give` returns the frames."""
-    _TimedPicture.cpu_s = 0.0
-    vars(pyav_decoder)["Picture"] = _TimedPicture if split else Picture
+    _TimedImage.cpu_s = 0.0
+    vars(pyav_decoder)["Image"] = _TimedImage if split else Image
     started_s = time.process_time()
     probed = probe(path, "clip")
     probed_s = time.process_time()
@@ -76,7 +76,7 @@ def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give:
         cpu_s=ended_s - started_s,
         probe_cpu_s=probed_s - started_s,
         decode_cpu_s=ended_s - probed_s,
-        scale_cpu_s=_TimedPicture.cpu_s,
+        scale_cpu_s=_TimedImage.cpu_s,
         num_frames_video=len(timeline),
         what=f"{media.container}/{media.codec} {media.width_px}x{media.height_px}",
         index_F=index_F,
@@ -125,7 +125,7 @@ def compare_decord(
 
 
 def score_ours(path: str, num_frames: int, seek: Seek) -> tuple[float, list[int]]:
-    """Give the redundancy of a clip by thumbnails, and which frames it is from."""
+    """Return the redundancy of a clip by thumbnails, and which frames it is from."""
     px = ThumbnailEncoder.spec.frame_px
     ours = run_ours(path, num_frames, px, seek, False, True)
     assert ours.frames_FHWC is not None
@@ -133,7 +133,7 @@ def score_ours(path: str, num_frames: int, seek: Seek) -> tuple[float, list[int]
     return float(MEAN_PAIRWISE.compute(emb_FD[None])[0]), ours.index_F.tolist()
 
 
-class _TimedPicture(Picture):
+class _TimedImage(Image):
     """Scaling with a stopwatch, put in the decoder's place of it for one call."""
 
     cpu_s = 0.0
@@ -141,7 +141,7 @@ class _TimedPicture(Picture):
     def rgb(self, frame: Any, orientation: Orientation) -> NDArray[np.uint8]:
         started_s = time.process_time()
         rgb_HWC = super().rgb(frame, orientation)
-        _TimedPicture.cpu_s += time.process_time() - started_s
+        _TimedImage.cpu_s += time.process_time() - started_s
         return rgb_HWC
 
 
@@ -207,7 +207,7 @@ class ClipResult:
         return self.decord_same_frames_cpu_s is not None
 
     def facts(self) -> dict[str, Any]:
-        """Give a row of the record: numbers to four significant digits."""
+        """Return a row of the record: numbers to four significant digits."""
         row = {name: short(value) for name, value in asdict(self).items()}
         if self.left_out:
             return {name: row[name] for name in ("clip", "what", "left_out", "ours_cpu_s")}
@@ -324,9 +324,9 @@ def redundancy(results: Sequence[ClipResult]) -> dict[str, Any]:
 
 def _ranks(value_N: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rank from 0; equal values share the mean of their ranks."""
-    _, place_N, count_U = np.unique(value_N, return_inverse=True, return_counts=True)
+    _, index_N, count_U = np.unique(value_N, return_inverse=True, return_counts=True)
     mean_rank_U: NDArray[np.float64] = np.cumsum(count_U) - (count_U + 1) / 2
-    ranks_N: NDArray[np.float64] = mean_rank_U[place_N]
+    ranks_N: NDArray[np.float64] = mean_rank_U[index_N]
     return ranks_N
 
 
@@ -340,7 +340,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def _plain(error: MediaError) -> str:
-    """Give an error's words on one line, without paths."""
+    """Return an error's words on one line, without paths."""
     words = str(error).replace("\n", " ").split()
     return " ".join(Path(word).name if "/" in word[:-1] and word[0] in "/'[" else word
                     for word in words)[:200]  # fmt: skip

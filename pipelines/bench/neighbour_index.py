@@ -80,7 +80,7 @@ def _unit(emb_ND: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _recall(
     emb_ND: np.ndarray[Any, Any], vectors: Any, sample: np.ndarray[Any, Any]
 ) -> tuple[float, int]:
-    """Give the share of the true neighbours (cosine 0.93) of a sample that are found."""
+    """Return the share of the true neighbours (cosine 0.93) of a sample that are found."""
     queries = emb_ND[sample].astype(np.float32)
     truth: set[tuple[int, int]] = set()
     for start in range(0, len(emb_ND), BLOCK_VECTORS):

@@ -105,7 +105,7 @@ def link_videos(videos: Sequence[Path], num_videos: int, folder: Path) -> Path:
 
 
 def prune_command(manifest: Path, out: Path) -> list[str]:
-    """Give the command that is measured."""
+    """Return the command that is measured."""
     command = [str(COMMAND), "prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
     return [*command, "--set", f"cluster.num_cpus={CORES}"]
 

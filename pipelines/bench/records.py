@@ -68,7 +68,7 @@ def write_record(
 
 
 def command_text(argv: Sequence[str]) -> str:
-    """Give a command without this machine's paths: 'python pipelines/bench/decode.py real'."""
+    """Return a command without this machine's paths: 'python pipelines/bench/decode.py real'."""
     return " ".join(["python", *map(_without_path, argv)])
 
 
@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(libraries: Sequence[str]) -> dict[str, str]:
-    """Give the installed versions, and FFmpeg's where PyAV is among them."""
+    """Return the installed versions, and FFmpeg's where PyAV is among them."""
     found: dict[str, str] = {}
     for name in libraries:
         try:
@@ -105,7 +105,7 @@ def versions(libraries: Sequence[str]) -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Give the commit, and whether files differ from it; None outside a git checkout."""
+    """Return the commit, and whether files differ from it; None outside a git checkout."""
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {"commit": commit, "uncommitted_changes": bool(changes)} if commit else None
 

@@ -43,7 +43,7 @@ from vxp_model.train.batches import (
     step_batches,
 )
 from vxp_model.train.build import model_config, new_model, uses_bf16
-from vxp_model.train.distributed import World, join_world
+from vxp_model.train.distributed import DistributedContext, join_distributed
 from vxp_model.train.engine import Engine
 from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.recot.features import FeatureSource, build_tower
@@ -104,11 +104,11 @@ class PartTimes:
 class Bench:
     """The parts of a training, as `Training` puts them together."""
 
-    def __init__(self, recipe: ReCoTRecipe, world: World, *, compiled: bool) -> None:
-        self.recipe, self.world = recipe, world
+    def __init__(self, recipe: ReCoTRecipe, context: DistributedContext, *, compiled: bool) -> None:
+        self.recipe, self.context = recipe, context
         self.config: ReCoTConfig = model_config(recipe.model)
-        self.bf16 = uses_bf16(recipe.engine, world.device)
-        self.micro_batches = accumulation(recipe.batch, world.size)
+        self.bf16 = uses_bf16(recipe.engine, context.device)
+        self.micro_batches = accumulation(recipe.batch, context.size)
         self.tower = build_tower(
             self.config,
             recipe.tower,
@@ -120,7 +120,7 @@ class Bench:
         if compiled:
             for module in (self.tower, self.model.dts, self.model.decoder):
                 module.compile()
-        features = FeatureSource(self.tower, self.config, recipe.tower, world)
+        features = FeatureSource(self.tower, self.config, recipe.tower, context)
         engine = Engine(
             self.model,
             engine=recipe.engine,
@@ -128,22 +128,22 @@ class Bench:
             micro_samples=recipe.batch.micro_samples,
             accumulation=self.micro_batches,
             bf16=self.bf16,
-            world=world,
+            context=context,
             rate_mults={"sgm.": recipe.optim.sgm_lr_mult},
         )
         engine.train()
-        self.stepper = Stepper(engine, self.model, features, world)
+        self.stepper = Stepper(engine, self.model, features, context)
         num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
         self.loader = open_loader(
             recipe,
             image_px=self.config.vision.image_px,
             num_samples=num_samples,
-            world=world,
+            context=context,
             window=recot_window(recipe),
         )
 
     def steps(self) -> Iterator[list[MicroBatch]]:
-        """Give each step's micro-batches."""
+        """Return each step's micro-batches."""
         for step in step_batches(self.loader, self.micro_batches):
             yield [
                 collate(
@@ -156,10 +156,10 @@ class Bench:
             ]
 
     def run(self, batches: list[MicroBatch]) -> None:
-        """Do a step."""
+        """Run a step."""
         self.stepper.run(
             batches,
-            num_frames=sum(batch.num_valid for batch in batches) * self.world.size,
+            num_frames=sum(batch.num_valid for batch in batches) * self.context.size,
             lr=self.recipe.optim.lr,
             mask_ratio=self.config.sgm.ratio,
             with_view=False,
@@ -179,15 +179,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     overrides = [RECIPES.parse_set(text) for text in args.settings]
     loaded: Loaded[ReCoTRecipe] = load_recipe(args.recipe, overrides)
     recipe = loaded.config
-    with join_world(recipe.engine.device) as world:
-        bench = Bench(recipe, world, compiled=args.compile)
+    with join_distributed(recipe.engine.device) as context:
+        bench = Bench(recipe, context, compiled=args.compile)
         try:
             found = measure(bench, steps=args.steps, warmup=args.warmup)
         finally:
             bench.loader.close()
-        if world.device.type == "cuda":
+        if context.device.type == "cuda":
             found |= achieved(bench, found)
-    name = f"recot-{recipe.model.preset}-{world.device.type}"
+    name = f"recot-{recipe.model.preset}-{context.device.type}"
     found |= {"compiled": args.compile, "note": args.note}
     path = records.write_record(
         f"{name}-compiled" if args.compile else name,
@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(bench: Bench, *, steps: int, warmup: int) -> dict[str, Any]:
     """Time steps: first whole ones, then their parts."""
-    device, batches = bench.world.device, bench.steps()
+    device, batches = bench.context.device, bench.steps()
     for _ in range(warmup):
         bench.run(next(batches))
     if device.type == "cuda":
@@ -253,7 +253,7 @@ def achieved(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
     parts, config = found["parts_s"], bench.config
     tower_flop = tower_flop_per_frame(config.vision) * found["frames_a_step"]
     trained_flop = 3 * recot_flop_per_group(config) * found["groups_a_step"]
-    peak = matmul_flops(bench.world.device)
+    peak = matmul_flops(bench.context.device)
     whole_hours = 1e6 / found["samples_per_s"] / 3600
     return {
         "matmul_tflops": round(peak / 1e12, 1),
@@ -261,7 +261,7 @@ def achieved(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
         "trained_share_of_matmul": round(
             trained_flop / (parts["dts"] + parts["decoder"]) / peak, 3
         ),
-        "gpu_hours_per_million_samples": round(whole_hours * bench.world.size, 1),
+        "gpu_hours_per_million_samples": round(whole_hours * bench.context.size, 1),
     }
 
 
@@ -287,7 +287,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Give the most memory that was held: the allocator's on a GPU, else this process's."""
+    """Return the most memory that was held: the allocator's on a GPU, else this process's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

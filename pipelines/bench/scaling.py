@@ -121,7 +121,7 @@ def measure(
 
 
 def figures(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Say how far it scales, and what a driver could feed that had a core alone."""
+    """Return how far it scales, and what a driver could feed that had a core alone."""
     enough = [run["workers"] for run in runs if run["efficiency"] >= ENOUGH]
     one, two = runs[0], runs[-1]  # a line through both: what starts once is no file's
     total = [run["driver_cpu_s_a_file"] * run["files"] for run in (one, two)]

@@ -28,7 +28,7 @@ import records
 from synthetic_run import synthetic_media, write_synthetic_run
 
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import Source
+from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_table
 from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
 
@@ -91,17 +91,17 @@ def work(task: str, folder: Path) -> None:
         app(["decide", str(folder), "--keep", "0.5"], standalone_mode=False)
 
 
-def _sources(folder: Path) -> dict[str, Source]:
+def _sources(folder: Path) -> dict[str, WantedMedia]:
     names = pq.read_table(folder / "media.parquet", columns=["uri", "file_stamp"])
-    stamps = zip(*(names[name].to_pylist() for name in ("uri", "file_stamp")), strict=True)
+    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_stamp")), strict=True)
     return {
-        uri: Source(stamp=stamp, is_image=False, clips_s=((0.0, float("inf")),))
-        for uri, stamp in stamps
+        uri: WantedMedia(file_version=file_version, is_image=False, clips_s=((0.0, float("inf")),))
+        for uri, file_version in versions
     }
 
 
 def measured(task: str, folder: Path) -> dict[str, float]:
-    """Do a task in a process of its own; give its seconds and the most memory that it held."""
+    """Run a task in a process of its own; return its seconds and the most memory that it held."""
     started_s = time.monotonic()
     command = [sys.executable, __file__, "--do", task, str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

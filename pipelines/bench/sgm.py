@@ -43,7 +43,7 @@ from vxp_model.models.siglip import load_tower
 from vxp_model.modules.siglip import normalise_frames
 from vxp_model.settings.probe import PROBE_RECIPES
 from vxp_model.settings.recot import RECIPES
-from vxp_model.train.distributed import World, join_world
+from vxp_model.train.distributed import DistributedContext, join_distributed
 from vxp_model.train.recot.run import train_recot
 
 CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
@@ -75,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     labelled = draw(out / "labelled", args.labelled, seed=1)
     shard(out)
     print(f"drawn and sharded after {time.monotonic() - began_s:.0f} s", flush=True)
-    with join_world("cpu") as world:
+    with join_distributed("cpu") as context:
         models = {
-            (masking, seed): train(out, masking, seed, args.steps, world)
+            (masking, seed): train(out, masking, seed, args.steps, context)
             for masking in MASKINGS
             for seed in range(args.seeds)
         }
@@ -126,7 +126,7 @@ def draw(folder: Path, count: int, *, seed: int) -> list[Clip]:
 
 
 def shard(out: Path) -> None:
-    """Prune, all kept; plan every frame; write shards of pictures; in one Ray."""
+    """Prune, all kept; plan every frame; write shards of images; in one Ray."""
     run, recipe = str(out / "run"), str(CURATION)
     with ray_session(load_config(CURATION, []).config.cluster):
         curate("prune", str(out / "clips"), "--out", run, "--recipe", recipe, "--keep", "1.0")
@@ -141,7 +141,7 @@ def curate(*words: str) -> None:
     app(list(words), standalone_mode=False)
 
 
-def train(out: Path, masking: str, seed: int, steps: int, world: World) -> Path:
+def train(out: Path, masking: str, seed: int, steps: int, context: DistributedContext) -> Path:
     """Train once; give the model's folder."""
     tree = read_yaml(RECIPE)
     tree["model"]["sgm"] = MASKINGS[masking]
@@ -150,14 +150,14 @@ def train(out: Path, masking: str, seed: int, steps: int, world: World) -> Path:
     tree["run"] |= {"out": str(out / masking / str(seed)), "seed": seed, "steps": steps,
                     "checkpoint_steps": steps, "picture_steps": steps}  # fmt: skip
     began_s = time.monotonic()
-    done = train_recot(RECIPES.read(tree, str(RECIPE)), world, lambda _: None)
+    done = train_recot(RECIPES.read(tree, str(RECIPE)), context, lambda _: None)
     took_s = time.monotonic() - began_s
     print(f"{masking} {seed}: loss {done.final_loss:.4f}, {took_s:.0f} s", flush=True)
     return done.model
 
 
 def probe(out: Path, models: Sequence[Path]) -> ProbeResult:
-    """Tell the motion from the tower's tokens and from every model's."""
+    """Read the motion out of the tower's tokens and out of every model's."""
     tree = {
         "preset": "tiny",
         "tower": {"source": str(out / "tower")},
@@ -211,7 +211,7 @@ def tower_features(clips: Sequence[Clip], folder: Path) -> Tensor:
 
 @torch.no_grad()
 def scores(model: ReCoTModel, features_FCHW: Tensor) -> NDArray[np.float32]:
-    """Give the masking's score of each token: [F, N]."""
+    """Return the masking's score of each token: [F, N]."""
     groups = model.grouper([NUM_FRAMES] * (len(features_FCHW) // NUM_FRAMES))
     features_FNC = features_FCHW.flatten(2).transpose(1, 2)
     scores_GTN = model.sgm.scores(

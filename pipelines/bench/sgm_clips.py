@@ -70,7 +70,7 @@ def write_clip(clip: Clip, path: Path) -> None:
 
 
 def write_frames(frames_THWC: NDArray[np.uint8], path: Path, *, fps: int, crf: int) -> None:
-    """Encode pictures as H.264 in MP4.
+    """Encode images as H.264 in MP4.
 
     Args:
         frames_THWC: uint8 RGB, of even height and width.
@@ -94,7 +94,7 @@ def write_frames(frames_THWC: NDArray[np.uint8], path: Path, *, fps: int, crf: i
 
 
 def score_auc(scores_FN: NDArray[np.float32], clips: Sequence[Clip]) -> float:
-    """Give how often a covered token scores above a still one of its frame.
+    """Return how often a covered token scores above a still one of its frame.
 
     Covered: the patch has half of the token or more. Still: it has none of it, in this frame and in
     the one before.

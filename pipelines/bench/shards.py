@@ -101,7 +101,7 @@ def many(rows: pa.Table, num_bytes: int) -> pa.Table:
 
 
 def clip_files(rows: pa.Table) -> list[Path]:
-    """Give the file of every clip, in the order of their keys."""
+    """Return the file of every clip, in the order of their keys."""
     first = {row["key"]: row["media_uri"] for row in rows.to_pylist()}
     return [Path(first[key]) for key in sorted(first)]
 
@@ -139,7 +139,7 @@ def written_by_webdataset(members: Sequence[tuple[str, bytes, Path]], out: Path)
 
 
 def timed(act: Callable[[], object]) -> float:
-    """Give the wall-clock seconds of a call."""
+    """Return the wall-clock seconds of a call."""
     started = time.perf_counter()
     act()
     return time.perf_counter() - started
@@ -182,7 +182,7 @@ def figures(run: RunDirectory, folder: Path, rounds: int, num_bytes: int) -> dic
 
 
 def ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
-    """Give how many times faster `one` is, the median over rounds."""
+    """Return how many times faster `one` is, the median over rounds."""
     pairs = zip(seconds[one], seconds[other], strict=True)
     return statistics.median(theirs / own for own, theirs in pairs)
 
@@ -196,12 +196,12 @@ def frames_figures(rows: pa.Table, out: str, settings: ShardSettings) -> dict[st
     written = write_shard(SHARD, rows, folder, frames)
     wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
     with folder.open(SHARD) as file:
-        pictures = sum(clip.record.payload.num_frames for clip in read_clips(file))
+        images = sum(clip.record.payload.num_frames for clip in read_clips(file))
     return {
-        "pictures": pictures,
+        "images": images,
         "mb": written.entry.num_bytes / 1e6,
-        "kb_per_picture": written.entry.num_bytes / 1e3 / pictures,
-        "pictures_per_s": pictures / wall_s,
+        "kb_per_picture": written.entry.num_bytes / 1e3 / images,
+        "pictures_per_s": images / wall_s,
         "of_which_encoding_cpu_s": cpu_s,
         "wall_s": wall_s,
     }

@@ -108,7 +108,7 @@ def _duration_s(path: Path) -> float:
 
 
 def usable(folder: Path) -> list[Path]:
-    """Give the videos of a folder from which clips can be cut: two frames at least."""
+    """Return the videos of a folder from which clips can be cut: two frames at least."""
     found = []
     for path in sorted(folder.resolve().iterdir()):
         try:
@@ -170,7 +170,7 @@ def prune(
 
 
 def others(pythons: Mapping[str, str]) -> dict[str, str]:
-    """Give the Python of each tool that can be imported."""
+    """Return the Python of each tool that can be imported."""
     found = {}
     for name, (_, module) in SCRIPTS.items():
         python = pythons.get(name, sys.executable)
@@ -223,7 +223,7 @@ def agreement(scores: Mapping[str, float], of: Mapping[str, float]) -> dict[str,
 
 
 def summary(rounds: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
-    """Give each tool's medians, and the medians of its ratios to the script of the same round."""
+    """Return each tool's medians, and the medians of its ratios to the script of the same round."""
     found = {}
     for name, runs in rounds.items():
         base = rounds[BASELINE][: len(runs)]
@@ -317,12 +317,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             for path in sorted(made.iterdir())[:number]:
                 (sets[-1] / path.name).hardlink_to(path)
         for number in range(options.rounds):
-            place = folder / f"round-{number}"
-            place.mkdir()
+            round_folder = folder / f"round-{number}"
+            round_folder.mkdir()
             taking = {
                 n: p for n, p in pythons.items() if n == BASELINE or number < options.other_rounds
             }
-            seconds, scores, lost = run_round(place, sets, checkpoint, taking)
+            seconds, scores, lost = run_round(round_folder, sets, checkpoint, taking)
             failed |= lost
             for name, taken in seconds.items():
                 rounds.setdefault(name, []).append(taken)

@@ -142,17 +142,17 @@ def synthetic_media(uris: Sequence[str], rng: np.random.Generator) -> pa.Table:
 
 
 def _write_sheets(run: RunDirectory, media: pa.Table, rng: np.random.Generator) -> None:
-    pictures = [contact_sheet(_scene(rng), max_bytes=16_384) for _ in range(40)]
+    images = [contact_sheet(_scene(rng), max_bytes=16_384) for _ in range(40)]
     keys = media.select([name for name in THUMBNAIL_SCHEMA.names if name != "sheet"])
     for first in range(0, media.num_rows, _CLIPS_IN_PART):
         part = keys.slice(first, _CLIPS_IN_PART)
-        drawn = [pictures[i] for i in rng.integers(0, len(pictures), part.num_rows).tolist()]
+        drawn = [images[i] for i in rng.integers(0, len(images), part.num_rows).tolist()]
         part = part.append_column("sheet", pa.array(drawn, pa.binary())).cast(THUMBNAIL_SCHEMA)
         write_table(run.thumbnails.file(f"part-{first:08d}.parquet"), part)
 
 
 def _scene(rng: np.random.Generator) -> np.ndarray:
-    """Draw a disc that crosses a picture in 20 frames."""
+    """Draw a disc that crosses an image in 20 frames."""
     y, x = np.mgrid[0:96, 0:96]
     sky, disc = rng.integers(0, 255, (2, 3))
     frames = []

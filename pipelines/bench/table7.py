@@ -130,7 +130,7 @@ def choose(run: str, *, per_task: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def prepare(pools: Mapping[str, Sequence[PoolClip]], folder: Path) -> None:
-    """Score clips and shard all rows of them, nothing pruned: pictures of uniform frames."""
+    """Score clips and shard all rows of them, nothing pruned: images of uniform frames."""
     mixture = write_mixture(pools, folder)
     run = str(folder / "run")
     curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION), "--keep", "1.0")
@@ -171,18 +171,18 @@ def read_decisions(run: str) -> list[dict[str, Any]]:
 
 
 def truth_of(pools: Mapping[str, Sequence[PoolClip]]) -> dict[str, PoolClip]:
-    """Give clips by the ids of their samples."""
+    """Return clips by the ids of their samples."""
     return {
-        f"{name}-{clip.task}/{name}-{place:05d}": clip
+        f"{name}-{clip.task}/{name}-{index:05d}": clip
         for name, clips in pools.items()
-        for place, clip in enumerate(clips)
+        for index, clip in enumerate(clips)
     }
 
 
 def sets_of(
     decisions: Mapping[str, Sequence[Mapping[str, Any]]], truth: Truth, seed: int, *, per_task: int
 ) -> dict[str, list[str]]:
-    """Give the sets of rows of a seed: sample ids by arm, in the record's order.
+    """Return the sets of rows of a seed: sample ids by arm, in the record's order.
 
     Args:
         decisions: see `choose`.
@@ -229,7 +229,7 @@ def train_all(
 
 
 def shares_right(model: Answerer, asked: Examples, truth: Truth) -> dict[str, float]:
-    """Give the shares of held-out questions answered right, by kind of clip."""
+    """Return the shares of held-out questions answered right, by kind of clip."""
     right_N = right_answers(model, asked)
     clips = [truth[name] for name in asked.sample_ids]
     active_N = torch.tensor([clip.active for clip in clips])
@@ -241,7 +241,7 @@ def shares_right(model: Answerer, asked: Examples, truth: Truth) -> dict[str, fl
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float]:
-    """Give a mean and its 95 % confidence interval by Student's t, for 2 to 10 values."""
+    """Return a mean and its 95 % confidence interval by Student's t, for 2 to 10 values."""
     mean = statistics.fmean(values)
     half = T_975[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
@@ -271,7 +271,7 @@ def table(
 def composition(
     sets: Sequence[Mapping[str, Sequence[str]]], arm: str, truth: Truth
 ) -> dict[str, float]:
-    """Say what an arm's rows are, means over the seeds: shares, and how many different clips."""
+    """Return what an arm's rows are, means over the seeds: shares, and how many different clips."""
     shares: dict[str, list[float]] = {}
     for arms in sets:
         names = arms[arm]
@@ -288,26 +288,31 @@ def composition(
 
 
 def source_of(name: str, truth: Truth) -> str:
-    """Give the sample id of the clip that a clip is a copy of, or its own."""
-    place = truth[name].copy_of
-    return name if place is None else f"{name.rpartition('-')[0]}-{place:05d}"
+    """Return the sample id of the clip that a clip is a copy of, or its own."""
+    index = truth[name].copy_of
+    return name if index is None else f"{name.rpartition('-')[0]}-{index:05d}"
 
 
 def duplicates_found(rows: Sequence[Mapping[str, Any]], truth: Truth) -> dict[str, int]:
     """Count rows dropped as duplicates, those wrongly, and how many copies there are."""
     sample_of = {name.rpartition("/")[2]: name for name in truth}  # by the clip's file
-    twins = [row for row in rows if row["decision"] == "duplicate"]
+    duplicates = [row for row in rows if row["decision"] == "duplicate"]
     wrong = sum(
         source_of(row["sample_id"], truth)
         != source_of(sample_of[Path(row["duplicate_of"]).stem], truth)
-        for row in twins
+        for row in duplicates
     )
     copies = sum(truth[row["sample_id"]].copy_of is not None for row in rows)
-    return {"rows": len(rows), "copies": copies, "dropped": len(twins), "dropped_wrongly": wrong}
+    return {
+        "rows": len(rows),
+        "copies": copies,
+        "dropped": len(duplicates),
+        "dropped_wrongly": wrong,
+    }
 
 
 def describe(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Give the result as Markdown."""
+    """Return the result as Markdown."""
     lines = ["| rows | active clips | minus random-N | active and still | minus random-N |",
              "|---|---|---|---|---|"]  # fmt: skip
     for arm, row in arms.items():

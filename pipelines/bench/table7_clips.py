@@ -1,7 +1,7 @@
 """A pool of clips in which redundancy varies, each with one question: rows to choose from.
 
 A coloured patch over a textured ground; asked is which way it moves, or which colour it has first.
-A third of the pool are active clips: the patch crosses the picture, or changes its colour in the
+A third of the pool are active clips: the patch crosses the image, or changes its colour in the
 middle half. A third are still ones: it moves by 2 px at most, or never changes its colour, so that
 the question can hardly be answered, or from any frame. A third are copies: clips of the first two
 kinds again, darker and coarsely encoded, with the same question. In a third of all clips, of
@@ -80,11 +80,11 @@ def draw_pool(size: int, *, seed: int) -> list[PoolClip]:
         raise ValueError(f"the pool's size must be a multiple of 24, got {size}")
     rng = np.random.default_rng(seed)
     clips = draw_clips(2 * size // 3, rng)
-    places = {task: [p for p, clip in enumerate(clips) if clip.task == task] for task in QUESTIONS}
-    for own in places.values():
-        for place in rng.choice(own, size // 6):
-            frames_THWC = (clips[place].frames_THWC * rng.uniform(*DARKER)).astype(np.uint8)
-            copy = replace(clips[place], copy_of=int(place), frames_THWC=frames_THWC)
+    indices = {task: [p for p, clip in enumerate(clips) if clip.task == task] for task in QUESTIONS}
+    for own in indices.values():
+        for index in rng.choice(own, size // 6):
+            frames_THWC = (clips[index].frames_THWC * rng.uniform(*DARKER)).astype(np.uint8)
+            copy = replace(clips[index], copy_of=int(index), frames_THWC=frames_THWC)
             clips.append(copy)
     return clips
 
@@ -146,15 +146,15 @@ def write_rows(clips: Sequence[PoolClip], folder: Path, *, name: str) -> dict[st
         manifests: by task.
     """
     rows: dict[str, list[dict[str, Any]]] = {task: [] for task in QUESTIONS}
-    for place, clip in enumerate(clips):
-        file = f"{name}-{place:05d}.mp4"
+    for index, clip in enumerate(clips):
+        file = f"{name}-{index:05d}.mp4"
         crf = FINE_CRF if clip.copy_of is None else COARSE_CRF
         write_frames(clip.frames_THWC, folder / "videos" / file, fps=FPS, crf=crf)
         words, options = QUESTIONS[clip.task]
         asked = " ".join(f"({letter}) {o}" for letter, o in zip(LETTERS, options, strict=True))
         answer = LETTERS[options.index(clip.answer)]
         rows[clip.task].append({
-            "id": f"{name}-{place:05d}",
+            "id": f"{name}-{index:05d}",
             "video": file,
             "conversations": [
                 {"from": "human", "value": f"<video>\n{words} {asked}"},

@@ -48,13 +48,13 @@ class Examples:
         return len(self.sample_ids)
 
     def take(self, sample_ids: Sequence[str]) -> Self:
-        """Give the rows of these names, in that order.
+        """Return the rows of these names, in that order.
 
         Raises:
             KeyError: there is none of this name.
         """
-        place = {name: row for row, name in enumerate(self.sample_ids)}
-        row_M = torch.tensor([place[name] for name in sample_ids])
+        index = {name: row for row, name in enumerate(self.sample_ids)}
+        row_M = torch.tensor([index[name] for name in sample_ids])
         return type(self)(
             sample_ids=tuple(sample_ids),
             seen_N=self.seen_N[row_M],
@@ -102,7 +102,7 @@ class Answerer(nn.Module):
         return replace(rows, seen_N=torch.cat(parts))
 
     def forward(self, features_BTCHW: Tensor, question_B: Tensor) -> Tensor:
-        """Give the logits of the options: [B, A]."""
+        """Return the logits of the options: [B, A]."""
         num_clips, num_frames = features_BTCHW.shape[:2]
         scaled_FCHW = ((features_BTCHW - self.mean_C11) / self.spread_C11).flatten(0, 1)
         x_GTCHW = self.encoder.grouper([num_frames] * num_clips).gather(scaled_FCHW)
@@ -176,7 +176,7 @@ def train(rows: Examples, *, steps: int, seed: int) -> tuple[Answerer, float]:
 
 @torch.no_grad()
 def right_answers(model: Answerer, rows: Examples) -> Tensor:
-    """Tell which rows, with features, the model answers as they say: bool [N]."""
+    """Return which rows, with features, the model answers as they say: bool [N]."""
     parts = [
         model(rows.seen_N[row_B], rows.question_N[row_B]).argmax(-1) == rows.answer_N[row_B]
         for row_B in torch.arange(len(rows)).split(AT_ONCE)

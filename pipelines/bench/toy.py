@@ -31,7 +31,7 @@ from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.settings.file import read_yaml
 from vxp_data.settings.prune import load_config
 from vxp_model.settings.mllm import MLLM_RECIPES
-from vxp_model.train.distributed import World, join_world
+from vxp_model.train.distributed import DistributedContext, join_distributed
 from vxp_model.train.metrics_log import read_log
 from vxp_model.train.mllm.run import train_mllm
 
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = shard(out, {"train": args.clips, "heldout": args.heldout})
     sharded_s = time.monotonic() - began_s
     print(f"drawn and sharded after {sharded_s:.0f} s", flush=True)
-    with join_world("cpu") as world:
-        arms = {arm: train(out, arm, args.seed, args.steps, world, asked) for arm in ARMS}
+    with join_distributed("cpu") as context:
+        arms = {arm: train(out, arm, args.seed, args.steps, context, asked) for arm in ARMS}
     found = {
         "arms": arms,
         "chance": 0.25,
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def shard(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
-    """Draw clips, prune (all kept), plan every frame, write shards of pictures; in one Ray.
+    """Draw clips, prune (all kept), plan every frame, write shards of images; in one Ray.
 
     Returns:
         asked: held-out questions by task.
@@ -112,7 +112,12 @@ def curate(*words: str) -> None:
 
 
 def train(
-    out: Path, arm: str, seed: int, steps: int, world: World, asked: Mapping[str, int]
+    out: Path,
+    arm: str,
+    seed: int,
+    steps: int,
+    context: DistributedContext,
+    asked: Mapping[str, int],
 ) -> dict[str, Any]:
     """Train once, with the clips or without; give what the looks at held-out rows saw."""
     tree = read_yaml(RECIPE)
@@ -120,18 +125,18 @@ def train(
     tree["validation"]["sources"][0]["uri"] = str(out / "heldout" / arm / "shards")
     tree["run"] |= {"out": str(out / arm), "seed": seed, "steps": steps, "checkpoint_steps": steps}
     began_s, began_cpu_s = time.monotonic(), time.process_time()
-    done = train_mllm(MLLM_RECIPES.read(tree, str(RECIPE)), world, print)
-    looks = [entry for entry in read_log(done.out / "log.jsonl") if "val/answers" in entry]
-    right = {task: round(looks[-1][f"val/answers/{task}"] * asked[task]) for task in TASKS}
+    done = train_mllm(MLLM_RECIPES.read(tree, str(RECIPE)), context, print)
+    statistics = [entry for entry in read_log(done.out / "log.jsonl") if "val/answers" in entry]
+    right = {task: round(statistics[-1][f"val/answers/{task}"] * asked[task]) for task in TASKS}
     rows = {task: share(right[task], asked[task]) for task in TASKS}
     return {
         "heldout": rows | {"all": share(sum(right.values()), sum(asked.values()))},
         "accuracy_by_step": {
             look["step"]: {task: round(look[f"val/answers/{task}"], 3) for task in TASKS}
-            for look in looks
+            for look in statistics
         },
         "train_loss": round(done.final_loss, 4),
-        "heldout_loss": round(looks[-1]["val/loss"], 4),
+        "heldout_loss": round(statistics[-1]["val/loss"], 4),
         "minutes": round((time.monotonic() - began_s) / 60, 1),
         "cpu_minutes": round((time.process_time() - began_cpu_s) / 60, 1),
     }

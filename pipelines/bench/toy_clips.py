@@ -86,7 +86,7 @@ def draw_clips(count: int, *, seed: int) -> list[ToyClip]:
 
 
 def task_of(key: str) -> str:
-    """Give the task of a key of QUESTIONS."""
+    """Return the task of a key of QUESTIONS."""
     return key.partition("_")[0]
 
 
@@ -161,7 +161,7 @@ def _balanced(
 
 
 def _moving(colour: str, way: str, number: int, rng: np.random.Generator) -> ToyClip:
-    """Draw discs that move side by side, each in a lane of its own, over half of the picture."""
+    """Draw discs that move side by side, each in a lane of its own, over half of the image."""
     lane_px = SIDE_PX / NUM_LANES
     across_px_K = rng.permutation(NUM_LANES)[:number] * lane_px + lane_px / 2
     slack_px = SIDE_PX - 2 * RADIUS_PX - (NUM_FRAMES - 1) * STEP_PX
@@ -170,7 +170,7 @@ def _moving(colour: str, way: str, number: int, rng: np.random.Generator) -> Toy
     if x + y < 0:
         along_px_T = SIDE_PX - along_px_T
     frames = [
-        _picture(
+        _image(
             [(along_px, across_px) if x else (across_px, along_px) for across_px in across_px_K],
             RADIUS_PX,
             colour,
@@ -187,13 +187,12 @@ def _changing(first: str, last: str, rng: np.random.Generator) -> ToyClip:
     centre = tuple(rng.uniform(LARGE_RADIUS_PX, SIDE_PX - LARGE_RADIUS_PX, 2))
     at = int(rng.integers(NUM_FRAMES // 2 - 1, NUM_FRAMES // 2 + 2))
     frames = [
-        _picture([centre], LARGE_RADIUS_PX, first if t < at else last, rng)
-        for t in range(NUM_FRAMES)
+        _image([centre], LARGE_RADIUS_PX, first if t < at else last, rng) for t in range(NUM_FRAMES)
     ]
     return ToyClip(frames_THWC=np.stack(frames), answers={"order_first": first, "order_last": last})
 
 
-def _picture(
+def _image(
     centres: Sequence[tuple[float, float]], radius_px: int, colour: str, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Draw discs, each around x and y, over grey noise."""

@@ -10,7 +10,7 @@ NORMAL_95: Final = 1.959964
 
 
 def share(right: int, asked: int) -> dict[str, Any]:
-    """Give a share of right answers with its 95 % Wilson interval."""
+    """Return a share of right answers with its 95 % Wilson interval."""
     mean, z2 = right / asked, NORMAL_95**2
     middle = (mean + z2 / (2 * asked)) / (1 + z2 / asked)
     half = NORMAL_95 / (1 + z2 / asked) * math.sqrt(mean * (1 - mean) / asked + z2 / (4 * asked**2))

@@ -2,7 +2,7 @@
 
     python pipelines/smoke/clips.py runs/smoke/clips
 
-Writes `captions.json` (of every video), `stills.json` (one picture of some of them), `sft.json`
+Writes `captions.json` (of every video), `stills.json` (one image of some of them), `sft.json`
 (questions and captions), and `evaluation.json`: the rows about the videos in held_out.txt, which
 the recipes leave out.
 """
@@ -23,7 +23,7 @@ from demo_videos import clips, make_videos
 
 HELD_OUT: Final = Path(__file__).with_name("held_out.txt")
 STILL_EVERY: Final = 3
-"""Of every third video one picture."""
+"""Of every third video one image."""
 
 
 def make_clips(out: Path) -> list[dict[str, Any]]:
@@ -35,16 +35,16 @@ def make_clips(out: Path) -> list[dict[str, Any]]:
     rows = json.loads(make_videos(out).read_text(encoding="utf-8"))
     captions = [row for row in rows if row["id"].endswith("-caption")]
     names = held_out()
-    evaluation = [row for row in rows if Path(row["video"]).stem in names]
+    decontamination = [row for row in rows if Path(row["video"]).stem in names]
     _write(out / "captions.json", captions)
     _write(out / "stills.json", _stills(out / "stills", names))
     _write(out / "sft.json", rows)
-    _write(out / "evaluation.json", evaluation)
-    return evaluation
+    _write(out / "evaluation.json", decontamination)
+    return decontamination
 
 
 def held_out() -> set[str]:
-    """Give the names, without suffix, of the videos that no model is trained on."""
+    """Return the names, without suffix, of the videos that no model is trained on."""
     lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
     return {line for line in lines if line and not line.startswith("#")}
 

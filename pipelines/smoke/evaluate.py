@@ -64,12 +64,12 @@ def judge(row: dict[str, Any], got: str) -> Judged:
 
 
 def words(text: str) -> list[str]:
-    """Give the words of a text, in lower case."""
+    """Return the words of a text, in lower case."""
     return re.findall(r"\w+", text.lower())
 
 
 def word_f1(got: Sequence[str], wanted: Sequence[str]) -> float:
-    """Give the harmonic mean of precision and recall of words, each as often as it stands there."""
+    """Return the harmonic mean of precision and recall of words, each as often as it is there."""
     common = (Counter(got) & Counter(wanted)).total()
     return 2 * common / (len(got) + len(wanted)) if common else 0.0
 

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from support.chaos import Arena, arena, chaos
+from support.chaos import Arena, chaos, make_arena
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """Videos, and a Ray cluster that outlives the commands."""
-    with arena(tmp_path_factory.mktemp("chaos")) as place:
-        yield place
+    with make_arena(tmp_path_factory.mktemp("chaos")) as arena:
+        yield arena
 
 
-def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(place: Arena) -> None:
+def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(arena: Arena) -> None:
     outcome = chaos(
-        place,
+        arena,
         kills=3,
         encoders={"thumbnail": ["--encoder", "thumbnail"]},
         seed=1,
@@ -35,23 +35,23 @@ def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(plac
     assert (outcome.lost, outcome.doubled) == (0, 0)
     assert outcome.different == []
     assert outcome.left_behind == []
-    assert sum(kill.files_read_again for kill in outcome.kills) <= 3 * place.num_files
+    assert sum(kill.files_read_again for kill in outcome.kills) <= 3 * arena.num_files
 
 
 @pytest.mark.slow
 def test_of_two_commands_in_one_directory_the_second_is_refused_and_names_the_first(
-    place: Arena, tmp_path: Path
+    arena: Arena, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    first = place.start(out, "--encoder", "thumbnail")
+    first = arena.start(out, "--encoder", "thumbnail")
     deadline = time.monotonic() + 120
     while not (out / "lock.json").exists():
         assert first.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     second = subprocess.run(
-        place.command(out, "--encoder", "thumbnail"),
-        env=place.env,
+        arena.command(out, "--encoder", "thumbnail"),
+        env=arena.env,
         capture_output=True,
         text=True,
         timeout=120,

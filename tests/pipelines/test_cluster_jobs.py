@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Give this process's environment without its Ray settings, in another home."""
+    """Return this process's environment without its Ray settings, in another home."""
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     path = f"{BIN}{os.pathsep}{kept['PATH']}"

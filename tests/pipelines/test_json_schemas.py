@@ -93,7 +93,7 @@ def test_the_weights_file_is_read_by_its_record() -> None:
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a table's row as JSON has it: no NaN."""
+    """Return a table's row as JSON has it: no NaN."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in row.items()

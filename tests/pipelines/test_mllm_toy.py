@@ -1,4 +1,4 @@
-"""The toy's clips: the picture holds every answer, and the words of a question hold none."""
+"""The toy's clips: the image holds every answer, and the words of a question hold none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def colour_of(frame_HWC: NDArray[np.uint8]) -> str:
 
 
 def centre(frame_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Give where the mean coloured pixel is: right, down."""
+    """Return where the mean coloured pixel is: right, down."""
     down_K, right_K = np.nonzero(coloured(frame_HWC))
     return np.array([right_K.mean(), down_K.mean()])
 

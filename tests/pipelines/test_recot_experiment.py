@@ -37,9 +37,9 @@ def test_the_patch_moves_as_its_class_says() -> None:
 
     for motion, way in MOTIONS.items():
         clip = draw_clip(motion, np.random.default_rng(5))
-        place_TN = clip.cover_TN / clip.cover_TN.sum(-1, keepdims=True)
+        index_TN = clip.cover_TN / clip.cover_TN.sum(-1, keepdims=True)
         column, row = np.arange(16) % 4, np.arange(16) // 4
-        moved = [float((place_TN[-1] - place_TN[0]) @ axis) for axis in (column, row)]
+        moved = [float((index_TN[-1] - index_TN[0]) @ axis) for axis in (column, row)]
         assert [np.sign(round(m, 3)) for m in moved] == list(way)
 
 

@@ -198,9 +198,9 @@ def test_the_table_pairs_seeds_and_says_what_each_set_is_made_of(truth: dict[str
 
     sets = [sets_of(decisions(truth), truth, seed, per_task=PER_TASK) for seed in range(2)]
     runs = {
-        arm: [{"active": 0.5 + place / 100 + seed / 10, "mixed": 0.4, "order_still": 0.3}
+        arm: [{"active": 0.5 + index / 100 + seed / 10, "mixed": 0.4, "order_still": 0.3}
               for seed in range(2)]
-        for place, arm in enumerate(sets[0])
+        for index, arm in enumerate(sets[0])
     }  # fmt: skip
     arms = table(runs, sets, truth)
     assert arms["mean_pairwise"]["active"]["minus_random-N"] == {

@@ -90,7 +90,7 @@ class Outcome:
     seconds: float = 0.0
 
     def figures(self) -> dict[str, Any]:
-        """Give totals, then every kill."""
+        """Return totals, then every kill."""
         again = [kill.files_read_again for kill in self.kills]
         return {
             "kills": len(self.kills),
@@ -140,7 +140,7 @@ class Arena:
         shutil.rmtree(self._temp, ignore_errors=True)
 
     def command(self, out: Path, *options: str, own_ray: bool = False) -> list[str]:
-        """Give the words of `vxp-data prune`."""
+        """Return the words of `vxp-data prune`."""
         small = ["cluster.num_cpus=2", "cluster.object_store_mib=100"]
         where = [f"cluster.address={self.address}"] if not own_ray else small
         more = [word for setting in where for word in ("--set", setting)]
@@ -202,13 +202,13 @@ class Arena:
 
 
 @contextmanager
-def arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
+def make_arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
     """Have an Arena for the length of a block."""
-    place = Arena(folder, copies=copies)
+    arena = Arena(folder, copies=copies)
     try:
-        yield place
+        yield arena
     finally:
-        place.close()
+        arena.close()
 
 
 def make_media(folder: Path, *, copies: int) -> Path:
@@ -238,9 +238,9 @@ class Chaos:
     """Runs that are killed, beside one that is not."""
 
     def __init__(
-        self, place: Arena, options: dict[str, list[str]], moments: Sequence[str], seed: int
+        self, arena: Arena, options: dict[str, list[str]], moments: Sequence[str], seed: int
     ) -> None:
-        self._place = place
+        self._arena = arena
         self._options = options
         self._moments = moments
         self._random = random.Random(seed)
@@ -254,7 +254,7 @@ class Chaos:
         if encoder not in self._references:
             self._reference(encoder)
         began_s = time.monotonic()
-        out = self._place.folder / f"run-{self.outcome.runs}"
+        out = self._arena.folder / f"run-{self.outcome.runs}"
         kills: list[tuple[Kill, set[str], float]] = []
         ended = False
         for mode in modes:
@@ -265,9 +265,9 @@ class Chaos:
                 break
         if not ended:
             self._finish(out, encoder)
-        for place, (kill, read, at_s) in enumerate(kills):
-            again = read & set(self._place.opened.between(at_s))
-            after = kills[place + 1][0].clips_before if place + 1 < len(kills) else None
+        for number, (kill, read, at_s) in enumerate(kills):
+            again = read & set(self._arena.opened.between(at_s))
+            after = kills[number + 1][0].clips_before if number + 1 < len(kills) else None
             kill = replace(kill, files_read_again=len(again))
             if after is None:
                 after = num_clips(out) if kill.mode == "worker" else kill.clips_after
@@ -277,17 +277,17 @@ class Chaos:
         self.outcome.seconds += time.monotonic() - began_s
 
     def _read_before(self) -> tuple[set[str], float]:
-        return set(self._place.opened.between(self._began_s, self._killed_s)), self._killed_s
+        return set(self._arena.opened.between(self._began_s, self._killed_s)), self._killed_s
 
     def _attempt(self, out: Path, encoder: str, mode: str) -> tuple[Kill | None, bool]:
         """Start the command, kill; tell of the kill, and whether the run has ended."""
         before = num_clips(out)
         self.outcome.attempts += 1
         self._began_s = time.monotonic()
-        process = self._place.start(out, *self._options[encoder], own_ray=mode == "machine")
+        process = self._arena.start(out, *self._options[encoder], own_ray=mode == "machine")
         kill = None
         moment = "files" if mode == "worker" else self._random.choice(self._moments)
-        if self._wait_for(moment, process, self._place.num_files - before):
+        if self._wait_for(moment, process, self._arena.num_files - before):
             self._killed_s = time.monotonic()
             if self._kill(process, mode):
                 kill = Kill(
@@ -297,7 +297,7 @@ class Chaos:
                     moment=moment,
                     clips_before=before,
                     clips_after=0,
-                    files_read=len(self._place.opened.between(self._began_s, self._killed_s)),
+                    files_read=len(self._arena.opened.between(self._began_s, self._killed_s)),
                 )
         if mode != "worker" and kill is not None:
             process.wait()
@@ -312,7 +312,7 @@ class Chaos:
         elif moment == "files":
             number, wait_s = self._random.randint(1, num_todo), self._random.random() * 0.1
         while process.poll() is None:
-            opened = self._place.opened.opening_s(number, self._began_s)
+            opened = self._arena.opened.opening_s(number, self._began_s)
             start_s = opened if number else self._began_s
             if start_s is not None and time.monotonic() >= start_s + wait_s:
                 return True
@@ -324,9 +324,9 @@ class Chaos:
         if mode == "driver":
             _kill(process.pid, group=True)
             return True
-        ours = self._place.ours()
+        ours = self._arena.ours()
         if mode == "worker":
-            workers = self._place.workers(ours)
+            workers = self._arena.workers(ours)
             if workers:
                 _kill(self._random.choice(workers))
             return bool(workers)
@@ -338,7 +338,7 @@ class Chaos:
     def _finish(self, out: Path, encoder: str) -> None:
         for _ in range(_STARTS):
             self.outcome.attempts += 1
-            if self._ended_well(self._place.start(out, *self._options[encoder]), out):
+            if self._ended_well(self._arena.start(out, *self._options[encoder]), out):
                 return
         raise AssertionError(f"{out.name}: Ray did not start {_STARTS} times")
 
@@ -357,18 +357,18 @@ class Chaos:
         return True
 
     def _reference(self, encoder: str) -> None:
-        out = self._place.folder / f"undisturbed-{encoder}"
+        out = self._arena.folder / f"undisturbed-{encoder}"
         began_s = time.monotonic()
         self._finish(out, encoder)
-        first_s = self._place.opened.opening_s(1, began_s)
+        first_s = self._arena.opened.opening_s(1, began_s)
         assert first_s is not None
         self._starting_s = first_s - began_s
-        self._ending_s = time.monotonic() - self._place.opened.last_s()
+        self._ending_s = time.monotonic() - self._arena.opened.last_s()
         self._references[encoder] = out
 
     def _compare(self, out: Path, encoder: str) -> None:
         reference, outcome = self._references[encoder], self.outcome
-        outcome.files_in_all_runs += self._place.num_files
+        outcome.files_in_all_runs += self._arena.num_files
         for name in COMPARED:
             if (out / name).read_bytes() != (reference / name).read_bytes():
                 outcome.different.append(f"{out.name}/{name}")
@@ -397,7 +397,7 @@ def num_clips(out: Path) -> int:
 
 
 def embeddings(out: Path) -> dict[tuple[str, float, float], str]:
-    """Give every clip's embedding as text; one that is there twice with different bits as 'two'."""
+    """Return every clip's embedding as text; one that is there twice, with other bits, as 'two'."""
     found: dict[tuple[str, float, float], str] = {}
     for part in sorted((out / "embeddings").glob("part-*.parquet")):
         for row in pq.read_table(part).to_pylist():
@@ -417,7 +417,7 @@ def sample_ids(out: Path) -> Counter[str]:
 
 
 def chaos(
-    place: Arena,
+    arena: Arena,
     *,
     kills: int,
     encoders: dict[str, list[str]],
@@ -428,14 +428,14 @@ def chaos(
     """Kill so many times, the modes in turn, one to three times a run, the encoders in turn.
 
     Args:
-        place: where.
+        arena: where.
         kills: how many.
         encoders: name to the options of the command.
         seed: of the moments.
         moments: which kinds, as often as they are named.
         done: called with the outcome after every run.
     """
-    chaotic = Chaos(place, encoders, moments, seed)
+    chaotic = Chaos(arena, encoders, moments, seed)
     names = list(encoders)
     plans = (("driver", "machine", "worker"), ("driver", "driver", "machine"), ("worker",))
     while (left := kills - len(chaotic.outcome.kills)) > 0:
@@ -477,9 +477,9 @@ def main() -> None:
         checkpoint = write_tiny_siglip(Path(scratch) / "siglip")
         tiny = ["--encoder", "siglip", "--set", f"encoder.checkpoint={checkpoint}"]
         encoders = {"thumbnail": ["--encoder", "thumbnail"], "siglip": tiny}
-        with arena(Path(scratch), copies=options.copies) as place:
+        with make_arena(Path(scratch), copies=options.copies) as arena:
             outcome = chaos(
-                place, kills=options.kills, encoders=encoders, seed=options.seed, done=write
+                arena, kills=options.kills, encoders=encoders, seed=options.seed, done=write
             )
     bad = outcome.lost or outcome.doubled or outcome.different or outcome.left_behind
     sys.exit(1 if bad else 0)

@@ -20,8 +20,8 @@ def write_flat_video(path: Path, *, num_frames: int, rgb: tuple[int, int, int] =
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
-        picture = np.full((32, 32, 3), rgb, dtype=np.uint8)
+        image = np.full((32, 32, 3), rgb, dtype=np.uint8)
         for _ in range(num_frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
         container.mux(stream.encode())
     return path

@@ -36,14 +36,14 @@ from support.shard_fixtures import make_video, media_clip, text_clip, write_shar
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
-from vxp_data.pipeline.embed.crash_ledger import Ledger
+from vxp_data.pipeline.embed.crash_ledger import CrashLedger
 from vxp_data.pipeline.embed.workers import JobSettings, decode_files, item_table
 from vxp_data.pipeline.media.clips import MediaItem
 from vxp_data.schemas import SAMPLE_SCHEMA
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.storage.folder import open_folder
-from vxp_data.storage.local import file_stamp
+from vxp_data.storage.local import local_file_version
 
 BASE_BYTES: Final = 3_000_000
 """Larger files are left out: damage to a header is what matters, and a decode takes its time."""
@@ -52,7 +52,7 @@ TIMEOUT_S: Final = 5.0
 SLACK_S: Final = 15.0
 """For starting children again, up to three a file, on a busy machine."""
 DECODE: Final = DecodeConfig(timeout_s=TIMEOUT_S, memory_mib=512)
-PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif")
+IMAGES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 NASTY: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\x01")
 
 
@@ -74,7 +74,7 @@ class Tally:
         return [*self.hangs, *self.escaped, *self.wrong]
 
     def figures(self) -> dict[str, Any]:
-        """Give it as a run record has it."""
+        """Return it as a run record has it."""
         slowest_s, slowest = max(self.seconds, default=(0.0, ""))
         return {
             "inputs": self.inputs,
@@ -154,7 +154,7 @@ MUTATIONS: Final = (
 
 
 def damaged(seed: str, bases: Sequence[Path]) -> tuple[bytes, str, str]:
-    """Give damaged bytes, what was damaged, and how: the same for the same seed."""
+    """Return damaged bytes, what was damaged, and how: the same for the same seed."""
     rng = random.Random(seed)
     base = rng.choice(bases)
     data, other = bytearray(base.read_bytes()), rng.choice(bases).read_bytes()
@@ -193,16 +193,16 @@ def alarm(seconds: float) -> Iterator[None]:
 
 def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
     """Read a clip of a file; give the outcome and what is wrong with the row, if anything."""
-    is_image = path.suffix.lower() in PICTURES
+    is_image = path.suffix.lower() in IMAGES
     item = MediaItem(
         uri=str(path),
-        stamp=file_stamp(str(path)),
+        file_version=local_file_version(str(path)),
         is_image=is_image,
         clips_s=((0.0, float("inf")),),
     )
     with alarm(3 * TIMEOUT_S + 400.0):  # many frames may take long; see `limit_s`
         started_s = time.monotonic()
-        (table,) = list(decode_files(item_table([item], [0]), settings, Ledger()))
+        (table,) = list(decode_files(item_table([item], [0]), settings, CrashLedger()))
         wall_s = time.monotonic() - started_s
     row = table.to_pylist()[0]
     if wall_s > (limit := limit_s(row["num_frames"])):
@@ -211,7 +211,7 @@ def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
 
 
 def limit_s(num_frames: int) -> float:
-    """Give what a probe and two decodes may take: the limits of DecodeConfig, and some slack."""
+    """Return what a probe and two decodes may take: the limits of DecodeConfig, and some slack."""
     return 3 * TIMEOUT_S + 2 * 0.02 * num_frames + SLACK_S
 
 
@@ -296,7 +296,7 @@ def fuzz(name: str, bases: Sequence[Path], numbers: range, read: Reader, *, seed
 
 
 def job_settings(folder: Path) -> JobSettings:
-    """Give the settings under which everything is read."""
+    """Return the settings under which everything is read."""
     return JobSettings(
         frames=FramesConfig(num_frames=8),
         decode=DECODE,
@@ -316,7 +316,7 @@ def media_bases(videos: Path) -> list[Path]:
 
 
 def remux(source: Path, out: Path) -> None:
-    """Write a video's pictures into another container, with what codec is at home there."""
+    """Write a video's images into another container, with what codec is at home there."""
     codec = "gif" if out.suffix == ".gif" else "mpeg4"
     pixels = "rgb8" if codec == "gif" else "yuv420p"
     with av.open(str(source)) as given, av.open(str(out), "w") as made:

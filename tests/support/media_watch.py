@@ -36,7 +36,7 @@ class OpenedFiles:
         return Counter(name for at_s, name in list(self._opened) if start_s <= at_s < end_s)
 
     def opening_s(self, number: int, start_s: float) -> float | None:
-        """Tell when so many different files had been opened since then; None: not yet."""
+        """Return when so many different files had been opened since then; None: not yet."""
         seen: set[str] = set()
         for at_s, name in list(self._opened):
             if at_s >= start_s:
@@ -46,7 +46,7 @@ class OpenedFiles:
         return None
 
     def last_s(self) -> float:
-        """Tell when a file was opened last."""
+        """Return when a file was opened last."""
         return self._opened[-1][0]
 
     def close(self) -> None:
@@ -65,11 +65,11 @@ class OpenedFiles:
                 continue
 
     def _take(self, data: bytes) -> None:
-        place = 0
-        while place < len(data):
-            length = _EVENT.unpack_from(data, place)[3]
-            name = data[place + _EVENT.size : place + _EVENT.size + length].rstrip(b"\0")
-            place += _EVENT.size + length
+        index = 0
+        while index < len(data):
+            length = _EVENT.unpack_from(data, index)[3]
+            name = data[index + _EVENT.size : index + _EVENT.size + length].rstrip(b"\0")
+            index += _EVENT.size + length
             if name:  # else the folder itself
                 self._opened.append((time.monotonic(), os.fsdecode(name)))
 

@@ -31,7 +31,7 @@ def offer_misbehaving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
     (folder / "marks").mkdir()
     monkeypatch.setenv(MARKS, str(folder / "marks"))
-    paths = [str(folder), str(MODULE_FOLDER), str(MODULE_FOLDER.parent)]
+    paths = [str(folder), str(MODULE_FOLDER), str(MODULE_FOLDER.parents[1])]
     inherited = os.environ.get("PYTHONPATH")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*paths, *([inherited] if inherited else [])]))
     for path in paths:

@@ -1,4 +1,4 @@
-"""Small trainings of Video-XL-Pro for the tests: a toy whose answer is in the picture."""
+"""Small trainings of Video-XL-Pro for the tests: a toy whose answer is in the image."""
 
 from __future__ import annotations
 

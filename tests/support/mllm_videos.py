@@ -15,8 +15,8 @@ def write_colours(path: Path, *, num_frames: int, fps: int, px: int = 64) -> Pat
         stream.width = stream.height = px
         stream.pix_fmt = "yuv420p"
         for number in range(num_frames):
-            picture = np.full((px, px, 3), number * 37 % 256, dtype=np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+            image = np.full((px, px, 3), number * 37 % 256, dtype=np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -16,7 +16,7 @@ from vxp_model.settings.recot import RECIPES, ReCoTRecipe
 
 
 def training_shards(folder: Path, *, videos: int = 5, images: int = 3) -> str:
-    """Write shards of pictures: videos of 8 to 60 frames, and images."""
+    """Write shards of images: videos of 8 to 60 frames, and images."""
     files = folder / "media"
     files.mkdir(parents=True)
     lengths = (60, 8, 24, 31, 45)

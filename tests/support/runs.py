@@ -38,7 +38,7 @@ def table(out: Path, name: str) -> list[dict[str, Any]]:
 
 
 def by_sample(out: Path, column: str) -> dict[str, Any]:
-    """Give one column of the decisions, by the manifest's own id."""
+    """Return one column of the decisions, by the manifest's own id."""
     return {row["sample_id"].split("/", 1)[1]: row[column] for row in table(out, "decisions")}
 
 
@@ -52,7 +52,7 @@ def caption_row(row_id: str, video: str, **more: Any) -> dict[str, Any]:
     """Make one caption row."""
     turns = [
         {"from": "human", "value": "<image>\nPlease describe this video in detail."},
-        {"from": "gpt", "value": "A test picture."},
+        {"from": "gpt", "value": "A test image."},
     ]
     return {"id": row_id, "video": video, "conversations": turns, **more}
 
@@ -67,5 +67,5 @@ def run_shard(run: Path | str, out: Path | str, **settings: Any) -> ShardResult:
 
 
 def shard_bytes(out: Path) -> dict[str, bytes]:
-    """Give every file of a folder of shards."""
+    """Return every file of a folder of shards."""
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}

@@ -52,7 +52,7 @@ class Fault:
     met: int = 0
 
     def matches(self, method: str, path: str) -> bool:
-        """Tell whether it strikes, and count it."""
+        """Whether it strikes, and count it."""
         if self.met >= self.times or not re.fullmatch(self.method, method):
             return False
         if not re.search(self.path, path):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, picture_plan
+from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import pack_timeline
 from vxp_data.decoders.probe import probe
 from vxp_data.shard_format import (
@@ -87,7 +87,7 @@ def caption_row(sample_id: str) -> str:
 
 
 def make_video(path: Path, num_frames: int = 50, *, seed: int = 0, fps: int = 10) -> Path:
-    """Encode pictures that are told apart at a glance, at a rate that varies a little."""
+    """Encode images that are told apart at a glance, at a rate that varies a little."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(
@@ -97,8 +97,8 @@ def make_video(path: Path, num_frames: int = 50, *, seed: int = 0, fps: int = 10
         stream.codec_context.time_base = Fraction(1, 1000)
         for i in range(num_frames):
             small = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
-            picture = np.kron(small, np.ones((8, 8, 1), dtype=np.uint8))
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            image = np.kron(small, np.ones((8, 8, 1), dtype=np.uint8))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = i * 1000 // fps + (i % 3) * 7
             frame.time_base = Fraction(1, 1000)
             container.mux(stream.encode(frame))
@@ -170,7 +170,7 @@ def media_clip(
     media, timeline = found.media, found.timeline
     plans = [
         [
-            picture_plan(rule, epoch=epoch)
+            image_plan(rule, epoch=epoch)
             if is_image
             else draw_plan(
                 rule, sample_id=sample_id, epoch=epoch, time_s_N=timeline.time_s_N,
@@ -188,13 +188,13 @@ def media_clip(
         about = replace(NO_PAYLOAD, kind="video", suffix=FILE_SUFFIX[kind])
     elif payload == "frames":
         assert frames_NHWC is not None
-        places = sorted({int(i) for own in plans for plan in own for i in plan.frame_index_F})
-        data = _frames_tar(frames_NHWC, places)
+        positions = sorted({int(i) for own in plans for plan in own for i in plan.frame_index_F})
+        data = _frames_tar(frames_NHWC, positions)
         height_px, width_px = frames_NHWC.shape[1:3]
         about = replace(
             NO_PAYLOAD, kind="frames", suffix=FRAMES_SUFFIX, picture_format="webp",
-            width_px=width_px, height_px=height_px, num_frames=len(places),
-            num_exact=len(places),
+            width_px=width_px, height_px=height_px, num_frames=len(positions),
+            num_exact=len(positions),
         )  # fmt: skip
     if data:
         sha256 = hashlib.sha256(data).hexdigest()
@@ -217,16 +217,16 @@ def media_clip(
     return Clip(record, data)
 
 
-def _frames_tar(frames_NHWC: NDArray[np.uint8], places: Iterable[int]) -> bytes:
+def _frames_tar(frames_NHWC: NDArray[np.uint8], positions: Iterable[int]) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        for place in places:
-            picture = io.BytesIO()
-            Image.fromarray(frames_NHWC[place]).save(picture, format="webp", lossless=True)
-            info = tarfile.TarInfo(frame_name(place, "webp"))
-            info.size = picture.tell()
-            picture.seek(0)
-            tar.addfile(info, picture)
+        for position in positions:
+            image = io.BytesIO()
+            Image.fromarray(frames_NHWC[position]).save(image, format="webp", lossless=True)
+            info = tarfile.TarInfo(frame_name(position, "webp"))
+            info.size = image.tell()
+            image.seek(0)
+            tar.addfile(info, image)
     return file.getvalue()
 
 
@@ -257,13 +257,13 @@ def write_shards(
             own, data = at[f"{key}.json"], at.get(f"{key}.{suffix}")
             table += [
                 {
-                    "shard": number, "key": key, "place": place, "sample_id": row.sample_id,
+                    "shard": number, "key": key, "place": position, "sample_id": row.sample_id,
                     "task": row.task, "json_offset": own.offset_data, "json_bytes": own.size,
                     "payload_offset": data.offset_data if data else 0,
                     "payload_bytes": data.size if data else 0,
                     "num_frames": len(row.plans[0].frame_index) if row.plans else 0,
                 }
-                for place, row in enumerate(clip.record.rows)
+                for position, row in enumerate(clip.record.rows)
             ]  # fmt: skip
         rows = [row for row in table if row["shard"] == number]
         entries.append(

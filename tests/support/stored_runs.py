@@ -15,7 +15,7 @@ from support import runs
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import read_sources
+from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.embed.workers import _embedding_column
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_table
@@ -58,7 +58,7 @@ def stored_run(
     run = open_run(folder / "run")
     Path(str(run.root)).mkdir()
     write_samples(run, datasets, TaskRules(field=None, mapping={}))
-    sources = read_sources(run)
+    sources = read_wanted_media(run)
     table = []
     for name, clip in clips.items():
         num_frames = len(clip.emb_FD)

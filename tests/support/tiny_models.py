@@ -58,13 +58,13 @@ class Settings:
     precision: str = "auto"
 
 
-def pictures(num: int, px: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Random pictures of large and small patches: no two alike."""
+def images(num: int, px: int, *, seed: int = 0) -> NDArray[np.uint8]:
+    """Random images of large and small patches: no two alike."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (num, 4, 4, 3)).repeat(px // 4, 1).repeat(px // 4, 2)
     fine = rng.integers(-40, 41, (num, px, px, 3))
-    picture_FHWC: NDArray[np.uint8] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
-    return picture_FHWC
+    image_FHWC: NDArray[np.uint8] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    return image_FHWC
 
 
 def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Path:
@@ -142,7 +142,7 @@ def _write(
 def _random_state(
     shapes: Iterable[tuple[str, tuple[int, ...]]], seed: int, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
-    """Draw weights that keep activations at size one, so that different pictures differ."""
+    """Draw weights that keep activations at size one, so that different images differ."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes:

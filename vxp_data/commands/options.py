@@ -66,7 +66,7 @@ def printable(text: str) -> str:
 
 
 def console() -> Any:
-    """Give the console for progress: standard error."""
+    """Return the console for progress: standard error."""
     from rich.console import Console
 
     return Console(stderr=True)

@@ -20,7 +20,7 @@ class PruneProgress(Observer):
         self._progress = ClipProgress(console())
 
     def warned(self, warnings: Sequence[Check]) -> None:
-        """Say what the checks before the run did not like."""
+        """Print what the checks before the run did not like."""
         for check in warnings:
             say(f"warning: {check}", err=True)
 

@@ -131,8 +131,8 @@ def report(
         directory.root.write_text(directory.report.name, page)
     else:
         write_file(out, page)
-    pictures = "" if gathered.has_sheets else " It has no pictures: the run kept no thumbnails."
-    say(f"{out or directory.report}: {len(page.encode()) / 1e6:.1f} MB.{pictures}")
+    images = "" if gathered.has_sheets else " It has no images: the run kept no thumbnails."
+    say(f"{out or directory.report}: {len(page.encode()) / 1e6:.1f} MB.{images}")
 
 
 def _plan_notes(planned: RunPlan) -> str:

@@ -54,7 +54,7 @@ def shard(
         str | None,
         typer.Option(
             "--payload",
-            help="'video' (the files' bytes), 'frames' (the planned frames as pictures) or 'none'.",
+            help="'video' (the files' bytes), 'frames' (the planned frames as images) or 'none'.",
         ),
     ] = None,
     shard_bytes: Annotated[
@@ -146,10 +146,10 @@ def _show_shards(result: ShardResult, out: str) -> None:
 
 
 def _notes(result: ShardResult) -> Iterator[str]:
-    """Say what a user would not expect."""
+    """Return what a user would not expect."""
     if result.num_inexact:
         yield (
-            f"{result.num_inexact} pictures stand in for frames that could not be decoded: each "
+            f"{result.num_inexact} images stand in for frames that could not be decoded: each "
             "shows the nearest earlier one."
         )
     if result.repeated_bytes:

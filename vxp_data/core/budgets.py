@@ -86,7 +86,7 @@ class RowsToCut:
     cut_N: NDArray[np.bool_]
     """Rows that a threshold may drop: usable videos that are no duplicates. They have scores."""
     kept_N: NDArray[np.bool_]
-    """Rows that are kept whatever they cost: pictures."""
+    """Rows that are kept whatever they cost: images."""
     costs: RowCosts
 
 
@@ -100,7 +100,7 @@ def resolve(
     """Turn budgets into numbers of rows; give everything else back as it is.
 
     The default's budget is one for all subsets without a target of their own; a task's budget is
-    its own. What pictures of these subsets cost is taken off first.
+    its own. What images of these subsets cost is taken off first.
 
     Args:
         targets: by task.
@@ -113,7 +113,7 @@ def resolve(
         Thresholds by task, and the default's. No budget is exceeded.
 
     Raises:
-        UserError: pictures alone cost more than a budget, GPU hours are not known, or a weight
+        UserError: images alone cost more than a budget, GPU hours are not known, or a weight
             names a task that no row has.
     """
     tasks = sorted({str(task) for task in rows.task_N[rows.cut_N].tolist()})
@@ -127,10 +127,10 @@ def resolve(
     groups = [(t, [t], b) for t, b in targets.items() if isinstance(b, Budget)]
     if isinstance(default, Budget):
         groups.append(("default", shared, default))
-        pictures = ~np.isin(rows.task_N, list(targets))  # also of subsets without videos
+        images = ~np.isin(rows.task_N, list(targets))  # also of subsets without videos
     for name, members, budget in groups:
-        orders = [_order(rows, task, measure) for task in members]
-        mine_N = pictures if name == "default" else rows.task_N == name
+        orders = [subset_order(rows, task, measure) for task in members]
+        mine_N = images if name == "default" else rows.task_N == name
         always = np.flatnonzero(rows.kept_N & mine_N)
         numbers = fit(
             budget, orders, [weights.get(task, 1.0) for task in members], always, rows.costs
@@ -174,8 +174,8 @@ def fit(
     most = budget.amount * (1 + _ROUNDING)
     if before > most:
         raise UserError(
-            f"budget {budget}: the pictures alone, which are always kept, cost {before:g} "
-            f"{budget.unit}. Raise the budget, or leave pictures out of the manifest."
+            f"budget {budget}: the images alone, which are always kept, cost {before:g} "
+            f"{budget.unit}. Raise the budget, or leave images out of the manifest."
         )
     along = [costs.along(order, budget.unit) for order in orders]
     reach = [w * (a[-1] if len(a) else 0.0) for w, a in zip(weights, along, strict=True)]
@@ -205,8 +205,8 @@ def fit(
     return numbers(low)
 
 
-def _order(rows: RowsToCut, task: str, measure: Measure) -> NDArray[np.intp]:
-    """Give a subset's rows that may be cut, the first to be kept first."""
+def subset_order(rows: RowsToCut, task: str, measure: Measure) -> NDArray[np.intp]:
+    """Return a subset's rows that may be cut, the first to be kept first."""
     row_M = np.flatnonzero(rows.cut_N & (rows.task_N == task))
     order_M = keep_order(measure.redundancy(rows.score_N[row_M]), rows.sample_id_N[row_M].tolist())
     ordered: NDArray[np.intp] = row_M[order_M]

@@ -49,7 +49,7 @@ class CostModel:
     """Visual tokens a frame of video: 27 x 27 patches as 24 x 24, four frames merged into one,
     2 x 2 pooled; what the released Video-XL-Pro does."""
     tokens_per_picture: float = 144.0
-    """Visual tokens of a picture, which is four equal frames to the model."""
+    """Visual tokens of an image, which is four equal frames to the model."""
     tokens_per_gpu_hour: float | None = None
     """Visual tokens that a GPU trains on in an hour, from a run record of your own; None: unknown,
     and so are GPU hours."""
@@ -71,7 +71,7 @@ class RowCosts:
     file_N: NDArray[np.int64]
     """Number of the row's file, from 0; -1 where it has none."""
     is_video_N: NDArray[np.bool_]
-    """Pictures are files, but no videos."""
+    """Images are files, but no videos."""
     duration_s_N: NDArray[np.float64]
     """Of the row's clip; a file counts with its longest clip."""
     num_bytes_N: NDArray[np.int64]
@@ -88,7 +88,7 @@ class RowCosts:
         return len(self.frames_N)
 
     def units(self) -> tuple[str, ...]:
-        """Give the units that are known: GPU hours only with a rate."""
+        """Return the units that are known: GPU hours only with a rate."""
         return UNITS if self.tokens_per_gpu_hour else tuple(u for u in UNITS if u != "gpu_hours")
 
     def along(self, order_M: NDArray[np.intp], unit: str) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ class RowCosts:
         return along_M
 
     def total(self, row_M: NDArray[np.intp], unit: str) -> float:
-        """Give what rows cost together; see `along`."""
+        """Return what rows cost together; see `along`."""
         cost_N, by_file = self._cost(unit)
         if not by_file:
             return float(cost_N[row_M].sum())
@@ -121,13 +121,13 @@ class RowCosts:
         return float(cost_F[:-1].sum())
 
     def _cost(self, unit: str) -> tuple[NDArray[np.float64], bool]:
-        """Give what each row costs alone, and whether a file counts once."""
+        """Return what each row costs alone, and whether a file counts once."""
         if unit not in _COSTS:
             raise ValueError(f"unit must be one of {UNITS}, got {unit!r}")
         return _COSTS[unit](self), unit in FILE_UNITS
 
     def gpu_hours(self) -> NDArray[np.float64]:
-        """Give each row's GPU hours.
+        """Return each row's GPU hours.
 
         Raises:
             UserError: there is no rate.
@@ -141,7 +141,7 @@ class RowCosts:
         return self.tokens_N / self.tokens_per_gpu_hour
 
     def longest_hours(self) -> NDArray[np.float64]:
-        """Give each row the hours of its file's longest clip; 0 for pictures."""
+        """Return, for each row, the hours of its file's longest clip; 0 for images."""
         longest_s_F = np.zeros(int(self.file_N.max(initial=-1)) + 2)
         np.maximum.at(longest_s_F, self.file_N, np.where(self.is_video_N, self.duration_s_N, 0.0))
         longest_s_F[-1] = 0.0
@@ -219,14 +219,14 @@ def drawn_frames(
 def _frames_by_choice(
     rule: SamplingRule, duration_s_N: NDArray[np.float64], frames_there_N: NDArray[np.float64]
 ) -> Iterator[NDArray[np.float64]]:
-    """Give, for each rate that a policy might draw, the frames it makes; 0 where it has fewer."""
+    """Return, for each rate that a policy might draw, the frames it makes; 0 where it has fewer."""
     step_N = np.round(duration_s_N / _DURATION_STEP_S)
-    steps_U, place_N = np.unique(step_N, return_inverse=True)
+    steps_U, index_N = np.unique(step_N, return_inverse=True)
     options = [_rates(rule, float(step) * _DURATION_STEP_S) for step in steps_U.tolist()]
     for choice in range(max(map(len, options), default=0)):
         there = [rates[choice] if choice < len(rates) else None for rates in options]
-        fps_N = np.array([r.fps if r else 0.0 for r in there])[place_N]
-        cap_N = np.array([min(r.max_frames, rule.max_frames) if r else 0 for r in there])[place_N]
+        fps_N = np.array([r.fps if r else 0.0 for r in there])[index_N]
+        cap_N = np.array([min(r.max_frames, rule.max_frames) if r else 0 for r in there])[index_N]
         moments_N = np.maximum(1, np.ceil((duration_s_N - TIME_TOLERANCE_S) * fps_N))
         frames_N = np.where(fps_N > 0, np.minimum(moments_N, cap_N), cap_N)
         yield np.where(cap_N > 0, np.maximum(1, np.minimum(frames_N, frames_there_N)), 0)
@@ -253,8 +253,8 @@ def _always(choice: int) -> Callable[[int], int]:
 
 def _first_of_file(file_M: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark, of rows in order, the first of each file; rows without a file are never marked."""
-    place_F = np.full(int(file_M.max(initial=-1)) + 2, -1, dtype=np.int64)
-    place_F[file_M[::-1]] = np.arange(len(file_M))[::-1]  # of several, the last written stays
+    index_F = np.full(int(file_M.max(initial=-1)) + 2, -1, dtype=np.int64)
+    index_F[file_M[::-1]] = np.arange(len(file_M))[::-1]  # of several, the last written stays
     first_M = np.zeros(len(file_M), dtype=np.bool_)
-    first_M[place_F[:-1][place_F[:-1] >= 0]] = True
+    first_M[index_F[:-1][index_F[:-1] >= 0]] = True
     return first_M

@@ -221,14 +221,14 @@ class Accounting:
     """Decisions by (task, outcome, reason), sorted."""
 
     def per_task(self) -> dict[str, dict[str, int]]:
-        """Give counts by task, then by each of the four outcomes, zeros included."""
+        """Return counts by task, then by each of the four outcomes, zeros included."""
         tasks = {task: {outcome.value: 0 for outcome in Outcome} for task, _, _ in self.counts}
         for (task, outcome, _), number in self.counts.items():
             tasks[task][outcome] = tasks[task].get(outcome, 0) + number
         return tasks
 
     def per_reason(self) -> dict[str, int]:
-        """Give counts by reason, in the order of reasons' names."""
+        """Return counts by reason, in the order of reasons' names."""
         reasons: Counter[str] = Counter()
         for (_, _, reason), number in self.counts.items():
             reasons[reason] += number
@@ -284,7 +284,7 @@ def _refuse(bad_N: NDArray[np.bool_], sample_id_N: NDArray[np.object_], what: st
 def _rows_by_task(
     task_N: NDArray[np.object_], row_M: NDArray[np.intp]
 ) -> dict[str, NDArray[np.intp]]:
-    """Give the rows of each task, ascending, in one pass however many tasks there are."""
+    """Return the rows of each task, ascending, in one pass however many tasks there are."""
     code_of: dict[str, int] = {}
     codes = (code_of.setdefault(task, len(code_of)) for task in task_N[row_M])
     code_M = np.fromiter(codes, dtype=np.int64, count=len(row_M))

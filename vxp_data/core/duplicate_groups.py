@@ -1,6 +1,6 @@
 """Which of several clips that show the same stays: groups without chaining.
 
-Shapes: C clips, ordered by preference (see `keeper_order`); P pairs of clips that were compared.
+Shapes: C clips, ordered by preference (see `representative_order`); P pairs of compared clips.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClipFacts:
+class ClipRank:
     """What decides which of two clips that show the same is kept."""
 
     num_pixels: int
-    """Of a picture, as displayed."""
+    """Of an image, as displayed."""
     duration_s: float
     num_rows: int
     """Samples about it."""
@@ -26,20 +26,20 @@ class ClipFacts:
     clip_end_s: float
 
 
-def keeper_order(clips: Sequence[ClipFacts]) -> list[int]:
+def representative_order(clips: Sequence[ClipRank]) -> list[int]:
     """Order clips by who is kept: more pixels, longer, more rows; then by content.
 
     The order in which clips come does not matter, as long as their contents are different.
     """
     return sorted(
         range(len(clips)),
-        key=lambda place: (
-            -clips[place].num_pixels,
-            -clips[place].duration_s,
-            -clips[place].num_rows,
-            clips[place].media_id,
-            clips[place].clip_start_s,
-            clips[place].clip_end_s,
+        key=lambda index: (
+            -clips[index].num_pixels,
+            -clips[index].duration_s,
+            -clips[index].num_rows,
+            clips[index].media_id,
+            clips[index].clip_start_s,
+            clips[index].clip_end_s,
         ),
     )
 
@@ -61,7 +61,7 @@ class SamePairs:
         return len(self.first_P)
 
 
-def choose_keepers(
+def choose_representatives(
     pairs: SamePairs, duration_s_C: NDArray[np.float64], num_rows_C: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Decide which clips stay and which is a duplicate of which.
@@ -69,7 +69,7 @@ def choose_keepers(
     A clip is a duplicate of a clip that stays and covers it; of several, the one that agrees most.
     Clips are decided in their order of preference, those that lie inside a longer one after all
     others, longest first: what contains more is never the duplicate. Each duplicate has a pair of
-    its own with its keeper: a is like b and b like c says nothing of a and c.
+    its own with its representative: a is like b and b like c says nothing of a and c.
 
     Args:
         pairs: compared and found to be the same, in any order.
@@ -77,7 +77,8 @@ def choose_keepers(
         num_rows_C: samples about each; a clip without any takes no part.
 
     Returns:
-        keeper_C: the place of each clip's keeper; its own where it stays, -1 without rows.
+        representative_C: index of each clip's representative; its own where it stays, -1 without
+            rows.
     """
     covered_by: dict[int, list[tuple[float, int]]] = {}
     mutual_P = pairs.first_covers_P & pairs.second_covers_P
@@ -94,10 +95,14 @@ def choose_keepers(
             if not mutual_P[pair]:
                 inside.add(small)
     num_clips = len(duration_s_C)
-    keeper_C = np.full(num_clips, -1, dtype=np.int64)
+    representative_C = np.full(num_clips, -1, dtype=np.int64)
     whole = (clip for clip in range(num_clips) if clip not in inside)
     for clip in (*whole, *sorted(inside, key=lambda clip: (-duration_s_C[clip], clip))):
         if num_rows_C[clip]:
-            stay = [(agreement, k) for agreement, k in covered_by.get(clip, ()) if keeper_C[k] == k]
-            keeper_C[clip] = min(stay)[1] if stay else clip
-    return keeper_C
+            stay = [
+                (agreement, k)
+                for agreement, k in covered_by.get(clip, ())
+                if representative_C[k] == k
+            ]
+            representative_C[clip] = min(stay)[1] if stay else clip
+    return representative_C

@@ -4,7 +4,7 @@ Shapes: F frames of one clip, G frames of another, D embedding width, W windows,
 
 Two clips match where the frames that lie at the same moment look the same. The moment is found by
 shifting one clip against the other, at constant speed, so that order counts: a clip that shows the
-same pictures in another order does not match. A clip may lie inside a longer one. How short it may
+same images in another order does not match. A clip may lie inside a longer one. How short it may
 be follows from the frames that there are: of 20 uniform frames, MIN_MATCHED lie in a part of about
 a sixth.
 """
@@ -64,7 +64,7 @@ class Match:
     """Share of the second clip that lies inside the first, in [0, 1]."""
 
     def turned(self) -> Match:
-        """Give the same fit with the clips in the other order."""
+        """Return the same fit with the clips in the other order."""
         return Match(
             agreement=self.agreement,
             offset_s=-self.offset_s,
@@ -74,7 +74,7 @@ class Match:
         )
 
     def is_same(self, *, own: float, threshold: float) -> bool:
-        """Tell whether the two show the same where they lie upon each other.
+        """Whether the two show the same where they lie upon each other.
 
         Args:
             own: mean cosine among the frames of the more static of the two clips.
@@ -136,7 +136,7 @@ def match_clips(cosine_FG: NDArray[np.float64], first: ClipTimes, second: ClipTi
 def _offsets(
     cosine_FG: NDArray[np.float64], first: ClipTimes, second: ClipTimes
 ) -> NDArray[np.float64]:
-    """Give the shifts to try: equal starts, equal ends, and those of the most similar frames."""
+    """Return the shifts to try: equal starts, equal ends, and those of the most similar frames."""
     out_s = (1 - MIN_COVERED) * second.duration_s
     spare_s = first.duration_s - second.duration_s
     offset_s_P = (first.time_s_F[:, None] - second.time_s_F[None, :]).ravel()
@@ -148,7 +148,7 @@ def _offsets(
 def _agreements(
     cosine_FG: NDArray[np.float64], time_s_OF: NDArray[np.float64], second: ClipTimes
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Give, for each shift, the mean cosine and the number of frames that lie in both clips."""
+    """Return, for each shift, the mean cosine and the number of frames that lie in both clips."""
     num_F, num_G = cosine_FG.shape
     inside_OF = (time_s_OF >= 0) & (time_s_OF < second.duration_s)
     later_OF = np.searchsorted(second.time_s_F, time_s_OF)
@@ -164,7 +164,7 @@ def _agreements(
 
 
 def clip_mean(emb_FD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Give the normalised mean of a clip's frames, float32 [D]; zero where they cancel out."""
+    """Return the normalised mean of a clip's frames, float32 [D]; zero where they cancel out."""
     mean_D = emb_FD.astype(np.float64).mean(axis=0)
     norm = np.linalg.norm(mean_D)
     unit_D: NDArray[np.float32] = (mean_D / norm if norm else mean_D).astype(np.float32)
@@ -172,7 +172,7 @@ def clip_mean(emb_FD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def window_means(emb_FD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Give the normalised means of parts of a clip, float32 [W, D]: what a clip inside it is near.
+    """Return the normalised means of parts of a clip, float32 [W, D]: near a clip inside it.
 
     Parts of 10 and of 5 frames, each length beginning twice in itself; W = 3 + 8 for 20 frames, 0
     for fewer than 6.

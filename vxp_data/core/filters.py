@@ -20,19 +20,19 @@ from vxp_data.errors import UserError
 from vxp_data.records import Modality, Reason, Task
 from vxp_data.registry import FILTERS
 
-Exchanges = Sequence[tuple[str, str]]
+Turns = Sequence[tuple[str, str]]
 """(question, answer) pairs of a row."""
 
 CUT_CHANGE: Final = 40.0
 """Two frames after one another between which more changes are of different scenes; the scale is
-PySceneDetect's, see `core.frame_looks`. Its own threshold, 27, is for frames 1/25 s apart. Of 20
-frames, seconds apart, a pan changes as much, and a scene that lies between two of them is not seen.
-Chosen on the 37 real clips of the development corpus: the 7 in which ffmpeg's scene filter finds
-cuts have 2 or more; of the other 30, six have any and none more than 3 (fades, cuts by colour that
-ffmpeg does not see, a passing car). With 27, nine have, and as many as 10."""
+PySceneDetect's, see `core.frame_statistics`. Its own threshold, 27, is for frames 1/25 s apart.
+Of 20 frames, seconds apart, a pan changes as much, and a scene that lies between two of them is not
+seen. Chosen on the 37 real clips of the development corpus: the 7 in which ffmpeg's scene filter
+finds cuts have 2 or more; of the other 30, six have any and none more than 3 (fades, cuts by colour
+that ffmpeg does not see, a passing car). With 27, nine have, and as many as 10."""
 
 BLANK_CONTRAST: Final = 2.0
-"""A picture is blank whose parts are no further from its mean brightness, of 255 levels: what
+"""An image is blank whose parts are no further from its mean brightness, of 255 levels: what
 coding leaves of a plain surface. Of the same clips' frames, black ones have 0.0 to 0.1, a dark
 title 2.6, a page of a terminal 4.8, cards of one colour with a number 12."""
 
@@ -44,26 +44,26 @@ class RowFacts:
     sample_id: Sequence[str]
     task: Sequence[str]
     modality: Sequence[str]
-    place_N: NDArray[np.int64]
+    index_N: NDArray[np.int64]
     """Number of each row's clip, -1 for none."""
     duration_s_N: NDArray[np.float64]
     width_px_N: NDArray[np.float64]
     height_px_N: NDArray[np.float64]
     audio_streams_N: NDArray[np.float64]
     change_N: NDArray[np.float64]
-    """Mean change from one frame to the next, see `core.frame_looks`; NaN where no rule asks. So
-    the next two."""
+    """Mean change from one frame to the next, see `core.frame_statistics`; NaN where no rule asks.
+    So the next two."""
     scene_changes_N: NDArray[np.float64]
     """Changes above CUT_CHANGE."""
     blank_share_N: NDArray[np.float64]
     """Share of frames whose contrast is BLANK_CONTRAST or less."""
     similarity_N: NDArray[np.float64]
     """Of an image-text pair; NaN where no rule asks, or where it was not measured."""
-    exchanges: Sequence[Exchanges]
+    exchanges: Sequence[Turns]
     """Empty where no rule asks."""
 
     def is_modality(self, modality: Modality) -> NDArray[np.bool_]:
-        """Tell which rows are of a modality."""
+        """Return which rows are of a modality."""
         is_it_N: NDArray[np.bool_] = np.array([own == modality for own in self.modality], np.bool_)
         return is_it_N
 
@@ -85,7 +85,7 @@ class FilterRule:
     """Reason of rows below the minimum; None: a minimum makes no sense."""
     above: Reason | None
     """Reason of rows above the maximum."""
-    needs: Literal["media", "looks", "text", "similarity"]
+    needs: Literal["media", "frame_statistics", "text", "similarity"]
     """What is read for it: media.parquet; the measures of frames there; the texts; the texts and
     what a model made of them."""
     of_rows: Callable[[RowFacts], NDArray[np.float64]]
@@ -103,7 +103,7 @@ class Bounds:
 
 
 def load_rule(name: str) -> FilterRule:
-    """Give the rule of a name.
+    """Return the rule of a name.
 
     Raises:
         UserError: there is none.
@@ -167,30 +167,30 @@ def filter_rows(
 
 
 def _of_videos(value_N: NDArray[np.float64], facts: RowFacts) -> NDArray[np.float64]:
-    return np.where(facts.is_modality(Modality.VIDEO) & (facts.place_N >= 0), value_N, np.nan)
+    return np.where(facts.is_modality(Modality.VIDEO) & (facts.index_N >= 0), value_N, np.nan)
 
 
 def _short_side_px(facts: RowFacts) -> NDArray[np.float64]:
     side_N = np.minimum(facts.width_px_N, facts.height_px_N)
-    return np.where((facts.place_N >= 0) & (side_N > 0), side_N, np.nan)
+    return np.where((facts.index_N >= 0) & (side_N > 0), side_N, np.nan)
 
 
 def _blank_frames(facts: RowFacts) -> NDArray[np.float64]:
-    return np.where(facts.place_N >= 0, facts.blank_share_N, np.nan)
+    return np.where(facts.index_N >= 0, facts.blank_share_N, np.nan)
 
 
 def is_pair(facts: RowFacts) -> NDArray[np.bool_]:
-    """Tell which rows are image-text pairs: captions of one picture, with words."""
+    """Return which rows are image-text pairs: captions of one image, with words."""
     has_words_N = np.array([bool(text_rules.caption(said)) for said in facts.exchanges], np.bool_)
     is_caption_N = np.array([task == Task.CAPTION for task in facts.task], np.bool_)
     is_pair_N: NDArray[np.bool_] = (
-        facts.is_modality(Modality.IMAGE) & is_caption_N & has_words_N & (facts.place_N >= 0)
+        facts.is_modality(Modality.IMAGE) & is_caption_N & has_words_N & (facts.index_N >= 0)
     )
     return is_pair_N
 
 
 def _by_text(
-    measure: Callable[[Exchanges], float], task: Task | None = None
+    measure: Callable[[Turns], float], task: Task | None = None
 ) -> Callable[[RowFacts], NDArray[np.float64]]:
     """Make a rule's function of one that measures a conversation; of one task, or of any."""
 
@@ -212,13 +212,13 @@ def _repeats(facts: RowFacts) -> NDArray[np.float64]:
     seen: dict[tuple[int, tuple[str, ...]], int] = {}
     value_N = np.full(len(order), np.nan)
     for row in order:
-        place, said = int(facts.place_N[row]), facts.exchanges[row]
-        if place < 0 or not said:
+        index, said = int(facts.index_N[row]), facts.exchanges[row]
+        if index < 0 or not said:
             continue
         is_caption = facts.task[row] == Task.CAPTION.value  # many prompts, one question
         asked = tuple(text_rules.plain(a if is_caption else q) for q, a in said)
-        times = seen.get((place, asked), 0)
-        value_N[row], seen[place, asked] = times, times + 1
+        times = seen.get((index, asked), 0)
+        value_N[row], seen[index, asked] = times, times + 1
     return value_N
 
 
@@ -233,17 +233,17 @@ SHORT_SIDE_PX: Final = FilterRule(
     name="short_side_px", version=1, unit="pixels", low=0.0, high=np.inf,
     below=Reason.LOW_RESOLUTION, above=None, needs="media", of_rows=_short_side_px,
 )  # fmt: skip
-"""The shorter side of a picture as displayed; of videos and images."""
+"""The shorter side of an image as displayed; of videos and images."""
 
 BLANK_FRAMES: Final = FilterRule(
     name="blank_frames", version=1, unit="share of frames", low=0.0, high=1.0,
-    below=None, above=Reason.BLANK, needs="looks", of_rows=_blank_frames,
+    below=None, above=Reason.BLANK, needs="frame_statistics", of_rows=_blank_frames,
 )  # fmt: skip
 """Frames of one plain surface, black or of any other colour; of videos and images."""
 
 MOTION: Final = FilterRule(
     name="motion", version=1, unit="change", low=0.0, high=230.0,
-    below=Reason.STATIC, above=None, needs="looks",
+    below=Reason.STATIC, above=None, needs="frame_statistics",
     of_rows=lambda facts: _of_videos(facts.change_N, facts),
 )  # fmt: skip
 """How much one of the decoded frames differs from the next, on average; on PySceneDetect's scale,
@@ -251,7 +251,7 @@ MOTION: Final = FilterRule(
 
 SCENE_CHANGES: Final = FilterRule(
     name="scene_changes", version=1, unit="changes seen", low=0.0, high=np.inf,
-    below=None, above=Reason.TOO_MANY_SCENES, needs="looks",
+    below=None, above=Reason.TOO_MANY_SCENES, needs="frame_statistics",
     of_rows=lambda facts: _of_videos(facts.scene_changes_N, facts),
 )  # fmt: skip
 """Scene changes between one of the decoded frames and the next; see CUT_CHANGE."""
@@ -282,7 +282,7 @@ IMAGE_TEXT_SIMILARITY: Final = FilterRule(
     below=Reason.CAPTION_UNLIKE_IMAGE, above=None, needs="similarity",
     of_rows=lambda facts: np.where(is_pair(facts), facts.similarity_N, np.nan),
 )  # fmt: skip
-"""Cosine of a picture and its caption, or the caption's beginning, by the encoder's text side. It
+"""Cosine of an image and its caption, or the caption's beginning, by the encoder's text side. It
 is measured by `prune` where this filter is set; a pair without one stays."""
 
 PLACEHOLDERS: Final = FilterRule(

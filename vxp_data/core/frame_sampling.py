@@ -148,7 +148,7 @@ def frames_within(time_s_N: NDArray[np.float64], start_s: float, end_s: float) -
 def _nearest_key(
     index_F: NDArray[np.int64], time_s_N: NDArray[np.float64], is_key_N: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Give the nearest key frame of each target, in the targets' order, repeats included."""
+    """Return the nearest key frame of each target, in the targets' order, repeats included."""
     _check_timeline(time_s_N, is_key_N)
     key_K = np.flatnonzero(is_key_N)
     if len(key_K) == 0:

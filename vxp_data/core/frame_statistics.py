@@ -3,7 +3,7 @@
 Shapes: F frames of H x W pixels, C = 3 colours; h x w cells.
 
 Made where frames are decoded, so that no video is opened again for it. Both measures are taken of
-pictures made small by cell means: noise and detail do not count.
+images made small by cell means: noise and detail do not count.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SMALL_PX: Final = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrameLooks:
+class FrameStatistics:
     """What some frames look like."""
 
     change_P: NDArray[np.float32]
-    """[F-1], in [0, 230]: how much each frame differs from the next one; 0 for the same picture.
+    """[F-1], in [0, 230]: how much each frame differs from the next one; 0 for the same image.
 
     The mean change of hue (in units of 2 degrees, 0 to 179), saturation and value (0 to 255) over
     all pixels, and the mean of these three: `content_val` of PySceneDetect's ContentDetector with
@@ -32,7 +32,7 @@ class FrameLooks:
     """[F], in [0, 127.5]: standard deviation of BT.601 luma, 0 for a plain surface."""
 
 
-def frame_looks(frames_FHWC: NDArray[np.uint8]) -> FrameLooks:
+def frame_statistics(frames_FHWC: NDArray[np.uint8]) -> FrameStatistics:
     """Measure frames.
 
     Args:
@@ -41,7 +41,7 @@ def frame_looks(frames_FHWC: NDArray[np.uint8]) -> FrameLooks:
     small_FhwC = _small(frames_FHWC)
     changes = [np.abs(np.diff(part, axis=0)).mean(axis=(1, 2)) for part in _hsv(small_FhwC)]
     luma_Fhw = small_FhwC @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return FrameLooks(
+    return FrameStatistics(
         change_P=np.mean(changes, axis=0, dtype=np.float32),
         contrast_F=luma_Fhw.std(axis=(1, 2), dtype=np.float64).astype(np.float32),
     )
@@ -64,7 +64,7 @@ def _small(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _hsv(rgb_FHWC: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Give hue, saturation and value as OpenCV scales them for 8 bits, unrounded."""
+    """Return hue, saturation and value as OpenCV scales them for 8 bits, unrounded."""
     red, green, blue = (np.ascontiguousarray(rgb_FHWC[..., channel]) for channel in range(3))
     value = np.maximum(np.maximum(red, green), blue)
     spread = value - np.minimum(np.minimum(red, green), blue)

@@ -65,7 +65,7 @@ class RunPlan:
     joint: SubsetPlan
     """Of all subsets together: the same share of each, a file counted once."""
     always: Mapping[str, float]
-    """What pictures and text-only rows cost, which are kept whatever the threshold."""
+    """What images and text-only rows cost, which are kept whatever the threshold."""
     num_out: int
     """Rows that no threshold brings back: quarantined, duplicates, or dropped by a filter."""
 
@@ -77,7 +77,7 @@ def keep_curve(
     *,
     num_points: int,
 ) -> KeepCurve:
-    """Give the curve of one subset, at shares 1/P, 2/P, ..., 1.
+    """Return the curve of one subset, at shares 1/P, 2/P, ..., 1.
 
     Args:
         order_M: its rows, the first to be kept first; see `thresholds.keep_order`.
@@ -102,7 +102,7 @@ def keep_curve(
 def joint_curve(
     orders: Sequence[NDArray[np.intp]], costs: RowCosts, *, num_points: int
 ) -> KeepCurve:
-    """Give the curve of several subsets together, the same share of each; a file counts once.
+    """Return the curve of several subsets together, the same share of each; a file counts once.
 
     Args:
         orders: per subset, its rows, the first to be kept first.
@@ -123,6 +123,6 @@ def joint_curve(
 
 
 def _rows_at(share_P: NDArray[np.float64], num_rows: int) -> NDArray[np.intp]:
-    """Give how many rows a share is: the nearest whole number, as the policy `share` has it."""
+    """Return how many rows a share is: the nearest whole number, as the policy `share` has it."""
     kept_P: NDArray[np.intp] = np.floor(share_P * num_rows + 0.5).astype(np.intp)
     return kept_P

@@ -88,8 +88,8 @@ class SubsetReport:
 class DuplicateGroup:
     """A video that is kept, and those that are the same."""
 
-    keeper: Card
-    twins: tuple[Card, ...]
+    representative: Card
+    duplicates: tuple[Card, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

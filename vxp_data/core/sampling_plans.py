@@ -80,7 +80,7 @@ class SamplingRule:
             _require(fits, "num_frames", self.num_frames, f"at most max_frames ({self.max_frames})")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the rule as JSON values: every field is there, each always of one type."""
+        """Return the rule as JSON values: every field is there, each always of one type."""
         return {
             "policy": self.policy,
             "max_frames": int(self.max_frames),
@@ -113,7 +113,7 @@ class SamplingPlan:
     policy: str
     fps: float
     """The rate drawn, frames per second; 0 where frames lie at equal distances instead (above the
-    cap, `uniform_n`), and for a picture."""
+    cap, `uniform_n`), and for an image."""
     frame_index_F: NDArray[np.int64]
     """Places in presentation order in the whole video, from 0, strictly increasing."""
     time_s_F: NDArray[np.float64]
@@ -127,7 +127,7 @@ class SamplingPlan:
     epoch: int
 
     def __len__(self) -> int:
-        """Give the number of planned frames, F."""
+        """Return the number of planned frames, F."""
         return len(self.frame_index_F)
 
 
@@ -218,8 +218,8 @@ def draw_plan(
     )
 
 
-def picture_plan(rule: SamplingRule, *, epoch: int) -> SamplingPlan:
-    """Plan a picture: its one frame (an animated picture's first), whatever the policy."""
+def image_plan(rule: SamplingRule, *, epoch: int) -> SamplingPlan:
+    """Plan an image: its one frame (an animated image's first), whatever the policy."""
     return SamplingPlan(
         policy=rule.policy,
         fps=0.0,
@@ -269,7 +269,7 @@ def num_moments(duration_s: float, fps: float) -> int:
 
 
 def draw_parts(rule: SamplingRule, epoch: int, sample_id: str) -> tuple[int | str, ...]:
-    """Give what a draw depends on, as `seeds.choose` takes it."""
+    """Return what a draw depends on, as `seeds.choose` takes it."""
     return ("sampling", rule.seed, epoch, sample_id)
 
 

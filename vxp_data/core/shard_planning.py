@@ -49,11 +49,11 @@ class PlannedShard:
 
 
 def decode_cost(*, width_px: int, height_px: int, num_frames: float) -> float:
-    """Give what a sample costs to decode in one epoch: megapixels that the codec must produce.
+    """Return what a sample costs to decode in one epoch: megapixels that the codec must produce.
 
     At 1 to 4 frames a second nearly every frame of a compressed video has to be decoded on the way,
     so `num_frames` is that of the sample's part of the video for a video payload, and the planned
-    number where the shard holds pictures.
+    number where the shard holds images.
     """
     return width_px * height_px * num_frames / 1e6
 
@@ -98,10 +98,10 @@ def plan_shards(
         number = _num_shards(clips.num_bytes[mine], shard_bytes, max_clips, divisor)
         most = max(max_clips, math.ceil(len(mine) / number))
         shard_M = _assign(clips.num_bytes[mine], clips.decode_cost[mine], number, most)
-        for place in range(number):
-            members = mine[shard_M == place]
+        for index in range(number):
+            members = mine[shard_M == index]
             digest = hashlib.sha256("\0".join([salt, *(clips.key[i] for i in members)]).encode())
-            name = f"{kind}-{place:05d}-{digest.hexdigest()[:_NAME_DIGITS]}.tar"
+            name = f"{kind}-{index:05d}-{digest.hexdigest()[:_NAME_DIGITS]}.tar"
             shards.append(PlannedShard(name=name, kind=kind, members=members))
     return shards
 

@@ -114,7 +114,7 @@ def score_videos(
 
 
 def _blocks(embeddings: Sequence[NDArray[np.floating[Any]]]) -> Iterator[list[int]]:
-    """Give the places of videos with the same number of frames, at most a block at a time."""
+    """Return the indices of videos with the same number of frames, at most a block at a time."""
     by_num_frames: dict[int, list[int]] = {}
     for video, emb_FD in enumerate(embeddings):
         if emb_FD.ndim != 2 or len(emb_FD) == 0 or emb_FD.shape[1] != embeddings[0].shape[-1]:
@@ -152,7 +152,7 @@ def _cosines(emb_VFD: NDArray[np.floating[Any]], video_V: Sequence[int]) -> NDAr
 def cross_cosines(
     first_FD: NDArray[np.floating[Any]], second_GD: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """Give the exact cosines between the frames of two videos: float64 [F, G], in [-1, 1].
+    """Return the exact cosines between the frames of two videos: float64 [F, G], in [-1, 1].
 
     Args:
         first_FD: any float dtype, rows of unit L2 norm within NORM_TOLERANCE.
@@ -170,7 +170,7 @@ def cross_cosines(
 
 
 def _pick(cosine_VFF: NDArray[np.float64], offset: int | None = None) -> NDArray[np.float64]:
-    """Give cosines of frames `offset` apart (None: of all pairs) as contiguous [V, P].
+    """Return cosines of frames `offset` apart (None: of all pairs) as contiguous [V, P].
 
     Contiguous, so that numpy adds up a video's values in the same order whatever V is.
     """

@@ -130,8 +130,8 @@ _TRAILING: Final = re.compile(
 _OWNER: Final = re.compile(r"([\w-]+)(?:'s|s')\s|\b(his|her|their)\s")
 
 
-def classify_exchange(question: str, answer: str) -> Task:
-    """Tell the task of one question and its answer; the rules are on this module's page.
+def classify_turn(question: str, answer: str) -> Task:
+    """Return the task of one question and its answer; the rules are on this module's page.
 
     Args:
         question: the human's words; media placeholders (`<image>`, `<video>`) do not count.
@@ -142,7 +142,7 @@ def classify_exchange(question: str, answer: str) -> Task:
 
 
 def classify_conversation(exchanges: Sequence[tuple[str, str]]) -> TaskGuess:
-    """Tell the task of a conversation: that of most of its exchanges.
+    """Return the task of a conversation: that of most of its turns.
 
     Args:
         exchanges: (question, answer) pairs in order. None at all is open-ended: nothing shows
@@ -151,7 +151,7 @@ def classify_conversation(exchanges: Sequence[tuple[str, str]]) -> TaskGuess:
     Returns:
         The most frequent task; of tied tasks, the one that comes first in the conversation.
     """
-    counts = Counter(classify_exchange(question, answer) for question, answer in exchanges)
+    counts = Counter(classify_turn(question, answer) for question, answer in exchanges)
     if not counts:
         return TaskGuess(task=Task.OPEN_ENDED, mixed=False)
     # most_common keeps the order of first appearance among equals
@@ -182,7 +182,7 @@ def _is_multiple_choice(question: str, is_letter: bool) -> bool:
 
 
 def _in_order(options: Iterable[re.Match[str]]) -> bool:
-    """Tell whether an option A is followed by a B that is written in the same way."""
+    """Whether an option A is followed by a B that is written in the same way."""
     begun = set()
     for option in options:
         opening, letter, closing = option.groups()
@@ -195,7 +195,7 @@ def _in_order(options: Iterable[re.Match[str]]) -> bool:
 
 
 def _asks_for_whole(sentence: str) -> bool | None:
-    """Tell whether a sentence asks for the whole video (True), a part (False) or nothing (None).
+    """Whether a sentence asks for the whole video (True), a part (False) or nothing (None).
 
     A request for a part that is no question ("Describe the background too.") gives None: it often
     stands beside one for the whole, and does not change what that is.
@@ -219,7 +219,7 @@ def _asks_for_whole(sentence: str) -> bool | None:
 
 
 def _is_whole(thing: str) -> bool:
-    """Tell whether words such as 'the events in this clip' mean the video as a whole.
+    """Whether words such as 'the events in this clip' mean the video as a whole.
 
     Args:
         thing: the object of 'describe' or 'a summary of', in lower case; none is the whole.

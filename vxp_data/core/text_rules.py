@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-Exchanges = Sequence[tuple[str, str]]
+Turns = Sequence[tuple[str, str]]
 """(question, answer) pairs of a row."""
 
 _WORD: Final = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -33,71 +33,71 @@ _LEAK: Final = re.compile(
 
 
 def words(text: str) -> list[str]:
-    """Give the words of a text, as they stand."""
+    """Return the words of a text, as they stand."""
     return _WORD.findall(text)
 
 
 def plain(text: str) -> str:
-    """Give a text as its lower-case words: what is left of two ways to write the same question."""
+    """Return a text as its lower-case words: the same for two ways to write one question."""
     return " ".join(words(unicodedata.normalize("NFKC", text).lower()))
 
 
-def answer_words(said: Exchanges) -> float:
+def answer_words(said: Turns) -> float:
     """Count the words of the answers."""
     return float(sum(len(words(answer)) for _, answer in said))
 
 
-def caption(said: Exchanges) -> str:
-    """Give the answers as one text, '' where there are none."""
+def caption(said: Turns) -> str:
+    """Return the answers as one text, '' where there are none."""
     return " ".join(" ".join(answer for _, answer in said).split())
 
 
-def repetition(said: Exchanges) -> float:
-    """Give the share of the answers' three-word sequences that came before, in [0, 1]."""
+def repetition(said: Turns) -> float:
+    """Return the share of the answers' three-word sequences that came before, in [0, 1]."""
     told = words(" ".join(answer for _, answer in said).lower())
     triples = list(zip(told, told[1:], told[2:], strict=False))
     return 1.0 - len(set(triples)) / len(triples) if triples else 0.0
 
 
-def placeholders(said: Exchanges) -> float:
+def placeholders(said: Turns) -> float:
     """Count URLs, markup, file names and fillers in the answers."""
     return float(sum(len(_PLACEHOLDER.findall(answer)) for _, answer in said))
 
 
-def latin_letters(said: Exchanges) -> float:
-    """Give the share of the answers' letters that are Latin; 1 without letters."""
+def latin_letters(said: Turns) -> float:
+    """Return the share of the answers' letters that are Latin; 1 without letters."""
     letters = [char for _, answer in said for char in answer if char.isalpha()]
     latin = sum(char.isascii() or "LATIN" in unicodedata.name(char, "") for char in letters)
     return latin / len(letters) if letters else 1.0
 
 
-def empty_answers(said: Exchanges) -> float:
+def empty_answers(said: Turns) -> float:
     """Count the answers that hold nothing."""
     return float(sum(not answer.strip() for _, answer in said))
 
 
 def options_of(question: str) -> dict[str, str]:
-    """Give the options that a question lists: letter -> its words, as lines or as '(A) ...'."""
+    """Return the options that a question lists: letter -> its words, as lines or as '(A) ...'."""
     found = _OPTION.findall(question) or _INLINE_OPTION.findall(question)
     return {letter.upper(): text for letter, text in found}
 
 
-def fewest_options(said: Exchanges) -> float:
+def fewest_options(said: Turns) -> float:
     """Count the options of each question; the least of these numbers."""
     return float(min(len(options_of(question)) for question, _ in said))
 
 
-def wrong_letters(said: Exchanges) -> float:
+def wrong_letters(said: Turns) -> float:
     """Count the answers that name a letter without an option, or another option's words."""
     return float(sum(not agrees for agrees in _answers_agree(said)))
 
 
-def leaked_answers(said: Exchanges) -> float:
+def leaked_answers(said: Turns) -> float:
     """Count the questions that tell the letter of their answer."""
     return float(sum(_LEAK.search(question) is not None for question, _ in said))
 
 
-def _answers_agree(said: Exchanges) -> Iterator[bool]:
+def _answers_agree(said: Turns) -> Iterator[bool]:
     for question, answer in said:
         options = options_of(question)
         named = _ANSWER.match(answer.strip())

@@ -17,7 +17,7 @@ _SUFFIXES: Final = (".yaml", ".yml")
 
 
 def dataset_names() -> list[str]:
-    """Give the name of every dataset with a file in `FOLDER`."""
+    """Return the name of every dataset with a file in `FOLDER`."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -54,21 +54,21 @@ def load_record(dataset: str | Path) -> DatasetRecord:
 
 
 def _readable(problem: Any) -> str:
-    """Say what is wrong with a field; an unknown one gets the nearest known one."""
-    place = problem["loc"]
-    where = ".".join(map(str, place))
+    """Return what is wrong with a field; an unknown one gets the nearest known one."""
+    index = problem["loc"]
+    where = ".".join(map(str, index))
     if problem["type"] != "extra_forbidden":
         message = problem["msg"].removeprefix("Value error, ")
         got = "" if problem["type"] == "missing" else f"; got {problem['input']!r:.100}"
         return f"{where}: {message}{got}"
     kind: Any = DatasetRecord
-    for name in place[:-1]:
+    for name in index[:-1]:
         kind = _inner(kind, name)
-    return f"{where}: {unknown_name('field', str(place[-1]), kind.model_fields)}"
+    return f"{where}: {unknown_name('field', str(index[-1]), kind.model_fields)}"
 
 
 def _inner(kind: Any, name: str | int) -> Any:
-    """Give the type of a class's field, or the class of the items of such a field."""
+    """Return the type of a class's field, or the class of the items of such a field."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind.model_fields[str(name)].annotation
     return next(

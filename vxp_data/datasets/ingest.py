@@ -13,14 +13,20 @@ from typing import Any, BinaryIO, Final
 
 from vxp_data.core.tasks import classify_conversation
 from vxp_data.datasets.catalogue import load_record
-from vxp_data.datasets.layouts.base import Annotation, Layout, LlavaRow, SkippedRow, SourceRow
-from vxp_data.datasets.media import MediaFiles
+from vxp_data.datasets.layouts.base import (
+    Annotation,
+    AnnotationLayout,
+    LlavaRow,
+    SkippedRow,
+    SourceRow,
+)
+from vxp_data.datasets.media import MediaFinder
 from vxp_data.datasets.record import AnnotationFile, DatasetRecord
 from vxp_data.datasets.rows import manifest_row, row_json
 from vxp_data.datasets.sources import ReadRow, read_companion, read_rows
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import AnyFile, RowError
-from vxp_data.manifests.conversation import read_exchanges
+from vxp_data.manifests.conversation import read_turns
 from vxp_data.manifests.media_path import IMAGE_COLUMNS, VIDEO_COLUMNS
 from vxp_data.registry import ANNOTATION_LAYOUTS
 from vxp_data.storage.folder import File, Folder, find_file, open_folder
@@ -111,11 +117,11 @@ def ingest_dataset(
             where; one cannot be read as its layout; the manifest cannot be written.
     """
     record = load_record(dataset)
-    place, target = open_folder(root), _target(out)
-    if not place.is_remote and not Path(place.uri).is_dir():
+    folder, target = open_folder(root), _target(out)
+    if not folder.is_remote and not Path(folder.uri).is_dir():
         raise UserError(f"--root {root}: no such folder.")
-    found = find_files(record, place, only)
-    media = MediaFiles(place)
+    found = find_files(record, folder, only)
+    media = MediaFinder(folder)
     results: list[FileResult] = []
     tasks: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -131,7 +137,7 @@ def ingest_dataset(
         manifest=paths[0],
         missing=paths[1],
         rejected=paths[2],
-        media_root=place.uri,
+        media_root=folder.uri,
         num_rows=num_rows,
         rows_by_task=dict(sorted(tasks.items())),
         num_media=media.num_media,
@@ -204,7 +210,7 @@ def find_files(record: DatasetRecord, root: Folder, only: Collection[str] = ()) 
 
 
 def _matches(root: Folder, pattern: str) -> tuple[tuple[str, AnyFile], ...]:
-    """Give the files below the root that a pattern stands for, by path."""
+    """Return the files below the root that a pattern stands for, by path."""
     if "*" not in pattern:
         if not root.exists(pattern):
             return ()
@@ -243,7 +249,7 @@ class _Writer:
     manifest: BinaryIO
     missing: BinaryIO
     rejected: BinaryIO
-    media: MediaFiles
+    media: MediaFinder
     tasks: Counter[str]
     extract_media: bool
     progressed: Callable[[int], None] | None
@@ -259,7 +265,7 @@ class _Writer:
         Raises:
             UserError: a file cannot be read as its layout.
         """
-        layout: Layout = ANNOTATION_LAYOUTS.load(entry.file.layout)
+        layout: AnnotationLayout = ANNOTATION_LAYOUTS.load(entry.file.layout)
         companion: Mapping[str, Any] = {}
         if entry.companion is not None:
             companion = read_companion(entry.companion, layout.companion)
@@ -286,7 +292,7 @@ class _Writer:
         path: str,
         folder: str,
         file: AnnotationFile,
-        layout: Layout,
+        layout: AnnotationLayout,
         companion: Mapping[str, Any],
     ) -> None:
         self.num_read += 1
@@ -323,7 +329,7 @@ class _Writer:
     def _finished(
         self, found: Annotation | LlavaRow, file: AnnotationFile, folder: str
     ) -> tuple[bytes, list[str], str]:
-        """Give a row's bytes, the media that it names, and its task.
+        """Return a row's bytes, the media that it names, and its task.
 
         Raises:
             RowError: its media may not be opened, or it holds what JSON does not have.
@@ -333,16 +339,16 @@ class _Writer:
                 found = replace(found, media=self.media.name(file, folder, found.media))
             names = [found.media] if found.media else []
         else:
-            found, names = self._placed(found, file, folder)
+            found, names = self._ordered(found, file, folder)
         row = manifest_row(found, file.task)
         try:
             data = row_json(row)
         except (TypeError, ValueError) as error:
             raise RowError(f"the row cannot be written as JSON: {error}") from error
-        task = file.task or classify_conversation(read_exchanges(row)).task.value
+        task = file.task or classify_conversation(read_turns(row)).task.value
         return data, names, task
 
-    def _placed(
+    def _ordered(
         self, found: LlavaRow, file: AnnotationFile, folder: str
     ) -> tuple[LlavaRow, list[str]]:
         """Let a row name its media by their paths below the root."""
@@ -350,14 +356,14 @@ class _Writer:
         for column in (*VIDEO_COLUMNS, *IMAGE_COLUMNS):
             value = fields.get(column)
             values: Sequence[object] = value if isinstance(value, list) else [value]
-            placed = [
+            ordered = [
                 self.media.name(file, folder, held)
                 for held in values
                 if isinstance(held, str) and held
             ]
-            if placed:
-                fields[column] = placed if isinstance(value, list) else placed[0]
-                names += placed
+            if ordered:
+                fields[column] = ordered if isinstance(value, list) else ordered[0]
+                names += ordered
         return LlavaRow(fields=fields), names
 
     def _reject(self, path: str, where: str, error: RowError) -> None:

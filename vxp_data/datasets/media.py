@@ -16,7 +16,7 @@ _REMEMBERED: Final = 1 << 16
 """Names whose files are not looked for again: rows about one media mostly stand together."""
 
 
-class MediaFiles:
+class MediaFinder:
     """Looks for media, and counts each once.
 
     Of every different media some 100 bytes are held (a number of 8, and Python's own); of a store,
@@ -35,7 +35,7 @@ class MediaFiles:
         self._is_there = lru_cache(_REMEMBERED)(self._look)
 
     def name(self, file: AnnotationFile, folder: str, media: str) -> str:
-        """Give a media's path below the root.
+        """Return a media's path below the root.
 
         Args:
             file: says how the media of its rows are called.

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from vxp_data.errors import UserError
 from vxp_data.records import Task
 from vxp_data.registry import ANNOTATION_LAYOUTS
-from vxp_data.settings.prune import Settings
+from vxp_data.settings.file import Settings
 
 NOT_STATED: Final = "not stated"
 
@@ -116,7 +116,7 @@ class AnnotationFile(Settings):
         return path
 
 
-class MediaFiles(Settings):
+class MediaEntry(Settings):
     """The videos or images of a dataset."""
 
     modality: Literal["video", "image"]
@@ -159,7 +159,7 @@ class DatasetRecord(Settings):
     """Benchmarks to keep away from."""
     notes: tuple[str, ...] = ()
     """What a user should know: what the paper leaves open, what we chose."""
-    media: MediaFiles
+    media: MediaEntry
     """The videos or images."""
     files: dict[str, AnnotationFile] = Field(min_length=1)
     """Annotation files, by a short name."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vxp_data.datasets.layouts.base import Companion, Layout, Reader
+from vxp_data.datasets.layouts.base import AnnotationLayout, Companion, Reader
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import MAX_ROW_CHARS, AnyFile, ManifestFormat, cannot_open, not_utf8
 from vxp_data.manifests.csv_table import CsvTable
@@ -45,8 +45,10 @@ class ReadRow:
     """The media's bytes, if they stand in the row and were asked for."""
 
 
-def read_rows(path: AnyFile, layout: Layout, *, with_media: bool = False) -> Iterator[ReadRow]:
-    """Give the rows of an annotation file in order; memory does not grow with their number.
+def read_rows(
+    path: AnyFile, layout: AnnotationLayout, *, with_media: bool = False
+) -> Iterator[ReadRow]:
+    """Return the rows of an annotation file in order; memory does not grow with their number.
 
     Args:
         path: the file.
@@ -108,7 +110,7 @@ def _lines(path: AnyFile) -> Iterator[ReadRow]:
         raise not_utf8(path) from error
 
 
-def _parquet_rows(path: AnyFile, layout: Layout, with_media: bool) -> Iterator[ReadRow]:
+def _parquet_rows(path: AnyFile, layout: AnnotationLayout, with_media: bool) -> Iterator[ReadRow]:
     try:
         table = pq.ParquetFile(path if isinstance(path, Path) else path.open("rb"))
     except OSError as error:
@@ -138,7 +140,7 @@ def _parquet_rows(path: AnyFile, layout: Layout, with_media: bool) -> Iterator[R
 
 
 def _has(schema: Any, column: str) -> bool:
-    """Tell whether a schema has a column; dots lead into structs."""
+    """Whether a schema has a column; dots lead into structs."""
     name, *inner = column.split(".")
     if name not in schema.names:
         return False

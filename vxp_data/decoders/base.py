@@ -40,7 +40,7 @@ class FramePlan:
     timed: bool
 
     def __len__(self) -> int:
-        """Give the number of planned frames, F."""
+        """Return the number of planned frames, F."""
         return len(self.frame_index_F)
 
 
@@ -66,7 +66,7 @@ class Timeline:
     gives frames rules: `pts_N` is the place in it, a tick one frame at the nominal rate."""
 
     def __len__(self) -> int:
-        """Give the number of presented frames, N."""
+        """Return the number of presented frames, N."""
         return len(self.pts_N)
 
     def plan(self, frame_index_F: NDArray[np.int64]) -> FramePlan:
@@ -85,7 +85,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSize:
-    """The size at which frames are wanted, pixels; the whole picture is squashed to it."""
+    """The size at which frames are wanted, pixels; the whole image is squashed to it."""
 
     width_px: int
     height_px: int
@@ -141,7 +141,7 @@ class Decoder(Protocol):
         ...
 
     def supports(self, media: Media) -> bool:
-        """Tell whether this library gives the right frames of such a media."""
+        """Whether this library gives the right frames of such a media."""
         ...
 
     def decode(

@@ -30,7 +30,7 @@ class _ThisChild:
 
     memory_bytes: int = 0
     arena_fd: int = -1
-    inbox_fd: int = -1
+    buffer_fd: int = -1
     isolation: Isolation | None = None
 
 
@@ -41,7 +41,7 @@ def enter_child(
     parent_pid: int,
     memory_bytes: int,
     arena_path: str | None,
-    inbox_path: str | None,
+    buffer_path: str | None,
     mechanisms: tuple[str, ...],
 ) -> None:
     """Prepare a child before it does anything else.
@@ -50,15 +50,15 @@ def enter_child(
         parent_pid: the child ends when this process does.
         memory_bytes: what a call may allocate; see `sandbox.cap_memory`.
         arena_path: shared memory for frames; opened here, as it cannot be from inside.
-        inbox_path: shared memory with a file to read; the same.
+        buffer_path: shared memory with a file to read; the same.
         mechanisms: see `isolation.isolate`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _this_child.memory_bytes = memory_bytes
     if arena_path is not None:
         _this_child.arena_fd = os.open(arena_path, os.O_RDWR | os.O_CLOEXEC)
-    if inbox_path is not None:
-        _this_child.inbox_fd = os.open(inbox_path, os.O_RDONLY | os.O_CLOEXEC)
+    if buffer_path is not None:
+        _this_child.buffer_fd = os.open(buffer_path, os.O_RDONLY | os.O_CLOEXEC)
     scratch = _scratch_folder()
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch) if scratch else os.devnull
     _this_child.isolation = isolate(mechanisms, scratch=scratch)
@@ -69,7 +69,7 @@ def enter_child(
 
 
 def _scratch_folder() -> Path | None:
-    """Give the one folder where children may write: importing torch makes a temporary folder.
+    """Return the one folder where children may write: importing torch makes a temporary folder.
 
     All children of a user share it, and nobody else trusts what is in it. None where somebody else
     made it.
@@ -85,22 +85,22 @@ def _scratch_folder() -> Path | None:
 
 
 def child_memory_bytes() -> int:
-    """Give what a call in this child may allocate."""
+    """Return what a call in this child may allocate."""
     return _this_child.memory_bytes
 
 
 def child_arena_fd() -> int:
-    """Give this child's descriptor of its parent's arena; -1 where it has none."""
+    """Return this child's descriptor of its parent's arena; -1 where it has none."""
     return _this_child.arena_fd
 
 
-def child_inbox_fd() -> int:
-    """Give this child's descriptor of its parent's inbox; -1 where it has none."""
-    return _this_child.inbox_fd
+def child_buffer_fd() -> int:
+    """Return this child's descriptor of its parent's inbox; -1 where it has none."""
+    return _this_child.buffer_fd
 
 
 def child_isolation() -> Isolation:
-    """Tell what this child has given up."""
+    """Return what this child has given up."""
     assert _this_child.isolation is not None, "called outside a sandbox's child"
     return _this_child.isolation
 

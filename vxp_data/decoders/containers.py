@@ -46,7 +46,7 @@ IMAGE_DEMUXERS: Final = (
 )
 """Demuxers that may open a row's image ('mov': HEIC and AVIF)."""
 
-_PICTURE_MAGIC: Final = {
+_IMAGE_MAGIC: Final = {
     b"\xff\xd8\xff": "jpeg_pipe",
     b"\x89PNG": "png_pipe",
     b"BM": "bmp_pipe",
@@ -63,20 +63,20 @@ _MATROSKA_ENCRYPTION: Final = re.compile(rb"\x6d\x80.{1,8}\x62\x40.{1,64}\x50\x3
 _HEAD_BYTES: Final = 1 << 16
 
 
-def picture_demuxer(path: str) -> str | None:
-    """Name the demuxer of a picture by its first bytes; None for those that FFmpeg finds itself.
+def image_demuxer(path: str) -> str | None:
+    """Name the demuxer of an image by its first bytes; None for those that FFmpeg finds itself.
 
     Left to itself, FFmpeg goes by the file's name and takes '%d' in it for a sequence.
     """
     head = _head(path)
-    for magic, demuxer in _PICTURE_MAGIC.items():
+    for magic, demuxer in _IMAGE_MAGIC.items():
         if head.startswith(magic):
             return demuxer
     return "webp_pipe" if head[8:12] == b"WEBP" else None
 
 
 def names_other_files(path: str) -> bool:
-    """Tell whether a file begins as a playlist or script does, whatever else is in it.
+    """Whether a file begins as a playlist or script does, whatever else is in it.
 
     FFmpeg 8 goes by the name too and may find a video behind such a beginning; another decoder's
     FFmpeg goes by the beginning alone, and would follow it.
@@ -85,7 +85,7 @@ def names_other_files(path: str) -> bool:
 
 
 def is_encrypted(path: str) -> bool:
-    """Tell whether an MP4 or Matroska header declares common encryption of its samples."""
+    """Whether an MP4 or Matroska header declares common encryption of its samples."""
     head = _head(path)
     if head.startswith(_MATROSKA_MAGIC):
         return _MATROSKA_ENCRYPTION.search(head) is not None

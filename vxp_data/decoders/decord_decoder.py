@@ -2,7 +2,7 @@
 
 Its FFmpeg is of 2021, and it takes a packet's place in the file for the frame's place in time.
 Measured on awkward files, it hangs on GIF, reorders MPEG-TS, ignores edit lists and gives other
-frames than those asked for in open groups of pictures and fragmented files; it says `unsupported`
+frames than those asked for in open groups of images and fragmented files; it says `unsupported`
 there. It hangs while holding the GIL, so it is only ever run where SIGKILL can end it.
 """
 
@@ -33,7 +33,7 @@ class DecordDecoder:
         """Pass: decord brings its own FFmpeg."""
 
     def supports(self, media: Media) -> bool:
-        """Tell whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""
+        """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""
         return media.frames_indexed and not (
             media.has_edit_list
             or _MORE_BITS.search(media.pixel_format) is not None
@@ -72,6 +72,6 @@ class DecordDecoder:
 
 
 def _first_line(error: BaseException) -> str:
-    """Give decord's first line without its clock and source line: a message must be repeatable."""
+    """Return decord's first line without clock and source line: a message must be repeatable."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return _LOG_PREFIX.sub("", line)[:200]

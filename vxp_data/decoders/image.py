@@ -1,4 +1,4 @@
-"""From a decoded PyAV frame to the RGB picture as it is displayed."""
+"""From a decoded PyAV frame to the RGB image as it is displayed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Orientation:
         return 180 if self.flip_x and self.flip_y else 0
 
     def apply(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn a picture from stored to displayed orientation."""
+        """Turn an image from stored to displayed orientation."""
         if self.transpose:
             rgb_HWC = rgb_HWC.transpose(1, 0, 2)
         return rgb_HWC[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
@@ -68,14 +68,14 @@ class Orientation:
 def geometry_of(
     frame: VideoFrame, pixel_aspect: Fraction | None, orientation: Orientation
 ) -> Geometry:
-    """Give a frame's displayed size: pixels made square (never fewer of them), then turned."""
+    """Return a frame's displayed size: pixels made square (never fewer of them), then turned."""
     width_px, height_px = _square_pixels(frame.width, frame.height, pixel_aspect)
     if orientation.transpose:
         width_px, height_px = height_px, width_px
     return Geometry(width_px=width_px, height_px=height_px, rotation=orientation.rotation)
 
 
-class Picture:
+class Image:
     """Scales, converts and turns frames of one video to one size; reuses swscale's tables."""
 
     def __init__(self, size: FrameSize) -> None:
@@ -83,7 +83,7 @@ class Picture:
         self._reformatter = VideoReformatter()
 
     def rgb(self, frame: VideoFrame, orientation: Orientation) -> NDArray[np.uint8]:
-        """Give the picture as displayed: uint8 [height_px, width_px, 3], full-range RGB."""
+        """Return the image as displayed: uint8 [height_px, width_px, 3], full-range RGB."""
         width_px, height_px = self._size.width_px, self._size.height_px
         if orientation.transpose:
             width_px, height_px = height_px, width_px

@@ -1,7 +1,7 @@
 """In the child: facts, timeline and byte places of a file of which only parts are there.
 
-The file has its full length and its header; where pictures were not fetched it holds zeros. Its
-header's index says where each picture lies, so that only those that a plan needs are fetched.
+The file has its full length and its header; where images were not fetched it holds zeros. Its
+header's index says where each image lies, so that only those that a plan needs are fetched.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def probe_indexed(path: str, uri: str, limits: MediaLimits) -> IndexedProbe:
 def ranges_of(
     plan: FramePlan, offset_P: NDArray[np.int64], num_bytes_P: NDArray[np.int64]
 ) -> list[tuple[int, int]]:
-    """Give the byte ranges [start, stop) of all packets that PyAV decodes for a plan.
+    """Return the byte ranges [start, stop) of all packets that PyAV decodes for a plan.
 
     Packets between two runs may be read, but nobody looks at what is in them.
 
@@ -86,7 +86,7 @@ def _head(container: InputContainer) -> list[tuple[int, int]]:
 
 
 def _first_packets(stream: object) -> Iterator[tuple[float, int, int]]:
-    """Give (seconds, offset, bytes) of a stream's packets, as many as could be looked at."""
+    """Return (seconds, offset, bytes) of a stream's packets, as many as could be looked at."""
     total = 0
     time_base = float(getattr(stream, "time_base", None) or 1)
     for entry in getattr(stream, "index_entries", ()):

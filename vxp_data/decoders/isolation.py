@@ -78,14 +78,14 @@ class Isolation:
     """Mechanisms that are not to be had here, each with the kernel's words."""
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it as a line."""
         network = f"no network ({', '.join(self.network)})" if self.network else "network"
         files = f"no writing of files ({', '.join(self.files)})" if self.files else "writing files"
         return f"{network}; {files}"
 
 
 def isolate(mechanisms: Sequence[str] = (), *, scratch: Path | None = None) -> Isolation:
-    """Give up network, other processes and writing files, for this process and for good.
+    """Return up network, other processes and writing files, for this process and for good.
 
     Files, pipes and memory that are open already stay usable.
 
@@ -172,7 +172,7 @@ def _allow(libc: Any, ruleset: int, path: Path, rights: int) -> None:
 
 
 def _filter_calls(_: Path | None) -> tuple[bool, bool]:
-    """Have the kernel refuse (EACCES) to open sockets, trace processes or run programs.
+    """Make the kernel refuse (EACCES) to open sockets, trace processes or run programs.
 
     Raises:
         OSError: another processor than x86-64 and Arm64, or a kernel without seccomp.

@@ -29,10 +29,10 @@ from vxp_data.decoders.base import Timeline
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
     VIDEO_DEMUXERS,
+    image_demuxer,
     is_encrypted,
     mp4_cut_short,
     names_other_files,
-    picture_demuxer,
     why_unopenable,
 )
 from vxp_data.errors import MediaError
@@ -44,7 +44,7 @@ _NOT_THE_VIDEO: Final = (
     Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 )
 _NO_PTS: Final = np.iinfo(np.int64).min
-_PICTURE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
+_IMAGE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 _TOO_MANY_STREAMS: Final = "Number of streams exceeds"
 
 
@@ -64,8 +64,8 @@ def open_video(
 
     Args:
         path: a local file.
-        image: open picture formats instead of video formats.
-        limits: on picture size and streams.
+        image: open image formats instead of video formats.
+        limits: on image size and streams.
 
     Raises:
         MediaError: not an allowed container, too many streams, or without a video stream.
@@ -89,7 +89,7 @@ def _open(path: str, *, image: bool, limits: MediaLimits) -> InputContainer:
     return av.open(
         f"file:{path}",
         "r",
-        format=picture_demuxer(path) if image else None,
+        format=image_demuxer(path) if image else None,
         options={
             "protocol_whitelist": "file",
             "format_whitelist": ",".join(demuxers),
@@ -130,7 +130,7 @@ def probe(
         uri: the name under which it is recorded.
         image: whether the row calls it an image.
         limits: what it may hold at most.
-        sparse: pictures are missing from the file, so that its index tells which ones are key.
+        sparse: images are missing from the file, so that its index tells which ones are key.
 
     Raises:
         MediaError: the file is missing, empty, not a video, without frames, too large, ...; the
@@ -185,7 +185,7 @@ def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaL
     """
     width_px, height_px = stream.codec_context.width, stream.codec_context.height
     if not width_px * height_px:  # FFmpeg forgets a size that it refuses
-        complaint = _PICTURE_SIZE.search(_complaints(path, image=image, limits=limits))
+        complaint = _IMAGE_SIZE.search(_complaints(path, image=image, limits=limits))
         width_px, height_px = map(int, complaint.groups()) if complaint else (0, 0)
     if width_px * height_px > limits.max_pixels:
         raise MediaError(
@@ -218,12 +218,12 @@ class _Packets:
         presented_P = ~self.is_discard_P
         if not self._timed():
             num_frames = int(presented_P.sum())
-            place_N = np.arange(num_frames, dtype=np.int64)
+            index_N = np.arange(num_frames, dtype=np.int64)
             zero_N = np.zeros(num_frames, dtype=np.int64)
             return Timeline(
-                pts_N=place_N,
+                pts_N=index_N,
                 tick_s=1 / nominal_fps,
-                time_s_N=frame_times(place_N, 1 / nominal_fps),
+                time_s_N=frame_times(index_N, 1 / nominal_fps),
                 is_key_N=self.is_key_P[presented_P],
                 position_N=np.flatnonzero(presented_P),
                 start_position_N=zero_N,
@@ -250,13 +250,13 @@ class _Packets:
         )
 
     def open_gop(self) -> bool:
-        """Tell whether a frame is shown before the key frame after which it is stored."""
+        """Whether a frame is shown before the key frame after which it is stored."""
         key_P = np.maximum.accumulate(np.where(self.is_key_P, np.arange(len(self.pts_P)), -1))
         after_key_P = key_P >= 0
         return bool((self.pts_P < self.pts_P[key_P])[after_key_P].any())
 
     def _timed(self) -> bool:
-        """Tell whether timestamps are complete, unique and, in decode order, never go back."""
+        """Whether timestamps are complete, unique and, in decode order, never go back."""
         if (self.pts_P == _NO_PTS).any() or len(np.unique(self.pts_P)) < len(self.pts_P):
             return False
         dts_P = self.dts_P[self.dts_P != _NO_PTS]
@@ -265,11 +265,11 @@ class _Packets:
     def _start_positions(self, order_P: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find, for each packet, the last key packet not after it in both orders; else packet 0.
 
-        Presentation order alone would do in a sound stream; a leading picture (presented before
+        Presentation order alone would do in a sound stream; a leading image (presented before
         its key frame, stored after it) needs the key frame before.
         """
-        key_place_P = np.where(self.is_key_P[order_P], np.arange(len(order_P)), -1)
-        last_key_P = np.maximum.accumulate(key_place_P)
+        key_index_P = np.where(self.is_key_P[order_P], np.arange(len(order_P)), -1)
+        last_key_P = np.maximum.accumulate(key_index_P)
         start_P = np.zeros(len(order_P), dtype=np.int64)
         start_P[order_P] = np.where(last_key_P >= 0, order_P[last_key_P], 0)
         for late in np.flatnonzero(start_P > np.arange(len(start_P))):
@@ -327,7 +327,7 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
 
 
 def _keyed_by_index(packets: _Packets, stream: VideoStream) -> _Packets:
-    """Take what is a key frame from the index: FFmpeg asks the pictures of some codecs.
+    """Take what is a key frame from the index: FFmpeg asks the images of some codecs.
 
     Raises:
         MediaError: `unsupported`: the index does not list just these packets.

@@ -1,8 +1,8 @@
-"""PyAV: the default decoder. Seeks once per group of pictures and decodes only what it must.
+"""PyAV: the default decoder. Seeks once per group of images and decodes only what it must.
 
-For 20 frames of a long video nearly all the cost is in pictures that nobody asked for. So: planned
+For 20 frames of a long video nearly all the cost is in images that nobody asked for. So: planned
 frames that can share a run of packets are grouped into *runs*; each run starts at a key frame found
-in the demux pass, goes forward only, lets the codec drop pictures to which no other refers, and
+in the demux pass, goes forward only, lets the codec drop images to which no other refers, and
 stops at its last planned frame. The frames are bit for bit those of a full decode.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
-from vxp_data.decoders.image import Orientation, Picture, geometry_of
+from vxp_data.decoders.image import Image, Orientation, geometry_of
 from vxp_data.decoders.probe import open_video, packets_of
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
@@ -57,7 +57,7 @@ class PyavDecoder:
         """Pass: the gate has used it already."""
 
     def supports(self, media: Media) -> bool:  # noqa: ARG002 - the Protocol's question
-        """Tell that whatever passed the gate is supported: the gate is PyAV's own."""
+        """Whether a media is supported; whatever passed the gate is: the gate is PyAV's own."""
         return True
 
     def decode(
@@ -65,8 +65,8 @@ class PyavDecoder:
     ) -> DecodedFrames:
         """Decode the planned frames; see `Decoder.decode`.
 
-        Where a planned frame does not come, all is decoded again without leaving pictures out, so
-        that the nearest earlier picture is really the nearest.
+        Where a planned frame does not come, all is decoded again without leaving images out, so
+        that the nearest earlier image is really the nearest.
         """
         runs = list(runs_of(plan)) if plan.timed else []
         try:
@@ -79,7 +79,7 @@ class PyavDecoder:
 
 
 def displayed_geometry(path: str, media: Media) -> Geometry:
-    """Decode the first picture for how the video is displayed.
+    """Decode the first image for how the video is displayed.
 
     Raises:
         MediaError: not one frame can be decoded.
@@ -134,7 +134,7 @@ def _run(plan: FramePlan, first: int, last: int, end: int) -> Run:
 
 
 class _Session:
-    """One decode of one file: where the demuxer stands, and the pictures so far."""
+    """One decode of one file: where the demuxer stands, and the images so far."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Session:
         self._size = size
         self._packets = packets_of(container, stream)
         self._next_position = 0
-        self._picture: Picture | None = None
+        self._image: Image | None = None
         self._geometry: Geometry | None = None
         self._orientation = Orientation()
         self._rgb: list[NDArray[np.uint8] | None] = [None] * len(plan)
@@ -162,7 +162,7 @@ class _Session:
         self._last_error = ""
 
     def decode_run(self, run: Run, *, skip_nonref: bool) -> None:
-        """Decode one run; `skip_nonref` leaves out pictures to which no other refers."""
+        """Decode one run; `skip_nonref` leaves out images to which no other refers."""
         slot_of = {int(self._plan.pts_F[slot]): slot for slot in range(run.first, run.last + 1)}
         waiting = list(range(run.first, run.last + 1))
         for frame in self._frames_of(run, skip_nonref=skip_nonref):
@@ -191,7 +191,7 @@ class _Session:
         self._fill(range(len(self._plan)))
 
     def frames(self) -> DecodedFrames:
-        """Give what was decoded; planned frames before the first that worked repeat that one."""
+        """Return what was decoded; planned frames before the first that worked repeat that one."""
         good = [rgb for rgb in self._rgb if rgb is not None]
         if not good:
             why = self._last_error or "the decoder gave no frame"
@@ -202,7 +202,7 @@ class _Session:
         )
 
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
-        """Feed a run's packets to the codec and give what comes out, in presentation order."""
+        """Feed a run's packets to the codec and yield what comes out, in presentation order."""
         self._go_to(run)
         for packet in self._packets:
             position, self._next_position = self._next_position, self._next_position + 1
@@ -259,15 +259,15 @@ class _Session:
         raise _SeekError
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
-        if self._picture is None:
+        if self._image is None:
             geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)
             size = self._size or FrameSize(width_px=geometry.width_px, height_px=geometry.height_px)
-            self._geometry, self._picture = geometry, Picture(size)
-        self._rgb[slot] = self._picture.rgb(frame, self._orientation)
+            self._geometry, self._image = geometry, Image(size)
+        self._rgb[slot] = self._image.rgb(frame, self._orientation)
         self._is_exact_F[slot] = exact
 
     def _fill(self, slots: Iterable[int]) -> None:
-        """Give planned frames that did not come the nearest earlier picture."""
+        """Return planned frames that did not come the nearest earlier image."""
         for slot in slots:
             if self._rgb[slot] is None and self._previous is not None:
                 self._put(slot, self._previous, exact=False)

@@ -26,7 +26,7 @@ from pebble import ProcessExpired, ProcessPool
 from vxp_data.decoders.child_process import (
     ChildContext,
     child_arena_fd,
-    child_inbox_fd,
+    child_buffer_fd,
     child_memory_bytes,
     enter_child,
 )
@@ -68,11 +68,11 @@ class FrameArena:
             return np.frombuffer(view, dtype=np.uint8).reshape(shape).copy()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Return the memory back."""
         os.close(self._fd)
 
 
-class Inbox:
+class SharedBuffer:
     """Anonymous shared memory for a file that has no path: the child reads it at `child_path()`."""
 
     def __init__(self) -> None:
@@ -88,13 +88,13 @@ class Inbox:
                 done += os.pwrite(self._fd, view[done:], done)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Return the memory back."""
         os.close(self._fd)
 
     @staticmethod
     def child_path() -> str:
         """In the child: give the path at which it can be opened, as often as wanted."""
-        return f"/proc/self/fd/{child_inbox_fd()}"
+        return f"/proc/self/fd/{child_buffer_fd()}"
 
 
 class Sandbox:
@@ -111,7 +111,7 @@ class Sandbox:
         self,
         memory_bytes: int,
         arena: FrameArena | None = None,
-        inbox: Inbox | None = None,
+        buffer: SharedBuffer | None = None,
         *,
         mechanisms: tuple[str, ...] = (),
     ) -> None:
@@ -123,7 +123,7 @@ class Sandbox:
                 os.getpid(),
                 memory_bytes,
                 arena and arena.path,
-                inbox and inbox.path,
+                buffer and buffer.path,
                 mechanisms,
             ],
             context=ChildContext(),

@@ -16,7 +16,7 @@ from vxp_data.errors import MediaError, UserError
 from vxp_data.records import Media, Reason
 
 _WRONG_CONTAINERS: Final = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
-_PICTURES: Final = frozenset({"apng", "gif", "webp", "png", "mjpeg"})
+_IMAGES: Final = frozenset({"apng", "gif", "webp", "png", "mjpeg"})
 
 
 class TorchcodecDecoder:
@@ -42,9 +42,9 @@ class TorchcodecDecoder:
                 ) from error
 
     def supports(self, media: Media) -> bool:
-        """Tell whether torchcodec gives the right frames: no MPEG-TS, edit list or picture."""
+        """Whether torchcodec gives the right frames: no MPEG-TS, edit list or image."""
         return not (
-            media.has_edit_list or media.container in _WRONG_CONTAINERS or media.codec in _PICTURES
+            media.has_edit_list or media.container in _WRONG_CONTAINERS or media.codec in _IMAGES
         )
 
     def decode(

@@ -1,4 +1,4 @@
-"""What every encoder is: pictures in, one unit vector a picture out."""
+"""What every encoder is: images in, one unit vector an image out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EncoderSettings(Protocol):
 
     @property
     def batch_frames(self) -> int:
-        """Pictures a forward pass takes, 1 or more; default 64."""
+        """Images a forward pass takes, 1 or more; default 64."""
 
     @property
     def precision(self) -> str:
@@ -52,7 +52,7 @@ class EncoderSpec:
     name: str
     """Registry name."""
     frame_px: int
-    """Frames arrive as uint8 RGB [F, frame_px, frame_px, 3]: the whole displayed picture squashed
+    """Frames arrive as uint8 RGB [F, frame_px, frame_px, 3]: the whole displayed image squashed
     to a square, aspect ratio given up."""
     dim: int
     """Length D of an embedding."""
@@ -65,9 +65,9 @@ class EncoderSpec:
 
 
 class Encoder(Protocol):
-    """Turns pictures into unit vectors whose dot product is their similarity.
+    """Turns images into unit vectors whose dot product is their similarity.
 
-    A class is registered in `registry.ENCODERS`. Same picture and same batch size, same vector,
+    A class is registered in `registry.ENCODERS`. Same image and same batch size, same vector,
     whatever else is in the call.
     """
 
@@ -77,7 +77,7 @@ class Encoder(Protocol):
 
     @classmethod
     def prepare(cls, settings: EncoderSettings) -> Path | None:
-        """Have the weights on this machine, fetching them if need be, before anything is spent.
+        """Make sure that the weights are here before anything is spent; fetch them if not.
 
         Returns:
             The weights file; None where there is none.
@@ -88,7 +88,7 @@ class Encoder(Protocol):
 
     @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:
-        """Give the spec without loading weights.
+        """Return the spec without loading weights.
 
         Raises:
             UserError: the settings name a model, a tag or a file that does not exist.
@@ -103,7 +103,7 @@ class Encoder(Protocol):
         """
 
     def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed pictures, in order.
+        """Embed images, in order.
 
         Args:
             frames_FHWC: uint8 RGB [F, frame_px, frame_px, 3]; F may be 0, and may span videos.
@@ -117,14 +117,14 @@ class Encoder(Protocol):
 
 
 class TextEncoder(Protocol):
-    """Turns texts into unit vectors, whose dot product with a picture's is their similarity.
+    """Turns texts into unit vectors, whose dot product with an image's is their similarity.
 
-    A class is registered in `registry.TEXT_ENCODERS` under the name of its picture encoder.
+    A class is registered in `registry.TEXT_ENCODERS` under the name of its image encoder.
     """
 
     @classmethod
     def prepare(cls, settings: EncoderSettings) -> None:
-        """Have weights and tokenizer on this machine.
+        """Make sure that weights and tokenizer are on this machine.
 
         Raises:
             UserError: they cannot be had; the message says how to bring them.

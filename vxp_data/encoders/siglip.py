@@ -36,12 +36,12 @@ class SiglipEncoder:
     weights: LayerNorm, softmax and the residual stream then stay fp32. The price, casting the
     weights in every pass, is small beside a batch of 64 frames.
 
-    On CUDA every pass has one shape: the last batch is filled up with black pictures. So a call
+    On CUDA every pass has one shape: the last batch is filled up with black images. So a call
     costs ceil(F / batch_frames) full passes: give it the frames of several videos, or a
-    batch_frames that divides F. No vector depends on what the other pictures are; its place in the
+    batch_frames that divides F. No vector depends on what the other images are; its place in the
     batch and the batch size (which shrinks when memory runs out) may change its last bits.
 
-    On CPU every picture goes alone, whatever batch_frames is, so that its vector is the same bit
+    On CPU every image goes alone, whatever batch_frames is, so that its vector is the same bit
     for bit wherever it stands. Measured in batches of 8 and 64: the neighbours' content changes
     nothing, the place changes the last bits (2e-7) of half the vectors. Little is lost: the default
     model takes 12 s a frame alone on two cores, 11 s in fours.
@@ -74,7 +74,7 @@ class SiglipEncoder:
 
     @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:
-        """Give the spec; reads model configs and at most 12 MiB of a local weights file.
+        """Return the spec; reads model configs and at most 12 MiB of a local weights file.
 
         With device 'auto' the precision class, and so the fingerprint, is that of the machine this
         runs on: name the device where a job is planned on one machine and run on another. Weights
@@ -115,11 +115,11 @@ class SiglipEncoder:
 
     @property
     def batch_frames(self) -> int:
-        """Pictures a forward pass takes; less than was asked for once memory has run out."""
+        """Images a forward pass takes; less than was asked for once memory has run out."""
         return self._batch_frames
 
     def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed pictures, in order.
+        """Embed images, in order.
 
         Args:
             frames_FHWC: uint8 RGB [F, frame_px, frame_px, 3]. To match open_clip's own transform,
@@ -131,7 +131,7 @@ class SiglipEncoder:
 
         Raises:
             ValueError: another shape or dtype.
-            UserError: one picture alone does not fit into device memory; the weights give vectors
+            UserError: one image alone does not fit into device memory; the weights give vectors
                 that are not finite.
         """
         check_frames(frames_FHWC, frame_px=self.spec.frame_px)
@@ -155,7 +155,7 @@ class SiglipEncoder:
         return emb_FD
 
     def _forward(self, frames_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed up to batch_frames pictures in one pass of fixed shape."""
+        """Embed up to batch_frames images in one pass of fixed shape."""
         padded_BHWC = np.zeros((self._batch_frames, *frames_BHWC.shape[1:]), np.uint8)
         padded_BHWC[: len(frames_BHWC)] = frames_BHWC
         with (
@@ -172,11 +172,11 @@ class SiglipEncoder:
         """Go on with half the batch, for the life of this encoder.
 
         Raises:
-            UserError: the batch was one picture.
+            UserError: the batch was one image.
         """
         if self._batch_frames == 1:
             raise UserError(
-                f"one picture of {self.spec.frame_px} px does not fit into the memory of device "
+                f"one image of {self.spec.frame_px} px does not fit into the memory of device "
                 f"{self._device}: free it (nvidia-smi shows who holds it), take a smaller model, "
                 f"or device cpu. {str(error).partition(chr(10))[0]}"
             ) from error
@@ -191,7 +191,7 @@ class SiglipEncoder:
 
 
 def device_type_of(settings: EncoderSettings) -> str:
-    """Give 'cpu' or 'cuda'.
+    """Return 'cpu' or 'cuda'.
 
     Raises:
         UserError: no such device.
@@ -204,7 +204,7 @@ def device_type_of(settings: EncoderSettings) -> str:
 
 
 def is_bf16(settings: EncoderSettings, device_type: str) -> bool:
-    """Tell whether a model runs in bf16 there.
+    """Whether a model runs in bf16 there.
 
     Raises:
         UserError: no such precision.

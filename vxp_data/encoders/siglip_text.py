@@ -1,4 +1,4 @@
-"""SigLIP text encoder, from open_clip: how well a caption fits its picture."""
+"""SigLIP text encoder, from open_clip: how well a caption fits its image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SiglipTextEncoder:
     """The text tower that belongs to encoder 'siglip', with open_clip's own tokenizer for it.
 
     It sees as many tokens as the model has places (64), the beginning of a long caption. On CPU
-    every text goes alone, on CUDA all passes have one shape, as pictures do.
+    every text goes alone, on CUDA all passes have one shape, as images do.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ def _tokenizer(model: SiglipModel) -> Callable[[list[str]], torch.Tensor]:
     if not model.text_cfg.get("hf_tokenizer_name"):
         raise UserError(
             f"{model.name} names no tokenizer (text_cfg.hf_tokenizer_name), so that captions "
-            "cannot be compared with pictures: leave the filter image_text_similarity out."
+            "cannot be compared with images: leave the filter image_text_similarity out."
         )
-    place = find_tokenizer(model)
+    folder = find_tokenizer(model)
     try:
-        tokenize: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(place)
+        tokenize: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(folder)
     except Exception as error:
         raise UserError(
             f"the tokenizer of {model.name} cannot be read: {type(error).__name__}: {error}"

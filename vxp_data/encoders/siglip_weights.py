@@ -48,7 +48,7 @@ class SiglipModel:
     """Of the text tower; empty where none is named."""
     quick_gelu: bool
     image_px: int
-    """Side of the square input picture."""
+    """Side of the square input image."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Three numbers each, of RGB in 0..1."""
@@ -70,7 +70,7 @@ class SiglipModel:
 
 
 def find_model(settings: EncoderSettings) -> SiglipModel:
-    """Say which model the settings mean; reads small JSON files, never weights.
+    """Return which model the settings mean; reads small JSON files, never weights.
 
     Raises:
         UserError: unknown model or tag; a checkpoint that is not there; a model that is no SigLIP
@@ -111,7 +111,7 @@ def find_model(settings: EncoderSettings) -> SiglipModel:
 
 
 def find_weights(model: SiglipModel) -> Path:
-    """Give the weights file: local, from the hub's cache, or downloaded into that cache.
+    """Return the weights file: local, from the hub's cache, or downloaded into that cache.
 
     The hub is asked once, for `HUB_TIMEOUT_S` at most, before any download starts.
 
@@ -216,7 +216,7 @@ def tower_tensors(path: Path, tower: str) -> Iterator[tuple[str, torch.Tensor]]:
 def with_weights(
     module: torch.nn.Module, model: SiglipModel, tower: str, device: torch.device
 ) -> torch.nn.Module:
-    """Give a tower, built without memory, its weights, for inference.
+    """Return a tower, built without memory, its weights, for inference.
 
     Raises:
         UserError: the weights cannot be had, or do not fit.

@@ -1,13 +1,13 @@
-"""Weight-free encoder: how alike two pictures look at thumbnail size. Needs numpy only.
+"""Weight-free encoder: how alike two images look at thumbnail size. Needs numpy only.
 
-It knows nothing of content: the same scene from another angle is a different picture to it. It
+It knows nothing of content: the same scene from another angle is a different image to it. It
 separates clips in which little changes from clips with cuts and motion, and says no more.
 
-A picture becomes a set of small unit vectors, one a grid cell, so that the cosine of two pictures
+An image becomes a set of small unit vectors, one a grid cell, so that the cosine of two images
 is the mean agreement of their cells: a cell that changed counts once, however much it changed, and
-a flat picture is as well defined as any other. Three grids:
+a flat image is as well defined as any other. Three grids:
 
-* luma, 8 x 8 cells: the cell's level as an angle. Half the picture's median level is taken off
+* luma, 8 x 8 cells: the cell's level as an angle. Half the image's median level is taken off
   first, since a camera that adjusts its exposure is not a new scene.
 * chroma, 4 x 4 cells: Cb and Cr as angles.
 * gradient, 16 x 16 cells: direction of the cell's mean luma gradient; near-flat cells lean to a
@@ -38,7 +38,7 @@ DIM: Final = 2 * LUMA_CELLS**2 + 4 * CHROMA_CELLS**2 + 3 * GRADIENT_CELLS**2  # 
 LUMA_TURNS: Final = 0.75
 """Turns of the circle from black to white; under 1, or black and white would be one angle."""
 EXPOSURE_SHARE: Final = 0.5
-"""Share of the picture's median luma taken off, 0 to 1."""
+"""Share of the image's median luma taken off, 0 to 1."""
 CHROMA_WEIGHT: Final = 0.5
 GRADIENT_WEIGHT: Final = 1.5
 """Weights are of the grid's vector beside the luma grid's, which has norm 1."""
@@ -63,7 +63,7 @@ class ThumbnailEncoder:
 
     @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:  # noqa: ARG003 - takes none
-        """Give the spec: the same for all settings."""
+        """Return the spec: the same for all settings."""
         return cls.spec
 
     @classmethod
@@ -72,14 +72,14 @@ class ThumbnailEncoder:
         return cls()
 
     def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed pictures, in order; about 0.6 ms each.
+        """Embed images, in order; about 0.6 ms each.
 
         Args:
             frames_FHWC: uint8 RGB [F, 64, 64, 3].
 
         Returns:
             emb_FD: float32 [F, 960], unit rows. The cosine of two of them is in [-1, 1]; unrelated
-            pictures have about 0.5.
+            images have about 0.5.
 
         Raises:
             ValueError: another shape or dtype.

@@ -1,1 +1,1 @@
-"""Pictures made of frames."""
+"""Images made of frames."""

@@ -1,4 +1,4 @@
-"""The frames of a clip as one small picture, for a person to look at.
+"""The frames of a clip as one small image, for a person to look at.
 
 Shapes: F frames of H x W pixels, C = 3 colours.
 """
@@ -30,10 +30,10 @@ def contact_sheet(frames_FHWC: NDArray[np.uint8], *, max_bytes: int) -> bytes | 
 
     Args:
         frames_FHWC: uint8 RGB, F >= 1, square.
-        max_bytes: the picture has at most so many.
+        max_bytes: the image has at most so many.
 
     Returns:
-        A picture of COLUMNS tiles in width and as many rows as it takes, black where no frame is
+        An image of COLUMNS tiles in width and as many rows as it takes, black where no frame is
         left; None where even poor quality takes more than `max_bytes`.
     """
     num_frames, side_px = frames_FHWC.shape[:2]
@@ -42,9 +42,9 @@ def contact_sheet(frames_FHWC: NDArray[np.uint8], *, max_bytes: int) -> bytes | 
     columns = min(COLUMNS, num_frames)
     rows = -(-num_frames // columns)
     sheet = Image.new("RGB", (columns * tile_px, rows * tile_px))
-    for place, frame_HWC in enumerate(frames_FHWC):
+    for index, frame_HWC in enumerate(frames_FHWC):
         tile = Image.fromarray(frame_HWC).reduce(cell_px)
-        sheet.paste(tile, (place % columns * tile_px, place // columns * tile_px))
+        sheet.paste(tile, (index % columns * tile_px, index // columns * tile_px))
     for quality in _QUALITIES:
         file = io.BytesIO()
         sheet.save(file, "WEBP", quality=quality, method=_EFFORT)

@@ -41,7 +41,7 @@ class ManifestFormat(Protocol):
     """Suffix of what `write` gives, with the dot."""
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
-        """Give the rows of a manifest in order, one at a time.
+        """Return the rows of a manifest in order, one at a time.
 
         Raises:
             UserError: the file cannot be read, or is not of this format; with the place in it.
@@ -115,7 +115,7 @@ class RowDecoder:
             return self._big_integers.raw_decode(text, start)
 
     def row_fields(self, value: object) -> tuple[Mapping[str, object], str]:
-        """Give the fields of the row decoded last and no problem, or none and the problem."""
+        """Return the fields of the row decoded last and no problem, or none and the problem."""
         if self._doubled:
             return {}, f"the key {self._doubled!r:.80} stands more than once in an object"
         if isinstance(value, dict):
@@ -177,5 +177,5 @@ def not_utf8(path: AnyFile) -> UserError:
 
 
 def line_end(first_line: bytes) -> bytes:
-    """Give the line end of a file's first line; a line feed where it has none."""
+    """Return the line end of a file's first line; a line feed where it has none."""
     return b"\r\n" if first_line.endswith(b"\r\n") else b"\n"

@@ -29,8 +29,8 @@ _MODEL: Final = frozenset({"gpt", "assistant", "model"})
 _SILENT: Final = frozenset({"system", "tool", "function", "observation"})
 
 
-def read_exchanges(fields: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Give a row's (question, answer) pairs; none where it has no conversation.
+def read_turns(fields: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return a row's (question, answer) pairs; none where it has no conversation.
 
     A question without an answer has the answer ''; an answer without a question, as in a
     `caption` column, has the question ''. Options follow their question as lines 'A. ...'.
@@ -54,12 +54,12 @@ def read_exchanges(fields: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def is_given(value: object) -> bool:
-    """Tell whether a column holds something; null and '' (an empty CSV cell) are nothing."""
+    """Whether a column holds something; null and '' (an empty CSV cell) are nothing."""
     return value is not None and value != ""
 
 
 def _turns(column: str, value: object) -> list[tuple[str, str]]:
-    """Give the (speaker, words) of every turn; the speaker is 'human' or 'model'."""
+    """Return the (speaker, words) of every turn; the speaker is 'human' or 'model'."""
     turns = _list(column, value, "a list of turns")
     result = []
     for number, turn in enumerate(turns, start=1):
@@ -80,7 +80,7 @@ def _turns(column: str, value: object) -> list[tuple[str, str]]:
 
 
 def _words(what: str, value: object) -> str:
-    """Give a turn's text; OpenAI's content may be a list of parts, of which the text counts."""
+    """Return a turn's text; OpenAI's content may be a list of parts, of which the text counts."""
     if not isinstance(value, list):
         return _text(what, value)
     parts = []
@@ -120,11 +120,11 @@ def _option_lines(fields: Mapping[str, object]) -> list[str]:
     else:
         numbered = (fields.get(column) for column in NUMBERED_OPTION_COLUMNS)
         options = [value for value in numbered if is_given(value)]
-    return [f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(options[:26])]
+    return [f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(options[:26])]
 
 
 def _list(column: str, value: object, wanted: str) -> list[object]:
-    """Give a list that may be written as JSON, as CSV and Parquet columns have it."""
+    """Return a list that may be written as JSON, as CSV and Parquet columns have it."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -36,7 +36,7 @@ class CsvTable:
     output_suffix = ".csv"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
-        """Give the records under the header; one is held at a time. Blank lines are no rows."""
+        """Return the records under the header; one is held at a time. Blank lines are no rows."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield from _rows(path, file)
@@ -106,7 +106,7 @@ def _rows(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
 
 
 def _records(path: AnyFile, file: TextIO, delimiter: str) -> Iterator[tuple[int, str, list[str]]]:
-    """Give (line it begins on, its own text, its cells) of every record that is not blank."""
+    """Return (line it begins on, its own text, its cells) of every record that is not blank."""
     csv.field_size_limit(MAX_ROW_CHARS)  # 131,072 by default: too short a talk
     pulled: list[str] = []
 

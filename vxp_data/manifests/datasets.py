@@ -28,8 +28,8 @@ def resolve_datasets(
         UserError: a file is missing or of no known format.
     """
     datasets: list[Dataset] = []
-    for place in manifests:
-        path = find_file(place)
+    for uri in manifests:
+        path = find_file(uri)
         if isinstance(path, File):
             datasets.append(_remote_dataset(path, media_root, datasets))
             continue

@@ -33,7 +33,7 @@ class JsonArray:
     output_suffix = ".json"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
-        """Give the array's elements; about one row and 1 MiB of text are held at a time."""
+        """Return the array's elements; about one row and 1 MiB of text are held at a time."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield from _elements(path, file)
@@ -115,7 +115,7 @@ class Window:
         return value, text
 
     def line_column(self, at: int) -> tuple[int, int]:
-        """Give the line and column, both from 1, of a place in the text held."""
+        """Return the line and column, both from 1, of a place in the text held."""
         newlines = self.text.count("\n", 0, at)
         if newlines:
             return self._line + newlines, at - self.text.rfind("\n", 0, at)

@@ -29,7 +29,7 @@ class JsonLines:
     output_suffix = ".jsonl"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
-        """Give the lines that are not blank; one is held at a time."""
+        """Return the lines that are not blank; one is held at a time."""
         try:
             with path.open("rb") as file:  # bytes: text files also end lines at a lone '\r'
                 yield from _lines(path, file)

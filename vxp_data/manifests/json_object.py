@@ -10,7 +10,7 @@ from vxp_data.manifests.json_array import Window
 
 
 def members(path: AnyFile, inside: str = "") -> Iterator[tuple[str, Mapping[str, object], str]]:
-    """Give (key, fields, problem) of each member, in order; about one member is held at a time.
+    """Return (key, fields, problem) of each member, in order; about one member is held at a time.
 
     Args:
         path: a file that holds one JSON object.

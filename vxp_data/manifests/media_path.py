@@ -43,7 +43,7 @@ class NamedMedia:
 
 
 def find_media(fields: Mapping[str, object]) -> NamedMedia:
-    """Tell which media a row names: the first of `COLUMNS` that holds something.
+    """Return which media a row names: the first of `COLUMNS` that holds something.
 
     Raises:
         RowError: that column holds neither a path nor a list with one, or several videos.
@@ -73,7 +73,7 @@ class MediaPaths:
         self._real_folders: dict[str, str] = {}
 
     def resolve(self, name: str) -> str:
-        """Give the normalised absolute path of a media; whether it exists is not asked.
+        """Return the normalised absolute path of a media; whether it exists is not asked.
 
         Raises:
             RowError: FORBIDDEN: a URL or protocol, or a path that leads out of the root by
@@ -110,7 +110,7 @@ class RemoteMediaPaths:
         self.root = root.uri
 
     def resolve(self, name: str) -> str:
-        """Give the URI of a media; whether it exists is not asked.
+        """Return the URI of a media; whether it exists is not asked.
 
         Args:
             name: a path that counts from the root, or a whole URI below it.
@@ -159,7 +159,7 @@ def _path_in(column: str, value: object) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether text can be written as UTF-8; a lone surrogate cannot."""
+    """Whether text can be written as UTF-8; a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -112,7 +112,7 @@ def _entries(path: Path) -> list[object]:
 
 
 def _texts(where: str, entry: object) -> dict[str, str]:
-    """Give an entry's keys by our names, and its values as text."""
+    """Return an entry's keys by our names, and its values as text."""
     if not isinstance(entry, Mapping):
         raise UserError(f"{where}: got {type_name(entry)}, wanted {{name, manifest, media_root}}.")
     texts: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _texts(where: str, entry: object) -> dict[str, str]:
 
 
 def _numbers(where: str, entry: object) -> dict[str, float]:
-    """Give an entry's numbers."""
+    """Return an entry's numbers."""
     numbers: dict[str, float] = {}
     for key, value in entry.items() if isinstance(entry, Mapping) else ():
         if key not in _NUMBERS or value is None:
@@ -169,11 +169,11 @@ def _dataset(folder: str | Path, where: str, texts: dict[str, str]) -> Dataset:
     )
 
 
-def _below(folder: str | Path, place: str) -> str:
+def _below(folder: str | Path, path: str) -> str:
     """Count a path from a folder or prefix; a URI stays what it is."""
-    if "://" in place:
-        return place
-    return f"{folder}/{place}" if "://" in str(folder) else str(Path(folder) / place)
+    if "://" in path:
+        return path
+    return f"{folder}/{path}" if "://" in str(folder) else str(Path(folder) / path)
 
 
 def _missing(where: str, key: str, texts: dict[str, str]) -> UserError:

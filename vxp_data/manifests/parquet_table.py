@@ -36,7 +36,7 @@ class ParquetTable:
     output_suffix = ".parquet"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
-        """Give the table's rows; 1024 of them and one column chunk per column are held."""
+        """Return the table's rows; 1024 of them and one column chunk per column are held."""
         with _open(path) as table:
             try:
                 _check_columns(path, table.schema_arrow)
@@ -68,8 +68,8 @@ class ParquetTable:
                 if taken:
                     rows_taken = table.read_row_group(group).take(taken)
                     names = {
-                        place: renamed[start + row]
-                        for place, row in enumerate(taken)
+                        index: renamed[start + row]
+                        for index, row in enumerate(taken)
                         if start + row in renamed
                     }
                     writer.write_table(_renamed(rows_taken, names))
@@ -85,11 +85,11 @@ class ParquetTable:
 
 def _renamed(rows: Any, names: Mapping[int, str]) -> Any:
     """Let some rows of a table name other media, in the column by which each names its own."""
-    for place, name in names.items():
-        column = media_column(rows.slice(place, 1).to_pylist()[0])
+    for index, name in names.items():
+        column = media_column(rows.slice(index, 1).to_pylist()[0])
         at, field = rows.schema.get_field_index(column), rows.schema.field(column)
-        value = pa.array([rename_in_value(rows[column][place].as_py(), name)], field.type)
-        before, after = rows[column].slice(0, place), rows[column].slice(place + 1)
+        value = pa.array([rename_in_value(rows[column][index].as_py(), name)], field.type)
+        before, after = rows[column].slice(0, index), rows[column].slice(index + 1)
         chunks = [*before.chunks, value, *after.chunks]
         rows = rows.set_column(at, field, pa.chunked_array(chunks, field.type))
     return rows
@@ -131,10 +131,10 @@ def _check_columns(path: AnyFile, schema: Any) -> None:
 
 def _plain(batch: Any) -> Any:
     """Turn columns of times into text, of durations into numbers: Python has no nanoseconds."""
-    for place, field in enumerate(batch.schema):
+    for index, field in enumerate(batch.schema):
         if pa.types.is_temporal(field.type):
             kind = pa.int64() if pa.types.is_duration(field.type) else pa.string()
-            batch = batch.set_column(place, field.name, pc.cast(batch.column(place), kind))
+            batch = batch.set_column(index, field.name, pc.cast(batch.column(index), kind))
     return batch
 
 

@@ -17,13 +17,13 @@ NONE_RENAMED: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 def media_name(root: Path | Folder, uri: str) -> str:
-    """Give the name by which a row below a media root names a file: relative to it where it can."""
+    """Return the name by which a row below a media root names a file: relative where it can."""
     prefix = str(root).rstrip("/") + "/"
     return uri.removeprefix(prefix)
 
 
 def media_column(fields: Mapping[str, object]) -> str:
-    """Give the column by which a row names its media.
+    """Return the column by which a row names its media.
 
     Raises:
         RuntimeError: it has none: our bug, since the row was read as one with a media.
@@ -51,13 +51,13 @@ def rename_in_json(annotation: bytes, name: str) -> bytes:
     fields = json.loads(text)
     column = media_column(fields)
     old = fields[column]
-    places = []
+    indices = []
     for key in re.finditer(rf"{re.escape(json.dumps(column))}\s*:\s*", text):
         value, end = json.JSONDecoder().raw_decode(text, key.end())
         if value == old:
-            places.append((key.end(), end))
+            indices.append((key.end(), end))
     new = json.dumps(rename_in_value(old, name), ensure_ascii=False)
-    if len(places) == 1:
-        start, end = places[0]
+    if len(indices) == 1:
+        start, end = indices[0]
         return (text[:start] + new + text[end:]).encode()
     return json.dumps({**fields, column: rename_in_value(old, name)}, ensure_ascii=False).encode()

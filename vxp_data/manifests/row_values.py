@@ -24,7 +24,7 @@ _PLACEHOLDER_AT_END: Final = re.compile(  # elsewhere it may be talk about HTML
 
 
 def row_name(fields: Mapping[str, object]) -> str:
-    """Give the row's own id; '' where it has none.
+    """Return the row's own id; '' where it has none.
 
     Raises:
         RowError: the id is neither text nor a number.
@@ -45,7 +45,7 @@ def row_name(fields: Mapping[str, object]) -> str:
 
 
 def clip(fields: Mapping[str, object]) -> tuple[float, float]:
-    """Give the part of the video that a row is about, [start_s, end_s); (0, inf) for all of it.
+    """Return the part of the video that a row is about, [start_s, end_s); (0, inf) for all of it.
 
     Raises:
         RowError: a time is no finite number from 0 up, or the end does not lie after the start.
@@ -93,7 +93,7 @@ def check_text_row(fields: Mapping[str, object], exchanges: list[tuple[str, str]
 
 
 def value_at(fields: Mapping[str, object], path: str | None) -> object:
-    """Give what stands at a dotted path; a column that has the dots in its name goes first."""
+    """Return what stands at a dotted path; a column that has the dots in its name goes first."""
     if path is None:
         return None
     if path in fields:

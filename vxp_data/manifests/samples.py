@@ -17,7 +17,7 @@ from vxp_data.core.tasks import classify_conversation
 from vxp_data.errors import UserError
 from vxp_data.manifests import conversation, media_path, row_values
 from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError
-from vxp_data.manifests.conversation import is_given, read_exchanges
+from vxp_data.manifests.conversation import is_given, read_turns
 from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths, find_media
 from vxp_data.records import Modality, Reason, Sample, Task
 from vxp_data.registry import MANIFEST_FORMATS
@@ -101,7 +101,7 @@ class ManifestCounts:
 
 
 def detect_format(path: AnyFile) -> str:
-    """Tell the format of a manifest: 'folder' for a folder, else by suffix.
+    """Return the format of a manifest: 'folder' for a folder, else by suffix.
 
     Raises:
         UserError: the suffix is unknown; with the nearest that is known.
@@ -232,7 +232,7 @@ class _Reader:
         facts.name = row_values.row_name(row.fields)
         media = find_media(row.fields)
         facts.modality, facts.media_uri = media.modality, media.name
-        exchanges = read_exchanges(row.fields)
+        exchanges = read_turns(row.fields)
         text = json.dumps(exchanges, ensure_ascii=False, separators=(",", ":"))
         facts.exchanges = text.encode(errors="replace").decode()  # a lone surrogate is no text
         self._find_task(row.fields, exchanges, facts)

@@ -21,7 +21,7 @@ VIDEO_SUFFIXES: Final = frozenset([
 """Suffixes of the files that count, in lower case."""
 
 
-class Folder:
+class VideoFolder:
     """The videos below a folder, by path; see `base.ManifestFormat`.
 
     A row is `{"id": path, "video": path}` with the path relative to the folder, so that what is
@@ -32,7 +32,7 @@ class Folder:
     output_suffix = ".jsonl"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
-        """Give a row for every video, in the order of their relative paths; all paths are held."""
+        """Return a row for every video, by relative path; all paths are held."""
         if not path.is_dir():
             raise UserError(
                 f"{path}: no such folder. The format 'folder' wants a folder of video files."

@@ -41,7 +41,7 @@ class NeighbourIndex(Protocol):
             min_cosine: vectors that are not so near are of no interest, and may be left out.
 
         Returns:
-            cosine_BK: float32, and row_BK: int64, the vectors' places in the index; -1 where there
+            cosine_BK: float32, and row_BK: int64, the vectors' rows in the index; -1 where there
             are fewer.
         """
         ...
@@ -59,7 +59,7 @@ def build_index(emb_ND: NDArray[np.floating[Any]]) -> NeighbourIndex:
 
 
 def index_kind(dim: int, num_vectors: int) -> str:
-    """Tell which kind of index is taken: 'flat', 'gpu-flat' or 'ivf'."""
+    """Return which kind of index is taken: 'flat', 'gpu-flat' or 'ivf'."""
     import faiss
 
     if num_vectors <= FLAT_VECTORS:
@@ -157,7 +157,7 @@ def _nearest(
     num_queries: int,
     num_neighbours: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give the nearest of what was found for each query; ties by place."""
+    """Return the nearest of what was found for each query; ties by place."""
     cosine_BK = np.full((num_queries, num_neighbours), -np.inf, dtype=np.float32)
     row_BK = np.full((num_queries, num_neighbours), -1, dtype=np.int64)
     if not found:

@@ -26,7 +26,12 @@ from vxp_data.pipeline.embed.preflight import (
     sample_of,
 )
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
-from vxp_data.pipeline.embed.work_items import Source, done_clips, media_items, read_sources
+from vxp_data.pipeline.embed.work_items import (
+    WantedMedia,
+    done_clips,
+    media_items,
+    read_wanted_media,
+)
 from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
@@ -52,16 +57,16 @@ class Observer:
     """Hears of a run's progress; every method may be overridden."""
 
     def warned(self, warnings: Sequence[Check]) -> None:
-        """Hear what the checks before the run did not like."""
+        """Called with what the checks before the run did not like."""
 
     def started(self, num_clips: int, num_done: int) -> None:
-        """Hear how many clips are to be embedded, and how many already are."""
+        """Called with how many clips are to be embedded, and how many already are."""
 
     def progressed(self, totals: EmbedTotals) -> None:
-        """Hear the totals so far, every few clips."""
+        """Called with the totals so far, every few clips."""
 
     def ended(self) -> None:
-        """Hear that no more progress comes."""
+        """Called when no more progress comes."""
 
 
 def prune(
@@ -108,7 +113,7 @@ def _prune(
         thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
         sheet_bytes=config.thumbnails.max_bytes,
     )
-    sources = read_sources(run)
+    sources = read_wanted_media(run)
     totals, num_files = embed_missing(run, sources, config, settings, observer, but=TRIED_AGAIN)
     embed_s = time.monotonic() - started
     lock.check()
@@ -133,7 +138,7 @@ def _prune(
 
 
 def prepare_encoder(config: PruneConfig) -> EncoderSpec:
-    """Have the encoder's weights, and tell what it gives.
+    """Make sure that the encoder's weights are here, and return what it gives.
 
     Raises:
         UserError: they are not there and cannot be fetched.
@@ -145,7 +150,7 @@ def prepare_encoder(config: PruneConfig) -> EncoderSpec:
 
 def embed_missing(
     run: RunDirectory,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, WantedMedia],
     config: PruneConfig,
     settings: JobSettings,
     observer: Observer,
@@ -184,7 +189,7 @@ def files_to_read(
     run: RunDirectory, *, encoder: str, sampler: str, but: Collection[str] = ()
 ) -> int:
     """Count the files that `embed_missing` would read: new ones, and those that have changed."""
-    sources = read_sources(run)
+    sources = read_wanted_media(run)
     done = done_clips(run.part_files(), sources, encoder=encoder, sampler=sampler, but=but)
     return len(media_items(sources, done))
 
@@ -194,7 +199,7 @@ def score_and_decide(
     datasets: Sequence[Dataset],
     config: PruneConfig,
     settings: JobSettings,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, WantedMedia],
 ) -> tuple[Decided, tuple[str, ...]]:
     """Write everything of a run that follows from its embeddings, but for run.json.
 

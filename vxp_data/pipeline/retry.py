@@ -16,7 +16,7 @@ from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
-from vxp_data.pipeline.embed.work_items import ClipKey, read_sources
+from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.prune import (
     Observer,
@@ -29,7 +29,7 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_tab
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import changed_record, decided_record
-from vxp_data.records import Reason
+from vxp_data.records import ClipKey, Reason
 from vxp_data.settings.prune import PruneConfig, load_config
 
 RETRIED: Final = frozenset(
@@ -148,7 +148,7 @@ def _retry(
         sheet_bytes=config.thumbnails.max_bytes,
     )
     before = _failed_clips(run)
-    sources = read_sources(run)
+    sources = read_wanted_media(run)
     run.remove_unfinished()
     totals, num_files = embed_missing(run, sources, config, settings, observer, but=reasons)
     lock.check()
@@ -179,7 +179,7 @@ def _retry(
 def _otherwise(
     config: PruneConfig, overrides: Sequence[tuple[str, Any, str]]
 ) -> list[tuple[str, Any, str]]:
-    """Give the settings of a retry where none are given: wider limits; the run's decoder second."""
+    """Return a retry's settings where none are given: wider limits; the run's decoder second."""
     settings: list[tuple[str, Any, str]] = [
         ("decode.timeout_s", config.decode.timeout_s * LONGER, "retry"),
         ("decode.memory_mib", config.decode.memory_mib * ROOMIER, "retry"),

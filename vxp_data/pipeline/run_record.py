@@ -57,7 +57,7 @@ def run_record(
     sampler: str,
     embed_s: float,
 ) -> dict[str, Any]:
-    """Give what run.json says of a prune that has ended."""
+    """Return what run.json says of a prune that has ended."""
     return {
         "command": "prune",
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,7 +87,7 @@ def run_record(
 
 
 def decided_record(decided: Decided) -> dict[str, Any]:
-    """Give the decisions' counts as JSON takes them."""
+    """Return the decisions' counts as JSON takes them."""
     record = dataclasses.asdict(decided)
     record["outputs"] = list(decided.outputs)
     for subset in record["subsets"]:
@@ -97,7 +97,7 @@ def decided_record(decided: Decided) -> dict[str, Any]:
 
 
 def changed_record(changed: Sequence[str]) -> dict[str, Any]:
-    """Give the files that were read again because they have changed: how many, and the first."""
+    """Return the files that were read again because they have changed: how many, and the first."""
     return {"number": len(changed), "first": list(changed[:_NAMES_SHOWN])}
 
 
@@ -106,13 +106,13 @@ _FLOOR: Final = "_min"
 
 
 def expected_counts(decided: Mapping[str, Any]) -> dict[str, Any]:
-    """Give of `decided_record` what an `expect:` may name."""
+    """Return of `decided_record` what an `expect:` may name."""
     counts = {name: decided[name] for name in _COUNTED}
     return counts | {"quarantined": decided["quarantined_by_reason"]}
 
 
 def speed_per_s(number: int, seconds: float) -> float | None:
-    """Give a speed for `check_expectations`; None where nothing was done."""
+    """Return a speed for `check_expectations`; None where nothing was done."""
     return number / seconds if number else None
 
 

@@ -107,12 +107,12 @@ class _Frame:
         self.y_low, self.y_high = y_low, y_high
 
     def x(self, value: float) -> float:
-        """Give the place of a value along the width."""
+        """Return the position of a value along the width."""
         share = (value - self.x_low) / (self.x_high - self.x_low)
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
-        """Give the place of a value along the height."""
+        """Return the position of a value along the height."""
         share = (value - self.y_low) / (self.y_high - self.y_low)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
 
@@ -158,7 +158,7 @@ def _svg(parts: Sequence[str], height: float, words: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Give four to eight round numbers from low to high."""
+    """Return four to eight round numbers from low to high."""
     span = max(high - low, 1e-12)
     step = 10.0 ** math.floor(math.log10(span / 4))
     for factor in (1, 2, 5, 10):

@@ -1,4 +1,4 @@
-"""A run's keep curves as a table, as CSV, as JSON and as a picture."""
+"""A run's keep curves as a table, as CSV, as JSON and as an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vxp_data.report.terminal import aligned
 
 _COLOURS: Final = ("#1f6fb4", "#e08214", "#35978f", "#8c510a", "#762a83", "#5ab4ac")
 _LINES_SHOWN: Final = 10
-"""Points of a curve in the table; CSV, JSON and picture have all."""
+"""Points of a curve in the table; CSV, JSON and image have all."""
 UNIT_NAMES: Final[Mapping[str, str]] = {
     "rows": "rows", "videos": "videos", "hours": "hours", "frames": "frames", "tokens": "tokens",
     "bytes": "bytes", "gpu_hours": "GPU hours",
@@ -43,27 +43,27 @@ def curve_table(plan: RunPlan) -> str:
     lines = aligned(rows).split("\n")
     rule = "-" * len(lines[0])
     shown = [lines[0].rstrip()]
-    for place, line in enumerate(lines[1:], start=1):
+    for index, line in enumerate(lines[1:], start=1):
         for at, task in breaks:
-            if at == place:
+            if at == index:
                 shown += [rule, task] if task else [rule]
         shown.append(line.rstrip())
     return "\n".join(shown)
 
 
 def _points(curve: KeepCurve, units: Sequence[str]) -> list[tuple[float, float, list[str]]]:
-    """Give the points nearest to 10 %, 20 %, ..., each once."""
-    places = set()
+    """Return the points nearest to 10 %, 20 %, ..., each once."""
+    indices = set()
     if len(curve):
         for tenth in range(1, _LINES_SHOWN + 1):
-            places.add(int(abs(curve.share_P - tenth / _LINES_SHOWN).argmin()))
+            indices.add(int(abs(curve.share_P - tenth / _LINES_SHOWN).argmin()))
     return [
         (
             float(curve.share_P[i]),
             float(curve.threshold_P[i]),
             [amount(unit, float(curve.costs[unit][i])) for unit in units],
         )
-        for i in sorted(places)
+        for i in sorted(indices)
     ]
 
 
@@ -81,7 +81,7 @@ def curve_csv(plan: RunPlan) -> str:
 
 
 def curve_json(plan: RunPlan) -> dict[str, Any]:
-    """Give the plan as JSON values."""
+    """Return the plan as JSON values."""
     units = [unit for unit in UNIT_NAMES if unit in plan.units]
 
     def subset_json(subset: SubsetPlan) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def curve_figure(plan: RunPlan) -> bytes:
         layout="constrained",
     )  # fmt: skip
     FigureCanvasAgg(figure)
-    for place, unit in enumerate(units):
-        axes: Any = figure.add_subplot(math.ceil(len(units) / columns), columns, place + 1)
+    for index, unit in enumerate(units):
+        axes: Any = figure.add_subplot(math.ceil(len(units) / columns), columns, index + 1)
         for i, subset in enumerate(plan.subsets):
             colour = _COLOURS[i % len(_COLOURS)]
             axes.plot(
@@ -131,7 +131,7 @@ def curve_figure(plan: RunPlan) -> bytes:
         axes.set(title=f"{UNIT_NAMES[unit]} kept", xlabel=f"threshold on {plan.measure}")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        if place == 0 and plan.subsets:
+        if index == 0 and plan.subsets:
             axes.legend(fontsize=8)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})  # no version: same bytes

@@ -35,7 +35,7 @@ _IDLE: Final = 0.35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StageTime:
     """What one stage of a run took."""
 
     name: str
@@ -88,7 +88,7 @@ def render_report(report: RunReport) -> str:
 
 
 def _charts(subset: SubsetReport, measure: str) -> list[tuple[str, str, str, list[list[str]]]]:
-    """Give (title, explanation, SVG, rows of the same numbers) of each chart of a subset."""
+    """Return (title, explanation, SVG, rows of the same numbers) of each chart of a subset."""
     charts = []
     if subset.scores is not None:
         scores = subset.scores
@@ -128,8 +128,8 @@ def _charts(subset: SubsetReport, measure: str) -> list[tuple[str, str, str, lis
     return charts
 
 
-def stages(timings: Mapping[str, Any]) -> list[Stage]:
-    """Give the stages of a run, and how busy their workers were."""
+def stages(timings: Mapping[str, Any]) -> list[StageTime]:
+    """Return the stages of a run, and how busy their workers were."""
     decode_workers = int(timings.get("decode_workers", 0))
     embed_workers = int(timings.get("embed_workers", 0))
     wall_s = float(timings["embed_wall_s"])
@@ -140,15 +140,15 @@ def stages(timings: Mapping[str, Any]) -> list[Stage]:
         return cpu_s / (workers * wall_s) if workers and wall_s else math.nan
 
     return [
-        Stage(name="decode", cpu_s=decode_s, workers=decode_workers,
+        StageTime(name="decode", cpu_s=decode_s, workers=decode_workers,
               busy=busy(decode_s, decode_workers)),
-        Stage(name="embed", cpu_s=embed_s, workers=embed_workers or decode_workers,
+        StageTime(name="embed", cpu_s=embed_s, workers=embed_workers or decode_workers,
               busy=busy(embed_s, embed_workers or decode_workers)),
     ]  # fmt: skip
 
 
 def verdict(timings: Mapping[str, Any]) -> tuple[str, str]:
-    """Say what held the run up, in a word or two and in a sentence.
+    """Return what held the run up, in a word or two and in a sentence.
 
     Where encoders run beside decoding, the stage whose workers were busier; where each decoding
     task embeds too, the one that took more CPU time.
@@ -177,7 +177,7 @@ def _data_uri(sheet: bytes) -> str:
 
 
 def _shape(card: Card) -> str:
-    """Give the sheet's proportions: squares are drawn as wide as the video is."""
+    """Return the sheet's proportions: squares are drawn as wide as the video is."""
     columns = min(_SHEET_COLUMNS, max(1, card.num_frames))
     rows = max(1, math.ceil(card.num_frames / columns))
     width, height = (card.width_px, card.height_px) if card.height_px else (1, 1)

@@ -72,9 +72,9 @@ def _draw_durations(axes: Any, bins: Sequence[DurationBin]) -> None:
 def _draw_frames(axes: Any, bins: Sequence[FramesBin], policies: Sequence[str]) -> None:
     width = 0.8 / len(policies)
     for i, (policy, colour) in enumerate(zip(policies, _COLOURS, strict=False)):
-        place_B = np.arange(len(bins)) + (i - (len(policies) - 1) / 2) * width
+        index_B = np.arange(len(bins)) + (i - (len(policies) - 1) / 2) * width
         rows_B = [b.num_rows_of[policy] for b in bins]
-        axes.bar(place_B, rows_B, width, label=policy, color=colour)
+        axes.bar(index_B, rows_B, width, label=policy, color=colour)
     axes.set_xticks(range(len(bins)), [_between(b) for b in bins], rotation=45, ha="right")
     axes.set(title="Kept rows by frames in their plan", ylabel="rows")
     axes.yaxis.get_major_locator().set_params(integer=True)

@@ -88,8 +88,8 @@ class ClipProgress:
 
 def subset_table(subsets: Sequence[Subset]) -> str:
     """Draw the closing table, 80 columns wide: one row a task subset, and their sum."""
-    twins = ("duplicates",) if any(subset.duplicates for subset in subsets) else ()
-    counted = ("kept", "pruned", *twins, "quarantined")
+    duplicates = ("duplicates",) if any(subset.duplicates for subset in subsets) else ()
+    counted = ("kept", "pruned", *duplicates, "quarantined")
     header = ("subset", "rows", "videos", "hours", *counted, "threshold")
     rows: list[tuple[str, ...]] = [(*header, "h kept")]
     for subset in subsets:
@@ -140,13 +140,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def reason_lines(reasons: Mapping[str, int]) -> list[str]:
-    """Say how many rows were quarantined for which reason, the most frequent first."""
+    """Return how many rows were quarantined for which reason, the most frequent first."""
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return [f"{number:>6}  {reason}" for reason, number in ordered]
 
 
 def example_lines(tasks: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> list[str]:
-    """Say how many rows the rules gave to each task, with one question of each."""
+    """Return how many rows the rules gave to each task, with one question of each."""
     return [
         f"{tasks.get(task, 0):>6}  {task}: {one_line(words[0])}"
         for task, words in sorted(examples.items())
@@ -155,7 +155,7 @@ def example_lines(tasks: Mapping[str, int], examples: Mapping[str, Sequence[str]
 
 
 def one_line(text: str) -> str:
-    """Give the beginning of a text, on one line and without placeholders."""
+    """Return the beginning of a text, on one line and without placeholders."""
     words = " ".join(text.replace("<image>", "").replace("<video>", "").split())
     return words if len(words) <= _EXAMPLE_CHARS else words[: _EXAMPLE_CHARS - 3] + "..."
 

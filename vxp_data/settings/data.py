@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from vxp_data.settings.file import Loaded, SettingsFile, read_yaml
-from vxp_data.settings.prune import FREE_MAPS, ExpectConfig, LoadedConfig, PruneConfig, Settings
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_yaml
+from vxp_data.settings.prune import FREE_MAPS, ExpectConfig, LoadedConfig, PruneConfig
 
 
 class SourceConfig(Settings):
@@ -100,7 +100,7 @@ def load_data_recipe(
 
 
 def is_data_recipe(path: Path) -> bool:
-    """Tell a data recipe from one of `prune` alone: it says what goes in.
+    """Whether this is a data recipe, not one of `prune` alone: it says what goes in.
 
     Raises:
         UserError: a file that is not a YAML mapping.
@@ -109,7 +109,7 @@ def is_data_recipe(path: Path) -> bool:
 
 
 def prune_settings(loaded: Loaded[DataRecipe]) -> LoadedConfig:
-    """Give the part of a data recipe that a run directory keeps.
+    """Return the part of a data recipe that a run directory keeps.
 
     Without `expect`: the whole is held against it, at its end.
     """

@@ -10,12 +10,18 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.settings.safe_yaml import load_yaml
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +101,7 @@ class SettingsFile(Generic[SettingsT]):
             raise UserError(f"--set {text!r}: the value is not YAML: {error}") from error
 
     def known_keys(self) -> Iterator[str]:
-        """Give every dotted key that a recipe may set."""
+        """Return every dotted key that a recipe may set."""
         return _keys(self.kind, "")
 
     def _check_key(self, key: str, origin: str) -> None:

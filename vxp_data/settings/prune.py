@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vxp_data.core.budgets import Target, parse_budget
 from vxp_data.core.cost_model import CostModel
@@ -17,13 +17,7 @@ from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
 from vxp_data.records import MediaLimits
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
-from vxp_data.settings.file import Loaded, SettingsFile, read_yaml
-
-
-class Settings(BaseModel):
-    """Base of every settings class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_yaml
 
 
 class TasksConfig(Settings):
@@ -69,7 +63,7 @@ class DecodeConfig(Settings):
     memory_mib: int = Field(2048, ge=64)
     """What a decode may allocate beyond its libraries, MiB; 8K needs about 1000."""
     max_pixels: int = Field(_LIMITS.max_pixels, ge=1)
-    """Largest coded picture, width x height: 134 megapixels, four times 8K. A file beyond this or
+    """Largest coded image, width x height: 134 megapixels, four times 8K. A file beyond this or
     the next three is quarantined as `too_large`."""
     max_frames: int = Field(_LIMITS.max_frames, ge=1)
     """Most frames of a video: four days at 60 frames a second."""
@@ -84,7 +78,7 @@ class DecodeConfig(Settings):
         return name if name is None else _known(DECODERS, name)
 
     def limits(self) -> MediaLimits:
-        """Give the limits on a file as the decoders take them."""
+        """Return the limits on a file as the decoders take them."""
         return MediaLimits(
             max_pixels=self.max_pixels,
             max_frames=self.max_frames,
@@ -136,7 +130,7 @@ class EncoderConfig(Settings):
 
 
 class ThumbnailsConfig(Settings):
-    """Small pictures of the frames that were embedded, for `vxp-data report`."""
+    """Small images of the frames that were embedded, for `vxp-data report`."""
 
     max_bytes: int = Field(16_384, ge=0)
     """Most bytes of a clip's contact sheet; the usual is 4,000 to 8,000. 0: none are kept. Changes
@@ -164,7 +158,7 @@ class ShardConfig(Settings):
     """What `vxp-data shard` writes."""
 
     payload: Literal["video", "frames", "none"] = "video"
-    """'video': each file's own bytes. 'frames': the planned frames as pictures, so that training
+    """'video': each file's own bytes. 'frames': the planned frames as images, so that training
     decodes no video. 'none': plans and URIs only."""
     shard_bytes: int = Field(1 << 30, ge=1 << 10)
     """What a shard should hold, bytes."""
@@ -182,7 +176,7 @@ class ShardConfig(Settings):
     picture_format: Literal["jpeg", "webp"] = "jpeg"
     """Of the frames."""
     quality: int = Field(90, ge=1, le=100)
-    """Of the frames, on the picture format's own scale."""
+    """Of the frames, on the image format's own scale."""
 
 
 class BoundsConfig(Settings):
@@ -196,7 +190,7 @@ class BoundsConfig(Settings):
     """Only rows of these tasks; none given: all rows."""
 
     def bounds(self) -> Bounds:
-        """Give them as the rules take them."""
+        """Return them as the rules take them."""
         return Bounds(low=self.min, high=self.max, tasks=self.tasks)
 
 
@@ -204,14 +198,15 @@ class DuplicatesConfig(Settings):
     """What is done with the same video twice; see core.duplicates."""
 
     mode: Literal["off", "report", "drop", "relink"] = "off"
-    """'off': none are looked for. 'report': they are listed, nothing else. 'drop': the twin's rows
-    end as duplicates. 'relink': the twin's rows stay, and name the video that is kept in its place;
-    a clip that lies inside a longer one is only listed then, since its rows are about that part."""
+    """'off': none are looked for. 'report': they are listed, nothing else. 'drop': the duplicate's
+    rows end as duplicates. 'relink': the duplicate's rows stay, and name the video that is kept in
+    its place; a clip that lies inside a longer one is only listed then, since its rows are about
+    that part."""
     scope: Literal["all", "subset"] = "all"
     """'subset': only videos of the same task subset can be duplicates of one another."""
     threshold: float = Field(0.9, ge=-1, le=1)
     """Least mean cosine of the frames that lie at the same moment. Chosen with `thumbnail`, whose
-    unrelated pictures have 0.5; the same for `siglip`, with which nothing has been tried yet. How
+    unrelated images have 0.5; the same for `siglip`, with which nothing has been tried yet. How
     much alike two clips must be beyond what each is like itself over time is told from their own
     frames, whatever the encoder: see core.duplicates."""
     candidate_cosine: float = Field(0.93, ge=-1, le=1)
@@ -258,7 +253,7 @@ class PruneConfig(Settings):
     encoder: EncoderConfig = EncoderConfig()
     """Embedding."""
     thumbnails: ThumbnailsConfig = ThumbnailsConfig()
-    """Pictures for the report."""
+    """Images for the report."""
     measure: str = "mean_pairwise"
     """The similarity measure that decides, a name in registry.MEASURES; all are stored."""
     thresholds: dict[str, str] = {"default": "keep 0.5"}
@@ -320,7 +315,7 @@ class PruneConfig(Settings):
         return self
 
     def threshold_specs(self) -> dict[str, Target]:
-        """Give the thresholds by task, without 'default'."""
+        """Return the thresholds by task, without 'default'."""
         return {
             task: threshold_spec(text)
             for task, text in self.thresholds.items()
@@ -328,7 +323,7 @@ class PruneConfig(Settings):
         }
 
     def default_threshold(self) -> Target:
-        """Give the threshold of every task that has none of its own."""
+        """Return the threshold of every task that has none of its own."""
         return threshold_spec(self.thresholds["default"])
 
 
@@ -386,5 +381,5 @@ def parse_set(text: str) -> tuple[str, Any, str]:
 
 
 def known_keys() -> Iterator[str]:
-    """Give every dotted key that a recipe may set."""
+    """Return every dotted key that a recipe may set."""
     return _FILE.known_keys()

@@ -1,4 +1,4 @@
-"""The frames payload: a tar of pictures, one a planned frame, so that training decodes no video.
+"""The frames payload: a tar of images, one a planned frame, so that training decodes no video.
 
 Shapes: F frames, H x W pixels, C = 3 (red, green, blue).
 """
@@ -20,7 +20,6 @@ _FORMAT_OPTIONS: Final[dict[str, dict[str, object]]] = {
     "jpeg": {"subsampling": 0, "optimize": True},  # 4:4:4: coloured edges stay where they are
     "webp": {"method": 4},
 }
-PICTURE_FORMATS: Final = tuple(_FORMAT_OPTIONS)
 
 
 def pack_frames(
@@ -29,7 +28,7 @@ def pack_frames(
     picture_format: str,
     quality: int,
 ) -> bytes:
-    """Write frames as pictures into a tar; the same frames give the same bytes.
+    """Write frames as images into a tar; the same frames give the same bytes.
 
     Args:
         frames: each frame's place in the file's presentation order, its name, and uint8
@@ -40,19 +39,19 @@ def pack_frames(
     file = io.BytesIO()
     with TarWriter(file) as tar:
         for index, frame_HWC in frames:
-            picture = io.BytesIO()
+            image = io.BytesIO()
             Image.fromarray(frame_HWC).save(
-                picture, format=picture_format, quality=quality, **_FORMAT_OPTIONS[picture_format]
+                image, format=picture_format, quality=quality, **_FORMAT_OPTIONS[picture_format]
             )
-            tar.add(frame_name(index, picture_format), picture.getvalue())
+            tar.add(frame_name(index, picture_format), image.getvalue())
     return file.getvalue()
 
 
 def unpack_frames(data: bytes) -> dict[int, NDArray[np.uint8]]:
-    """Read every picture of a frames payload: uint8 [H, W, 3] by place in presentation order.
+    """Read every image of a frames payload: uint8 [H, W, 3] by place in presentation order.
 
     Raises:
-        ValueError: it is no whole tar of pictures named by their places.
+        ValueError: it is no whole tar of images named by their places.
     """
     file = io.BytesIO(data)
     frames: dict[int, NDArray[np.uint8]] = {}
@@ -61,8 +60,8 @@ def unpack_frames(data: bytes) -> dict[int, NDArray[np.uint8]]:
         if not (stem.isascii() and stem.isdecimal()) or int(stem) in frames:
             raise ValueError(f"member {member.name!r} is not named by a frame's place, or twice")
         try:
-            with Image.open(io.BytesIO(read_bytes(file, member))) as picture:
-                frames[int(stem)] = np.asarray(picture.convert("RGB"))
+            with Image.open(io.BytesIO(read_bytes(file, member))) as image:
+                frames[int(stem)] = np.asarray(image.convert("RGB"))
         except OSError as error:
-            raise ValueError(f"member {member.name!r} is no picture: {error}") from error
+            raise ValueError(f"member {member.name!r} is no image: {error}") from error
     return frames

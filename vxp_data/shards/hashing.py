@@ -18,11 +18,11 @@ class HashingWriter(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """Give 64 hex digits for what was written so far."""
+        """Return 64 hex digits for what was written so far."""
         return self._digest.hexdigest()
 
     def writable(self) -> bool:
-        """Tell that it is for writing."""
+        """Whether it is for writing: it is."""
         return True
 
     def write(self, data: Any) -> int:
@@ -34,7 +34,7 @@ class HashingWriter(io.RawIOBase):
         return len(data)
 
     def tell(self) -> int:
-        """Give the number of bytes written."""
+        """Return the number of bytes written."""
         return self.num_bytes
 
 
@@ -48,7 +48,7 @@ class HashingReader(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """Give 64 hex digits for what was read so far."""
+        """Return 64 hex digits for what was read so far."""
         return self._digest.hexdigest()
 
     def read(self, num_bytes: int = -1) -> bytes:

@@ -20,13 +20,13 @@ class ShardClip:
     payload: Member | None
 
     def sample_rows(self) -> list[dict[str, Any]]:
-        """Give a row of SAMPLE_COLUMNS for each of its annotation rows; the shard's place is 0."""
+        """Return a row of SAMPLE_COLUMNS for each annotation row; the shard's index is 0."""
         payload = self.payload or Member(name="", offset=0, num_bytes=0)
         return [
             {
                 "shard": 0,
                 "key": self.record.key,
-                "place": place,
+                "place": index,
                 "sample_id": row.sample_id,
                 "task": row.task,
                 "json_offset": self.json.offset,
@@ -35,12 +35,12 @@ class ShardClip:
                 "payload_bytes": payload.num_bytes,
                 "num_frames": len(row.plans[0].frame_index) if row.plans else 0,
             }
-            for place, row in enumerate(self.record.rows)
+            for index, row in enumerate(self.record.rows)
         ]
 
 
 def read_clips(file: BinaryIO) -> Iterator[ShardClip]:
-    """Give every clip of a shard, in order; payloads are not read.
+    """Return every clip of a shard, in order; payloads are not read.
 
     Raises:
         ValueError: the tar is not whole, a member is missing, too many or of another size than the

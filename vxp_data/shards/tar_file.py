@@ -48,7 +48,7 @@ class TarWriter:
     ) -> None:
         if error is None:
             # Two empty blocks end a tar; a failed one gets none. TarFile.close would fill it up to
-            # a multiple of 10 KiB, a tenth of a picture.
+            # a multiple of 10 KiB, a tenth of an image.
             self._file.write(_END)
 
     def add(self, name: str, data: bytes | BinaryIO, num_bytes: int | None = None) -> Member:
@@ -76,7 +76,7 @@ class TarWriter:
 
 
 def read_members(file: BinaryIO) -> Iterator[Member]:
-    """Give every member of a tar, in order; the file's position is the caller's again after each.
+    """Return every member of a tar, in order; the file's position is the caller's again after each.
 
     Raises:
         ValueError: it is no tar, is cut short or broken half-way, or holds anything but plain

@@ -60,7 +60,7 @@ def stream_sha256(file: BinaryIO) -> str:
 
 
 def sampled_ranges(num_bytes: int) -> list[tuple[int, int]]:
-    """Give the byte ranges [start, stop) of which a sampled digest is made."""
+    """Return the byte ranges [start, stop) of which a sampled digest is made."""
     last = max(0, num_bytes - CHUNK_BYTES)
     return [(at, min(at + CHUNK_BYTES, num_bytes)) for at in (0, last // 2, last)]
 

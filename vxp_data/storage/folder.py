@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal, TextIO, cast, overload
 
 from vxp_data.errors import UserError
 from vxp_data.storage.local import cannot_write, create_file, remove_unfinished, whole_file
-from vxp_data.storage.object_store import PATIENCE, ObjectStore, Patience, split_uri
+from vxp_data.storage.object_store import RETRY_POLICY, ObjectStore, RetryPolicy, split_uri
 from vxp_data.storage.range_file import RangeFile
 
 
@@ -29,28 +29,28 @@ class Folder:
 
     uri: str
     """An absolute path, or 's3://bucket/prefix' without a slash at its end."""
-    patience: Patience = PATIENCE
+    retry_policy: RetryPolicy = RETRY_POLICY
     """With stores; disks are not asked twice."""
 
     def __str__(self) -> str:
-        """Give the URI."""
+        """Return the URI."""
         return self.uri
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether it lies in a store."""
+        """Whether it lies in a store."""
         return "://" in self.uri
 
     def child(self, name: str) -> Folder:
-        """Give a folder inside this one; whether it exists is not asked."""
-        return Folder(self.where(name), self.patience)
+        """Return a folder inside this one; whether it exists is not asked."""
+        return Folder(self.where(name), self.retry_policy)
 
     def file(self, name: str) -> File:
         """Name a file inside; whether it exists is not asked."""
         return File(self, name)
 
     def where(self, name: str) -> str:
-        """Give the path or URI of a file inside, as messages name it."""
+        """Return the path or URI of a file inside, as messages name it."""
         return f"{self.uri.rstrip('/')}/{name}"
 
     def walk(self) -> list[str]:
@@ -79,7 +79,7 @@ class Folder:
         return sorted(name for name in found if not name.startswith("."))
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Whether there is such a file."""
         if not self.is_remote:
             return self._path(name).is_file()
         try:
@@ -89,7 +89,7 @@ class Folder:
         return True
 
     def size_bytes(self, name: str) -> int:
-        """Give a file's size.
+        """Return a file's size.
 
         Raises:
             OSError: it is not there, or cannot be looked at.
@@ -125,7 +125,7 @@ class Folder:
 
     @contextmanager
     def write_path(self, name: str) -> Iterator[Path]:
-        """Give a local path to write a file at; it is there when the block ends well, else not.
+        """Return a local path to write a file at; it is there when the block ends well, else not.
 
         For a store that is a temporary file, put in one go at the end: so that what is written may
         move in it, and an error half-way leaves nothing behind.
@@ -217,7 +217,7 @@ class Folder:
 
     @property
     def _store(self) -> ObjectStore:
-        return ObjectStore(split_uri(self.uri)[0], self.patience)
+        return ObjectStore(split_uri(self.uri)[0], self.retry_policy)
 
     def _path(self, name: str) -> Path:
         return Path(self.uri) / name
@@ -231,22 +231,22 @@ class File:
     name: str
 
     def __str__(self) -> str:
-        """Give the path or URI."""
+        """Return the path or URI."""
         return self.folder.where(self.name)
 
     @property
     def suffix(self) -> str:
-        """Give the name's last part from its dot on; '' without a dot."""
+        """Return the name's last part from its dot on; '' without a dot."""
         return Path(self.name).suffix
 
     @property
     def stem(self) -> str:
-        """Give the name without its suffix."""
+        """Return the name without its suffix."""
         return Path(self.name).stem
 
     @property
     def parent(self) -> Folder:
-        """Give the folder that it lies in."""
+        """Return the folder that it lies in."""
         return self.folder
 
     def as_folder(self) -> Folder:
@@ -262,13 +262,13 @@ class File:
         return self.folder.read_bytes(self.name)
 
     def is_file(self) -> bool:
-        """Tell whether there is such a file."""
+        """Whether there is such a file."""
         return self.folder.exists(self.name)
 
     def is_dir(self) -> bool:
-        """Tell whether anything lies below it in its store."""
+        """Whether anything lies below it in its store."""
         uri = str(self)
-        return ObjectStore(split_uri(uri)[0], self.folder.patience).is_prefix(uri)
+        return ObjectStore(split_uri(uri)[0], self.folder.retry_policy).is_prefix(uri)
 
     @overload
     def open(self, mode: Literal["rb"] = "rb") -> BinaryIO: ...
@@ -315,7 +315,7 @@ def find_folder(uri: str | Path) -> Path | Folder:
     return open_folder(uri) if split_uri(str(uri))[0] else Path(uri)
 
 
-def open_folder(uri: str | Path, patience: Patience = PATIENCE) -> Folder:
+def open_folder(uri: str | Path, retry_policy: RetryPolicy = RETRY_POLICY) -> Folder:
     """Name a folder by a path, which may be relative, or by a URI of a store.
 
     Raises:
@@ -323,7 +323,7 @@ def open_folder(uri: str | Path, patience: Patience = PATIENCE) -> Folder:
     """
     scheme, rest = split_uri(str(uri))
     if not scheme:
-        return Folder(str(Path(uri).absolute()), patience)
+        return Folder(str(Path(uri).absolute()), retry_policy)
     if not rest.strip("/"):
         raise UserError(f"{uri}: names no bucket. Wanted: {scheme}://BUCKET/FOLDER.")
-    return Folder(f"{scheme}://{rest.strip('/')}", patience)
+    return Folder(f"{scheme}://{rest.strip('/')}", retry_policy)

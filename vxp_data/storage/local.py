@@ -18,7 +18,7 @@ _ERRNO: Final = re.compile(r"Detail: \[errno ([0-9]+)\]")
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; rename it over `path` when the block ends well.
+    """Return a path beside `path` to write to; rename it over `path` when the block ends well.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
@@ -98,13 +98,13 @@ def cannot_write(where: str, error: OSError) -> UserError:
 
 
 def _words(error: OSError) -> str:
-    """Give the system's own words, also where Arrow has wrapped them."""
+    """Return the system's own words, also where Arrow has wrapped them."""
     wrapped = _ERRNO.search(str(error))
     return os.strerror(int(wrapped[1])) if wrapped else error.strerror or str(error)
 
 
-def file_stamp(path: str) -> str:
-    """Give a file's size and modification time as one text; '' where it is not there."""
+def local_file_version(path: str) -> str:
+    """Return a file's size and modification time as one text; '' where it is not there."""
     try:
         status = Path(path).stat()
     except OSError:

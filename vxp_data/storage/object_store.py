@@ -42,7 +42,7 @@ _SLOWEST_BYTES_PER_S: Final = 1 << 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How long a store may fail before we give up."""
 
     attempts: int = 6
@@ -54,12 +54,12 @@ class Patience:
     """A connection silent for so long is broken."""
 
     def wait_s(self, attempt: int) -> float:
-        """Give the pause after the failed attempt of that number, from 1."""
+        """Return the pause after the failed attempt of that number, from 1."""
         longest_s = min(self.max_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
         return longest_s * (0.5 + 0.5 * random.random())
 
 
-PATIENCE: Final = Patience()
+RETRY_POLICY: Final = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,8 @@ class ObjectFacts:
     """The store's name of this content; a time of change where it has none."""
 
     @property
-    def stamp(self) -> str:
-        """Give size and etag as one text: has the object changed?"""
+    def file_version(self) -> str:
+        """Return size and etag as one text: has the object changed?"""
         return f"{self.num_bytes}-{self.etag}"
 
 
@@ -81,7 +81,7 @@ class ObjectStore:
     """One kind of store; paths are URIs below `scheme://`. Holds no connection, so it pickles."""
 
     scheme: str
-    patience: Patience = PATIENCE
+    retry_policy: RetryPolicy = RETRY_POLICY
 
     def facts(self, uri: str) -> ObjectFacts:
         """Ask for an object's size and etag.
@@ -135,7 +135,7 @@ class ObjectStore:
         return self._ask(uri, call)
 
     def is_prefix(self, uri: str) -> bool:
-        """Tell whether it is no object, and objects lie below it."""
+        """Whether it is no object, and objects lie below it."""
 
         def call(fs: Any) -> bool:
             try:
@@ -242,23 +242,23 @@ class ObjectStore:
     def _deadline(self, fs: Any, num_bytes: int) -> dict[str, float]:
         if not fs.async_impl:
             return {}
-        return {"timeout": 2 * self.patience.timeout_s + num_bytes / _SLOWEST_BYTES_PER_S}
+        return {"timeout": 2 * self.retry_policy.timeout_s + num_bytes / _SLOWEST_BYTES_PER_S}
 
     def _ask(self, uri: str, call: Callable[[Any], T]) -> T:
         """Make one call, again while it fails in a way that may pass."""
-        fs = _file_system(self.scheme, self.patience.timeout_s, os.getpid())
-        for attempt in range(1, self.patience.attempts + 1):
+        fs = _file_system(self.scheme, self.retry_policy.timeout_s, os.getpid())
+        for attempt in range(1, self.retry_policy.attempts + 1):
             try:
                 return call(fs)
             except Exception as error:
                 plain = plain_error(uri, error)
                 if plain is not None:
                     raise plain from error
-                if attempt == self.patience.attempts:
+                if attempt == self.retry_policy.attempts:
                     raise StoreFailedError(
                         errno.EIO, f"{words_of(error)} ({attempt} attempts)", uri
                     ) from error
-            time.sleep(self.patience.wait_s(attempt))
+            time.sleep(self.retry_policy.wait_s(attempt))
         raise AssertionError("attempts is 1 or more")
 
 

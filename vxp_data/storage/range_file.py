@@ -34,15 +34,15 @@ class RangeFile(io.RawIOBase):
         self._ahead_bytes = _FIRST_BYTES
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Whether it can be read: it can."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be moved in."""
+        """Whether it can be moved in: it can."""
         return True
 
     def tell(self) -> int:
-        """Give the place, bytes from the start."""
+        """Return the place, bytes from the start."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

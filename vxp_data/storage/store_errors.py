@@ -62,7 +62,7 @@ def _http_status(error: BaseException | None) -> int | None:
 
 
 def _is_broken_connection(error: Exception) -> bool:
-    """Tell whether an answer did not come, or not whole. Libraries have classes of their own."""
+    """Whether an answer did not come, or not whole. Libraries have classes of their own."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
     families = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
@@ -83,6 +83,6 @@ def _missing_words(error: BaseException | None) -> str:
 
 
 def words_of(error: BaseException) -> str:
-    """Give an error's own words, on one line."""
+    """Return an error's own words, on one line."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(words).split())[:300]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import Decoded, decode_file, probe_file
-from vxp_data.decoders.sandbox import Inbox
+from vxp_data.decoders.sandbox import SharedBuffer
 
 _SAME_TIME_S: Final = 1e-3
 """Half a frame at 500 frames a second: another timeline is further off somewhere."""
@@ -35,7 +35,7 @@ def decode_planned(
         decoder: a name in registry.DECODERS.
         uri: the file's name in the shard's record.
         media_id: what the file's digest must be.
-        is_image: open picture formats instead of video formats.
+        is_image: open image formats instead of video formats.
         frame_index_T: int64, places in presentation order.
         time_s_T: float64, the times that the plan has for them.
         size: to which frames are squashed.
@@ -44,7 +44,7 @@ def decode_planned(
         MediaError: it cannot be opened or decoded.
         ChangedMediaError: it is another file, or has other frames at these places.
     """
-    path = Inbox.child_path()
+    path = SharedBuffer.child_path()
     found = probe_file(path, uri, is_image)
     if found.media.media_id != media_id:
         raise ChangedMediaError(f"its digest is {found.media.media_id}, wanted {media_id}")
@@ -69,14 +69,14 @@ def decode_uniform(
     Args:
         decoder: a name in registry.DECODERS.
         uri: what messages call the file.
-        is_image: open picture formats instead of video formats.
+        is_image: open image formats instead of video formats.
         num_frames: wanted; a shorter video gives all it has.
         size: to which frames are squashed.
 
     Raises:
         MediaError: it cannot be opened or decoded.
     """
-    path = Inbox.child_path()
+    path = SharedBuffer.child_path()
     found = probe_file(path, uri, is_image)
     plan = found.timeline.plan(uniform(len(found.timeline), num_frames))
     return decode_file(decoder, path, found.media, plan, size)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from vxp_data.core.sampling_plans import SamplingRule, draw_plan, picture_plan
+from vxp_data.core.sampling_plans import SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import unpack_timeline
 from vxp_data.shard_format import ClipRecord, PlanRecord
 from vxp_model.data.files import read_media
@@ -51,10 +51,10 @@ def read_clip(table: ShardTable, row: int, *, with_payload: bool) -> tuple[ClipR
         record = ClipRecord.from_json(data)
     except ValueError as error:
         raise BrokenSampleError("bad_record", str(error)) from error
-    place, sample_id = int(table.place_N[row]), table.sample_id(row)
-    if place >= len(record.rows) or record.rows[place].sample_id != sample_id:
+    index, sample_id = int(table.index_N[row]), table.sample_id(row)
+    if index >= len(record.rows) or record.rows[index].sample_id != sample_id:
         raise BrokenSampleError(
-            "bad_record", f"row {place} of {record.key} is not {sample_id!r}, as the index says"
+            "bad_record", f"row {index} of {record.key} is not {sample_id!r}, as the index says"
         )
     if with_payload and not record.payload.suffix and record.kind != "text":
         try:
@@ -64,8 +64,8 @@ def read_clip(table: ShardTable, row: int, *, with_payload: bool) -> tuple[ClipR
     return record, payload
 
 
-def plan_of(record: ClipRecord, place: int, epoch: int) -> PlanRecord:
-    """Give the plan of a row in an epoch: the stored one, else drawn from the stored rule.
+def plan_of(record: ClipRecord, index: int, epoch: int) -> PlanRecord:
+    """Return the plan of a row in an epoch: the stored one, else drawn from the stored rule.
 
     A frames payload has no other frames than the stored plans': epoch e shows those of plan
     e % num_epochs.
@@ -73,7 +73,7 @@ def plan_of(record: ClipRecord, place: int, epoch: int) -> PlanRecord:
     Raises:
         BrokenSampleError: the stored rule or timeline cannot be read.
     """
-    row = record.rows[place]
+    row = record.rows[index]
     if record.kind == "text":
         return PlanRecord(epoch=epoch, policy="", fps=0.0, frame_index=[], time_s=[])
     if record.payload.picture_format:
@@ -84,7 +84,7 @@ def plan_of(record: ClipRecord, place: int, epoch: int) -> PlanRecord:
     try:
         rule = SamplingRule.from_dict(json.loads(record.sampling))
         if record.kind == "image":
-            plan = picture_plan(rule, epoch=epoch)
+            plan = image_plan(rule, epoch=epoch)
         else:
             whole = record.clip_end_s >= media.duration_s  # a still's duration may be 0
             plan = draw_plan(

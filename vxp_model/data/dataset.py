@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from vxp_data.errors import UserError
 from vxp_model.data.clip import plan_of, read_clip
 from vxp_model.data.conversation import read_turns
 from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
@@ -24,6 +23,7 @@ from vxp_model.data.order import Part
 from vxp_model.data.sample import TrainSample
 from vxp_model.data.seeded_draws import WindowRule, cut_window
 from vxp_model.data.state import Replacement
+from vxp_model.errors import UserError
 
 _MAX_TRIES: Final = 20
 """Clips in a row that may be broken: more, and it is not the clips."""
@@ -78,7 +78,7 @@ class Rows:
         return cls(source, table, row_N)
 
     def part(self) -> Part:
-        """Give what the order looks at."""
+        """Return what the order looks at."""
         return Part(
             digest=self.table.digest,
             num_frames_N=self.table.num_frames_N[self.row_N],
@@ -136,21 +136,21 @@ class ShardDataset(Dataset[TrainSample]):
         return self.__dict__ | {"_reader": None, "_rings": {}}
 
     def __len__(self) -> int:
-        """Give the number of samples of all sources."""
+        """Return the number of samples of all sources."""
         return sum(len(rows.row_N) for rows in self.rows)
 
-    def __getitem__(self, place: Place) -> TrainSample:
+    def __getitem__(self, index: Place) -> TrainSample:
         """Read one sample, or its substitute.
 
         Raises:
             UserError: twenty clips in a row cannot be used; the message has the last.
         """
-        rows = self.rows[place.source]
-        row = int(rows.row_N[place.sample])
+        rows = self.rows[index.source]
+        row = int(rows.row_N[index.sample])
         try:
-            return self._read(place, row)
+            return self._read(index, row)
         except BrokenSampleError as error:
-            return self._substitute(place, row, error)
+            return self._substitute(index, row, error)
 
     def close(self) -> None:
         """End the decoding process and close the shards; what is read next opens them again."""
@@ -160,24 +160,24 @@ class ShardDataset(Dataset[TrainSample]):
         for rows in self.rows:
             rows.table.folder.close()
 
-    def _read(self, place: Place, row: int) -> TrainSample:
-        table = self.rows[place.source].table
-        clip = (place.source, str(table.key_N[row]))
+    def _read(self, index: Place, row: int) -> TrainSample:
+        table = self.rows[index.source].table
+        clip = (index.source, str(table.key_N[row]))
         if clip in self.known_broken:
             raise BrokenSampleError(*self.known_broken[clip])
         try:
-            return self._sample(place, table, row)
+            return self._sample(index, table, row)
         except BrokenSampleError as error:
             if error.reason not in _MAY_PASS:
                 self.known_broken[clip] = (error.reason, error.message)
             raise
 
-    def _sample(self, place: Place, table: ShardTable, row: int) -> TrainSample:
+    def _sample(self, index: Place, table: ShardTable, row: int) -> TrainSample:
         record, payload = read_clip(table, row, with_payload=self._frames is not None)
-        number = int(table.place_N[row])
-        plan = plan_of(record, number, place.epoch)
+        number = int(table.index_N[row])
+        plan = plan_of(record, number, index.epoch)
         if self._window is not None:
-            plan = cut_window(plan, self._window, epoch=place.epoch, position=place.position)
+            plan = cut_window(plan, self._window, epoch=index.epoch, position=index.position)
         frames, num_inexact = None, 0
         if self._frames is not None and plan.frame_index:
             frame_index_T = np.array(plan.frame_index, dtype=np.int64)
@@ -196,23 +196,23 @@ class ShardDataset(Dataset[TrainSample]):
             task=about.task,
             kind=record.kind,
             key=record.key,
-            source=place.source,
-            epoch=place.epoch,
-            position=place.position,
+            source=index.source,
+            epoch=index.epoch,
+            position=index.position,
             frames_THWC=frames,
             time_s_T=torch.tensor(plan.time_s, dtype=torch.float64),
             fps=plan.fps,
             num_inexact=num_inexact,
             conversation=conversation,
             annotation=about.annotation,
-            is_padding=place.is_padding,
+            is_padding=index.is_padding,
         )
 
-    def _substitute(self, place: Place, row: int, error: BrokenSampleError) -> TrainSample:
-        rows = self.rows[place.source]
+    def _substitute(self, index: Place, row: int, error: BrokenSampleError) -> TrainSample:
+        rows = self.rows[index.source]
         table = rows.table
         tried = {str(table.key_N[row])}
-        for other in self._after(place.source, place.sample):
+        for other in self._after(index.source, index.sample):
             key = str(table.key_N[other])
             if key in tried:
                 continue
@@ -220,13 +220,13 @@ class ShardDataset(Dataset[TrainSample]):
                 break
             tried.add(key)
             try:
-                sample = self._read(place, other)
+                sample = self._read(index, other)
             except BrokenSampleError:
                 continue
             replaced = Replacement(
-                epoch=place.epoch,
-                position=place.position,
-                source=place.source,
+                epoch=index.epoch,
+                position=index.position,
+                source=index.source,
                 sample_id=table.sample_id(row),
                 key=str(table.key_N[row]),
                 uri=f"{rows.source.uri}/{table.index.shards[table.shard_N[row]].name}",
@@ -242,7 +242,7 @@ class ShardDataset(Dataset[TrainSample]):
         )
 
     def _after(self, source: int, sample: int) -> list[int]:
-        """Give the rows that may stand in for a sample, nearest first."""
+        """Return the rows that may stand in for a sample, nearest first."""
         rows = self.rows[source]
         kind = rows.table.kind(int(rows.row_N[sample]))
         if (source, kind) not in self._rings:

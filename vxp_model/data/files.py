@@ -7,10 +7,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
-from vxp_data.errors import UserError
 from vxp_data.storage.folder import find_file, open_folder
 from vxp_data.storage.object_store import ObjectStore, split_uri
 from vxp_data.storage.store_errors import StoreFailedError
+from vxp_model.errors import UserError
 
 _OPEN_FILES: Final = 128
 """Local shards that are kept open."""
@@ -32,7 +32,7 @@ class ShardFolder:
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether it lies in an object store."""
+        """Whether it lies in an object store."""
         return self._folder.is_remote
 
     def read(self, name: str) -> bytes:
@@ -53,7 +53,9 @@ class ShardFolder:
         if self._folder.is_remote:
             uri = self._folder.where(name)
             try:
-                return ObjectStore(split_uri(uri)[0], self._folder.patience).read(uri, start, stop)
+                return ObjectStore(split_uri(uri)[0], self._folder.retry_policy).read(
+                    uri, start, stop
+                )
             except (StoreFailedError, PermissionError) as error:  # not this clip's fault
                 raise _store_fails(uri, error) from error
         if self._files.pid != os.getpid():
@@ -106,7 +108,7 @@ class _OpenFiles:
         return _OpenFiles, ()
 
     def descriptor(self, path: Path) -> int:
-        """Give a file's descriptor, opened if it is not yet.
+        """Return a file's descriptor, opened if it is not yet.
 
         Raises:
             OSError: it cannot be opened.

@@ -1,4 +1,4 @@
-"""Planned frames from a payload: a video or picture file, or the pictures of a frames payload.
+"""Planned frames from a payload: a video or image file, or the images of a frames payload.
 
 Shapes: T planned frames, H x W pixels, C = 3 (red, green, blue).
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vxp_data.decoders.base import FrameSize
-from vxp_data.decoders.sandbox import FrameArena, Inbox, Sandbox
+from vxp_data.decoders.sandbox import FrameArena, Sandbox, SharedBuffer
 from vxp_data.errors import MediaError
 from vxp_data.shard_format import ClipRecord, frame_name
 from vxp_model.data.child import ChangedMediaError, decode_planned, decode_uniform
@@ -63,7 +63,7 @@ class FrameOptions:
 
 
 class FrameReader:
-    """Reads planned frames; video and picture files in a sandbox, started when first needed."""
+    """Reads planned frames; video and image files in a sandbox, started when first needed."""
 
     def __init__(self, options: FrameOptions) -> None:
         self._options = options
@@ -92,7 +92,7 @@ class FrameReader:
             BrokenSampleError: the payload is not what the record says, or cannot be decoded.
         """
         if record.payload.picture_format:
-            return self._read_pictures(record, payload, frame_index_T), 0
+            return self._read_images(record, payload, frame_index_T), 0
         return self._decode(record, payload, frame_index_T, time_s_T)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class FrameReader:
             self._box = _Box(options.memory_mib << 20)
         box = self._box
         box.arena.reserve(len(frame_index_T) * size.height_px * size.width_px * 3)
-        box.inbox.put(payload)
+        box.buffer.put(payload)
         plan = (media.uri, media.media_id, record.kind == "image", frame_index_T, time_s_T, size)
         timeout_s = options.timeout_s + _DECODE_S_PER_FRAME * media.num_frames
 
@@ -138,7 +138,7 @@ class FrameReader:
                 message = f"{options.decoder}: {error}; {second}: {again}"
                 raise BrokenSampleError(error.reason.value, message) from again
 
-    def _read_pictures(
+    def _read_images(
         self, record: ClipRecord, payload: bytes, frame_index_T: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
         if hashlib.sha256(payload).hexdigest() != record.payload.sha256:
@@ -147,14 +147,14 @@ class FrameReader:
         width_px, height_px = record.payload.width_px, record.payload.height_px
         size = (side_px or width_px, side_px or height_px)
         frames_THWC = np.empty((len(frame_index_T), size[1], size[0], 3), dtype=np.uint8)
-        places = _places(payload)
+        indices = _indices(payload)
         for t, index in enumerate(frame_index_T.tolist()):
             name = frame_name(index, record.payload.picture_format)
-            if name not in places:
+            if name not in indices:
                 raise BrokenSampleError("bad_picture", f"the payload has no {name}")
             try:
-                with Image.open(io.BytesIO(payload[places[name]])) as picture:
-                    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+                with Image.open(io.BytesIO(payload[indices[name]])) as image:
+                    rgb = image if image.mode == "RGB" else image.convert("RGB")
                     if rgb.size != size:
                         rgb = rgb.resize(size, Image.Resampling.BICUBIC)
                     frames_THWC[t] = np.asarray(rgb)
@@ -164,7 +164,7 @@ class FrameReader:
 
 
 class UniformReader:
-    """Reads frames at equal distances from video and picture files, in a sandbox, with PyAV."""
+    """Reads frames at equal distances from video and image files, in a sandbox, with PyAV."""
 
     def __init__(self, options: FrameOptions) -> None:
         self._options = options
@@ -176,7 +176,7 @@ class UniformReader:
         Args:
             name: what messages call the file.
             data: the file's bytes.
-            is_image: a picture, not a video.
+            is_image: an image, not a video.
             num_frames: of a video; a shorter one gives all it has.
 
         Returns:
@@ -192,7 +192,7 @@ class UniformReader:
             self._box = _Box(self._options.memory_mib << 20)
         box = self._box
         box.arena.reserve(num_frames * side_px * side_px * 3)
-        box.inbox.put(data)
+        box.buffer.put(data)
         size = FrameSize(width_px=side_px, height_px=side_px)
         plan = (_GATES_OWN, name, is_image, num_frames, size)
         try:
@@ -213,17 +213,17 @@ class _Box:
 
     def __init__(self, memory_bytes: int) -> None:
         self.arena = FrameArena()
-        self.inbox = Inbox()
-        self.sandbox = Sandbox(memory_bytes, self.arena, self.inbox)
+        self.buffer = SharedBuffer()
+        self.sandbox = Sandbox(memory_bytes, self.arena, self.buffer)
 
     def close(self) -> None:
         self.sandbox.close()
         self.arena.close()
-        self.inbox.close()
+        self.buffer.close()
 
 
-def _places(payload: bytes) -> dict[str, slice]:
-    """Find each picture's bytes in a frames payload."""
+def _indices(payload: bytes) -> dict[str, slice]:
+    """Find each image's bytes in a frames payload."""
     try:
         with tarfile.open(fileobj=io.BytesIO(payload), mode="r:") as tar:
             return {i.name: slice(i.offset_data, i.offset_data + i.size) for i in tar}

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vxp_data.errors import UserError
 from vxp_data.shard_format import INDEX_NAME, SAMPLE_COLUMNS, ShardIndex
 from vxp_model.data.files import ShardFolder
+from vxp_model.errors import UserError
 
 _NUMBERS: Final = tuple(name for name, kind in SAMPLE_COLUMNS.items() if kind != "string")
 
@@ -32,31 +32,31 @@ class ShardTable:
     """SHA-256 of index.json, 64 hex digits: it names every byte of the shards."""
     index: ShardIndex
     shard_N: NDArray[np.int32]
-    place_N: NDArray[np.int32]
+    index_N: NDArray[np.int32]
     json_offset_N: NDArray[np.int64]
     json_bytes_N: NDArray[np.int64]
     payload_offset_N: NDArray[np.int64]
     payload_bytes_N: NDArray[np.int64]
     num_frames_N: NDArray[np.int32]
-    """Planned frames of the first stored epoch: 0 for text, 1 for a picture."""
+    """Planned frames of the first stored epoch: 0 for text, 1 for an image."""
     key_N: pa.Array
     sample_id_N: pa.Array
     """Arrow strings: as Python objects, a million of them would take 100 bytes each."""
 
     def __len__(self) -> int:
-        """Give the number of samples, N."""
+        """Return the number of samples, N."""
         return len(self.shard_N)
 
     def kind(self, row: int) -> str:
-        """Give what the sample's media is: 'video', 'image' or 'text'."""
+        """Return what the sample's media is: 'video', 'image' or 'text'."""
         return str(self.index.shards[self.shard_N[row]].kind)
 
     def sample_id(self, row: int) -> str:
-        """Give the sample's name."""
+        """Return the sample's name."""
         return str(self.sample_id_N[row])
 
     def rows_of(self, kinds: Collection[str] | None) -> NDArray[np.int64]:
-        """Give the rows in shards of these kinds, ascending; None: all rows."""
+        """Return the rows in shards of these kinds, ascending; None: all rows."""
         if kinds is None:
             return np.arange(len(self), dtype=np.int64)
         wanted = np.array([entry.kind in kinds for entry in self.index.shards], dtype=np.bool_)

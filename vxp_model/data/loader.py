@@ -18,7 +18,6 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from vxp_data.core.seeds import hash64
-from vxp_data.errors import UserError
 from vxp_model.data.dataset import Place, ShardDataset, Source
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
@@ -32,6 +31,7 @@ from vxp_model.data.state import (
     list_replaced,
     require_same_data,
 )
+from vxp_model.errors import UserError
 
 _log: Final = logging.getLogger(__name__)
 _ONE_SAMPLE: Final = BatchRule()
@@ -92,7 +92,7 @@ class ShardLoader:
         max_broken: int = 100,
         start_method: str | None = None,
     ) -> None:
-        self.rank, self.world_size = _place_in_world(rank, world_size)
+        self.rank, self.world_size = _rank_and_world_size(rank, world_size)
         self.dataset = ShardDataset(sources, frames, window)
         self.epoch = 0
         self.position = 0
@@ -115,7 +115,7 @@ class ShardLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        """Give the batches left of the current epoch; at its end, log what was replaced.
+        """Return the batches left of the current epoch; at its end, log what was replaced.
 
         Raises:
             TooManyBrokenError: more than `max_broken` clips cannot be used.
@@ -134,21 +134,21 @@ class ShardLoader:
         self.epoch, self.position = self.epoch + 1, 0
 
     def __len__(self) -> int:
-        """Give the number of steps left in the current epoch: the same on every rank."""
+        """Return the number of steps left in the current epoch: the same on every rank."""
         return -(-(len(self._bounds()) - 1) // self.world_size)
 
     def current_order(self) -> EpochOrder:
-        """Give the order of the current epoch, the same on every rank."""
+        """Return the order of the current epoch, the same on every rank."""
         if self._of_epoch is None or self._of_epoch[0] != self.epoch:
             parts = [rows.part() for rows in self.dataset.rows]
             self._of_epoch = (self.epoch, epoch_order(parts, self._order, self.epoch))
         return self._of_epoch[1]
 
     def steps(self) -> Iterator[list[Place]]:
-        """Give what this rank gets in each step that is left of the epoch; nothing is read."""
+        """Return what this rank gets in each step that is left of the epoch; nothing is read."""
         order, bound, epoch = self.current_order(), self._bounds().tolist(), self.epoch
 
-        def places(first: int) -> list[Place]:
+        def indices(first: int) -> list[Place]:
             batch = first + (self.rank + hash64("rank", bound[first])) % self.world_size
             is_padding = batch >= len(bound) - 1
             own = range(bound[first], bound[first] + 1)
@@ -159,10 +159,10 @@ class ShardLoader:
                 for e in own
             ]
 
-        return map(places, range(0, len(bound) - 1, self.world_size))
+        return map(indices, range(0, len(bound) - 1, self.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the place after the batch last given out, in plain values.
+        """Return the position after the batch last given out, in plain values.
 
         It is the same on every rank but for the list of what this rank replaced: to keep that
         whole, save `merge_states` of all ranks' states.
@@ -258,7 +258,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _place_in_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def _rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise UserError(f"rank is {rank} and world_size {world_size}: give both or neither.")
     if rank is None or world_size is None:

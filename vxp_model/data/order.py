@@ -89,14 +89,14 @@ class EpochOrder:
     num_frames_E: NDArray[np.int32]
 
     def __len__(self) -> int:
-        """Give the number of samples, E."""
+        """Return the number of samples, E."""
         return len(self.part_E)
 
 
 def part_counts(
     sizes: Sequence[int], weights: Sequence[float | None], epoch_samples: int | None
 ) -> list[int]:
-    """Tell how many samples of an epoch come from each part.
+    """Return how many samples of an epoch come from each part.
 
     With weights, each part's share is exact to within one sample (largest remainder, the earlier
     part where remainders are equal). Without an epoch length, the epoch is the smallest in which no
@@ -131,7 +131,7 @@ def part_counts(
 
 
 def epoch_order(parts: Sequence[Part], rule: OrderRule, epoch: int) -> EpochOrder:
-    """Give the samples of an epoch, in order.
+    """Return the samples of an epoch, in order.
 
     A part that gives n of its N samples gives each n // N times, and n % N of them once more: the
     next of a shuffled circle, which goes on from epoch to epoch. So none comes a second time before
@@ -217,17 +217,17 @@ def _drawn(part: Part, number: int, count: int, rule: OrderRule, epoch: int) -> 
 
 
 def _grouped(num_frames_E: NDArray[np.int32], rule: OrderRule, epoch: int) -> NDArray[np.int64]:
-    """Give the places in the order that length grouping wants."""
-    place_E = np.arange(len(num_frames_E), dtype=np.int64)
-    window_E = place_E // rule.length_window
-    sorted_E = np.lexsort((place_E, num_frames_E, window_E))
+    """Return the indices in the order that length grouping wants."""
+    index_E = np.arange(len(num_frames_E), dtype=np.int64)
+    window_E = index_E // rule.length_window
+    sorted_E = np.lexsort((index_E, num_frames_E, window_E))
     if not rule.shuffle:
         return sorted_E
-    run_E = place_E // rule.length_run  # windows are whole runs
+    run_E = index_E // rule.length_run  # windows are whole runs
     key_E = _hashes(run_E, "runs", rule.seed, epoch)
-    whole = len(place_E) // rule.length_run * rule.length_run
+    whole = len(index_E) // rule.length_run * rule.length_run
     key_E[whole:] = np.iinfo(np.uint64).max  # the short run last, or all after it would be askew
-    return sorted_E[np.lexsort((place_E, key_E, window_E))]
+    return sorted_E[np.lexsort((index_E, key_E, window_E))]
 
 
 def _hashes(value_N: NDArray[np.int64], *about: int | str) -> NDArray[np.uint64]:

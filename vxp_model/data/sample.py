@@ -36,7 +36,7 @@ class TrainSample:
     """float64, seconds since the video's first frame, whatever part of it is shown; empty for
     text."""
     fps: float
-    """The rate drawn, frames per second; 0 for pictures and text."""
+    """The rate drawn, frames per second; 0 for images and text."""
     num_inexact: int
     """Frames that could not be decoded and repeat the nearest earlier one."""
     conversation: tuple[Turn, ...]

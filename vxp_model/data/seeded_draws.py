@@ -30,7 +30,7 @@ def cut_window(plan: PlanRecord, rule: WindowRule, *, epoch: int, position: int)
     """Cut a run of neighbouring frames out of a plan, every run equally often over many draws.
 
     Args:
-        plan: of a video; a picture's has one frame and stays.
+        plan: of a video; an image's has one frame and stays.
         rule: length and seed.
         epoch: of the draw.
         position: the sample's place in the epoch's order.
@@ -44,10 +44,10 @@ def cut_window(plan: PlanRecord, rule: WindowRule, *, epoch: int, position: int)
 
 
 def mask_seed(seed: int, *, epoch: int, position: int, group: int) -> int:
-    """Give the seed of the noise that masks one group of a sample: 64 bits."""
+    """Return the seed of the noise that masks one group of a sample: 64 bits."""
     return hash64("mask", seed, epoch, position, group)
 
 
 def selector_seed(seed: int, *, epoch: int, position: int) -> int:
-    """Give the seed of the share of a sample's tokens that the selector leaves out: 64 bits."""
+    """Return the seed of the share of a sample's tokens that the selector leaves out: 64 bits."""
     return hash64("selector", seed, epoch, position)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
-from vxp_data.errors import UserError
+from vxp_model.errors import UserError
 
 STATE_VERSION: Final = 1
 _MAX_LINES: Final = 100
@@ -55,7 +55,7 @@ class LoaderState:
     replaced: list[Replacement]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values, as JSON and checkpoints keep them."""
+        """Return plain values, as JSON and checkpoints keep them."""
         return asdict(self)
 
     @classmethod
@@ -147,4 +147,4 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for state in states
         for entry in state["replaced"]
     }
-    return first | {"replaced": [merged[place] for place in sorted(merged)]}
+    return first | {"replaced": [merged[index] for index in sorted(merged)]}

@@ -1,4 +1,4 @@
-"""A video or picture file by its path or URI, decoded a few frames at a time.
+"""A video or image file by its path or URI, decoded a few frames at a time.
 
 Shapes: N frames of the video, F planned frames, T frames of a piece, H x W pixels, C = 3 (red,
 green, blue).
@@ -19,7 +19,7 @@ from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import decode_file, probe_file
 from vxp_data.decoders.probe import Probe
-from vxp_data.decoders.sandbox import FrameArena, Inbox, Sandbox
+from vxp_data.decoders.sandbox import FrameArena, Sandbox, SharedBuffer
 from vxp_data.errors import MediaError, UserError
 from vxp_data.storage.folder import find_file
 from vxp_model.data.files import read_media
@@ -39,7 +39,7 @@ class VideoFile:
 
     Args:
         uri: a path, or a URI of an object store.
-        is_image: a still picture.
+        is_image: a still image.
         options: how frames are decoded.
 
     Raises:
@@ -51,16 +51,16 @@ class VideoFile:
     ) -> None:
         self.uri = str(uri)
         self._options = options
-        self._arena, self._inbox = FrameArena(), Inbox()
-        self._sandbox = Sandbox(options.memory_mib << 20, self._arena, self._inbox)
+        self._arena, self._buffer = FrameArena(), SharedBuffer()
+        self._sandbox = Sandbox(options.memory_mib << 20, self._arena, self._buffer)
         try:
-            self._path = self._place()
+            self._path = self._index()
             self.probe: Probe = self._sandbox.call(
                 probe_file, self._path, self.uri, is_image, timeout_s=_PROBE_S
             ).value
         except MediaError as error:
             self.close()
-            what = "picture" if is_image else "video"
+            what = "image" if is_image else "video"
             raise UserError(f"{self.uri}: no {what} that can be read: {error}.") from error
         except BaseException:
             self.close()
@@ -81,7 +81,7 @@ class VideoFile:
         """End the decoding process and give its memory back."""
         self._sandbox.close()
         self._arena.close()
-        self._inbox.close()
+        self._buffer.close()
 
     def plan(
         self, *, fps: float = 1.0, num_frames: int | None = None, max_frames: int
@@ -141,14 +141,14 @@ class VideoFile:
                     waiting.append(ahead.submit(self._decode, parts[number + 1]))
                 yield frames_THWC
 
-    def _place(self) -> str:
+    def _index(self) -> str:
         found = find_file(self.uri)
         if isinstance(found, Path):
             if not found.is_file():
                 raise UserError(f"{self.uri}: there is no such file.")
             return str(found.resolve())
-        self._inbox.put(read_media(self.uri))
-        return Inbox.child_path()
+        self._buffer.put(read_media(self.uri))
+        return SharedBuffer.child_path()
 
     def _decode(self, frame_index_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         media, options = self.probe.media, self._options

@@ -1,4 +1,4 @@
-"""What a user may give as a video or a picture: a file, frames, pictures.
+"""What a user may give as a video or an image: a file, frames, images.
 
 Shapes: T frames, H x W pixels, C = 3 (red, green, blue).
 """
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vxp_data.errors import UserError
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.video import VideoFile
+from vxp_model.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def read_video(
 
     Args:
         source: a path or URI; or frames, uint8 [T, H, W, 3] as an array or tensor; or a list of
-            pictures, each a path, a PIL picture or an array.
+            images, each a path, a PIL image or an array.
         frame_px: side of the square to which frames are squashed.
         choice: which frames of a file are shown. Of frames given, all are.
         time_s: when the frames given are, seconds; None: at the rate of `choice`.
@@ -75,13 +75,13 @@ def read_video(
             frames_THWC = np.concatenate(list(file.pieces(plan.frame_index_F)))
         times_s = plan.time_s_F
     else:
-        pictures = source if isinstance(source, list | tuple) else list(np.asarray(source))
-        if not pictures:
+        images = source if isinstance(source, list | tuple) else list(np.asarray(source))
+        if not images:
             raise UserError("a video of no frames: give one at least.")
-        frames_THWC = np.stack([_picture(picture, frame_px) for picture in pictures])
-        times_s = np.arange(len(pictures)) / choice.fps if time_s is None else np.asarray(time_s)
-        if len(times_s) != len(pictures):
-            raise UserError(f"a video of {len(pictures)} frames has {len(times_s)} times.")
+        frames_THWC = np.stack([_image(image, frame_px) for image in images])
+        times_s = np.arange(len(images)) / choice.fps if time_s is None else np.asarray(time_s)
+        if len(times_s) != len(images):
+            raise UserError(f"a video of {len(images)} frames has {len(times_s)} times.")
     return Visual(
         frames_THWC=torch.from_numpy(frames_THWC),
         time_s_T=torch.from_numpy(np.asarray(times_s, dtype=np.float64)),
@@ -90,31 +90,31 @@ def read_video(
 
 
 def read_image(source: Any, *, frame_px: int) -> Visual:
-    """Read a picture: a path or URI, a PIL picture, or uint8 [H, W, 3].
+    """Read an image: a path or URI, a PIL image, or uint8 [H, W, 3].
 
     Raises:
         UserError: it cannot be read, or is none of these.
     """
     return Visual(
-        frames_THWC=torch.from_numpy(_picture(source, frame_px)[None]),
+        frames_THWC=torch.from_numpy(_image(source, frame_px)[None]),
         time_s_T=torch.zeros(1, dtype=torch.float64),
         is_image=True,
     )
 
 
-def _picture(source: Any, frame_px: int) -> NDArray[np.uint8]:
+def _image(source: Any, frame_px: int) -> NDArray[np.uint8]:
     if isinstance(source, str | Path):
         options = replace(FrameOptions(), frame_px=frame_px)
         with VideoFile(source, is_image=True, options=options) as file:
             (frames_THWC,) = file.pieces(np.zeros(1, dtype=np.int64))
-            picture_HWC: NDArray[np.uint8] = frames_THWC[0]
-            return picture_HWC
+            image_HWC: NDArray[np.uint8] = frames_THWC[0]
+            return image_HWC
     if not isinstance(source, Image.Image):
         array = np.asarray(source)
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
             raise UserError(
-                f"a picture of {array.dtype} {list(array.shape)}, wanted uint8 [H, W, 3], a PIL "
-                "picture, or a path."
+                f"an image of {array.dtype} {list(array.shape)}, wanted uint8 [H, W, 3], a PIL "
+                "image, or a path."
             )
         source = Image.fromarray(array)
     rgb = source if source.mode == "RGB" else source.convert("RGB")

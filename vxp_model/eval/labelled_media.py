@@ -1,4 +1,4 @@
-"""Pictures and videos with the name of a class: a folder, a tar, or a set of `datasets`."""
+"""Images and videos with the name of a class: a folder, a tar, or a set of `datasets`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 from vxp_data.core.seeds import hash64
 from vxp_model.errors import UserError
 
-PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg"})
 _SET: Final = "datasets:"
 _CLASS: Final = ".cls"
@@ -57,9 +57,9 @@ def find_media(
             f"{_SET}NAME or {_SET}NAME:SPLIT."
         )
     if not found:
-        kinds = ", ".join(sorted(PICTURES | VIDEOS))
+        kinds = ", ".join(sorted(IMAGES | VIDEOS))
         raise UserError(
-            f"{source!r} holds no picture or video with a class (wanted: CLASS/NAME with one of "
+            f"{source!r} holds no image or video with a class (wanted: CLASS/NAME with one of "
             f"{kinds}; in a tar also KEY{_CLASS} beside KEY.jpg)."
         )
     return sorted(found, key=lambda media: media.name)
@@ -199,9 +199,9 @@ def _read_cell(table: Any, number: int, column: str) -> bytes:
 
 
 def _is_image(name: str) -> bool | None:
-    """Tell a picture (True) from a video (False); None: neither, or hidden."""
+    """Whether a file is an image (True) or a video (False); None: neither, or hidden."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
-    if path.name.startswith(".") or suffix not in PICTURES | VIDEOS:
+    if path.name.startswith(".") or suffix not in IMAGES | VIDEOS:
         return None
-    return suffix in PICTURES
+    return suffix in IMAGES

@@ -57,8 +57,8 @@ def probe_accuracy(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     for _ in range(epochs):
         order_N = torch.randperm(len(train_ND), generator=generator).to(train_ND.device)
-        for place_B in torch.split(order_N, batch):
-            loss = functional.cross_entropy(net(train_ND[place_B]), train_label_N[place_B])
+        for index_B in torch.split(order_N, batch):
+            loss = functional.cross_entropy(net(train_ND[index_B]), train_label_N[index_B])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

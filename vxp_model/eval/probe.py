@@ -118,7 +118,7 @@ def run_probe(recipe: ProbeRecipe, say: Say) -> ProbeResult:
 
 
 def describe(result: ProbeResult) -> str:
-    """Say it as a table."""
+    """Return it as a table."""
     chance = 1 / len(result.classes)
     lines = [f"{'features':<40} {'frames':>6} {'tokens':>6} {'top-1':>14} {'mse':>9} {'cosine':>7}"]
     for row in result.rows:
@@ -160,7 +160,7 @@ class _Features:
         self._reader = UniformReader(FrameOptions(frame_px=config.vision.image_px))
 
     def factor(self, name: str) -> int:
-        """Give a model's temporal factor."""
+        """Return a model's temporal factor."""
         return self._models[name].config.dts.temporal_factor
 
     def close(self) -> None:
@@ -239,7 +239,7 @@ def _media(data: LabelledSettings, seed: int) -> tuple[list[LabelledMedia], list
     every = [*train, *(test or [])]
     require(
         data.num_frames == 1 or len({one.is_image for one in every}) == 1,
-        "the media are pictures and videos: probe them one after the other.",
+        "the media are images and videos: probe them one after the other.",
     )
     if data.max_per_class is not None:
         train = draw_per_class(train, most=data.max_per_class, seed=seed)
@@ -283,10 +283,10 @@ def _row(
     train: _Seen,
     test: _Seen,
 ) -> ProbeRow:
-    place = {label: number for number, label in enumerate(classes)}
+    index = {label: number for number, label in enumerate(classes)}
     train_ND, test_ND = (torch.cat(seen.features[name]) for seen in (train, test))
     labels = [
-        torch.tensor([place[label] for label in seen.labels], device=train_ND.device)
+        torch.tensor([index[label] for label in seen.labels], device=train_ND.device)
         for seen in (train, test)
     ]
     accuracy = [

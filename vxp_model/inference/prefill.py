@@ -57,10 +57,10 @@ def prefill(
     end = embeds_BPD.shape[1] - 1
     for start in range(0, end, chunk_positions):
         stop = min(start + chunk_positions, end)
-        place_BP = torch.arange(start, stop, device=embeds_BPD.device)[None]
+        index_BP = torch.arange(start, stop, device=embeds_BPD.device)[None]
         decoder(
             inputs_embeds=embeds_BPD[:, start:stop],
-            position_ids=place_BP,
+            position_ids=index_BP,
             past_key_values=cache,
             use_cache=True,
         )

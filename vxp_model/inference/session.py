@@ -87,7 +87,7 @@ class Answer:
     """Greatest memory so far: of the device; on a CPU, of the process."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields by name."""
+        """Return the fields by name."""
         return asdict(self)
 
 
@@ -316,7 +316,7 @@ class LongVideoModel:
         )
 
     def _ends(self) -> dict[str, int]:
-        """Give the tokens that end an answer and that fill up, where the model does not tell."""
+        """Return the tokens that end an answer and that fill up, where the model does not tell."""
         tokenizer, config = self.processor.tokenizer, self.model.generation_config
         ends = {"pad_token_id": tokenizer.pad_token_id or 0}
         if config.eos_token_id is None:
@@ -338,7 +338,7 @@ def conversation(question: str, history: Sequence[tuple[str, str]] = ()) -> list
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Give the greatest memory so far: allocated on a GPU, else resident in this process."""
+    """Return the greatest memory so far: allocated on a GPU, else resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -25,21 +25,21 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     num_forgotten = 0
 
     def get_seq_length(self) -> int:
-        """Give how many positions have been read, forgotten ones too."""
+        """Return how many positions have been read, forgotten ones too."""
         return int(super().get_seq_length()) + self.num_forgotten
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Give how many keys there are with those that come, and the place of the first."""
+        """Return how many keys there are with those that come, and the place of the first."""
         kept = int(super().get_seq_length())
         return kept + query_length, self.num_forgotten
 
-    def keep(self, place_K: Tensor) -> None:
+    def keep(self, index_K: Tensor) -> None:
         """Forget all other positions."""
-        self.num_forgotten += int(super().get_seq_length()) - len(place_K)
+        self.num_forgotten += int(super().get_seq_length()) - len(index_K)
         assert self.keys is not None
         assert self.values is not None
-        self.keys = self.keys.index_select(-2, place_K)
-        self.values = self.values.index_select(-2, place_K)
+        self.keys = self.keys.index_select(-2, index_K)
+        self.values = self.values.index_select(-2, index_K)
 
 
 class WindowCache(Cache):
@@ -61,7 +61,7 @@ class WindowCache(Cache):
         return len(self._is_visual_K)
 
     def forget(self, is_visual_P: Tensor) -> None:
-        """Note what was read just now, and forget the oldest visual tokens beyond the window.
+        """Record what was read just now, and forget the oldest visual tokens beyond the window.
 
         Args:
             is_visual_P: bool, of the positions read since the last call.
@@ -72,7 +72,7 @@ class WindowCache(Cache):
         self._is_visual_K = is_visual_K[stays_K]
         if bool(stays_K.all()):
             return
-        place_K = torch.nonzero(stays_K)[:, 0]
+        index_K = torch.nonzero(stays_K)[:, 0]
         for layer in self.layers:
             assert isinstance(layer, _Layer)
-            layer.keep(place_K)
+            layer.keep(index_K)

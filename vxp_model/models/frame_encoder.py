@@ -60,7 +60,7 @@ class FrameEncoder(nn.Module):
         Args:
             frames: uint8 RGB [F, image_px, image_px, 3]; on any device, moved as they are needed.
             clip_frames: frames of each clip, [V].
-            clip_is_image: which clips are still pictures, [V]; None: none.
+            clip_is_image: which clips are still images, [V]; None: none.
 
         Returns:
             tokens_GND: ceil(frames / T) groups for each clip.
@@ -81,11 +81,11 @@ class FrameEncoder(nn.Module):
 
     def _encode(self, frames: Tensor, frame_PT: Tensor) -> Tensor:
         code = self.dts.time_code
-        used, place_PT = frame_PT.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        used, index_PT = frame_PT.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         pixels_FCHW = normalise_frames(frames[used.to(frames.device)].to(code.device))
         features_FCHW = self.resampler(self.tower(pixels_FCHW))
         features_FHWC = features_FCHW.permute(0, 2, 3, 1).to(code.dtype)
-        x_PTHWC = features_FHWC[place_PT.to(code.device)]
+        x_PTHWC = features_FHWC[index_PT.to(code.device)]
         y_PCTHW = self.dts(x_PTHWC.permute(0, 4, 1, 2, 3))
         y_PNC = y_PCTHW.permute(0, 2, 3, 4, 1).flatten(1, 3)
         tokens_PND: Tensor = self.pool(self.projector(y_PNC))

@@ -24,7 +24,7 @@ RECOT_PRESETS: Final = {
 
 
 def recot_preset(name: str) -> ReCoTConfig:
-    """Give the config of a preset.
+    """Return the config of a preset.
 
     Raises:
         UserError: no preset of that name.

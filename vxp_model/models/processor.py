@@ -1,4 +1,4 @@
-"""From a conversation with videos and pictures to the tensors that the model takes.
+"""From a conversation with videos and images to the tensors that the model takes.
 
 Shape suffixes: P positions of a prompt, T frames of a clip.
 """
@@ -41,12 +41,12 @@ CHAT_TEMPLATE: Final = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""ChatML as Qwen2.5 was trained on, with one visual token where a video or picture goes."""
+"""ChatML as Qwen2.5 was trained on, with one visual token where a video or image goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """What the text has to know of a video or picture."""
+    """What the text has to know of a video or image."""
 
     time_s_T: Sequence[float]
     """Seconds, of every frame."""
@@ -75,8 +75,8 @@ class VideoXLProProcessor(ProcessorMixin):
     """Tokenises conversations, reads their media, and marks what every position is.
 
     A video goes as groups of `temporal_factor` frames: for each, the text of its first frame's time
-    and `group_tokens` visual positions. A picture is one group without time. After a video or
-    picture comes a line break. Text is tokenised turn by turn, and nothing in it is taken for a
+    and `group_tokens` visual positions. An image is one group without time. After a video or
+    image comes a line break. Text is tokenised turn by turn, and nothing in it is taken for a
     special token, so that no question can end its own turn.
 
     Args:
@@ -179,7 +179,7 @@ class VideoXLProProcessor(ProcessorMixin):
         Returns:
             batch: input_ids, attention_mask, token_kinds [B, P]; labels [B, P] where every
                 conversation has an answer; frames, clip_frames, clip_is_image where there is a
-                video or picture. Padded at the end with labels, else at the beginning.
+                video or image. Padded at the end with labels, else at the beginning.
 
         Raises:
             UserError: a medium cannot be read, a turn is malformed, or a prompt exceeds
@@ -211,7 +211,7 @@ class VideoXLProProcessor(ProcessorMixin):
 
         Args:
             conversation: see the class.
-            clips: of its videos and pictures, in their order.
+            clips: of its videos and images, in their order.
             add_generation_prompt: see `__call__`.
             max_length: see `__call__`.
 
@@ -229,12 +229,12 @@ class VideoXLProProcessor(ProcessorMixin):
             kind = Kind.QUERY if users and number == users[-1] else Kind.TEXT
             prompt.add([start, *self._encode(f"{turn['role']}\n")], Kind.TEXT)
             parts = _parts(turn)
-            for place, part in enumerate(parts):
+            for index, part in enumerate(parts):
                 if part["type"] == "text":
                     prompt.add(self._encode(part["text"]), kind, is_label=is_answer)
                     continue
                 self._add_clip(prompt, left.pop(0))
-                if place + 1 < len(parts):
+                if index + 1 < len(parts):
                     prompt.add(self._encode("\n"), Kind.TEXT)
             prompt.add([end], Kind.TEXT, is_label=is_answer)
             prompt.add(self._encode("\n"), Kind.TEXT)
@@ -251,7 +251,7 @@ class VideoXLProProcessor(ProcessorMixin):
         return prompt
 
     def batch(self, prompts: Sequence[Prompt], visuals: Sequence[Visual] = ()) -> BatchFeature:
-        """Stack prompts, and the frames of all their videos and pictures."""
+        """Stack prompts, and the frames of all their videos and images."""
         has_labels = all(any(x != IGNORED_LABEL for x in prompt.labels) for prompt in prompts)
         longest = max(len(prompt.ids) for prompt in prompts)
         pad_id = self.tokenizer.pad_token_id or 0
@@ -287,7 +287,7 @@ class VideoXLProProcessor(ProcessorMixin):
         """Write a conversation as text, or prepare it as a batch of one.
 
         Returns:
-            The text, with one visual token for each video and picture; with `tokenize`, what
+            The text, with one visual token for each video and image; with `tokenize`, what
             `__call__` gives.
         """
         if tokenize:

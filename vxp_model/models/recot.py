@@ -128,7 +128,7 @@ class ReCoTModel(nn.Module):
         self.dts.checkpoint_stages = self.decoder.checkpoint_stages = value
 
     def features(self, frames_FHWC: Tensor) -> Tensor:
-        """Give the tower's features on the token grid: what a feature cache holds.
+        """Return the tower's features on the token grid: what a feature cache holds.
 
         Args:
             frames_FHWC: uint8 RGB [F, image_px, image_px, 3].
@@ -241,7 +241,7 @@ class ReCoTModel(nn.Module):
         return rebuilt_GCTHW.permute(0, 2, 3, 4, 1).flatten(2, 3)
 
     def target(self, x_GTNC: Tensor) -> Tensor:
-        """Give what is rebuilt of such tokens, float32: see the config's `target_norm`."""
+        """Return what is rebuilt of such tokens, float32: see the config's `target_norm`."""
         target_GTNC = x_GTNC.detach().float()
         if self.config.target_norm == "layernorm":
             return functional.layer_norm(target_GTNC, target_GTNC.shape[-1:])

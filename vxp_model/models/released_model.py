@@ -2,8 +2,8 @@
 
 The names were read from the released model code (VectorSpaceLab/Video-XL at 6e3dc89), not from the
 weights. What the released code does and this model does not, with these weights: it pads short
-groups with frames drawn at random, shows a picture as tiles, and drops tokens at random whatever
-the length; ours pads with the last frame, shows a picture as one group, and keeps every token that
+groups with frames drawn at random, shows an image as tiles, and drops tokens at random whatever
+the length; ours pads with the last frame, shows an image as one group, and keeps every token that
 fits. Its selector has other parts than ours, so that ours starts from chance: it acts above the
 context limit alone.
 """
@@ -63,7 +63,7 @@ class ImportReport:
     """Parts of our model that it has no weights for."""
 
     def summary(self) -> str:
-        """Tell how many tensors went where, a line for each part."""
+        """Return how many tensors went where, a line for each part."""
         counts: dict[str, int] = {}
         for fate in self.fates:
             line = fate.part or f"left out: {fate.why}"

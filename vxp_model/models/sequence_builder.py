@@ -171,7 +171,7 @@ class SequenceBuilder:
         )
 
     def _most(self, num_visual: int, seed: int | None, keep_ratio: float | None) -> int:
-        """Give how many visual tokens of a sample may stay, whatever the limit allows."""
+        """Return how many visual tokens of a sample may stay, whatever the limit allows."""
         if keep_ratio is not None:
             if not 0 < keep_ratio <= 1:
                 raise ValueError(f"keep_ratio must be in (0, 1], got {keep_ratio}")
@@ -187,7 +187,7 @@ class SequenceBuilder:
 
     @torch.no_grad()
     def _query_states(self, ids_L: Tensor) -> Tensor:
-        """Encode a question by itself: no picture, no answer, no other text."""
+        """Encode a question by itself: no image, no answer, no other text."""
         ids_L = ids_L[-self._config.query_max_tokens :]
         if self._config.query_encoder == "embed" or not len(ids_L):
             states_LD: Tensor = self._embed(ids_L)

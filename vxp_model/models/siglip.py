@@ -160,7 +160,7 @@ def _fill(tower: SiglipVisionTower, files: TensorFiles, *, dtype: torch.dtype) -
 
 
 def _fetch(source: str, revision: str | None) -> Path:
-    """Give the folder of a hub repository's files in the hub's cache, fetched if need be."""
+    """Return the folder of a hub repository's files in the hub's cache, fetched if need be."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise UserError(f"the tower's source {source!r} is neither a folder nor a hub repository.")
     revision = SO400M_REVISION if revision is None and source == SO400M else revision

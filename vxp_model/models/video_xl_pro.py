@@ -95,7 +95,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         return (model, info) if wants_info else model
 
     def get_input_embeddings(self) -> nn.Module:
-        """Give the language model's token embeddings."""
+        """Return the language model's token embeddings."""
         embeddings: nn.Module = self.language_model.get_input_embeddings()
         return embeddings
 
@@ -104,7 +104,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        """Give the language model's head."""
+        """Return the language model's head."""
         head: nn.Module = self.language_model.get_output_embeddings()
         return head
 

@@ -161,7 +161,7 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
 
 def vision_to_transformers(vision: VisionConfig) -> SiglipVisionConfig:
-    """Give a tower's shape as transformers' configuration: the layers that are run, no head."""
+    """Return a tower's shape as transformers' configuration: the layers that are run, no head."""
     values = {name: getattr(vision, ours) for ours, name in VISION_FIELDS.items()}
     return SiglipVisionConfig(**values, vision_use_head=False)
 
@@ -190,7 +190,7 @@ _QWEN25: Final[dict[str, dict[str, Any]]] = {
 
 
 def video_xl_pro_preset(name: str) -> VideoXLProConfig:
-    """Give the configuration of a preset: '3b' (the paper's), '7b', or 'tiny' for tests.
+    """Return the configuration of a preset: '3b' (the paper's), '7b', or 'tiny' for tests.
 
     The tiny one has 4 visual tokens a group and the vocabulary of `byte_tokenizer`.
 

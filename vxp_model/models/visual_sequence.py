@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vxp_model.modules.selector import Layout
+from vxp_model.modules.selector import TokenLayout
 
 _ROTARY_BASE = 1e6
 
@@ -29,7 +29,7 @@ class Kind(IntEnum):
     TEXT = 0
     """Always kept."""
     VISUAL = 1
-    """A compressed token of a group of frames, or of a picture."""
+    """A compressed token of a group of frames, or of an image."""
     TIME = 2
     """Of the text that tells when the group of frames that follows begins."""
     QUERY = 3
@@ -96,7 +96,7 @@ class VisualSequence:
     """One for each sample."""
 
 
-def layout_of(kinds_P: Tensor, *, group_tokens: int) -> Layout:
+def layout_of(kinds_P: Tensor, *, group_tokens: int) -> TokenLayout:
     """Find a sample's groups.
 
     A group's time text, if it has any, stands right before its visual tokens.
@@ -117,14 +117,14 @@ def layout_of(kinds_P: Tensor, *, group_tokens: int) -> Layout:
     time_G = group_P[kinds_P == Kind.TIME]
     if len(time_G) and int(time_G.max()) >= num_groups:
         raise ValueError("time text is followed by no group of frames")
-    return Layout(
+    return TokenLayout(
         group_M=group_P[is_visual_P],
         time_tokens_G=torch.bincount(time_G, minlength=num_groups),
     )
 
 
 def kept_positions(kinds_P: Tensor, keep_M: Tensor, *, group_tokens: int, all_time: bool) -> Tensor:
-    """Tell which positions of a sample stay.
+    """Return which positions of a sample stay.
 
     Args:
         kinds_P: of the sample.
@@ -186,8 +186,8 @@ def assemble(
     for b, choice in enumerate(choices):
         stays_P = real_BP[b] if choice.keep_P is None else real_BP[b] & choice.keep_P
         visual_rows.append(is_visual_BP[b][stays_P])
-        place_K1 = visual_rows[-1][:, None]
-        rows.append(embeds_BPD[b][stays_P].masked_scatter(place_K1, choice.visual_KD))
+        index_K1 = visual_rows[-1][:, None]
+        rows.append(embeds_BPD[b][stays_P].masked_scatter(index_K1, choice.visual_KD))
         if labels_BP is not None:
             label_rows.append(labels_BP[b][stays_P])
     ones = [torch.ones(len(row), dtype=torch.int64, device=row.device) for row in rows]
@@ -215,10 +215,10 @@ def run_packed(decoder: Any, sequence: VisualSequence, **kwargs: Any) -> Any:
         output: its `last_hidden_state` is as if the samples were padded, 0 at padding.
     """
     real_BP = sequence.attention_mask_BP.bool()
-    place_BP = sequence.attention_mask_BP.cumsum(-1) - 1
+    index_BP = sequence.attention_mask_BP.cumsum(-1) - 1
     output = decoder(
         inputs_embeds=sequence.embeds_BPD[real_BP][None],
-        position_ids=place_BP[real_BP][None],
+        position_ids=index_BP[real_BP][None],
         use_cache=False,
         **kwargs,
     )
@@ -245,16 +245,16 @@ def rotate_block(embeds_BPD: Tensor, tokens_MD: Tensor, kinds_BP: Tensor) -> tup
         tokens_MD: rotated.
     """
     is_visual_BP, is_time_BP = kinds_BP == Kind.VISUAL, kinds_BP == Kind.TIME
-    place_BP = (is_visual_BP | is_time_BP).long().cumsum(-1) - 1
-    turned = _rotate(embeds_BPD[is_time_BP], place_BP[is_time_BP])
+    index_BP = (is_visual_BP | is_time_BP).long().cumsum(-1) - 1
+    turned = _rotate(embeds_BPD[is_time_BP], index_BP[is_time_BP])
     embeds_BPD = embeds_BPD.masked_scatter(is_time_BP[..., None], turned)
-    return embeds_BPD, _rotate(tokens_MD, place_BP[is_visual_BP])
+    return embeds_BPD, _rotate(tokens_MD, index_BP[is_visual_BP])
 
 
-def _rotate(x_ND: Tensor, place_N: Tensor) -> Tensor:
+def _rotate(x_ND: Tensor, index_N: Tensor) -> Tensor:
     width = x_ND.shape[-1]
     channel = torch.arange(0, width, 2, device=x_ND.device, dtype=torch.float32)
-    angle_NE = place_N[:, None].float() * _ROTARY_BASE ** (-channel / width)
+    angle_NE = index_N[:, None].float() * _ROTARY_BASE ** (-channel / width)
     even_NE, odd_NE = x_ND[:, 0::2].float(), x_ND[:, 1::2].float()
     turned = (
         even_NE * angle_NE.cos() - odd_NE * angle_NE.sin(),
@@ -275,6 +275,6 @@ def _stack(rows: Sequence[Tensor], *, fill: int, left: bool) -> Tensor:
 
 
 def _group_at(is_visual_P: Tensor, group_tokens: int) -> Tensor:
-    """Give the group of each visual position; elsewhere, the group that comes next."""
+    """Return the group of each visual position; elsewhere, the group that comes next."""
     before_P = is_visual_P.long().cumsum(0) - is_visual_P.long()
     return before_P // group_tokens

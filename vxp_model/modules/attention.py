@@ -83,8 +83,8 @@ class TemporalAttention(nn.Module):
     def forward(self, x_GTNC: Tensor) -> Tensor:
         """Attend; the shape stays."""
         num_groups, num_frames, num_tokens, width = x_GTNC.shape
-        by_place = x_GTNC.permute(0, 2, 3, 1).reshape(-1, width, num_frames)
-        normed = self.norm(by_place).transpose(1, 2)
+        by_index = x_GTNC.permute(0, 2, 3, 1).reshape(-1, width, num_frames)
+        normed = self.norm(by_index).transpose(1, 2)
         qkv = self.qkv(normed).view(-1, num_frames, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [GN, heads, T, C / heads]
         mixed = self._attend(query, key, value)
@@ -102,6 +102,6 @@ class TemporalAttention(nn.Module):
         bias = torch.einsum("bhtd,tsd->bhts", scaled, self.key_table[row_TS])
         logits = logits + (bias.transpose(-1, -2) if self.transpose_key_table else bias)
         weights = logits.float().softmax(-1).to(value.dtype)
-        placed = torch.einsum("bhts,tsd->bhtd", weights, self.value_table[row_TS])
-        mixed: Tensor = weights @ value + placed
+        ordered = torch.einsum("bhts,tsd->bhtd", weights, self.value_table[row_TS])
+        mixed: Tensor = weights @ value + ordered
         return mixed

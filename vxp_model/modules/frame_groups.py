@@ -32,11 +32,6 @@ class FrameGroups:
     clip_G: Tensor
     """int64: which clip of the batch the group is of."""
 
-    @property
-    def first_frames(self) -> Tensor:
-        """int64 [G]: the frame whose time stamp is the group's."""
-        return self.frame_GT[:, 0]
-
     def gather(self, features_F: Tensor) -> Tensor:
         """Arrange what is known per frame, [F, ...], by groups: [G, T, ...]."""
         return features_F[self.frame_GT]

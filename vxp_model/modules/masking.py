@@ -84,7 +84,7 @@ class SGMConfig:
         return self.grad_mode in ("rank", "ste+rank")
 
     def ratio_at(self, progress: float) -> float:
-        """Give the mask ratio at a share of the training, 0 at its start and 1 at its end."""
+        """Return the mask ratio at a share of the training, 0 at its start and 1 at its end."""
         if self.ratio_start is None or progress >= self.ratio_ramp:
             return self.ratio
         return self.ratio_start + (self.ratio - self.ratio_start) * progress / self.ratio_ramp

@@ -80,14 +80,14 @@ class SelectorConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class TokenLayout:
     """Which group each visual token is of, and what time text comes with a group."""
 
     group_M: Tensor
     """int64, never decreasing, from 0."""
 
     time_tokens_G: Tensor
-    """int64: tokens of the group's time text; 0 for a picture."""
+    """int64: tokens of the group's time text; 0 for an image."""
 
     @property
     def num_tokens(self) -> int:
@@ -127,8 +127,8 @@ class QueryAwareSelector(nn.Module):
                 number of kept tokens evenly over the sample.
         """
         if not len(query_LD):
-            place_M = torch.arange(len(visual_MD), device=visual_MD.device, dtype=torch.float64)
-            return (place_M * _GOLDEN).remainder(1).float()
+            index_M = torch.arange(len(visual_MD), device=visual_MD.device, dtype=torch.float64)
+            return (index_M * _GOLDEN).remainder(1).float()
         encoded_LD = self.out(functional.gelu(self.up(query_LD))).float()
         scale = visual_MD.shape[-1] ** -0.5
         if self.config.aggregate == "mean":  # the mean of products is the product of the mean
@@ -170,7 +170,12 @@ class QueryAwareSelector(nn.Module):
 
 
 def keep_within(
-    scores_M: Tensor, layout: Layout, *, budget: int, keep_time: KeepTime, most: int | None = None
+    scores_M: Tensor,
+    layout: TokenLayout,
+    *,
+    budget: int,
+    keep_time: KeepTime,
+    most: int | None = None,
 ) -> Tensor:
     """Keep as many of the best tokens as fit, counting the time text that comes with them.
 

@@ -85,7 +85,7 @@ class SiglipVisionTower(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, pixels_FCHW: Tensor) -> Tensor:
-        """Give the features of pictures.
+        """Return the features of images.
 
         Args:
             pixels_FCHW: real [F, 3, image_px, image_px] in [-1, 1], as `normalise_frames` gives;
@@ -112,7 +112,7 @@ class SiglipVisionTower(nn.Module):
 
 
 def normalise_frames(frames_FHWC: Tensor) -> Tensor:
-    """Turn decoded pictures into SigLIP's input.
+    """Turn decoded images into SigLIP's input.
 
     Args:
         frames_FHWC: uint8 RGB [F, H, W, 3].

@@ -6,14 +6,13 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vxp_data.settings.file import SettingsFile
+from vxp_data.settings.file import Settings, SettingsFile
 from vxp_model.settings.recot import (
     MAY_CHANGE,
     BatchSettings,
     DataSettings,
     OptimSettings,
     RunSettings,
-    Settings,
     SourceSettings,
     TrainRecipe,
 )
@@ -147,7 +146,7 @@ class MllmRecipe(TrainRecipe):
     card is known."""
 
     def trained_parts(self) -> tuple[Part, ...]:
-        """Give the parts that are trained."""
+        """Return the parts that are trained."""
         return tuple(part for part in TRAINED[self.stage] if part not in self.optim.freeze)
 
     @model_validator(mode="after")
@@ -184,5 +183,5 @@ MLLM_RECIPES: Final[SettingsFile[MllmRecipe]] = SettingsFile(
 
 
 def as_override(stage: str | None) -> list[tuple[str, str, Any]]:
-    """Give the command line's `--stage` as a setting."""
+    """Return the command line's `--stage` as a setting."""
     return [] if stage is None else [("stage", stage, "--stage")]

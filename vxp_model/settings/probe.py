@@ -6,15 +6,15 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from vxp_data.settings.file import SettingsFile
-from vxp_model.settings.recot import Settings, TowerSettings
+from vxp_data.settings.file import Settings, SettingsFile
+from vxp_model.settings.recot import TowerSettings
 
 
 class LabelledSettings(Settings):
     """What is classified."""
 
     train: str
-    """A folder or tar of pictures or videos in one folder a class; a tar with `<key>.cls` beside
+    """A folder or tar of images or videos in one folder a class; a tar with `<key>.cls` beside
     each; or `datasets:NAME[:SPLIT]`, a set of the datasets library or its folder on the disk."""
     test: str | None = None
     """The same; None: `test_share` of `train` is held back."""

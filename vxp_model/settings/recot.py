@@ -11,15 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from vxp_data.settings.file import Loaded, SettingsFile, read_yaml
-
-
-class Settings(BaseModel):
-    """Base of every settings class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_yaml
 
 
 class SgmSettings(Settings):
@@ -223,11 +217,11 @@ class RunSettings(Settings):
 
 
 class ReCoTRunSettings(RunSettings):
-    """The same, with pictures, and batches that may fail."""
+    """The same, with images, and batches that may fail."""
 
     out: str = "runs/recot"
     picture_steps: int = Field(500, ge=0)
-    """Steps between pictures of the mask; 0: none."""
+    """Steps between images of the mask; 0: none."""
     max_bad_batches: int = Field(0, ge=0)
     """Batches whose loss is no number that may be left out, each named; one more ends the run."""
 
@@ -242,7 +236,7 @@ class TrainRecipe(Settings):
     run: RunSettings
 
     def total_steps(self, epoch_samples: int) -> int:
-        """Give the length of the training.
+        """Return the length of the training.
 
         Args:
             epoch_samples: samples of an epoch, a multiple of the step's.

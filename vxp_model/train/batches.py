@@ -22,7 +22,7 @@ from vxp_model.errors import UserError, require
 from vxp_model.modules.frame_groups import FrameGrouper, FrameGroups
 from vxp_model.modules.masking import seeded_noise
 from vxp_model.settings.recot import BatchSettings, ReCoTRecipe, SourceSettings, TrainRecipe
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class MicroBatch:
 
 
 def accumulation(batch: BatchSettings, world_size: int) -> int:
-    """Give how many micro-batches each process runs for a step.
+    """Return how many micro-batches each process runs for a step.
 
     Raises:
         UserError: the step's samples cannot be dealt out evenly.
@@ -55,7 +55,7 @@ def accumulation(batch: BatchSettings, world_size: int) -> int:
 
 
 def sources_of(sources: Sequence[SourceSettings]) -> list[Source]:
-    """Give the mixture as the loader takes it."""
+    """Return the mixture as the loader takes it."""
     return [
         Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
         for source in sources
@@ -63,7 +63,7 @@ def sources_of(sources: Sequence[SourceSettings]) -> list[Source]:
 
 
 def epoch_samples(recipe: TrainRecipe, dataset: ShardDataset) -> int:
-    """Give the samples of an epoch: every sample at least once, and no step cut short."""
+    """Return the samples of an epoch: every sample at least once, and no step cut short."""
     sizes = [len(rows.row_N) for rows in dataset.rows]
     weights = [rows.source.weight for rows in dataset.rows]
     step = recipe.batch.global_samples
@@ -75,7 +75,7 @@ def open_loader(
     *,
     image_px: int,
     num_samples: int,
-    world: World,
+    context: DistributedContext,
     window: WindowRule | None = None,
     length_window: int = 0,
     sources: Sequence[SourceSettings] | None = None,
@@ -86,7 +86,7 @@ def open_loader(
         recipe: the settings.
         image_px: side of the tower's input; frames are squashed to it.
         num_samples: of an epoch.
-        world: the processes.
+        context: the processes.
         window: how much of a video is shown; None: all frames of its plan.
         length_window: samples among which those of like length come together; 0: off.
         sources: what is read; None: what the recipe trains on.
@@ -109,23 +109,23 @@ def open_loader(
             memory_mib=data.memory_mib,
         ),
         window=window,
-        rank=world.rank,
-        world_size=world.size,
+        rank=context.rank,
+        world_size=context.size,
         num_workers=data.workers,
         prefetch_batches=data.prefetch_batches,
-        pin_memory=world.device.type == "cuda",
+        pin_memory=context.device.type == "cuda",
         max_broken=data.max_broken,
         start_method="forkserver" if data.workers else None,  # a process with threads must not fork
     )
 
 
 def recot_window(recipe: ReCoTRecipe) -> WindowRule:
-    """Say how much of a video ReCoT shows."""
+    """Return how much of a video ReCoT shows."""
     return WindowRule(num_frames=recipe.data.window_frames, seed=recipe.run.seed)
 
 
 def step_batches(loader: ShardLoader, count: int) -> Iterator[list[Batch]]:
-    """Give each step's batches, epoch after epoch without end.
+    """Return each step's batches, epoch after epoch without end.
 
     The loader's state after a step's batches are out says that the step is done.
     """
@@ -157,8 +157,8 @@ def collate(
     seeds = []
     for clip, sample in enumerate(samples):
         for group in range(int((groups.clip_G == clip).sum())):
-            place = {"epoch": sample.epoch, "position": sample.position}
-            seeds.append(mask_seed(seed, group=group, **place))
+            index = {"epoch": sample.epoch, "position": sample.position}
+            seeds.append(mask_seed(seed, group=group, **index))
     shape = (groups.frame_GT.shape[1], num_tokens)
     return MicroBatch(
         frames_FHWC=torch.cat(frames),

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from vxp_data.settings.file import Settings
 from vxp_model.models.presets import recot_preset
 from vxp_model.models.recot import ReCoTConfig, ReCoTModel
-from vxp_model.settings.recot import EngineSettings, ModelSettings, Settings
+from vxp_model.settings.recot import EngineSettings, ModelSettings
 
 
 def model_config(settings: ModelSettings) -> ReCoTConfig:
@@ -36,7 +37,7 @@ def new_model(config: ReCoTConfig, *, seed: int) -> ReCoTModel:
 
 
 def uses_bf16(settings: EngineSettings, device: torch.device) -> bool:
-    """Tell whether weights and tokens are bf16."""
+    """Whether weights and tokens are bf16."""
     if settings.precision == "auto":
         return device.type == "cuda"
     return settings.precision == "bf16"

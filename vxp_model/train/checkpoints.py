@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from vxp_model.errors import UserError
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 
 _FORMAT: Final = 1
 _STATE: Final = "state.json"
@@ -63,7 +63,12 @@ class Found:
 
 
 def save_checkpoint(
-    root: Path, state: TrainState, write: Callable[[Path], None], world: World, *, keep: int
+    root: Path,
+    state: TrainState,
+    write: Callable[[Path], None],
+    context: DistributedContext,
+    *,
+    keep: int,
 ) -> Path:
     """Write a checkpoint, then remove the oldest beyond `keep`; every process calls it.
 
@@ -71,7 +76,7 @@ def save_checkpoint(
         root: folder of all checkpoints, seen by all processes.
         state: the same in every process.
         write: puts DeepSpeed's files into a folder.
-        world: of the processes.
+        context: of the processes.
         keep: newest checkpoints that stay, 1 or more.
 
     Returns:
@@ -79,20 +84,20 @@ def save_checkpoint(
     """
     folder = root / f"step-{state.step:08d}"
     part = root / f".{folder.name}.part"
-    if world.is_first:
+    if context.is_first:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-    world.barrier()
+    context.barrier()
     write(part)
-    torch.save(_random_states(), part / f"rng-{world.rank}.pt")
-    world.barrier()
-    if world.is_first:
+    torch.save(_random_states(), part / f"rng-{context.rank}.pt")
+    context.barrier()
+    if context.is_first:
         _commit(part, folder, state)
         for old in _numbered(root)[:-keep]:
             gone = root / f".{old.name}.old"
             old.rename(gone)  # removed as a whole, also if we are stopped here
             shutil.rmtree(gone)
-    world.barrier()
+    context.barrier()
     return folder
 
 
@@ -170,17 +175,17 @@ def clear_leftovers(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-def restore_random_states(folder: Path, world: World) -> None:
+def restore_random_states(folder: Path, context: DistributedContext) -> None:
     """Set the random states of torch, numpy and Python to those of a checkpoint.
 
     With more processes than before, the new ones keep theirs.
     """
-    if not (path := folder / f"rng-{world.rank}.pt").is_file():
+    if not (path := folder / f"rng-{context.rank}.pt").is_file():
         return
     states = torch.load(path, weights_only=True)
     torch.set_rng_state(states["torch"])
-    if world.device.type == "cuda" and states["cuda"] is not None:
-        torch.cuda.set_rng_state(states["cuda"], world.device)
+    if context.device.type == "cuda" and states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], context.device)
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
     version, internal, gauss = states["python"]
@@ -229,7 +234,7 @@ def _sync(path: Path) -> None:
 
 
 def _numbered(root: Path) -> list[Path]:
-    """Give the finished checkpoints, oldest first."""
+    """Return the finished checkpoints, oldest first."""
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if _NAME.fullmatch(path.name))

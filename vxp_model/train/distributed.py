@@ -23,7 +23,7 @@ _TIMEOUT_S: Final = 1800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class DistributedContext:
     """This process among the others."""
 
     rank: int
@@ -47,20 +47,20 @@ class World:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """Give every process's value, in order of rank, to all."""
+        """Return every process's value, in order of rank, to all."""
         values: list[Any] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
 
     def first_says(self, value: Any) -> Any:
-        """Give the first process's value to all."""
+        """Return the first process's value to all."""
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
 
 @contextmanager
-def join_world(device: str) -> Iterator[World]:
+def join_distributed(device: str) -> Iterator[DistributedContext]:
     """Join the other processes, for the length of the context; alone, no port is opened.
 
     Args:
@@ -78,9 +78,9 @@ def join_world(device: str) -> Iterator[World]:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is first imported
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))  # DeepSpeed insists on it
-    place = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
+    index = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
-        torch.cuda.set_device(place)
+        torch.cuda.set_device(index)
     backend = "nccl" if on_cuda else "gloo"
     timeout = timedelta(seconds=_TIMEOUT_S)
     if size == 1:
@@ -94,6 +94,6 @@ def join_world(device: str) -> Iterator[World]:
             )
         distributed.init_process_group(backend, timeout=timeout)
     try:
-        yield World(rank=rank, size=size, device=place)
+        yield DistributedContext(rank=rank, size=size, device=index)
     finally:
         distributed.destroy_process_group()

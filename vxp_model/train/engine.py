@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vxp_model.errors import UserError
 from vxp_model.settings.recot import EngineSettings, OptimSettings
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 
 _NEVER: Final = 1 << 60
 _ONE_RATE: Final[Mapping[str, float]] = {}
@@ -83,7 +83,7 @@ class Engine:
         micro_samples: int,
         accumulation: int,
         bf16: bool,
-        world: World,
+        context: DistributedContext,
         rate_mults: Mapping[str, float] = _ONE_RATE,
     ) -> None:
         """Hand a module over to DeepSpeed, which moves and casts it.
@@ -95,18 +95,18 @@ class Engine:
             micro_samples: see there.
             accumulation: see there.
             bf16: see there.
-            world: the processes.
+            context: the processes.
             rate_mults: parameters whose name begins so learn at so many times the rate.
 
         Raises:
             UserError: DeepSpeed's CPU Adam is asked for and cannot be built.
         """
-        self._world = world
+        self._context = context
         self._plain = engine.zero_stage == 0 and not bf16  # gradients lie in the parameters
         groups, self._rate_mults = parameter_groups(
             module, weight_decay=optim.weight_decay, rate_mults=rate_mults
         )
-        self._basic = _optimizer(groups, engine, optim, world)
+        self._basic = _optimizer(groups, engine, optim, context)
         config = deepspeed_config(
             engine,
             optim,
@@ -117,7 +117,7 @@ class Engine:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own use of torch
-            deepspeed = import_deepspeed(world)
+            deepspeed = import_deepspeed(context)
             self._engine: Any = deepspeed.initialize(
                 model=module, optimizer=self._basic, config=config
             )[0]
@@ -204,13 +204,13 @@ class Engine:
             _replay(self._basic, num_steps)
 
 
-def import_deepspeed(world: World) -> Any:
+def import_deepspeed(context: DistributedContext) -> Any:
     """Import DeepSpeed without its chatter and, on a CPU, without compiling anything."""
     import deepspeed  # type: ignore[import-untyped]
     import deepspeed.ops  # type: ignore[import-untyped]
 
     deepspeed.utils.logger.setLevel(logging.WARNING)
-    if world.device.type == "cpu":
+    if context.device.type == "cpu":
         deepspeed.ops.__compatible_ops__ = defaultdict(bool)
     return deepspeed
 
@@ -249,13 +249,16 @@ def parameter_groups(
 
 
 def _optimizer(
-    groups: list[dict[str, Any]], engine: EngineSettings, optim: OptimSettings, world: World
+    groups: list[dict[str, Any]],
+    engine: EngineSettings,
+    optim: OptimSettings,
+    context: DistributedContext,
 ) -> Any:
     settings: dict[str, Any] = {"lr": optim.lr, "betas": optim.betas, "eps": optim.eps}
     if engine.offload != "deepspeed":
-        fused = world.device.type == "cuda" and engine.offload == "none"
+        fused = context.device.type == "cuda" and engine.offload == "none"
         return torch.optim.AdamW(groups, fused=fused, **settings)
-    import_deepspeed(world)
+    import_deepspeed(context)
     from deepspeed.ops.adam import DeepSpeedCPUAdam  # type: ignore[import-untyped]
 
     try:

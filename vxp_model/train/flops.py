@@ -86,8 +86,8 @@ class MllmFlops:
         """Count what samples take.
 
         Args:
-            num_frames: of all of them, a picture being one.
-            num_groups: of frames; a picture is one.
+            num_frames: of all of them, an image being one.
+            num_groups: of frames; an image is one.
             positions: of each, after selection.
             num_labels: label tokens.
         """
@@ -112,7 +112,7 @@ def decoder_matrices(config: VideoXLProConfig) -> int:
 
 
 def peak_tflops(device_name: str) -> float | None:
-    """Give the bf16 peak that a card's maker names; None for one that is not known.
+    """Return the bf16 peak that a card's maker names; None for one that is not known.
 
     Args:
         device_name: as CUDA gives it: 'NVIDIA A100-SXM4-80GB'.
@@ -146,7 +146,7 @@ def recot_flop_per_group(config: ReCoTConfig) -> float:
 
 
 def _passes(part: Part, trained: Collection[Part]) -> int:
-    """Give how often a part's forward operations count: 1, 2 or 3."""
+    """Return how often a part's forward operations count: 1, 2 or 3."""
     order: tuple[Part, ...] = ("tower", "dts", "projector", "selector", "language_model")
     before = any(other in trained for other in order[: order.index(part)])
     # A part's own inner activations need a gradient as soon as its weights do.
@@ -155,10 +155,10 @@ def _passes(part: Part, trained: Collection[Part]) -> int:
 
 def _attention_flop(dts: DTSConfig, grid: int, frames: int) -> float:
     """Count both attentions on a group of so many frames."""
-    width, places = dts.width, grid**2
-    tokens = frames * places
+    width, indices = dts.width, grid**2
+    tokens = frames * indices
     projections = 2 * 2 * tokens * 4 * width**2
-    spatial = 4 * tokens * places * width
+    spatial = 4 * tokens * indices * width
     temporal = 4 * 2 * tokens * frames * width  # keys and values, and a table for each
     return projections + spatial + temporal
 

@@ -16,7 +16,7 @@ LAST_STEPS = 20
 """Steps whose mean is called the final loss."""
 
 
-class Journal:
+class MetricsLog:
     """Holds each step once, also where steps are done again after a crash."""
 
     def __init__(self, folder: Path, *, step: int) -> None:
@@ -71,7 +71,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def last_mean(out: Path, name: str) -> float:
-    """Give the mean of a value over the last 20 steps that have it; NaN where none has.
+    """Return the mean of a value over the last 20 steps that have it; NaN where none has.
 
     Args:
         out: the run directory.

@@ -16,7 +16,7 @@ RUN_NAME: Final = "run.json"
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that a training depends on."""
+    """Return the versions that a training depends on."""
     return {
         "vxp": __version__,
         "python": platform.python_version(),

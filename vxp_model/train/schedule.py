@@ -6,7 +6,7 @@ import math
 
 
 def lr_factor(step: int, *, total_steps: int, warmup: float, final: float) -> float:
-    """Give the rate of a step as a share of the highest.
+    """Return the rate of a step as a share of the highest.
 
     It rises in a straight line over the first round(warmup * total_steps) steps, of which the last
     has the highest rate, then falls along half a cosine; the last step comes one short of `final`.

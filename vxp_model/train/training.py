@@ -30,10 +30,10 @@ from vxp_model.train.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
-from vxp_model.train.metrics_log import MODEL_NAME, Journal, last_mean
+from vxp_model.train.metrics_log import MODEL_NAME, MetricsLog, last_mean
 from vxp_model.train.progress import StepProgress
 from vxp_model.train.run_record import write_run_record
 from vxp_model.train.schedule import lr_factor
@@ -75,17 +75,17 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
     state: TrainState
     loader: ShardLoader
 
-    def __init__(self, loaded: Loaded[Recipe], world: World, say: Say) -> None:
+    def __init__(self, loaded: Loaded[Recipe], context: DistributedContext, say: Say) -> None:
         """Take the settings; a kind of training builds its parts and then calls `_begin`.
 
         Raises:
             UserError: the step's samples cannot be dealt out evenly.
         """
         recipe = loaded.config
-        self._loaded, self._recipe, self._world = loaded, recipe, world
-        self._say = say if world.is_first else _say_nothing
+        self._loaded, self._recipe, self._context = loaded, recipe, context
+        self._say = say if context.is_first else _say_nothing
         self._out = Path(recipe.run.out)
-        self._accumulation = accumulation(recipe.batch, world.size)
+        self._accumulation = accumulation(recipe.batch, context.size)
 
     def _begin(
         self, *, engine: Engine, loader: ShardLoader, num_samples: int, frozen_digest: str
@@ -98,40 +98,40 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             num_samples: of an epoch, a multiple of the step's.
             frozen_digest: of weights that are given and must be the same when the run goes on.
         """
-        recipe, world = self._recipe, self._world
+        recipe, context = self._recipe, self._context
         self._engine, self.loader = engine, loader
         self._steps_per_epoch = num_samples // recipe.batch.global_samples
         self.state = TrainState(
             step=0,
             total_steps=recipe.total_steps(num_samples),
-            world_size=world.size,
+            world_size=context.size,
             settings=recipe.model_dump(mode="json"),
             loader=loader.state_dict(),
             frozen_digest=frozen_digest,
             num_tokens=0,
         )
-        torch.manual_seed(recipe.run.seed + world.rank)
+        torch.manual_seed(recipe.run.seed + context.rank)
         np.random.seed(recipe.run.seed % 2**32)  # noqa: NPY002 - libraries may use it
 
     @abstractmethod
     def _title(self) -> str:
-        """Give the progress line's title."""
+        """Return the progress line's title."""
 
     @abstractmethod
     def _announcement(self) -> str:
-        """Say what begins."""
+        """Return what begins."""
 
     @abstractmethod
     def _micro_batches(self) -> Iterator[list[MicroBatch]]:
-        """Give each step's micro-batches, without end."""
+        """Return each step's micro-batches, without end."""
 
     @abstractmethod
     def _step(self, batches: list[MicroBatch]) -> Result:
-        """Do one step and move `state` to after it."""
+        """Run one step and move `state` to after it."""
 
     @abstractmethod
     def _facts(self, result: Result) -> dict[str, Any]:
-        """Give what the log says of a step: `loss` and `tokens` at least; `flop`, for `mfu`."""
+        """Return what the log says of a step: `loss` and `tokens` at least; `flop`, for `mfu`."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -146,7 +146,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         self.loader.close()
 
     def _peak_tflops(self) -> float | None:
-        """Give what a device could do in a second, in 1e12 operations; None: unknown."""
+        """Return what a device could do in a second, in 1e12 operations; None: unknown."""
         return None
 
     def _check(self, result: Result) -> None:
@@ -154,7 +154,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         del result
 
     def is_done(self) -> bool:
-        """Tell whether all steps are done."""
+        """Whether all steps are done."""
         return self.state.step >= self.state.total_steps
 
     def resume(self) -> None:
@@ -164,9 +164,9 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             UserError: it is of other settings, data or weights, or none is whole.
         """
         root = self._out / CHECKPOINTS
-        found = find_checkpoint(root) if self._world.is_first else None
-        found = self._world.first_says(found)
-        if self._world.is_first:
+        found = find_checkpoint(root) if self._context.is_first else None
+        found = self._context.first_says(found)
+        if self._context.is_first:
             clear_leftovers(root)
         for line in found.skipped:
             self._say(f"{line}: passed over")
@@ -182,12 +182,12 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         )
         self.loader.load_state_dict(saved.loader)
         self._engine.load(found.folder, num_steps=saved.step)
-        restore_random_states(found.folder, self._world)
-        self.state = replace(saved, settings=self.state.settings, world_size=self._world.size)
+        restore_random_states(found.folder, self._context)
+        self.state = replace(saved, settings=self.state.settings, world_size=self._context.size)
         self._say(f"going on after step {saved.step} of {saved.total_steps} ({found.folder})")
 
     def run(self, request: StopRequest) -> None:
-        """Do the steps that are left.
+        """Run the steps that are left.
 
         Raises:
             StoppedError: a signal came.
@@ -195,34 +195,34 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         """
         state = self.state
         self._engine.train()
-        if not self._world.is_first:
+        if not self._context.is_first:
             self._steps(request, None, None)
             return
         self._out.mkdir(parents=True, exist_ok=True)
         self._write_record({})
-        journal = Journal(self._out, step=state.step)
+        log = MetricsLog(self._out, step=state.step)
         progress = StepProgress(self._title(), total_steps=state.total_steps, step=state.step)
         self._say(self._announcement())
-        with closing(journal):
+        with closing(log):
             try:
-                self._steps(request, journal, progress)
+                self._steps(request, log, progress)
             finally:
                 progress.stop()
 
     def _steps(
-        self, request: StopRequest, journal: Journal | None, progress: StepProgress | None
+        self, request: StopRequest, log: MetricsLog | None, progress: StepProgress | None
     ) -> None:
         run = self._recipe.run
         if self.is_done():
             return
         for batches, wait_s in _timed(self._micro_batches()):
             began_s = time.monotonic() - wait_s
-            (wants_stop,) = self._world.sum([float(request.came)])
+            (wants_stop,) = self._context.sum([float(request.came)])
             result = self._step(batches)
             entry = self._entry(result, wait_s=wait_s, took_s=time.monotonic() - began_s)
             entry |= self._measures()
-            if journal is not None and progress is not None:
-                journal.write(entry)
+            if log is not None and progress is not None:
+                log.write(entry)
                 progress.update(
                     step=self.state.step,
                     loss=entry["loss"],
@@ -262,32 +262,32 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         }
         if "flop" in facts:
             peak = self._peak_tflops()
-            tflops = facts["flop"] / took_s / self._world.size / 1e12
+            tflops = facts["flop"] / took_s / self._context.size / 1e12
             entry |= {"tflops": tflops, "mfu": None if peak is None else tflops / peak}
-        if self._world.device.type == "cuda":
+        if self._context.device.type == "cuda":
             entry["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         return entry
 
     def _write_record(self, more: dict[str, Any]) -> None:
-        more = {"world_size": self._world.size, **more}
+        more = {"world_size": self._context.size, **more}
         write_run_record(self._loaded, self._out, steps_done=self.state.step, more=more)
 
     def _save(self) -> None:
-        states = self._world.gather(self.loader.state_dict())
+        states = self._context.gather(self.loader.state_dict())
         self.state = replace(self.state, loader=merge_states(states))
         save_checkpoint(
             self._out / CHECKPOINTS,
             self.state,
             self._engine.save,
-            self._world,
+            self._context,
             keep=self._recipe.run.keep_checkpoints,
         )
 
 
 def train(
-    kind: Callable[[Loaded[Recipe], World, Say], Training[Recipe, Any, Any]],
+    kind: Callable[[Loaded[Recipe], DistributedContext, Say], Training[Recipe, Any, Any]],
     loaded: Loaded[Recipe],
-    world: World,
+    context: DistributedContext,
     say: Say,
 ) -> TrainResult:
     """Train, or go on from the newest checkpoint of the run directory.
@@ -297,7 +297,7 @@ def train(
     Args:
         kind: of the training: makes it.
         loaded: the recipe.
-        world: the processes.
+        context: the processes.
         say: prints a line, called in the first process.
 
     Raises:
@@ -305,12 +305,12 @@ def train(
         StoppedError: a signal came; the step under way was finished and saved.
     """
     out = Path(loaded.config.run.out)
-    with only_run(out) if world.is_first else nullcontext(), ExitStack() as stack:
-        training = kind(loaded, world, say)
+    with only_run(out) if context.is_first else nullcontext(), ExitStack() as stack:
+        training = kind(loaded, context, say)
         stack.callback(training.close)
         training.resume()
         was_done = training.is_done() and (out / MODEL_NAME / "README.md").is_file()
-        was_done = bool(world.first_says(was_done))
+        was_done = bool(context.first_says(was_done))
         if not was_done:
             with StopRequest() as request:
                 training.run(request)
@@ -325,7 +325,7 @@ def train(
 
 
 def _timed(steps: Iterator[list[MicroBatch]]) -> Iterator[tuple[list[MicroBatch], float]]:
-    """Give each item with the seconds that were waited for it."""
+    """Return each item with the seconds that were waited for it."""
     while True:
         began_s = time.monotonic()
         batches = next(steps)

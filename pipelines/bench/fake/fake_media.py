@@ -29,7 +29,7 @@ ONE_TASK = os.environ.get("VXP_BENCH_ONE_TASK") == "1"
 
 
 class FakeDecoder:
-    """Gives the pictures of a plan without reading the file."""
+    """Gives the images of a plan without reading the file."""
 
     name = "fake"
 
@@ -43,7 +43,7 @@ class FakeDecoder:
     def decode(
         self, path: str, media: Media, plan: FramePlan, size: FrameSize | None
     ) -> DecodedFrames:
-        """Give noise, the same for every file."""
+        """Return noise, the same for every file."""
         del path, media
         assert size is not None
         wait(DECODE_S)
@@ -68,7 +68,7 @@ class FakeEncoder:
 
     @classmethod
     def describe(cls, settings: EncoderSettings) -> EncoderSpec:  # noqa: ARG003 - takes none
-        """Give the spec."""
+        """Return the spec."""
         return cls.spec
 
     @classmethod
@@ -77,7 +77,7 @@ class FakeEncoder:
         return cls()
 
     def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give each picture's first pixels, as a unit vector."""
+        """Return each image's first pixels, as a unit vector."""
         wait(EMBED_S)
         emb_FD = frames_FHWC.reshape(len(frames_FHWC), -1)[:, :DIM].astype(np.float32) + 1
         return emb_FD / np.linalg.norm(emb_FD, axis=1, keepdims=True)

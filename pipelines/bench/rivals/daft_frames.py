@@ -25,8 +25,8 @@ def main(clips: str, checkpoint: str, out: str) -> None:
         frames = daft.read_video_frames(
             [str(path)], image_height=384, image_width=384, sample_interval_seconds=INTERVAL_S
         )
-        pictures = frames.select("data").to_pydict()["data"]
-        emb = embedder.embed([np.asarray(picture) for picture in pictures])
+        images = frames.select("data").to_pydict()["data"]
+        emb = embedder.embed([np.asarray(image) for image in images])
         scores[path.name] = mean_pairwise(list(emb))
     result = {"scores": scores, "encoder_cpu_s": embedder.encoder_cpu_s}
     Path(out).write_text(json.dumps(result))

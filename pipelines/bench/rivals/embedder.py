@@ -20,7 +20,7 @@ class Embedder:
         self.encoder_cpu_s = 0.0
 
     def embed(self, frames: list[np.ndarray]) -> np.ndarray:
-        """Give a unit vector a frame; frames are uint8 [H, W, 3]."""
+        """Return a unit vector a frame; frames are uint8 [H, W, 3]."""
         batch = torch.stack([self.transform(Image.fromarray(frame)) for frame in frames])
         started_s = time.process_time()
         with torch.inference_mode():
@@ -30,7 +30,7 @@ class Embedder:
 
 
 def mean_pairwise(embeddings: list[np.ndarray]) -> float:
-    """Give the mean cosine over the pairs."""
+    """Return the mean cosine over the pairs."""
     emb = np.stack([np.asarray(one, np.float32) for one in embeddings])
     cosine = emb @ emb.T
     return float(cosine[np.triu_indices(len(emb), 1)].mean())

@@ -1,4 +1,4 @@
-"""An encoder in an actor of its own that does to it what a picture's colour says."""
+"""An encoder in an actor of its own that does to it what an image's colour says."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ class MisbehavingEncoder:
 
     @classmethod
     def describe(cls, settings) -> EncoderSpec:  # noqa: ARG003 - takes none
-        """Give the spec."""
+        """Return the spec."""
         return cls.spec
 
     @classmethod

@@ -152,20 +152,20 @@ rows_of_a_run = st.lists(
         st.sampled_from([0.0, 0.25, 0.5, 0.75]),  # score
         st.integers(0, 5),  # frames
         st.integers(0, 4),  # file
-        st.booleans(),  # a picture
+        st.booleans(),  # an image
     ),
     max_size=12,
 )
 
 
 def rows_to_cut(rows: list[tuple[str, float, int, int, bool]]) -> RowsToCut:
-    is_picture = np.array([row[4] for row in rows], dtype=np.bool_)
+    is_image = np.array([row[4] for row in rows], dtype=np.bool_)
     return RowsToCut(
         sample_id_N=np.array([f"s{7 * i % 13:02d}" for i in range(len(rows))], dtype=object),
         task_N=np.array([row[0] for row in rows], dtype=object),
         score_N=np.array([row[1] for row in rows], dtype=np.float64),
-        cut_N=~is_picture,
-        kept_N=is_picture,
+        cut_N=~is_image,
+        kept_N=is_image,
         costs=costs_of([row[2] for row in rows], [row[3] for row in rows], rate=36.0),
     )
 
@@ -195,13 +195,13 @@ def test_a_budget_is_never_exceeded_and_what_is_left_pays_for_no_further_share(
     rows: list[tuple[str, float, int, int, bool]], unit: str, part: float
 ) -> None:
     table = rows_to_cut(rows)
-    pictures = set(np.flatnonzero(table.kept_N).tolist())
+    images = set(np.flatnonzero(table.kept_N).tolist())
     whole = cost_by_hand(table, set(range(len(rows))), unit)
-    before = cost_by_hand(table, pictures, unit)
+    before = cost_by_hand(table, images, unit)
     budget = Budget(unit, before + part * (whole - before))
     specs, _ = resolve({}, budget, {}, table, MEAN_PAIRWISE)
     numbers = {task: int(spec.value) for task, spec in specs.items()}
-    kept = {i for task, n in numbers.items() for i in first_rows(table, task, n)} | pictures
+    kept = {i for task, n in numbers.items() for i in first_rows(table, task, n)} | images
     spent = cost_by_hand(table, kept, unit)
     assert spent <= budget.amount * (1 + 2e-9)
     if part >= 1:
@@ -271,11 +271,11 @@ def test_a_file_in_two_subsets_is_paid_for_once() -> None:
     assert kept_numbers(specs) == {"a": 3, "b": 3}
 
 
-def test_pictures_are_paid_for_first_and_refused_where_they_cost_more_than_there_is() -> None:
+def test_images_are_paid_for_first_and_refused_where_they_cost_more_than_there_is() -> None:
     rows = rows_to_cut([("a", 0.1, 4, 0, True), ("a", 0.2, 3, 1, False), ("a", 0.3, 3, 2, False)])
     specs, _ = resolve({}, Budget("frames", 8), {}, rows, MEAN_PAIRWISE)
     assert kept_numbers(specs) == {"a": 1}
-    with pytest.raises(UserError, match="the pictures alone, which are always kept, cost 4 frames"):
+    with pytest.raises(UserError, match="the images alone, which are always kept, cost 4 frames"):
         resolve({}, Budget("frames", 3), {}, rows, MEAN_PAIRWISE)
 
 

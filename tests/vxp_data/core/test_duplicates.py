@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vxp_data.core.duplicate_groups import ClipFacts, SamePairs, choose_keepers, keeper_order
+from vxp_data.core.duplicate_groups import (
+    ClipRank,
+    SamePairs,
+    choose_representatives,
+    representative_order,
+)
 from vxp_data.core.duplicates import (
     MIN_COVERED,
     NO_MATCH,
@@ -128,7 +133,7 @@ def test_means_of_parts_are_near_a_clip_inside_that_the_mean_is_far_from():
 
 
 def facts(num_pixels=100, duration_s=5.0, num_rows=1, media_id="a", start_s=0.0):
-    return ClipFacts(
+    return ClipRank(
         num_pixels=num_pixels,
         duration_s=duration_s,
         num_rows=num_rows,
@@ -146,7 +151,7 @@ def test_more_pixels_then_longer_then_more_rows_then_the_id_are_kept():
         facts(duration_s=6.0, media_id="z"),
         facts(num_pixels=101, duration_s=1.0, media_id="z"),
     ]
-    assert keeper_order(clips) == [4, 3, 2, 1, 0]
+    assert representative_order(clips) == [4, 3, 2, 1, 0]
 
 
 def same(*pairs):
@@ -161,8 +166,8 @@ def same(*pairs):
     )
 
 
-def keepers(pairs, num_clips, *, duration_s=None, num_rows=None):
-    return choose_keepers(
+def representatives(pairs, num_clips, *, duration_s=None, num_rows=None):
+    return choose_representatives(
         pairs,
         np.array(duration_s or [5.0] * num_clips),
         np.array(num_rows or [1] * num_clips, dtype=np.int64),
@@ -171,20 +176,20 @@ def keepers(pairs, num_clips, *, duration_s=None, num_rows=None):
 
 def test_a_chain_is_no_group():
     chain = same((0, 1, 0.99, "mutual"), (1, 2, 0.99, "mutual"))
-    assert keepers(chain, 3) == [0, 0, 2]
+    assert representatives(chain, 3) == [0, 0, 2]
 
 
-def test_of_several_keepers_the_one_that_agrees_most_is_taken():
-    assert keepers(same((0, 2, 0.95, "mutual"), (1, 2, 0.99, "mutual")), 3) == [0, 1, 1]
+def test_of_several_representatives_the_one_that_agrees_most_is_taken():
+    assert representatives(same((0, 2, 0.95, "mutual"), (1, 2, 0.99, "mutual")), 3) == [0, 1, 1]
 
 
 def test_what_contains_more_stays_whatever_its_resolution():
     inside = same((0, 1, 0.99, "second"))  # 0 has more pixels and lies inside 1
-    assert keepers(inside, 2, duration_s=[5.0, 30.0]) == [1, 1]
+    assert representatives(inside, 2, duration_s=[5.0, 30.0]) == [1, 1]
 
 
-def test_a_clip_without_rows_is_nobodys_keeper():
-    assert keepers(same((0, 1, 0.99, "mutual")), 2, num_rows=[0, 1]) == [-1, 1]
+def test_a_clip_without_rows_is_nobodys_representative():
+    assert representatives(same((0, 1, 0.99, "mutual")), 2, num_rows=[0, 1]) == [-1, 1]
 
 
 @st.composite
@@ -204,15 +209,15 @@ def pair_lists(draw):
 @given(pair_lists(), st.randoms(use_true_random=False))
 def test_groups_have_no_chains_and_do_not_depend_on_the_order_of_pairs(case, random):
     num_clips, pairs, duration_s = case
-    keeper_C = keepers(same(*pairs), num_clips, duration_s=duration_s)
+    representative_C = representatives(same(*pairs), num_clips, duration_s=duration_s)
     shuffled = random.sample(pairs, len(pairs))
-    assert keepers(same(*shuffled), num_clips, duration_s=duration_s) == keeper_C
+    assert representatives(same(*shuffled), num_clips, duration_s=duration_s) == representative_C
     covers = {(i, j) for i, j, _, c in pairs if c != "second"}
     covers |= {(j, i) for i, j, _, c in pairs if c != "first"}
-    for clip_, keeper in enumerate(keeper_C):
-        assert keeper_C[keeper] == keeper
-        assert clip_ == keeper or (keeper, clip_) in covers
-    stays = [c for c in range(num_clips) if keeper_C[c] == c]
+    for clip_, representative in enumerate(representative_C):
+        assert representative_C[representative] == representative
+        assert clip_ == representative or (representative, clip_) in covers
+    stays = [c for c in range(num_clips) if representative_C[c] == c]
     both = {(i, j) for i, j in covers if (j, i) in covers}
     assert not any((i, j) in both for i in stays for j in stays)
 

@@ -20,7 +20,7 @@ NOTHING = RowFacts(
     sample_id=["a"],
     task=["caption"],
     modality=["text"],
-    place_N=np.array([-1]),
+    index_N=np.array([-1]),
     duration_s_N=np.array([np.nan]),
     width_px_N=np.array([np.nan]),
     height_px_N=np.array([np.nan]),
@@ -68,7 +68,7 @@ def test_both_ends_of_the_range_stay_and_the_first_rule_gives_the_reason():
         sample_id=list("abcd"),
         task=["caption"] * 4,
         modality=["video"] * 4,
-        place_N=np.arange(4),
+        index_N=np.arange(4),
         duration_s_N=np.array([1.9, 2.0, 180.0, 180.1]),
         width_px_N=np.array([64.0, 640.0, 640.0, 640.0]),
         height_px_N=np.array([64.0, 360.0, 360.0, 360.0]),
@@ -106,14 +106,14 @@ def test_a_range_may_be_a_single_value_and_reach_the_rules_own_ends():
 
 def rows_of(*rows, **columns):
     """Facts of rows (sample_id, task, modality, place, exchanges)."""
-    ids, task, modality, place, exchanges = zip(*rows, strict=True)
+    ids, task, modality, index, exchanges = zip(*rows, strict=True)
     unknown = {
         field.name: np.full(len(rows), np.nan)
         for field in dataclasses.fields(RowFacts)
-        if field.name.endswith("_N") and field.name != "place_N"
+        if field.name.endswith("_N") and field.name != "index_N"
     }
     return RowFacts(
-        sample_id=ids, task=task, modality=modality, place_N=np.array(place), exchanges=exchanges,
+        sample_id=ids, task=task, modality=modality, index_N=np.array(index), exchanges=exchanges,
         **unknown | {name: np.array(values, np.float64) for name, values in columns.items()},
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_a_side_that_nobody_knows_is_no_low_resolution():
     assert measured("short_side_px", facts) == [None, 90, None]
 
 
-def test_rules_of_videos_say_nothing_of_pictures():
+def test_rules_of_videos_say_nothing_of_images():
     names = ("duration_s_N", "change_N", "scene_changes_N", "audio_streams_N")
     facts = rows_of(
         ("a", "caption", "video", 0, ()),
@@ -147,7 +147,7 @@ def test_rules_of_videos_say_nothing_of_pictures():
         assert measured(name, facts) == [3, None]
 
 
-def test_a_pair_is_a_caption_with_words_of_one_picture():
+def test_a_pair_is_a_caption_with_words_of_one_image():
     words, mute = [("Describe.", "A cat.")], [("Describe.", " \n")]
     facts = rows_of(
         ("pair", "caption", "image", 0, words),
@@ -237,9 +237,13 @@ def test_what_is_told_of_words(rule, said, wanted):
 
 
 def moving(change=(3.0,) * 19, contrast=(50.0,) * 20, **facts):
-    looks = {"content_change": list(change), "contrast": list(contrast), "num_audio_streams": 1}
+    statistics = {
+        "content_change": list(change),
+        "contrast": list(contrast),
+        "num_audio_streams": 1,
+    }
     emb_FD = clip(film(3, 8, speed=0.1))[0]
-    return StoredClip(emb_FD=emb_FD, duration_s=8.0, facts=looks | facts)
+    return StoredClip(emb_FD=emb_FD, duration_s=8.0, facts=statistics | facts)
 
 
 CLIPS = {
@@ -336,7 +340,7 @@ def test_questions_are_filtered_by_their_words(tmp_path):
     assert verify_run(run, media=False).problems == []
 
 
-def test_a_filtered_row_is_no_keeper(tmp_path):
+def test_a_filtered_row_is_no_representative(tmp_path):
     big = dataclasses.replace(moving(), width_px=1920, height_px=1080)
     rows = [qa("bad", QUESTION, "D", "big.mp4"), qa("good", QUESTION, "B", "small.mp4")]
     run = stored_run(tmp_path, {"big.mp4": big, "small.mp4": moving()}, rows)

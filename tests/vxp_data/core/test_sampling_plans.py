@@ -18,8 +18,8 @@ from vxp_data.core.sampling_plans import (
     SamplingPlan,
     SamplingRule,
     draw_plan,
+    image_plan,
     num_moments,
-    picture_plan,
 )
 from vxp_data.core.seeds import choose, hash64
 from vxp_data.errors import UserError
@@ -283,8 +283,8 @@ def test_a_clip_without_a_frame_is_refused():
         plan_of(SamplingRule(), *constant(250, 25), clip_start_s=20.0, clip_end_s=21.0)
 
 
-def test_a_picture_has_one_frame():
-    plan = picture_plan(SamplingRule(seed=3), epoch=2)
+def test_an_image_has_one_frame():
+    plan = image_plan(SamplingRule(seed=3), epoch=2)
     assert (plan.frame_index_F.tolist(), plan.time_s_F.tolist(), plan.fps) == ([0], [0.0], 0.0)
     assert (plan.seed, plan.epoch) == (3, 2)
 

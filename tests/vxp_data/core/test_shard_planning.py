@@ -38,7 +38,7 @@ def any_clips(draw: st.DrawFn) -> ClipCosts:
     )
     weights = draw(st.lists(weight, min_size=1, max_size=60))
     return ClipCosts(
-        key=[f"{place:03d}" for place in draw(st.permutations(range(len(weights))))],
+        key=[f"{index:03d}" for index in draw(st.permutations(range(len(weights))))],
         kind=[kind for kind, _, _ in weights],
         num_bytes=np.array([num_bytes for _, num_bytes, _ in weights], dtype=np.int64),
         decode_cost=np.array([cost for _, _, cost in weights], dtype=np.float64),
@@ -85,13 +85,13 @@ def test_the_number_of_shards_divides_and_keeps_to_the_limits_where_clips_suffic
 
 @given(costs=any_clips(), limits=any_limits, order=st.randoms(use_true_random=False))
 def test_the_plan_does_not_depend_on_the_order_of_the_clips(costs, limits, order):
-    places = list(range(len(costs.key)))
-    order.shuffle(places)
+    indices = list(range(len(costs.key)))
+    order.shuffle(indices)
     shuffled = ClipCosts(
-        key=[costs.key[i] for i in places],
-        kind=[costs.kind[i] for i in places],
-        num_bytes=costs.num_bytes[places],
-        decode_cost=costs.decode_cost[places],
+        key=[costs.key[i] for i in indices],
+        kind=[costs.kind[i] for i in indices],
+        num_bytes=costs.num_bytes[indices],
+        decode_cost=costs.decode_cost[indices],
     )
 
     def named(of: ClipCosts) -> list[tuple[str, list[str]]]:
@@ -141,8 +141,8 @@ def test_a_shard_has_at_most_max_clips_however_light():
 def test_names_tell_kind_place_and_content():
     costs = clips((1, 1.0), (1, 1.0))
     (one,) = plan_shards(costs, **LIMITS)
-    kind, place, digest = one.name.removesuffix(".tar").split("-")
-    assert (kind, place, len(digest)) == ("video", "00000", 12)
+    kind, index, digest = one.name.removesuffix(".tar").split("-")
+    assert (kind, index, len(digest)) == ("video", "00000", 12)
     (other,) = plan_shards(costs, **(LIMITS | {"salt": "other settings"}))
     assert other.name != one.name
 

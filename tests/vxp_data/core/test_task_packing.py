@@ -51,14 +51,14 @@ def test_a_file_that_is_a_workers_whole_share_travels_alone() -> None:
     assert start[1] == 1
 
 
-@pytest.mark.parametrize("place", [0, 300, 900, 999])
-def test_a_file_dearer_than_it_looks_costs_the_end_no_more_than_itself(place: int) -> None:
+@pytest.mark.parametrize("index", [0, 300, 900, 999])
+def test_a_file_dearer_than_it_looks_costs_the_end_no_more_than_itself(index: int) -> None:
     num_bytes_N = sizes(3, 1000)
     cost_N = (num_bytes_N + FILE_COST).astype(np.float64)
     start = pack_files(num_bytes_N, workers=8, files_per_task=16, tasks_per_worker=4)
     usual = makespan(cost_N, start, 8)
     surprise = 3 * usual
-    cost_N[place] += surprise
+    cost_N[index] += surprise
     assert makespan(cost_N, start, 8) <= 1.05 * (usual + surprise)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vxp_data.core.tasks import TaskGuess, classify_conversation, classify_exchange
+from vxp_data.core.tasks import TaskGuess, classify_conversation, classify_turn
 from vxp_data.records import Task
 
 LLAVA_VIDEO_FRAME = (
@@ -98,31 +98,31 @@ MULTIPLE_CHOICE_PROMPTS = [
 
 @pytest.mark.parametrize("prompt", CAPTION_PROMPTS)
 def test_a_prompt_about_the_whole_video_is_a_caption(prompt):
-    assert classify_exchange(f"<image>\n{prompt}", "A man sits down.") is Task.CAPTION
+    assert classify_turn(f"<image>\n{prompt}", "A man sits down.") is Task.CAPTION
 
 
 @pytest.mark.parametrize("prompt", OPEN_ENDED_PROMPTS)
 def test_a_prompt_about_a_part_is_open_ended(prompt):
-    assert classify_exchange(f"{prompt}\n<video>", "A man.") is Task.OPEN_ENDED
+    assert classify_turn(f"{prompt}\n<video>", "A man.") is Task.OPEN_ENDED
 
 
 @pytest.mark.parametrize("prompt", MULTIPLE_CHOICE_PROMPTS)
 def test_options_or_a_request_for_a_letter_are_multiple_choice(prompt):
-    assert classify_exchange(f"<image>\n{prompt}", "a dog") is Task.MULTIPLE_CHOICE
+    assert classify_turn(f"<image>\n{prompt}", "a dog") is Task.MULTIPLE_CHOICE
 
 
 def test_a_letter_as_answer_counts_only_where_the_question_asks_to_choose():
     assert [
-        classify_exchange("Select what fits best.", "(B)."),
-        classify_exchange("Select what fits best.", "Both of them."),
-        classify_exchange("Which grade does she get?", "B"),
+        classify_turn("Select what fits best.", "(B)."),
+        classify_turn("Select what fits best.", "Both of them."),
+        classify_turn("Which grade does she get?", "B"),
     ] == [Task.MULTIPLE_CHOICE, Task.OPEN_ENDED, Task.OPEN_ENDED]
 
 
 def test_an_answer_without_a_question_is_a_caption():
     assert [
-        classify_exchange("<image>\n", "A man sits down."),
-        classify_exchange("<image>", " "),
+        classify_turn("<image>\n", "A man sits down."),
+        classify_turn("<image>", " "),
     ] == [Task.CAPTION, Task.OPEN_ENDED]
 
 
@@ -142,5 +142,5 @@ OPEN = ("Who sits?", "A man.")
         ([OPEN, OPEN], Task.OPEN_ENDED, False),
     ],
 )
-def test_the_kind_of_most_exchanges_wins_and_of_ties_the_earliest(exchanges, task, mixed):
+def test_the_kind_of_most_turns_wins_and_of_ties_the_earliest(exchanges, task, mixed):
     assert classify_conversation(exchanges) == TaskGuess(task=task, mixed=mixed)

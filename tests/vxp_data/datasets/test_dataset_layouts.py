@@ -14,7 +14,7 @@ from vxp_data.core.tasks import classify_conversation
 from vxp_data.datasets.layouts.base import (
     CHOOSE,
     Annotation,
-    Layout,
+    AnnotationLayout,
     Reader,
     SkippedRow,
     SourceRow,
@@ -23,7 +23,7 @@ from vxp_data.datasets.rows import manifest_row
 from vxp_data.datasets.sources import read_companion, read_rows
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import RowError
-from vxp_data.manifests.conversation import read_exchanges
+from vxp_data.manifests.conversation import read_turns
 from vxp_data.registry import ANNOTATION_LAYOUTS
 
 PROMPT = "Please describe this video in detail."
@@ -96,8 +96,8 @@ LLAVA_TURNS = [
 ]
 
 
-def layout(name: str) -> Layout:
-    loaded: Layout = ANNOTATION_LAYOUTS.load(name)
+def layout(name: str) -> AnnotationLayout:
+    loaded: AnnotationLayout = ANNOTATION_LAYOUTS.load(name)
     return loaded
 
 
@@ -108,7 +108,7 @@ def converted(name: str, fields: dict[str, Any], **row: Any) -> list[dict[str, A
 
 def turns(*words: str) -> list[dict[str, str]]:
     return [
-        {"from": "gpt" if place % 2 else "human", "value": said} for place, said in enumerate(words)
+        {"from": "gpt" if index % 2 else "human", "value": said} for index, said in enumerate(words)
     ]
 
 
@@ -366,7 +366,7 @@ def test_the_rules_over_the_words_see_the_task_that_the_rows_have(task, names) -
     for name in names:
         fields, row, _ = CASES[name]
         for got in converted(name, fields, **row):
-            assert classify_conversation(read_exchanges(got)).task == task, name
+            assert classify_conversation(read_turns(got)).task == task, name
 
 
 def test_the_task_of_a_file_is_written_into_its_rows() -> None:
@@ -466,7 +466,7 @@ def written(path: Path, name: str, rows: list[Any]) -> Path:
     elif reader is Reader.PARQUET:
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
-        members: Any = {str(place): row for place, row in enumerate(rows)}
+        members: Any = {str(index): row for index, row in enumerate(rows)}
         inside = layout(name).inside
         path.write_text(json.dumps({"version": [1], inside: members} if inside else members))
     return path
@@ -478,14 +478,14 @@ def test_rows_are_read_from_a_file_as_they_are_written(tmp_path: Path, name: str
     path = written(tmp_path / "rows", name, [fields, fields])
     read = list(read_rows(path, layout(name)))
     assert [found.problem for found in read] == ["", ""]
-    for place, found in enumerate(read):
+    for index, found in enumerate(read):
         key = row.get("key", "")
         source = SourceRow(
             fields=found.fields, key=key, prompt=PROMPT, companion=row.get("companion", {})
         )
         got = [manifest_row(a, None) for a in layout(name).convert(source)]
         assert [one["conversations"] for one in got] == [w["conversations"] for w in wanted]
-        assert found.key == (str(place) if layout(name).reader is Reader.OBJECT else "")
+        assert found.key == (str(index) if layout(name).reader is Reader.OBJECT else "")
 
 
 def test_bytes_of_media_stay_unread_until_they_are_asked_for(tmp_path: Path) -> None:

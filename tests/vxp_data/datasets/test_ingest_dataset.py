@@ -21,7 +21,7 @@ from vxp_data.datasets.ingest import ingest_dataset
 from vxp_data.datasets.layouts.base import Reader
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
-from vxp_data.pipeline.recipe.sources import Sources
+from vxp_data.pipeline.recipe.sources import RecipeSources
 from vxp_data.records import Sample
 from vxp_data.registry import ANNOTATION_LAYOUTS
 from vxp_data.settings.data import IngestConfig, SourceConfig
@@ -225,7 +225,7 @@ def test_rows_of_other_splits_are_counted_for_each_file(tmp_path: Path) -> None:
     file.write_text(text + entry.replace("  rows:", "  others:").replace("a.json", "b.json"))
     splits = {"a.json": (1, 2, 3, 3), "b.json": (3,)}
     for name, numbers in splits.items():
-        rows = {str(place): {**fields, "split": split} for place, split in enumerate(numbers)}
+        rows = {str(index): {**fields, "split": split} for index, split in enumerate(numbers)}
         (tmp_path / name).write_text(json.dumps(rows))
     result = ingest_dataset(file, root=tmp_path, out=tmp_path / "out.jsonl")
     assert [dict(found.skipped) for found in result.files] == [
@@ -235,8 +235,8 @@ def test_rows_of_other_splits_are_counted_for_each_file(tmp_path: Path) -> None:
     assert [found.num_written for found in result.files] == [1, 0]
 
 
-def pictures_in_parquet(root: Path) -> Path:
-    """Give the file of a dataset whose pictures, a.png and b.png, stand in the annotations."""
+def images_in_parquet(root: Path) -> Path:
+    """Return the file of a dataset whose images, a.png and b.png, stand in the annotations."""
     turns = llava("x")["conversations"]
     rows = [
         {"id": name, "image": {"bytes": name.encode(), "path": f"{name}.png"}}
@@ -249,14 +249,14 @@ def pictures_in_parquet(root: Path) -> Path:
 
 @pytest.mark.parametrize("extract_media", [False, True])
 def test_a_recipe_says_whether_media_are_written_out(tmp_path: Path, extract_media: bool) -> None:
-    source = SourceConfig(dataset=str(pictures_in_parquet(tmp_path)), root=str(tmp_path))
+    source = SourceConfig(dataset=str(images_in_parquet(tmp_path)), root=str(tmp_path))
     config = IngestConfig(datasets=(source,), extract_media=extract_media)
-    Sources(config, open_folder(tmp_path / "out")).ingest()
+    RecipeSources(config, open_folder(tmp_path / "out")).ingest()
     assert (tmp_path / "images/b.png").exists() is extract_media
 
 
 def test_media_inside_annotation_files_are_written_out_once(tmp_path: Path) -> None:
-    file = pictures_in_parquet(tmp_path)
+    file = images_in_parquet(tmp_path)
     result = ingest_dataset(file, root=tmp_path, out=tmp_path / "a.jsonl")
     assert (result.num_missing, result.num_extracted) == (2, 0)
     result = ingest_dataset(file, root=tmp_path, out=tmp_path / "a.jsonl", extract_media=True)

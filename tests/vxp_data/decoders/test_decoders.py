@@ -32,8 +32,8 @@ CLEARLY = 0.3
 # --- clips made on the spot ---------------------------------------------------------------------
 
 
-def picture(i, width=160, height=120):
-    """A picture that tells its number in eight bars, with a corner that tells which way is up."""
+def image(i, width=160, height=120):
+    """An image that tells its number in eight bars, with a corner that tells which way is up."""
     rgb = np.empty((height, width, 3), np.uint8)
     rgb[..., 0] = np.linspace(40, 200, width, dtype=np.uint8)
     rgb[..., 1] = np.linspace(30, 160, height, dtype=np.uint8)[:, None]
@@ -48,7 +48,7 @@ def picture(i, width=160, height=120):
 def encode(
     path, num_frames=60, *, pts=None, size=(160, 120), pix_fmt="yuv420p", rotate=0, title="", **x264
 ):
-    """Encode pictures 0.. with libx264; `pts` in milliseconds."""
+    """Encode images 0.. with libx264; `pts` in milliseconds."""
     tags = {key: x264.pop(key) for key in ("colorspace", "color_range") if key in x264}
     options = {"preset": "veryfast", "crf": "12", "threads": "1"} | x264
     with av.open(str(path), "w") as container:
@@ -62,7 +62,7 @@ def encode(
         if rotate:
             stream.set_display_rotation(rotate)
         for i in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image(i, *size), format="rgb24")
             frame.pts = 40 * i if pts is None else pts[i]
             frame.time_base = Fraction(1, 1000)
             container.mux(stream.encode(frame))
@@ -152,17 +152,17 @@ def difference(one, other):
     return float(np.abs(one.astype(np.int16) - other).mean())
 
 
-def closer_elsewhere(frame, place, truth, planned, noise):
+def closer_elsewhere(frame, index, truth, planned, noise):
     """Find a frame that is clearly another one, and yet nearer: a planned one or a neighbour.
 
     `noise` is how far the library's own filter is from ffmpeg's; frames no further apart than
     twice that cannot be told apart.
     """
-    here = difference(frame, truth.frames_NHWC[place])
-    for other in sorted({*planned, *range(place - 2, place + 3)} - {place}):
+    here = difference(frame, truth.frames_NHWC[index])
+    for other in sorted({*planned, *range(index - 2, index + 3)} - {index}):
         if not 0 <= other < len(truth):
             continue
-        apart = difference(truth.frames_NHWC[place], truth.frames_NHWC[other])
+        apart = difference(truth.frames_NHWC[index], truth.frames_NHWC[other])
         clearly = difference(frame, truth.frames_NHWC[other]) + CLEARLY * apart < here
         if apart > max(1.0, 2 * noise) and clearly:
             return other
@@ -179,25 +179,25 @@ def compare(name, path, bench, truth, max_difference=MAX_DIFFERENCE):
         if error.reason is Reason.UNSUPPORTED and name != "pyav":
             return error.reason
         raise
-    place_F = plan.frame_index_F
+    index_F = plan.frame_index_F
     if plan.timed:
-        place_F = truth.places_of(plan.time_s_F + found.media.start_s)
+        index_F = truth.places_of(plan.time_s_F + found.media.start_s)
         if len(truth) == len(found.timeline):
-            assert place_F.tolist() == plan.frame_index_F.tolist(), "another presentation order"
-    planned = [int(place) for place in place_F if 0 <= place < len(truth)]
+            assert index_F.tolist() == plan.frame_index_F.tolist(), "another presentation order"
+    planned = [int(index) for index in index_F if 0 <= index < len(truth)]
     assert planned, "ffmpeg gave none of the planned frames"
     away_of = {
-        i: difference(frames_FHWC[i], truth.frames_NHWC[place])
-        for i, place in enumerate(place_F.tolist())
-        if 0 <= place < len(truth)  # ffmpeg could not decode the others either
+        i: difference(frames_FHWC[i], truth.frames_NHWC[index])
+        for i, index in enumerate(index_F.tolist())
+        if 0 <= index < len(truth)  # ffmpeg could not decode the others either
     }
     noise = float(np.median(list(away_of.values())))
     wrong = []
     for i, away in away_of.items():
-        place = int(place_F[i])
-        nearer = closer_elsewhere(frames_FHWC[i], place, truth, planned, noise)
+        index = int(index_F[i])
+        nearer = closer_elsewhere(frames_FHWC[i], index, truth, planned, noise)
         if away > max_difference or nearer is not None or not decoded.is_exact_F[i]:
-            wrong.append((i, place, round(away, 2), nearer, bool(decoded.is_exact_F[i])))
+            wrong.append((i, index, round(away, 2), nearer, bool(decoded.is_exact_F[i])))
     assert not wrong, f"{path.name}: (slot, frame, difference, nearer to, exact): {wrong}"
     return None
 
@@ -222,11 +222,11 @@ def corpus_clips():
 
 
 NOT_FOR_US = {
-    "hard/made__audio_with_cover_art.m4a": Reason.NO_VIDEO_STREAM,  # a picture is not a video
+    "hard/made__audio_with_cover_art.m4a": Reason.NO_VIDEO_STREAM,  # an image is not a video
     "hard/made__jpeg_named.mp4": Reason.NOT_VIDEO,  # a row that calls it an image may have it
 }
 DAMAGED = {
-    # Damaged key frames: what a codec conceals depends on the pictures before, which a decode that
+    # Damaged key frames: what a codec conceals depends on the images before, which a decode that
     # starts at the key frame does not have.
     "hard/mp4parse-rust__no_timescale.mp4",
     "hard/made__bitflips_400_mdat.mp4",
@@ -352,7 +352,7 @@ def test_times_are_seconds_since_the_first_frame_and_follow_the_file(made):
     assert late.timeline.time_s_N == pytest.approx(np.arange(60) / 25, abs=1e-9)
 
 
-def test_each_group_of_pictures_is_decoded_once(made):
+def test_each_group_of_images_is_decoded_once(made):
     timeline = probe(str(made["plain.mp4"]), "clip").timeline
     assert np.flatnonzero(timeline.is_key_N).tolist() == [0, 12, 24, 36, 48]
     runs = list(pyav_decoder.runs_of(timeline.plan(np.array([1, 5, 14, 40, 41, 59]))))

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from support.misbehaving import offer_misbehaving
-from vxp_data.decoders.sandbox import FrameArena, Inbox, Sandbox, cap_memory, put_frames
+from vxp_data.decoders.sandbox import FrameArena, Sandbox, SharedBuffer, cap_memory, put_frames
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.media.clips import ClipReader, MediaItem
 from vxp_data.records import Reason
@@ -54,8 +54,8 @@ def spin(seconds: float) -> int:
     return os.getpid()
 
 
-def read_inbox() -> list[bytes]:
-    return [Path(Inbox.child_path()).read_bytes() for _ in range(2)]
+def read_buffer() -> list[bytes]:
+    return [Path(SharedBuffer.child_path()).read_bytes() for _ in range(2)]
 
 
 def call_from_here(queue: multiprocessing.Queue) -> None:
@@ -128,15 +128,15 @@ def test_frames_come_back_through_the_arena_whole():
     arena.close()
 
 
-def test_a_file_goes_in_through_the_inbox_whole():
+def test_a_file_goes_in_through_the_buffer_whole():
     """The child has given up its parent's rights by then, and reads no other process's memory."""
-    inbox = Inbox()
-    sandbox = Sandbox(CAP_BYTES, None, inbox)
+    buffer = SharedBuffer()
+    sandbox = Sandbox(CAP_BYTES, None, buffer)
     for data in (b"a long file", b"short", b""):
-        inbox.put(data)
-        assert sandbox.call(read_inbox, timeout_s=60).value == [data, data]
+        buffer.put(data)
+        assert sandbox.call(read_buffer, timeout_s=60).value == [data, data]
     sandbox.close()
-    inbox.close()
+    buffer.close()
 
 
 def test_a_daemon_may_have_a_sandbox():
@@ -192,7 +192,7 @@ def read(clip, tmp_path, monkeypatch):
         settings = {"timeout_s": 15, "memory_mib": 256} | decode
         config = DecodeConfig(decoder="misbehaving", fallback=fallback, **settings)
         item = MediaItem(
-            uri=str(path), is_image=False, stamp="1-2", clips_s=((0.0, math.inf), (0.2, 0.4))
+            uri=str(path), is_image=False, file_version="1-2", clips_s=((0.0, math.inf), (0.2, 0.4))
         )
         with ClipReader(FramesConfig(num_frames=4), config, frame_px=32) as reader:
             return list(reader.read(item))

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from support.tiny_models import SQUASH, Settings, pictures, write_tiny_siglip
+from support.tiny_models import SQUASH, Settings, images, write_tiny_siglip
 from vxp_data.encoders.base import Encoder
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.registry import ENCODERS
@@ -35,45 +35,45 @@ def encoder(request: pytest.FixtureRequest, tiny: Path) -> Encoder:
 
 
 def test_rows_are_float32_of_unit_norm(encoder: Encoder) -> None:
-    emb_FD = encoder.embed(pictures(5, encoder.spec.frame_px))
+    emb_FD = encoder.embed(images(5, encoder.spec.frame_px))
     assert emb_FD.dtype == np.float32
     assert emb_FD.shape == (5, encoder.spec.dim)
     np.testing.assert_allclose(np.linalg.norm(emb_FD, axis=1), 1, atol=1e-5)
 
 
-def test_a_picture_alone_has_the_vector_it_has_among_others_bit_for_bit(encoder: Encoder) -> None:
-    frames = pictures(40, encoder.spec.frame_px)
+def test_an_image_alone_has_the_vector_it_has_among_others_bit_for_bit(encoder: Encoder) -> None:
+    frames = images(40, encoder.spec.frame_px)
     together = encoder.embed(frames)
     alone = np.concatenate([encoder.embed(frames[i : i + 1]) for i in range(40)])
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(together[::-1], encoder.embed(frames[::-1]))
 
 
-def test_the_same_picture_twice_gives_the_same_vector(encoder: Encoder) -> None:
-    frames = pictures(2, encoder.spec.frame_px)[[0, 1, 0]]
+def test_the_same_image_twice_gives_the_same_vector(encoder: Encoder) -> None:
+    frames = images(2, encoder.spec.frame_px)[[0, 1, 0]]
     emb_FD = encoder.embed(frames)
     np.testing.assert_array_equal(emb_FD[0], emb_FD[2])
     np.testing.assert_array_equal(emb_FD, encoder.embed(frames))
 
 
-def test_different_pictures_differ(encoder: Encoder) -> None:
-    emb_FD = encoder.embed(pictures(8, encoder.spec.frame_px))
+def test_different_images_differ(encoder: Encoder) -> None:
+    emb_FD = encoder.embed(images(8, encoder.spec.frame_px))
     assert (emb_FD @ emb_FD.T)[~np.eye(8, dtype=bool)].max() < 0.95
 
 
-def test_flat_pictures_are_defined(encoder: Encoder) -> None:
+def test_flat_images_are_defined(encoder: Encoder) -> None:
     levels = np.array([0, 128, 255], np.uint8)[:, None, None, None]
     emb_FD = encoder.embed(np.broadcast_to(levels, (3, *[encoder.spec.frame_px] * 2, 3)).copy())
     np.testing.assert_allclose(np.linalg.norm(emb_FD, axis=1), 1, atol=1e-5)
     assert emb_FD[0] @ emb_FD[2] < 0.99  # black is not white
 
 
-def test_no_pictures_give_no_rows(encoder: Encoder) -> None:
-    assert encoder.embed(pictures(0, encoder.spec.frame_px)).shape == (0, encoder.spec.dim)
+def test_no_images_give_no_rows(encoder: Encoder) -> None:
+    assert encoder.embed(images(0, encoder.spec.frame_px)).shape == (0, encoder.spec.dim)
 
 
 def test_frames_of_another_size_or_type_are_refused(encoder: Encoder) -> None:
-    frames = pictures(2, encoder.spec.frame_px)
+    frames = images(2, encoder.spec.frame_px)
     with pytest.raises(ValueError, match="must be uint8"):
         encoder.embed(frames[:, :-1])
     with pytest.raises(ValueError, match="float32"):
@@ -101,7 +101,7 @@ def test_thumbnail_loads_no_torch() -> None:
 
 
 def test_thumbnail_ranks_still_above_moving_above_cut() -> None:
-    base = pictures(20, 64)
+    base = images(20, 64)
     still = np.repeat(base[:1], 20, axis=0)
     still[::2, 20:28, 20:28] = 255  # something small comes and goes
     moving = np.stack([np.roll(base[0], shift, axis=1) for shift in range(20)])
@@ -114,7 +114,7 @@ def test_thumbnail_ranks_still_above_moving_above_cut() -> None:
     assert scores[1] > scores[2]
 
 
-def test_thumbnail_sees_what_moves_between_pictures_of_the_same_levels() -> None:
+def test_thumbnail_sees_what_moves_between_images_of_the_same_levels() -> None:
     stripes = np.zeros((1, 64, 64, 3), np.uint8)
     stripes[:, :, np.arange(64) % 8 < 4] = 200
     emb_FD = ThumbnailEncoder().embed(np.concatenate([stripes, stripes.transpose(0, 2, 1, 3)]))
@@ -135,12 +135,12 @@ def test_thumbnail_of_one_colour_is_what_its_description_says() -> None:
         [np.array(luma_grid) / 8, 0.5 * np.array(chroma) / 32**0.5, 1.5 * np.array(flat) / 16]
     )
     wanted_D /= (1 + 0.5**2 + 1.5**2) ** 0.5
-    picture = np.full((1, 64, 64, 3), [red, green, blue], np.uint8)
-    np.testing.assert_allclose(ThumbnailEncoder().embed(picture)[0], wanted_D, atol=1e-4)
+    image = np.full((1, 64, 64, 3), [red, green, blue], np.uint8)
+    np.testing.assert_allclose(ThumbnailEncoder().embed(image)[0], wanted_D, atol=1e-4)
 
 
 def test_thumbnail_sums_do_not_wrap_around_in_uint8() -> None:
-    darker, brighter = pictures(2, 64)
+    darker, brighter = images(2, 64)
     darker[:], brighter[:] = 100, 100
     darker[:, 32:], brighter[:, 32:] = 90, 110  # differences of -10 and 10; wrapped: 246 and 10
     plain = np.full_like(darker, 100)

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from support.repo import ROOT
-from support.tiny_models import SQUASH, Settings, pictures, write_random_so400m, write_tiny_siglip
+from support.tiny_models import SQUASH, Settings, images, write_random_so400m, write_tiny_siglip
 from vxp_data.encoders.siglip import SiglipEncoder
 from vxp_data.errors import UserError
 
@@ -40,7 +40,7 @@ def siglip(tiny: Path) -> SiglipEncoder:
 
 
 def decoded(tmp_path: Path, *, width: int, height: int) -> Iterator[av.VideoFrame]:
-    """Encode and decode three pictures with edges, texture and colour."""
+    """Encode and decode three images with edges, texture and colour."""
     path = tmp_path / f"{width}x{height}.mp4"
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width]
@@ -51,12 +51,12 @@ def decoded(tmp_path: Path, *, width: int, height: int) -> Iterator[av.VideoFram
         for i in range(3):
             rings = 127 + 120 * np.sin(np.hypot(x - 90 * i, y - height / 3) / (4 + i))
             patches = rng.integers(0, 256, (9, 16, 3)).repeat(height // 9, 0).repeat(width // 16, 1)
-            picture = patches[:height, :width] // 2
-            picture[: height // 9 * 9, : width // 16 * 16] += (
+            image = patches[:height, :width] // 2
+            image[: height // 9 * 9, : width // 16 * 16] += (
                 rings[: height // 9 * 9, : width // 16 * 16, None] / 2
             ).astype(int)
             canvas = np.zeros((height, width, 3), np.uint8)
-            canvas[: picture.shape[0], : picture.shape[1]] = picture
+            canvas[: image.shape[0], : image.shape[1]] = image
             out.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
         out.mux(stream.encode())
     with av.open(str(path)) as container:
@@ -76,12 +76,12 @@ def test_squashed_frames_embed_as_with_open_clips_own_transform(
     )
     full = [Image.fromarray(f.to_ndarray(format="rgb24", interpolation=SQUASH)) for f in frames]
     with torch.inference_mode():
-        wanted_FD = siglip._visual(torch.stack([transform(picture) for picture in full]))
+        wanted_FD = siglip._visual(torch.stack([transform(image) for image in full]))
     wanted_FD = torch.nn.functional.normalize(wanted_FD, dim=-1).numpy()
     cosine_F = (siglip.embed(squashed) * wanted_FD).sum(axis=1)
     assert len(cosine_F) == 3
     assert cosine_F.min() >= 0.999
-    # The model can tell: a flipped picture is far off.
+    # The model can tell: a flipped image is far off.
     assert (siglip.embed(squashed[:, ::-1].copy()) * wanted_FD).sum(axis=1).max() < 0.99
 
 
@@ -91,7 +91,7 @@ def test_frames_of_the_models_own_size_embed_as_with_open_clips_own_transform(
     transform = open_clip.image_transform(
         64, is_train=False, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash"
     )
-    frames = pictures(3, 64)
+    frames = images(3, 64)
     with torch.inference_mode():
         wanted_FD = siglip._visual(torch.stack([transform(Image.fromarray(f)) for f in frames]))
     wanted_FD = torch.nn.functional.normalize(wanted_FD, dim=-1).numpy()
@@ -124,7 +124,7 @@ def test_a_folder_loads_whatever_the_format_of_its_weights(
     else:  # as open_clip's training writes it
         torch.save({"epoch": 1, "state_dict": {f"module.{k}": v for k, v in state.items()}}, file)
     loaded = SiglipEncoder.load(Settings(checkpoint=str(tmp_path)))
-    frames = pictures(2, 64)
+    frames = images(2, 64)
     np.testing.assert_array_equal(loaded.embed(frames), siglip.embed(frames))
 
 
@@ -182,7 +182,7 @@ def test_the_fingerprint_follows_weights_and_precision_not_the_place(
 
 def test_bf16_is_near_fp32(siglip: SiglipEncoder, tiny: Path) -> None:
     bf16 = SiglipEncoder.load(Settings(checkpoint=str(tiny), precision="bf16"))
-    frames = pictures(4, 64)
+    frames = images(4, 64)
     cosine_F = (bf16.embed(frames) * siglip.embed(frames)).sum(axis=1)
     assert 0.999 < cosine_F.min() < 1 - 1e-7
 
@@ -272,7 +272,7 @@ def test_cuda_where_there_is_none_is_said(tiny: Path) -> None:
 
 @pytest.fixture
 def batched(tiny: Path) -> SiglipEncoder:
-    """An encoder that batches as on CUDA, 8 pictures at once."""
+    """An encoder that batches as on CUDA, 8 images at once."""
     encoder = SiglipEncoder.load(Settings(checkpoint=str(tiny)))
     encoder._batch_frames = 8
     return encoder
@@ -283,11 +283,11 @@ def test_every_pass_has_one_shape_and_neighbours_change_nothing(
 ) -> None:
     shapes = []
     batched._visual.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
-    frames = pictures(11, 64)
+    frames = images(11, 64)
     emb_FD = batched.embed(frames)
     assert shapes == [(8, 3, 64, 64)] * 2
     np.testing.assert_allclose(emb_FD, siglip.embed(frames), atol=1e-6)
-    others = pictures(11, 64, seed=1)
+    others = images(11, 64, seed=1)
     others[[3, 10]] = frames[[3, 10]]  # same place, other neighbours
     np.testing.assert_array_equal(batched.embed(others)[[3, 10]], emb_FD[[3, 10]])
     np.testing.assert_array_equal(batched.embed(frames[:4]), emb_FD[:4])  # padded or full
@@ -305,7 +305,7 @@ def test_out_of_memory_halves_the_batch_for_good_and_says_so_once(
     batched: SiglipEncoder, siglip: SiglipEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
     limit_memory(batched, 4)
-    frames = pictures(11, 64)
+    frames = images(11, 64)
     with caplog.at_level(logging.WARNING):
         np.testing.assert_allclose(batched.embed(frames), siglip.embed(frames), atol=1e-6)
         batched.embed(frames)
@@ -315,24 +315,24 @@ def test_out_of_memory_halves_the_batch_for_good_and_says_so_once(
     ]
 
 
-def test_one_picture_that_does_not_fit_ends_with_a_message(batched: SiglipEncoder) -> None:
+def test_one_image_that_does_not_fit_ends_with_a_message(batched: SiglipEncoder) -> None:
     limit_memory(batched, 0)
     with pytest.raises(UserError, match=r"does not fit into the memory of device cpu.*2\.00 GiB"):
-        batched.embed(pictures(3, 64))
+        batched.embed(images(3, 64))
 
 
 def test_weights_that_are_not_finite_are_an_error(tiny: Path) -> None:
     encoder = SiglipEncoder.load(Settings(checkpoint=str(tiny)))
     next(encoder._visual.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="not finite"):
-        encoder.embed(pictures(1, 64))
+        encoder.embed(images(1, 64))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_default_architecture_embeds_within_8_gb(tmp_path: Path) -> None:
     encoder = SiglipEncoder.load(Settings(checkpoint=str(write_random_so400m(tmp_path))))
-    emb_FD = encoder.embed(pictures(2, 384))
+    emb_FD = encoder.embed(images(2, 384))
     assert emb_FD.shape == (2, 1152)
     assert sum(p.numel() for p in encoder._visual.parameters()) == 428_225_600
     assert emb_FD[0] @ emb_FD[1] < 0.99

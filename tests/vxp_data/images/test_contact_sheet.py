@@ -30,15 +30,15 @@ def test_frames_stand_in_order_five_in_a_row(
 ) -> None:
     sheet = contact_sheet(flat_frames(number, side_px), max_bytes=100_000)
     assert sheet is not None
-    picture = Image.open(io.BytesIO(sheet))
-    assert (picture.format, picture.size) == ("WEBP", size)
+    image = Image.open(io.BytesIO(sheet))
+    assert (image.format, image.size) == ("WEBP", size)
     tile_px = min(96, side_px)
     columns = size[0] // tile_px
-    for place in range(number):
-        x, y = (place % columns + 0.5) * tile_px, (place // columns + 0.5) * tile_px
-        pixel = picture.getpixel((int(x), int(y)))
+    for index in range(number):
+        x, y = (index % columns + 0.5) * tile_px, (index // columns + 0.5) * tile_px
+        pixel = image.getpixel((int(x), int(y)))
         assert isinstance(pixel, tuple)
-        assert abs(pixel[0] - 10 * (place + 1)) <= 4
+        assert abs(pixel[0] - 10 * (index + 1)) <= 4
 
 
 def test_a_sheet_keeps_within_its_bound_or_is_none() -> None:

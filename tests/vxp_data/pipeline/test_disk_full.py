@@ -150,21 +150,23 @@ def test_an_output_that_vanishes_ends_the_run_with_one_message(
 def test_a_disk_that_is_unmounted_ends_the_run_and_goes_on_when_it_is_back(
     manifest: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    disk, place = tmp_path / "disk", tmp_path / "place"
-    for folder in (disk, place):
+    disk, mount_point = tmp_path / "disk", tmp_path / "mount"
+    for folder in (disk, mount_point):
         folder.mkdir()
-    mount(place, "--bind", str(disk))
-    out = place / "run"
+    mount(mount_point, "--bind", str(disk))
+    out = mount_point / "run"
     try:
         with pytest.raises(UserError, match=r"stopped, because .* is gone"):
             run_disturbed(
-                manifest, out, lambda: subprocess.run(["umount", "-l", str(place)], check=True)
+                manifest,
+                out,
+                lambda: subprocess.run(["umount", "-l", str(mount_point)], check=True),
             )
-        assert list(place.rglob("*")) == []  # nothing was written below the mount
-        mount(place, "--bind", str(disk))
+        assert list(mount_point.rglob("*")) == []  # nothing was written below the mount
+        mount(mount_point, "--bind", str(disk))
         holder = json.loads((out / "lock.json").read_text())
         (out / "lock.json").write_text(json.dumps(holder | {"process_start": "1"}))  # it has ended
         run_prune(manifest, out)
         assert_whole(out, undisturbed)
     finally:
-        subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(mount_point)], capture_output=True, check=False)

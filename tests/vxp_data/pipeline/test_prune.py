@@ -230,7 +230,7 @@ def test_clips_images_text_and_bad_rows_each_have_their_place(videos: Path, tmp_
         caption_row("whole", video),
         caption_row("clip", video, clip_start_s=0.5, clip_end_s=1.0),
         caption_row("beyond", video, clip_start_s=9000, clip_end_s=9001),
-        {**caption_row("picture", ""), "image": "still.jpg"},
+        {**caption_row("image", ""), "image": "still.jpg"},
         {"id": "talk", "conversations": [{"from": "human", "value": "Hello"}]},
         caption_row("gone", "no/such/file.mp4"),
         caption_row("outside", "../../etc/passwd"),
@@ -250,7 +250,7 @@ def test_clips_images_text_and_bad_rows_each_have_their_place(videos: Path, tmp_
         "whole": "within_threshold",
         "clip": "within_threshold",
         "beyond": "outside_clip",
-        "picture": "image",
+        "image": "image",
         "talk": "text_only",
         "gone": "missing",
         "outside": "forbidden",
@@ -343,7 +343,7 @@ def test_the_corpus_is_ranked_as_a_person_would(corpus: Path, tmp_path: Path) ->
     }
     scores = table(tmp_path / "run", "scores")
     ranked = sorted(scores, key=lambda row: row["mean_pairwise"])
-    place = {Path(row["uri"]).name: i / len(ranked) for i, row in enumerate(ranked)}
+    index = {Path(row["uri"]).name: i / len(ranked) for i, row in enumerate(ranked)}
     static = (
         "LLaVA-NeXT__code.mp4",
         "sample-videos__classroom.gif",
@@ -357,8 +357,8 @@ def test_the_corpus_is_ranked_as_a_person_would(corpus: Path, tmp_path: Path) ->
         "fuzzing-corpus__fragmented.mp4",
         "PySceneDetect__testvideo.mp4",
     )
-    assert all(place[name] >= 0.5 for name in static), place
-    assert all(place[name] < 0.5 for name in lively), place
+    assert all(index[name] >= 0.5 for name in static), index
+    assert all(index[name] < 0.5 for name in lively), index
 
 
 def test_the_awkward_corpus_is_scored_or_quarantined_with_reason(

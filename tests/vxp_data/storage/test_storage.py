@@ -19,10 +19,10 @@ import pytest
 from support.s3 import Bucket
 from vxp_data.errors import UserError
 from vxp_data.storage.folder import Folder, open_folder
-from vxp_data.storage.object_store import ObjectStore, Patience, StoreFailedError
+from vxp_data.storage.object_store import ObjectStore, RetryPolicy, StoreFailedError
 
-HASTY = Patience(attempts=4, first_wait_s=0.01, max_wait_s=0.05, timeout_s=10.0)
-HASTIER = Patience(attempts=8, first_wait_s=0.01, max_wait_s=0.05, timeout_s=0.5)
+HASTY = RetryPolicy(attempts=4, first_wait_s=0.01, max_wait_s=0.05, timeout_s=10.0)
+HASTIER = RetryPolicy(attempts=8, first_wait_s=0.01, max_wait_s=0.05, timeout_s=0.5)
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -113,8 +113,8 @@ def test_reading_moves_like_in_a_local_file(folder: Folder) -> None:
         truth = io.BytesIO(data)
         for _ in range(200):
             if random_.random() < 0.5:
-                place = random_.randrange(len(data) + 100)
-                assert file.seek(place) == truth.seek(place)
+                index = random_.randrange(len(data) + 100)
+                assert file.seek(index) == truth.seek(index)
             num_bytes = random_.choice([1, 100, 70_000, 400_000])
             assert file.read(num_bytes) == truth.read(num_bytes)
         assert file.seek(-10, io.SEEK_END) == truth.seek(-10, io.SEEK_END)

@@ -28,7 +28,6 @@ from support.shard_fixtures import (
     text_shards,
     write_shards,
 )
-from vxp_data.errors import UserError
 from vxp_data.registry import DECODERS
 from vxp_data.shard_format import ShardIndex
 from vxp_model.data.conversation import Turn
@@ -38,6 +37,7 @@ from vxp_model.data.index import load_index
 from vxp_model.data.loader import ShardLoader, TooManyBrokenError
 from vxp_model.data.order import BatchRule, OrderRule
 from vxp_model.data.state import merge_states
+from vxp_model.errors import UserError
 
 THREADS = "ignore:This process .* is multi-threaded:DeprecationWarning"
 """Python 3.12's, where torch forks workers of a process with threads."""
@@ -374,7 +374,7 @@ def check_frames(frames_THWC, truth_NHWC, frame_index):
         assert (np.delete(away_N, index) > 4 * away_N[index]).all()
 
 
-def test_frames_payload_gives_the_stored_pictures_of_each_epochs_plan(videos, tmp_path):
+def test_frames_payload_gives_the_stored_images_of_each_epochs_plan(videos, tmp_path):
     """Three epochs' plans of two are stored: the third epoch shows the first's frames."""
     clips = [
         media_clip(path, [f"v{i}/a", f"v{i}/b"], payload="frames", num_epochs=2,
@@ -391,7 +391,7 @@ def test_frames_payload_gives_the_stored_pictures_of_each_epochs_plan(videos, tm
             assert sample.epoch == epoch
             assert sample.time_s_T.tolist() == plan.time_s
             wanted = truth(videos, sample).frames_NHWC[plan.frame_index]
-            assert (sample.frames_THWC.numpy() == wanted).all()  # lossless pictures
+            assert (sample.frames_THWC.numpy() == wanted).all()  # lossless images
     smaller = loader(shards.uri, frames=FrameOptions(frame_px=32))
     assert next(iter(smaller)).samples[0].frames_THWC.shape[1:] == (32, 32, 3)
 
@@ -406,8 +406,8 @@ def test_plans_beyond_the_stored_epochs_are_drawn_from_the_rule(videos, tmp_path
     rates = set()
     for number in range(len(one.sample_ids)):
         for epoch in range(5):
-            place = Place(0, number, epoch, 0)
-            drawn, stored = (dataset[place] for dataset in datasets)
+            index = Place(0, number, epoch, 0)
+            drawn, stored = (dataset[index] for dataset in datasets)
             assert drawn.sample_id == stored.sample_id
             assert drawn.time_s_T.tolist() == stored.time_s_T.tolist()
             assert drawn.fps == stored.fps
@@ -424,8 +424,8 @@ def test_images_come_as_one_frame_and_text_without(payload, tmp_path):
     samples = {s.sample_id: s for batch in one for s in batch.samples}
     one.close()
     assert one.replaced == []
-    with Image.open(path) as picture:
-        wanted = np.asarray(picture)
+    with Image.open(path) as image:
+        wanted = np.asarray(image)
     assert (samples["i"].frames_THWC.numpy() == wanted[None]).all()
     assert samples["i"].time_s_T.tolist() == [0.0]
     assert samples["t"].frames_THWC is None
@@ -458,15 +458,15 @@ def test_workers_decode_in_sandboxes_and_give_the_same_frames(num_workers, video
 def test_a_dataset_goes_to_another_process_whole(videos, tmp_path):
     shards = write_shards(tmp_path / "s", [clips_of(videos)])
     dataset = ShardDataset(shards.uri, FrameOptions(frame_px=16))
-    place = Place(0, 3, 0, 0)
-    first = dataset[place]
+    index = Place(0, 3, 0, 0)
+    first = dataset[index]
     again = pickle.loads(pickle.dumps(dataset))
-    second = again[place]
+    second = again[index]
     assert first.sample_id == second.sample_id
     assert torch.equal(first.frames_THWC, second.frames_THWC)
     dataset.close()
     again.close()
-    assert torch.equal(dataset[place].frames_THWC, first.frames_THWC)  # opens itself again
+    assert torch.equal(dataset[index].frames_THWC, first.frames_THWC)  # opens itself again
     dataset.close()
 
 

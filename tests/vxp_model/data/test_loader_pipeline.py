@@ -99,10 +99,10 @@ def test_payloads_show_the_same_frames_of_the_same_times(loaded):
         if video.frames_THWC is None:
             continue
         assert (none.frames_THWC == video.frames_THWC).all()
-        pictures = by["frames"][sample_id, epoch]
+        images = by["frames"][sample_id, epoch]
         first = by["video"][sample_id, 0]  # a frames payload has the stored epochs' frames alone
-        assert pictures.time_s_T.tolist() == first.time_s_T.tolist()
-        away = np.abs(pictures.frames_THWC.numpy().astype(int) - first.frames_THWC.numpy())
+        assert images.time_s_T.tolist() == first.time_s_T.tolist()
+        away = np.abs(images.frames_THWC.numpy().astype(int) - first.frames_THWC.numpy())
         assert away.mean() < 6  # JPEG, of hard edges
     rates = {s.fps for s in loaded["video"] if s.kind == "video"}
     assert rates >= {2.0, 3.0, 4.0}

@@ -34,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = recot_preset("tiny")
 
 
-def picture(colour: tuple[int, int, int], seed: int) -> bytes:
-    """A picture of about one colour."""
+def image(colour: tuple[int, int, int], seed: int) -> bytes:
+    """An image of about one colour."""
     rng = np.random.default_rng(seed)
     pixels = np.clip(np.array(colour) + rng.integers(-20, 20, (20, 30, 3)), 0, 255)
     file = io.BytesIO()
@@ -47,16 +47,16 @@ COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Ten red and ten blue pictures, and files that are none."""
+def images(tmp_path: Path) -> Path:
+    """Ten red and ten blue images, and files that are none."""
     root = tmp_path / "set"
     for label, colour in COLOURS.items():
         (root / label).mkdir(parents=True)
         for i in range(10):
-            (root / label / f"{i}.png").write_bytes(picture(colour, i))
-    (root / "red" / "notes.txt").write_text("no picture")
+            (root / label / f"{i}.png").write_bytes(image(colour, i))
+    (root / "red" / "notes.txt").write_text("no image")
     (root / "red" / ".hidden.png").write_bytes(b"")
-    (root / "without.png").write_bytes(picture((0, 0, 0), 0))
+    (root / "without.png").write_bytes(image((0, 0, 0), 0))
     return root
 
 
@@ -85,12 +85,12 @@ def saved(folder: Path, *, factor: int = 4, seed: int = 0, **config: Any) -> str
 
 
 def test_a_folder_a_tar_and_a_set_of_datasets_give_the_same_media(
-    pictures: Path, tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
     with tarfile.open(tmp_path / "folders.tar", "w") as tar:
-        tar.add(pictures, arcname="root")
+        tar.add(images, arcname="root")
     with tarfile.open(tmp_path / "keys.tar", "w") as tar:
-        for path in sorted(pictures.glob("*/*[0-9].png")):
+        for path in sorted(images.glob("*/*[0-9].png")):
             key = f"{path.parent.name}-{path.stem}"
             for suffix, data in (("png", path.read_bytes()), ("cls", path.parent.name.encode())):
                 info = tarfile.TarInfo(f"{key}.{suffix}")
@@ -99,7 +99,7 @@ def test_a_folder_a_tar_and_a_set_of_datasets_give_the_same_media(
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["blue", "red"])}
     )
-    rows = [(path.read_bytes(), path.parent.name) for path in sorted(pictures.glob("*/*.png"))]
+    rows = [(path.read_bytes(), path.parent.name) for path in sorted(images.glob("*/*.png"))]
     rows = [(data, label) for data, label in rows if data]
     datasets.Dataset.from_dict(
         {"image": [{"bytes": data, "path": None} for data, _ in rows],
@@ -114,17 +114,17 @@ def test_a_folder_a_tar_and_a_set_of_datasets_give_the_same_media(
 
     wanted = sorted((label, data) for data, label in rows)
     assert len(wanted) == 20
-    assert content(str(pictures)) == wanted
+    assert content(str(images)) == wanted
     assert content(str(tmp_path / "keys.tar")) == wanted
     assert content(f"datasets:{tmp_path / 'arrow'}") == wanted
-    in_root = ("root", (pictures / "without.png").read_bytes())  # its folder in the tar
+    in_root = ("root", (images / "without.png").read_bytes())  # its folder in the tar
     assert content(str(tmp_path / "folders.tar")) == sorted([*wanted, in_root])
 
 
 def test_what_is_no_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor a tar"):
         find_media(str(tmp_path / "none"))
-    with pytest.raises(UserError, match="holds no picture or video with a class"):
+    with pytest.raises(UserError, match="holds no image or video with a class"):
         find_media(str(tmp_path))
     (tmp_path / "a.tar").write_bytes(b"x" * 2000)
     with pytest.raises(UserError, match="cannot be read as an uncompressed tar"):
@@ -133,8 +133,8 @@ def test_what_is_no_set_is_named(tmp_path: Path) -> None:
         find_media(f"datasets:{tmp_path / 'none'}")
 
 
-def test_each_class_is_split_by_the_seed_alone(pictures: Path) -> None:
-    media = find_media(str(pictures))
+def test_each_class_is_split_by_the_seed_alone(images: Path) -> None:
+    media = find_media(str(images))
     train, test = split_media(media, test_share=0.2, seed=1)
     assert {one.name for one in train} | {one.name for one in test} == {m.name for m in media}
     assert [one.label for one in test] == ["blue"] * 2 + ["red"] * 2
@@ -221,11 +221,11 @@ def test_rebuilding_is_measured_on_hidden_tokens_alone_under_a_mask_that_stays()
 # --- the whole ---
 
 
-def test_a_probe_has_a_row_for_the_tower_and_each_model(pictures: Path, tmp_path: Path) -> None:
+def test_a_probe_has_a_row_for_the_tower_and_each_model(images: Path, tmp_path: Path) -> None:
     models = [saved(tmp_path / f"x{factor}", factor=factor) for factor in (2, 4)]
-    (pictures / "blue" / "broken.png").write_bytes(b"no picture")
+    (images / "blue" / "broken.png").write_bytes(b"no image")
     said: list[str] = []
-    result = run_probe(tiny_recipe(pictures, tmp_path, models=models), said.append)
+    result = run_probe(tiny_recipe(images, tmp_path, models=models), said.append)
     assert [row.temporal_factor for row in result.rows] == [1, 2, 4]
     assert [row.tokens for row in result.rows] == [16, 16, 16]
     assert result.rows[0].accuracy == [1.0, 1.0]
@@ -256,16 +256,16 @@ def test_videos_are_probed_from_the_command_line(tmp_path: Path) -> None:
     assert lines[3] == "2 media to train on, 2 to test, 2 classes: 50.00% by chance"
 
 
-def test_what_does_not_go_together_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_what_does_not_go_together_is_refused(images: Path, tmp_path: Path) -> None:
     other = saved(tmp_path / "other", grid=3)
     with pytest.raises(UserError, match="was trained for another tower"):
-        run_probe(tiny_recipe(pictures, tmp_path, models=[other]), print)
+        run_probe(tiny_recipe(images, tmp_path, models=[other]), print)
     with pytest.raises(UserError, match="holds no ReCoT model"):
-        run_probe(tiny_recipe(pictures, tmp_path, models=[str(tmp_path)]), print)
+        run_probe(tiny_recipe(images, tmp_path, models=[str(tmp_path)]), print)
     (tmp_path / "more" / "green").mkdir(parents=True)
-    (tmp_path / "more" / "green" / "1.png").write_bytes(picture((0, 200, 0), 1))
+    (tmp_path / "more" / "green" / "1.png").write_bytes(image((0, 200, 0), 1))
     with pytest.raises(UserError, match="classes green of the test media have none"):
-        run_probe(tiny_recipe(pictures, tmp_path, data={"test": str(tmp_path / "more")}), print)
-    make_video(pictures / "red" / "v.mp4", 3)
-    with pytest.raises(UserError, match="pictures and videos: probe them one after the other"):
-        run_probe(tiny_recipe(pictures, tmp_path), print)
+        run_probe(tiny_recipe(images, tmp_path, data={"test": str(tmp_path / "more")}), print)
+    make_video(images / "red" / "v.mp4", 3)
+    with pytest.raises(UserError, match="images and videos: probe them one after the other"):
+        run_probe(tiny_recipe(images, tmp_path), print)

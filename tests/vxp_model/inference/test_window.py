@@ -46,9 +46,9 @@ def read(model: Qwen2ForCausalLM, *, window: int | None, chunk: int = 16) -> Cac
 
 def last_logits(model: Qwen2ForCausalLM, cache: Cache) -> Tensor:
     embeds_BPD, _ = prompt()
-    place = torch.tensor([[embeds_BPD.shape[1] - 1]])
+    index = torch.tensor([[embeds_BPD.shape[1] - 1]])
     with torch.no_grad():
-        output = model(inputs_embeds=embeds_BPD[:, -1:], position_ids=place, past_key_values=cache)
+        output = model(inputs_embeds=embeds_BPD[:, -1:], position_ids=index, past_key_values=cache)
     logits: Tensor = output.logits[0, -1]
     return logits
 

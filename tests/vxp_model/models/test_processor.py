@@ -155,17 +155,17 @@ def test_prompts_are_padded_at_the_start_to_answer_and_at_the_end_to_learn() -> 
     assert (to_learn["labels"][to_learn["attention_mask"] == 0] == IGNORED_LABEL).all()
 
 
-def test_videos_and_pictures_come_in_many_forms(tmp_path: Path) -> None:
+def test_videos_and_images_come_in_many_forms(tmp_path: Path) -> None:
     processor = tiny()
-    picture = Image.fromarray(grey(1, px=80)[0])
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(grey(1, px=80)[0])
+    image.save(tmp_path / "a.png")
     many = [
         {"type": "video", "video": grey(3)},
         {"type": "video", "video": torch.from_numpy(grey(3))},
-        {"type": "video", "video": [picture, tmp_path / "a.png", grey(1)[0]]},
+        {"type": "video", "video": [image, tmp_path / "a.png", grey(1)[0]]},
         {"type": "video", "video": grey(3, px=90), "time_s": [0.0, 5.0, 9.5]},
         {"type": "image", "image": str(tmp_path / "a.png")},
-        {"type": "image", "image": picture},
+        {"type": "image", "image": image},
         {"type": "image", "image": grey(1)[0]},
     ]
     batch = processor([{"role": "user", "content": many}])
@@ -201,7 +201,7 @@ def test_malformed_turns_are_refused(turns: list[dict[str, Any]], message: str) 
         ({"type": "image", "image": np.zeros((4, 4))}, r"float64 \[4, 4\]"),
     ],
 )
-def test_what_is_no_video_or_picture_is_refused(part: dict[str, Any], message: str) -> None:
+def test_what_is_no_video_or_image_is_refused(part: dict[str, Any], message: str) -> None:
     with pytest.raises(DataUserError, match=message):
         tiny()([{"role": "user", "content": [part]}])
 

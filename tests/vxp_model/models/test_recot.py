@@ -30,8 +30,8 @@ def clip(num_frames: int, *, seed: int, px: int = 56) -> torch.Tensor:
     """A still pattern and a patch that moves by its own size each frame: uint8 FHWC."""
     generator = torch.Generator().manual_seed(seed)
     cells = torch.randint(0, 256, (4, 4, 3), generator=generator)
-    picture = cells.repeat_interleave(px // 4, 0).repeat_interleave(px // 4, 1)
-    frames_FHWC = picture.expand(num_frames, -1, -1, -1).clone()
+    image = cells.repeat_interleave(px // 4, 0).repeat_interleave(px // 4, 1)
+    frames_FHWC = image.expand(num_frames, -1, -1, -1).clone()
     colour, row = torch.randint(0, 256, (3,), generator=generator), 14 * (seed % 4)
     for t in range(num_frames):
         left = 14 * (t % 4)

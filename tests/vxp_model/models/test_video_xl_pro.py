@@ -157,7 +157,7 @@ def test_text_images_videos_and_mixtures_give_what_each_gives_alone(
 ) -> None:
     conversations = [
         ask("Just text?"),
-        ask("Two pictures?", image(seed=1), image(seed=2)),
+        ask("Two images?", image(seed=1), image(seed=2)),
         ask("Two videos?", video(5, seed=3), video(2, seed=4)),
         ask("Both?", image(seed=5), video(4, seed=6)),
     ]

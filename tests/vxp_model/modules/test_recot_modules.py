@@ -33,7 +33,7 @@ def on_meta(config: DTSConfig) -> tuple[DynamicTokenSynthesizer, ReconstructionD
 
 
 def awake(module: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Give every parameter random values: the blocks begin as the identity."""
+    """Set every parameter to random values: the blocks begin as the identity."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -157,8 +157,8 @@ def test_temporal_attention_adds_its_tables_by_key_minus_query(num_heads: int) -
     width = 8 // num_heads
     wanted = x_GTNC.clone()
     for group in range(2):
-        for place in range(3):
-            normed = block.norm(x_GTNC[group, :, place].T[None])[0].T
+        for index in range(3):
+            normed = block.norm(x_GTNC[group, :, index].T[None])[0].T
             query, key, value = block.qkv(normed).split(8, dim=-1)
             mixed = torch.zeros(4, 8)
             for head in range(num_heads):
@@ -174,7 +174,7 @@ def test_temporal_attention_adds_its_tables_by_key_minus_query(num_heads: int) -
                     )
                     weights = logits.softmax(-1)
                     mixed[t, part] = weights @ (value[:, part] + block.value_table[rows])
-            wanted[group, :, place] += block.out(mixed)
+            wanted[group, :, index] += block.out(mixed)
     torch.testing.assert_close(block(x_GTNC), wanted)
 
 
@@ -288,7 +288,6 @@ def test_clips_and_images_are_grouped_side_by_side() -> None:
     assert groups.copy_of_GT.tolist() == [[0, 1, 2, 3], [0, 1, 1, 1], [0] * 4, [0] * 4]
     assert groups.previous_G.tolist() == [0, 3, 6, 7]
     assert groups.clip_G.tolist() == [0, 0, 1, 2]
-    assert groups.first_frames.tolist() == [0, 4, 6, 7]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch
 
 from vxp_model.errors import UserError
 from vxp_model.modules.selector import (
-    Layout,
     QueryAwareSelector,
     SelectorConfig,
+    TokenLayout,
     keep_within,
 )
 
@@ -28,14 +28,14 @@ def keep_best(scores_M: torch.Tensor, num_kept: int) -> torch.Tensor:
     return keep_within(scores_M, groups, budget=10**6, keep_time="with_tokens", most=num_kept)
 
 
-def layout(num_groups: int, *, per_group: int = 4, time_tokens: int = 3) -> Layout:
-    return Layout(
+def layout(num_groups: int, *, per_group: int = 4, time_tokens: int = 3) -> TokenLayout:
+    return TokenLayout(
         group_M=torch.arange(num_groups).repeat_interleave(per_group),
         time_tokens_G=torch.full((num_groups,), time_tokens),
     )
 
 
-def cost(keep_M: torch.Tensor, groups: Layout, keep_time: str) -> int:
+def cost(keep_M: torch.Tensor, groups: TokenLayout, keep_time: str) -> int:
     """Positions, counted from what is kept."""
     shown = groups.group_M[keep_M].unique() if keep_time == "with_tokens" else slice(None)
     return int(keep_M.sum()) + int(groups.time_tokens_G[shown].sum())

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vxp_data.datasets.layouts.base import Annotation, Companion, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import (
+    Annotation,
+    AnnotationLayout,
+    Companion,
+    Reader,
+    SourceRow,
+)
 from vxp_data.manifests.base import RowError
 
 _ASK_FOR_WORD = "Answer the question using a single word or phrase."
@@ -30,4 +36,6 @@ def activitynet_qa(row: SourceRow) -> Iterator[Annotation]:
     )
 
 
-ACTIVITYNET_QA = Layout(reader=Reader.JSON, convert=activitynet_qa, companion=Companion.ARRAY)
+ACTIVITYNET_QA = AnnotationLayout(
+    reader=Reader.JSON, convert=activitynet_qa, companion=Companion.ARRAY
+)

@@ -56,7 +56,7 @@ class SourceRow:
     """The question to put before a caption."""
 
     def text(self, column: str) -> str:
-        """Give a column that must hold text, without white space around it.
+        """Return a column that must hold text, without white space around it.
 
         Raises:
             RowError: it is empty, missing, or holds something else.
@@ -71,7 +71,7 @@ class SourceRow:
         return value.strip()
 
     def number(self, column: str) -> int:
-        """Give a column that must hold a whole number, or text that reads as one.
+        """Return a column that must hold a whole number, or text that reads as one.
 
         Raises:
             RowError: it does not.
@@ -85,7 +85,7 @@ class SourceRow:
             raise RowError(f"{column} is {value!r:.80}, wanted a whole number") from None
 
     def items(self, column: str) -> Sequence[Any]:
-        """Give a column that must hold a list with something in it.
+        """Return a column that must hold a list with something in it.
 
         Raises:
             RowError: it does not.
@@ -119,7 +119,7 @@ class LlavaRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class AnnotationLayout:
     """One way to write annotations down."""
 
     reader: Reader
@@ -138,7 +138,7 @@ class Layout:
 
 
 def letter_of(position: int, options: Sequence[object]) -> str:
-    """Give the letter of an option by its place from 0.
+    """Return the letter of an option by its index from 0.
 
     Raises:
         RowError: there is no such option.
@@ -155,7 +155,7 @@ def choice_question(question: str, options: Sequence[object]) -> str:
 
 
 def given(row: SourceRow, columns: Sequence[str]) -> str:
-    """Give the first of some columns that holds something, as text; '' where none does."""
+    """Return the first of some columns that holds something, as text; '' where none does."""
     for column in columns:
         if is_given(value := row.fields.get(column)):
             return str(value)

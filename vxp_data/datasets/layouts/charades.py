@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow
 from vxp_data.manifests.base import RowError
 
 _MOMENT = re.compile(
@@ -57,5 +57,5 @@ def charades_sta(row: SourceRow) -> Iterator[Annotation]:
     )
 
 
-CHARADES = Layout(reader=Reader.CSV, convert=charades)
-CHARADES_STA = Layout(reader=Reader.LINES, convert=charades_sta)
+CHARADES = AnnotationLayout(reader=Reader.CSV, convert=charades)
+CHARADES_STA = AnnotationLayout(reader=Reader.LINES, convert=charades_sta)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from vxp_data.datasets.layouts.base import (
     Annotation,
-    Layout,
+    AnnotationLayout,
     Reader,
     SourceRow,
     choice_question,
@@ -40,7 +40,7 @@ def cinepile(row: SourceRow) -> Iterator[Annotation]:
     yield Annotation(row_id="", media=video, exchanges=((question, answer),))
 
 
-CINEPILE = Layout(
+CINEPILE = AnnotationLayout(
     reader=Reader.PARQUET,
     convert=cinepile,
     columns=("videoID", "yt_clip_link", "question", "choices", "answer_key_position"),

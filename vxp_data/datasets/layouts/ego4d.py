@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SkippedRow, SourceRow
+from vxp_data.datasets.layouts.base import (
+    Annotation,
+    AnnotationLayout,
+    Reader,
+    SkippedRow,
+    SourceRow,
+)
 from vxp_data.manifests.base import RowError
 
 _PASSES = ("narration_pass_1", "narration_pass_2")
@@ -49,4 +55,4 @@ def _seconds(summary: Mapping[str, object], column: str) -> float:
     return float(value)
 
 
-NARRATIONS = Layout(reader=Reader.OBJECT, convert=narrations, inside="videos")
+NARRATIONS = AnnotationLayout(reader=Reader.OBJECT, convert=narrations, inside="videos")

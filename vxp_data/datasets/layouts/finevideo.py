@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow
 from vxp_data.manifests.base import RowError, type_name
 
 
@@ -34,7 +34,7 @@ def finevideo(row: SourceRow) -> Iterator[Annotation]:
     yield Annotation(row_id=video.rpartition(".")[0] or video, media=video, exchanges=exchanges)
 
 
-FINEVIDEO = Layout(
+FINEVIDEO = AnnotationLayout(
     reader=Reader.PARQUET,
     convert=finevideo,
     columns=("json.original_video_filename", "json.content_metadata.qAndA"),

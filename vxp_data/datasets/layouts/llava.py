@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, LlavaRow, Reader, SourceRow, given
+from vxp_data.datasets.layouts.base import (
+    Annotation,
+    AnnotationLayout,
+    LlavaRow,
+    Reader,
+    SourceRow,
+    given,
+)
 from vxp_data.manifests.base import RowError
-from vxp_data.manifests.conversation import read_exchanges
+from vxp_data.manifests.conversation import read_turns
 
 MEDIA_COLUMNS = ("video", "image")
 
@@ -18,7 +25,7 @@ def llava(row: SourceRow) -> Iterator[LlavaRow]:
         LLaVA-VL/LLaVA-NeXT, docs/LLaVA_Video_1003.md, for LLaVA-Video-178K; BAAI-DCAI/Bunny,
         README.md, for bunny_695k.json; OpenGVLab/ShareGPT-4o for gpt-4o.jsonl.
     """
-    if not read_exchanges(row.fields):
+    if not read_turns(row.fields):
         raise RowError("the row has no conversation")
     for column in MEDIA_COLUMNS:
         value = row.fields.get(column)
@@ -37,7 +44,7 @@ def llava_parquet(row: SourceRow) -> Iterator[Annotation]:
     """
     exchanges = tuple(
         (question.replace("<image>", "").strip(), answer)
-        for question, answer in read_exchanges(row.fields)
+        for question, answer in read_turns(row.fields)
     )
     if not exchanges:
         raise RowError("the row has no conversation")
@@ -47,9 +54,9 @@ def llava_parquet(row: SourceRow) -> Iterator[Annotation]:
     yield Annotation(row_id=name, media=media, exchanges=exchanges, is_image=True)
 
 
-LLAVA_JSON = Layout(reader=Reader.JSON, convert=llava)
-LLAVA_JSONL = Layout(reader=Reader.JSONL, convert=llava)
-LLAVA_PARQUET = Layout(
+LLAVA_JSON = AnnotationLayout(reader=Reader.JSON, convert=llava)
+LLAVA_JSONL = AnnotationLayout(reader=Reader.JSONL, convert=llava)
+LLAVA_PARQUET = AnnotationLayout(
     reader=Reader.PARQUET,
     convert=llava_parquet,
     columns=("id", "image.path", "conversations"),

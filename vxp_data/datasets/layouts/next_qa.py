@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from vxp_data.datasets.layouts.base import (
     Annotation,
+    AnnotationLayout,
     Companion,
-    Layout,
     Reader,
     SourceRow,
     choice_question,
@@ -44,7 +44,7 @@ def open_ended(row: SourceRow) -> Iterator[Annotation]:
 
 
 def _question(row: SourceRow) -> str:
-    """Give the question; NExT-QA writes it without a question mark."""
+    """Return the question; NExT-QA writes it without a question mark."""
     question = row.text("question")
     return question if question.endswith("?") else f"{question}?"
 
@@ -59,5 +59,7 @@ def _annotation(row: SourceRow, question: str, answer: str) -> Annotation:
     )
 
 
-MULTIPLE_CHOICE = Layout(reader=Reader.CSV, convert=multiple_choice, companion=Companion.OBJECT)
-OPEN_ENDED = Layout(reader=Reader.CSV, convert=open_ended, companion=Companion.OBJECT)
+MULTIPLE_CHOICE = AnnotationLayout(
+    reader=Reader.CSV, convert=multiple_choice, companion=Companion.OBJECT
+)
+OPEN_ENDED = AnnotationLayout(reader=Reader.CSV, convert=open_ended, companion=Companion.OBJECT)

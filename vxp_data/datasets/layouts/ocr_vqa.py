@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SkippedRow, SourceRow
+from vxp_data.datasets.layouts.base import (
+    Annotation,
+    AnnotationLayout,
+    Reader,
+    SkippedRow,
+    SourceRow,
+)
 from vxp_data.manifests.base import RowError
 
 _SPLITS = {1: "train", 2: "val", 3: "test"}
@@ -43,4 +49,4 @@ def ocr_vqa(row: SourceRow) -> Iterator[Annotation]:
     )
 
 
-OCR_VQA = Layout(reader=Reader.OBJECT, convert=ocr_vqa)
+OCR_VQA = AnnotationLayout(reader=Reader.OBJECT, convert=ocr_vqa)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow
 
 
 def openvid(row: SourceRow) -> Iterator[Annotation]:
@@ -21,4 +21,4 @@ def openvid(row: SourceRow) -> Iterator[Annotation]:
     yield Annotation(row_id=video, media=video, exchanges=((row.prompt, row.text("caption")),))
 
 
-OPENVID = Layout(reader=Reader.CSV, convert=openvid)
+OPENVID = AnnotationLayout(reader=Reader.CSV, convert=openvid)

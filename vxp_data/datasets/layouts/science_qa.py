@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vxp_data.datasets.layouts.base import (
     Annotation,
-    Layout,
+    AnnotationLayout,
     Reader,
     SkippedRow,
     SourceRow,
@@ -44,4 +44,4 @@ def _letter(row: SourceRow) -> str:
     return letter_of(row.number("answer"), row.items("choices"))
 
 
-SCIENCE_QA = Layout(reader=Reader.OBJECT, convert=science_qa)
+SCIENCE_QA = AnnotationLayout(reader=Reader.OBJECT, convert=science_qa)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow
 from vxp_data.manifests.base import RowError
 
 _WHOLE_VIDEO = "-1"
@@ -34,4 +34,4 @@ def sharegpt4video(row: SourceRow) -> Iterator[Annotation]:
     )
 
 
-SHAREGPT4VIDEO = Layout(reader=Reader.JSONL, convert=sharegpt4video)
+SHAREGPT4VIDEO = AnnotationLayout(reader=Reader.JSONL, convert=sharegpt4video)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vxp_data.core.tasks import PLACEHOLDER
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow, given
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow, given
 from vxp_data.manifests.base import RowError
-from vxp_data.manifests.conversation import read_exchanges
+from vxp_data.manifests.conversation import read_turns
 
 
 def vcg_plus(row: SourceRow) -> Iterator[Annotation]:
@@ -21,7 +21,7 @@ def vcg_plus(row: SourceRow) -> Iterator[Annotation]:
     """
     exchanges = tuple(
         (PLACEHOLDER.sub("", question).strip(), answer)
-        for question, answer in read_exchanges(row.fields)
+        for question, answer in read_turns(row.fields)
     )
     if not exchanges:
         raise RowError("the row has no conversation")
@@ -31,4 +31,4 @@ def vcg_plus(row: SourceRow) -> Iterator[Annotation]:
     yield Annotation(row_id="", media=video, exchanges=exchanges)
 
 
-VCG_PLUS = Layout(reader=Reader.JSON, convert=vcg_plus)
+VCG_PLUS = AnnotationLayout(reader=Reader.JSON, convert=vcg_plus)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow
 
 
 def vdc(row: SourceRow) -> Iterator[Annotation]:
@@ -23,4 +23,4 @@ def vdc(row: SourceRow) -> Iterator[Annotation]:
     )
 
 
-VDC = Layout(reader=Reader.JSONL, convert=vdc)
+VDC = AnnotationLayout(reader=Reader.JSONL, convert=vdc)

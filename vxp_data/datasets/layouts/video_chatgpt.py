@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vxp_data.datasets.layouts.base import Annotation, Layout, Reader, SourceRow
+from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow
 
 
 def video_chatgpt(row: SourceRow) -> Iterator[Annotation]:
@@ -18,4 +18,4 @@ def video_chatgpt(row: SourceRow) -> Iterator[Annotation]:
     )
 
 
-VIDEO_CHATGPT = Layout(reader=Reader.JSON, convert=video_chatgpt)
+VIDEO_CHATGPT = AnnotationLayout(reader=Reader.JSON, convert=video_chatgpt)

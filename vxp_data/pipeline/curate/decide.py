@@ -19,16 +19,25 @@ from vxp_data.core.similarity import Measure
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.renamed_media import media_name
 from vxp_data.manifests.samples import Dataset
-from vxp_data.pipeline.curate.exclude import AsideRule, aside_rule, relinked_rows, set_aside
-from vxp_data.pipeline.run_dir.clip_facts import KEY, few_texts, read_clip_facts, row_costs
+from vxp_data.pipeline.curate.exclude import ExclusionRule, exclude, exclusion_rule, relinked_rows
+from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.run_dir.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
-from vxp_data.schemas import DECISION_SCHEMA
+from vxp_data.schemas import DECISION_SCHEMA, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 
-_COLUMNS: Final = ["sample_id", "dataset", "row", "task", "modality", "reason", "message", *KEY]
+_COLUMNS: Final = [
+    "sample_id",
+    "dataset",
+    "row",
+    "task",
+    "modality",
+    "reason",
+    "message",
+    *SAMPLE_CLIP_KEY,
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +52,10 @@ class DecisionSettings:
     sampling: SamplingRule
     """How many frames training sees: what budgets count."""
     costs: CostModel
-    aside: AsideRule
+    excluded: ExclusionRule
 
     def has_budget(self) -> bool:
-        """Tell whether the decision depends on what rows cost."""
+        """Whether the decision depends on what rows cost."""
         return any(isinstance(t, Budget) for t in (self.default, *self.thresholds.values()))
 
     @classmethod
@@ -59,7 +68,7 @@ class DecisionSettings:
             weights=config.budget_weights,
             sampling=config.sampling,
             costs=config.costs,
-            aside=aside_rule(config, encoder=encoder, sampler=sampler),
+            excluded=exclusion_rule(config, encoder=encoder, sampler=sampler),
         )
 
 
@@ -97,8 +106,8 @@ def decide_run(
     """
     measure: Measure = MEASURES.load(settings.measure)
     samples = read_table(run.samples, columns=_COLUMNS)
-    aside = set_aside(run, samples, settings.aside)
-    media = read_clip_facts(run, aside.samples, settings.measure)
+    excluded = exclude(run, samples, settings.excluded)
+    media = read_clip_facts(run, excluded.samples, settings.measure)
     modality_N = few_texts(samples["modality"])
     columns = SampleColumns(
         sample_id=samples["sample_id"].to_numpy(),
@@ -107,7 +116,7 @@ def decide_run(
         reason=few_texts(samples["reason"]),
         media_reason=few_texts(media.reason),
         score=media.score_N,
-        dropped=aside.dropped,
+        dropped=excluded.dropped,
     )
     check_tasks(settings.thresholds, {*pc.unique(samples["task"]).to_pylist(), *Task})
     decisions = decide(
@@ -123,14 +132,14 @@ def decide_run(
     earlier = (run.plans, run.sampling_figure, run.report, run.duplicates, run.filter_values)
     for stale in earlier:
         run.root.remove(stale.name)
-    if aside.duplicates is not None:
-        write_table(run.duplicates, aside.duplicates)
-    if aside.filtered is not None:
-        write_table(run.filter_values, aside.filtered.values)
-    of_media = (media.media_id, aside.duplicate_of)
+    if excluded.duplicates is not None:
+        write_table(run.duplicates, excluded.duplicates)
+    if excluded.filtered is not None:
+        write_table(run.filter_values, excluded.filtered.values)
+    of_media = (media.media_id, excluded.duplicate_of)
     _write_decisions(run, samples, of_media, decisions, settings.measure)
     _write_quarantine(run, samples, media.message, decisions)
-    relinked = relinked_rows(aside, decisions)
+    relinked = relinked_rows(excluded, decisions)
     kept = _write_rows(run, datasets, decisions, samples, relinked)
     per_task = accounting.per_task()
     totals = {o: sum(counts[o] for counts in per_task.values()) for o in map(str, Outcome)}
@@ -146,7 +155,7 @@ def decide_run(
         quarantined_by_reason=dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
         reasons=accounting.per_reason(),
         num_relinked=sum(map(len, relinked.values())),
-        num_unmeasured=0 if aside.filtered is None else aside.filtered.num_unmeasured,
+        num_unmeasured=0 if excluded.filtered is None else excluded.filtered.num_unmeasured,
         outputs=kept,
         counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
     )
@@ -179,7 +188,7 @@ def _write_quarantine(
     run: RunDirectory, samples: pa.Table, media_message: pa.ChunkedArray, decisions: Decisions
 ) -> None:
     row_Q = np.flatnonzero(decisions.decision == Outcome.QUARANTINE.value)
-    table = samples.select(["sample_id", "dataset", "row", "task", *KEY]).take(row_Q)
+    table = samples.select(["sample_id", "dataset", "row", "task", *SAMPLE_CLIP_KEY]).take(row_Q)
     own, of_media = samples["message"].take(row_Q), media_message.take(row_Q)
     message = pc.if_else(pc.equal(own, ""), of_media, own)
     table = table.append_column("reason", pa.array(decisions.reason[row_Q], pa.string()))

@@ -35,7 +35,7 @@ class OtherRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Decontamination:
     """All that must not be in a run."""
 
     ids: dict[str, str]
@@ -43,7 +43,7 @@ class Evaluation:
     runs: tuple[OtherRun, ...]
 
     def listed(self, sample_id: str, uri: str, media_id: str) -> tuple[str, str] | None:
-        """Tell which list names a sample or its media: (file, id); None: none.
+        """Return which list names a sample or its media: (file, id); None: none.
 
         An id is a sample's (with or without its dataset's name), a media's digest, or the name of
         its file: whole, without suffix, or also without 'ytb_' or 'v_' before it.
@@ -57,7 +57,9 @@ class Evaluation:
         return None if found is None else (self.ids[found], found)
 
 
-def read_evaluation(sources: Sequence[str], columns: Sequence[str], encoder: str) -> Evaluation:
+def read_decontamination(
+    sources: Sequence[str], columns: Sequence[str], encoder: str
+) -> Decontamination:
     """Read what `duplicates.exclude` names.
 
     Args:
@@ -72,18 +74,18 @@ def read_evaluation(sources: Sequence[str], columns: Sequence[str], encoder: str
     ids: dict[str, str] = {}
     runs = []
     for source in sources:
-        place = find_file(source)
-        if place.is_dir():
+        path = find_file(source)
+        if path.is_dir():
             runs.append(_other_run(source, columns, encoder))
             continue
-        for name in _lines(source, place):
+        for name in _lines(source, path):
             ids.setdefault(name, source)
-    return Evaluation(ids=ids, runs=tuple(runs))
+    return Decontamination(ids=ids, runs=tuple(runs))
 
 
-def _lines(source: str, place: Path | File) -> list[str]:
+def _lines(source: str, path: Path | File) -> list[str]:
     try:
-        with place.open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(_MAX_LIST_BYTES + 1)
         if len(data) > _MAX_LIST_BYTES:
             raise UserError(f"--exclude {source}: more than {_MAX_LIST_BYTES} bytes of ids.")

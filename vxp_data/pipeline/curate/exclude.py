@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.decisions import Decisions
 from vxp_data.core.filters import Bounds
-from vxp_data.pipeline.curate.decontaminate import read_evaluation
+from vxp_data.pipeline.curate.decontaminate import read_decontamination
 from vxp_data.pipeline.curate.filter_rows import Filtered, filter_samples
 from vxp_data.pipeline.curate.find_duplicates import (
     CLIP_COLUMNS,
@@ -22,23 +22,21 @@ from vxp_data.pipeline.curate.find_duplicates import (
     SampleClips,
     find_duplicates,
 )
-from vxp_data.pipeline.run_dir.clip_facts import KEY, few_texts, places
+from vxp_data.pipeline.run_dir.clip_facts import few_texts, indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
-from vxp_data.records import Modality, Outcome
+from vxp_data.records import ClipKey, Modality, Outcome
+from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
 
-_OF_KEEPER: Final = ("keeper_uri", "keeper_clip_start_s", "keeper_clip_end_s")
-
-ClipKey = tuple[str, float, float]
-"""(uri, clip_start_s, clip_end_s)."""
+_OF_REPRESENTATIVE: Final = ("keeper_uri", "keeper_clip_start_s", "keeper_clip_end_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
+class Excluded:
     """What becomes of N samples by filters and duplicates, in their order."""
 
     samples: pa.Table
-    """As they were; a row that was linked to another clip has that clip's KEY."""
+    """As they were; a row that was linked to another clip has that clip's SAMPLE_CLIP_KEY."""
     dropped: NDArray[np.object_]
     """Reason of those that go; '' for the others."""
     duplicate_of: NDArray[np.object_]
@@ -51,7 +49,7 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AsideRule:
+class ExclusionRule:
     """What rows are set aside by."""
 
     duplicates: DuplicatesConfig
@@ -62,9 +60,9 @@ class AsideRule:
     """Fingerprint of their frame sampling."""
 
 
-def aside_rule(config: PruneConfig, *, encoder: str, sampler: str) -> AsideRule:
+def exclusion_rule(config: PruneConfig, *, encoder: str, sampler: str) -> ExclusionRule:
     """Take the rule from a run's settings, and the fingerprints of its embeddings."""
-    return AsideRule(
+    return ExclusionRule(
         duplicates=config.duplicates,
         filters={name: given.bounds() for name, given in config.filters.items()},
         encoder=encoder,
@@ -79,42 +77,42 @@ def clip_name(uri: str, start_s: float, end_s: float) -> str:
     return f"{uri}#t={start_s:g}" + ("" if math.isinf(end_s) else f",{end_s:g}")
 
 
-def set_aside(run: RunDirectory, samples: pa.Table, rule: AsideRule) -> SetAside:
+def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Excluded:
     """Measure the rows of a run by its filters, find the duplicates among those that stay.
 
     Args:
         run: with embeddings and scores.
-        samples: sample_id, dataset, row, task, modality, reason and KEY of N samples.
+        samples: sample_id, dataset, row, task, modality, reason and SAMPLE_CLIP_KEY of N samples.
         rule: what they are set aside by.
 
     Raises:
-        UserError: see `find_duplicates` and `read_evaluation`.
+        UserError: see `find_duplicates` and `read_decontamination`.
     """
     dropped = np.full(len(samples), "", dtype=object)
     duplicates = filtered = None
     wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
     if rule.filters or wants_duplicates:
         media = read_table(run.media, columns=[*CLIP_COLUMNS, "num_audio_streams", "reason"])
-        place_N = _usable_places(samples, media)
+        index_N = _usable_indices(samples, media)
         if rule.filters:
             filtered = filter_samples(
-                run, samples, place_N, media, rule.filters, encoder=rule.encoder
+                run, samples, index_N, media, rule.filters, encoder=rule.encoder
             )
             dropped = filtered.dropped
         if wants_duplicates:
-            left_N = np.where(dropped == "", place_N, -1)
+            left_N = np.where(dropped == "", index_N, -1)
             own_C = read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy()
             duplicates = _look(run, samples, media, own_C, left_N, rule)
     return _apply(duplicates, samples, dropped, filtered)
 
 
-def _usable_places(samples: pa.Table, media: pa.Table) -> NDArray[np.int64]:
-    """Give the place of each sample's clip in media; -1 without one, -2 for what is quarantined."""
-    found_N = places(samples.select(KEY), media.select(["uri", *KEY[1:]]))
-    place_N = pc.fill_null(found_N, -1).to_numpy()
+def _usable_indices(samples: pa.Table, media: pa.Table) -> NDArray[np.int64]:
+    """Return the index of each sample's clip in media; -1 without one, -2 where quarantined."""
+    found_N = indices(samples.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY))
+    index_N = pc.fill_null(found_N, -1).to_numpy()
     failed_C = np.append(pc.not_equal(media["reason"], "").to_numpy(), False)
-    failed_N = few_texts(samples["reason"]).astype(np.bool_) | failed_C[place_N]
-    usable_N: NDArray[np.int64] = np.where(failed_N, -2, place_N)
+    failed_N = few_texts(samples["reason"]).astype(np.bool_) | failed_C[index_N]
+    usable_N: NDArray[np.int64] = np.where(failed_N, -2, index_N)
     return usable_N
 
 
@@ -123,14 +121,14 @@ def _look(
     samples: pa.Table,
     media: pa.Table,
     own_C: NDArray[np.float64],
-    place_N: NDArray[np.int64],
-    rule: AsideRule,
+    index_N: NDArray[np.int64],
+    rule: ExclusionRule,
 ) -> pa.Table:
-    evaluation = read_evaluation(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
-    place_N = np.maximum(place_N, -1)
+    decontamination = read_decontamination(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
+    index_N = np.maximum(index_N, -1)
     is_video_N = few_texts(samples["modality"]) == Modality.VIDEO
     is_video_C = np.zeros(len(media), dtype=np.bool_)
-    is_video_C[place_N[is_video_N & (place_N >= 0)]] = True
+    is_video_C[index_N[is_video_N & (index_N >= 0)]] = True
     clips = RunClips(
         run=run,
         media=media.select(CLIP_COLUMNS),
@@ -142,9 +140,9 @@ def _look(
     names = SampleClips(
         sample_id=samples["sample_id"].to_numpy(),
         task=few_texts(samples["task"]),
-        place_N=place_N,
+        index_N=index_N,
     )
-    return find_duplicates(clips, names, rule.duplicates, evaluation)
+    return find_duplicates(clips, names, rule.duplicates, decontamination)
 
 
 def _apply(
@@ -152,12 +150,12 @@ def _apply(
     samples: pa.Table,
     dropped: NDArray[np.object_],
     filtered: Filtered | None,
-) -> SetAside:
+) -> Excluded:
     num_samples = len(samples)
     dropped, duplicate_of = dropped.copy(), np.full(num_samples, "", dtype=object)
     relinked_N = np.zeros(num_samples, dtype=np.bool_)
     if duplicates is not None and len(duplicates):
-        keys = list(zip(*(samples[name].to_pylist() for name in KEY), strict=True))
+        keys = list(zip(*(samples[name].to_pylist() for name in SAMPLE_CLIP_KEY), strict=True))
         by_sample, by_clip = _lookups(duplicates)
         about = zip(
             samples["sample_id"].to_pylist(), samples["task"].to_pylist(), keys, strict=True
@@ -166,16 +164,16 @@ def _apply(
             row = by_sample.get(sample_id) or by_clip.get(("", key)) or by_clip.get((task, key))
             if row is None or dropped[sample] or samples["reason"][sample].as_py():
                 continue
-            keeper: ClipKey = tuple(row[name] for name in _OF_KEEPER)
-            name = clip_name(*keeper)
+            representative: ClipKey = tuple(row[name] for name in _OF_REPRESENTATIVE)
+            name = clip_name(*representative)
             duplicate_of[sample] = f"{row['source']}: {name}" if row["source"] else name
             if row["action"] == "drop":
                 dropped[sample] = row["reason"]
             elif row["action"] == "relink":
                 relinked_N[sample] = True
-                keys[sample] = keeper
+                keys[sample] = representative
         samples = with_keys(samples, keys) if relinked_N.any() else samples
-    return SetAside(
+    return Excluded(
         samples=samples,
         dropped=dropped,
         duplicate_of=duplicate_of,
@@ -187,18 +185,20 @@ def _apply(
 
 def with_keys(samples: pa.Table, keys: list[ClipKey]) -> pa.Table:
     """Let samples be about other clips."""
-    for name, values in zip(KEY, zip(*keys, strict=True) if keys else ((), (), ()), strict=True):
-        place, field = samples.schema.get_field_index(name), samples.schema.field(name)
-        samples = samples.set_column(place, field, pa.array(values, field.type))
+    for name, values in zip(
+        SAMPLE_CLIP_KEY, zip(*keys, strict=True) if keys else ((), (), ()), strict=True
+    ):
+        index, field = samples.schema.get_field_index(name), samples.schema.field(name)
+        samples = samples.set_column(index, field, pa.array(values, field.type))
     return samples
 
 
-def relinked_rows(aside: SetAside, decisions: Decisions) -> dict[str, dict[int, str]]:
-    """Give the kept rows that name another file than their own: dataset -> row -> file's URI."""
+def relinked_rows(excluded: Excluded, decisions: Decisions) -> dict[str, dict[int, str]]:
+    """Return the kept rows that name another file than their own: dataset -> row -> file's URI."""
     rows: dict[str, dict[int, str]] = {}
     kept_N = decisions.decision == Outcome.KEEP.value
-    columns = [aside.samples[name] for name in ("dataset", "row", "media_uri")]
-    for sample in np.flatnonzero(aside.relinked_N & kept_N).tolist():
+    columns = [excluded.samples[name] for name in ("dataset", "row", "media_uri")]
+    for sample in np.flatnonzero(excluded.relinked_N & kept_N).tolist():
         dataset, row, uri = (column[sample].as_py() for column in columns)
         rows.setdefault(dataset, {})[row] = uri
     return rows
@@ -209,28 +209,31 @@ def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
 
     Args:
         run: with duplicates.parquet, where duplicates were looked for.
-        samples: task and KEY of some samples.
+        samples: task and SAMPLE_CLIP_KEY of some samples.
     """
     if not run.duplicates.is_file():
         return samples
-    columns = ["task", "uri", *KEY[1:], *_OF_KEEPER]
+    columns = ["task", *CLIP_KEY, *_OF_REPRESENTATIVE]
     rows = read_table(run.duplicates, columns=columns, filters=pc.field("action") == "relink")
     values = zip(*(rows[name].to_pylist() for name in columns), strict=True)
-    keeper_of: dict[tuple[object, ...], ClipKey] = {row[:4]: row[4:] for row in values}
-    if not keeper_of:
+    representative_of: dict[tuple[object, ...], ClipKey] = {row[:4]: row[4:] for row in values}
+    if not representative_of:
         return samples
-    keys = zip(*(samples[name].to_pylist() for name in KEY), strict=True)
+    keys = zip(*(samples[name].to_pylist() for name in SAMPLE_CLIP_KEY), strict=True)
     about = zip(samples["task"].to_pylist(), keys, strict=True)
     return with_keys(
         samples,
-        [keeper_of.get(("", *key)) or keeper_of.get((task, *key)) or key for task, key in about],
+        [
+            representative_of.get(("", *key)) or representative_of.get((task, *key)) or key
+            for task, key in about
+        ],
     )
 
 
 def _lookups(
     duplicates: pa.Table,
 ) -> tuple[dict[str, Mapping[str, Any]], dict[tuple[str, ClipKey], Mapping[str, Any]]]:
-    """Give the duplicates by sample, and the others by task and clip."""
+    """Return the duplicates by sample, and the others by task and clip."""
     rows = duplicates.to_pylist()
     by_sample = {row["sample_id"]: row for row in rows if row["sample_id"]}
     by_clip = {

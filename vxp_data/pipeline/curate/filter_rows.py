@@ -46,7 +46,7 @@ class Filtered:
 def filter_samples(
     run: RunDirectory,
     samples: pa.Table,
-    place_N: NDArray[np.int64],
+    index_N: NDArray[np.int64],
     media: pa.Table,
     filters: Mapping[str, Bounds],
     *,
@@ -57,7 +57,7 @@ def filter_samples(
     Args:
         run: with media.parquet and samples.parquet.
         samples: sample_id, task and modality of N samples.
-        place_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
+        index_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
         media: of media.parquet.
         filters: bounds by rule.
         encoder: fingerprint of the run's embeddings.
@@ -68,26 +68,28 @@ def filter_samples(
     present = {*pc.unique(samples["task"]).to_pylist(), *Task}
     for name, bounds in filters.items():
         check_tasks(bounds.tasks, present, where=f"filters.{name}.tasks")
-    row_M = np.flatnonzero(place_N > -2)
+    row_M = np.flatnonzero(index_N > -2)
     needs = {load_rule(name).needs for name in filters}
-    looks = _looks(run) if "looks" in needs else _Looks.unknown(len(media))
-    place_M = place_N[row_M]
+    statistics = (
+        _statistics(run) if "frame_statistics" in needs else _Statistics.unknown(len(media))
+    )
+    index_M = index_N[row_M]
     columns = (media[name].to_pylist() for name in ("clip_start_s", "clip_end_s", "duration_s"))
     seconds_C = np.array([clip_seconds(*times) for times in zip(*columns, strict=True)])
     chosen = samples.take(pa.array(row_M))
-    said_M = _exchanges(run, place_N > -2) if needs & {"text", "similarity"} else None
+    said_M = _turns(run, index_N > -2) if needs & {"text", "similarity"} else None
     facts = RowFacts(
         sample_id=chosen["sample_id"].to_pylist(),
         task=few_texts(chosen["task"]).tolist(),
         modality=few_texts(chosen["modality"]).tolist(),
-        place_N=place_M,
-        duration_s_N=_of_clips(seconds_C, place_M),
-        width_px_N=_of_clips(media["width_px"].to_numpy(), place_M),
-        height_px_N=_of_clips(media["height_px"].to_numpy(), place_M),
-        audio_streams_N=_of_clips(media["num_audio_streams"].to_numpy(), place_M),
-        change_N=_of_clips(looks.change_C, place_M),
-        scene_changes_N=_of_clips(looks.cuts_C, place_M),
-        blank_share_N=_of_clips(looks.blank_share_C, place_M),
+        index_N=index_M,
+        duration_s_N=_of_clips(seconds_C, index_M),
+        width_px_N=_of_clips(media["width_px"].to_numpy(), index_M),
+        height_px_N=_of_clips(media["height_px"].to_numpy(), index_M),
+        audio_streams_N=_of_clips(media["num_audio_streams"].to_numpy(), index_M),
+        change_N=_of_clips(statistics.change_C, index_M),
+        scene_changes_N=_of_clips(statistics.cuts_C, index_M),
+        blank_share_N=_of_clips(statistics.blank_share_C, index_M),
         similarity_N=np.full(len(row_M), np.nan),
         exchanges=[()] * len(row_M) if said_M is None else said_M,
     )
@@ -114,7 +116,7 @@ def _num_unmeasured(facts: RowFacts, pair_N: NDArray[np.bool_], bounds: Bounds) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Looks:
+class _Statistics:
     """What is told of C clips by their frames' pixels; NaN for those without frames."""
 
     change_C: NDArray[np.float64]
@@ -127,7 +129,7 @@ class _Looks:
         return cls(change_C=nothing_C, cuts_C=nothing_C, blank_share_C=nothing_C)
 
 
-def _looks(run: RunDirectory) -> _Looks:
+def _statistics(run: RunDirectory) -> _Statistics:
     media = read_table(run.media, columns=["content_change", "contrast"])
     change, contrast = (media[name].combine_chunks() for name in media.column_names)
     change_P = change.flatten().to_numpy().astype(np.float64)
@@ -137,16 +139,16 @@ def _looks(run: RunDirectory) -> _Looks:
     frames_C = np.bincount(of_F, minlength=num)
     known_C = np.where(frames_C > 0, frames_C, np.nan)  # a lone frame has changed by nothing
     pairs_C = np.where(frames_C > 0, np.maximum(frames_C - 1, 1), np.nan)
-    return _Looks(
+    return _Statistics(
         change_C=np.bincount(of_P, change_P, minlength=num) / pairs_C,
         cuts_C=np.bincount(of_P, change_P > CUT_CHANGE, minlength=num) + 0 * known_C,
         blank_share_C=np.bincount(of_F, contrast_F <= BLANK_CONTRAST, minlength=num) / known_C,
     )
 
 
-def _of_clips(value_C: NDArray[np.generic], place_M: NDArray[np.int64]) -> NDArray[np.float64]:
+def _of_clips(value_C: NDArray[np.generic], index_M: NDArray[np.int64]) -> NDArray[np.float64]:
     padded = np.append(value_C.astype(np.float64), np.nan)
-    of_rows: NDArray[np.float64] = padded[place_M]  # -1, no clip, is the last
+    of_rows: NDArray[np.float64] = padded[index_M]  # -1, no clip, is the last
     return of_rows
 
 
@@ -157,17 +159,17 @@ def _similarities(
     media: pa.Table,
     encoder: str,
 ) -> NDArray[np.float64]:
-    """Give what was measured of those of some rows that are pairs, NaN for the rest."""
+    """Return what was measured of those of some rows that are pairs, NaN for the rest."""
     known, media_ids = read_similarities(run), media["media_id"].to_pylist()
     similarity_N = np.full(len(facts.sample_id), np.nan)
     for row in np.flatnonzero(pair_N).tolist():
-        media_id = media_ids[facts.place_N[row]]
+        media_id = media_ids[facts.index_N[row]]
         key = pair_key(media_id, caption(facts.exchanges[row]), encoder)
         similarity_N[row] = known.get(key, np.nan)
     return similarity_N
 
 
-def _exchanges(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:
+def _turns(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:
     said: list[list[tuple[str, str]]] = []
     first = 0
     for batch in read_batches(run.samples, columns=["exchanges"]):

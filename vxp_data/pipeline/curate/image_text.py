@@ -1,6 +1,6 @@
-"""Compares captions with their pictures, by the encoder's text side: once, where a filter asks.
+"""Compares captions with their images, by the encoder's text side: once, where a filter asks.
 
-Only of image-text pairs: caption rows about one picture.
+Only of image-text pairs: caption rows about one image.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_ke
 from vxp_data.pipeline.embed.job import cluster_stages, user_error_inside
 from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.pipeline.embed.workers import JobSettings
-from vxp_data.pipeline.run_dir.clip_facts import KEY, places
+from vxp_data.pipeline.run_dir.clip_facts import indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.run_dir.stored_frames import stored_frames
 from vxp_data.records import Modality, Task
 from vxp_data.registry import TEXT_ENCODERS
+from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import EncoderConfig, PruneConfig
 
 PAIRS_PER_JOB: Final = 100_000
@@ -37,16 +38,16 @@ _DECIMALS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A caption and its picture."""
+    """A caption and its image."""
 
     key: str
     text: str
-    place: int
-    """Of the picture's clip in the run's media."""
+    index: int
+    """Of the image's clip in the run's media."""
 
 
 def wants_similarity(config: PruneConfig) -> bool:
-    """Tell whether a run's captions have to be compared with pictures."""
+    """Whether a run's captions have to be compared with images."""
     return (
         IMAGE_TEXT_SIMILARITY.name in config.filters
         and config.encoder.name in TEXT_ENCODERS.names()
@@ -54,7 +55,7 @@ def wants_similarity(config: PruneConfig) -> bool:
 
 
 def prepare_text_encoder(config: PruneConfig) -> None:
-    """Have weights and tokenizer of the text side, where the run needs them.
+    """Make sure that the text side's weights and tokenizer are here, where the run needs them.
 
     Raises:
         UserError: they cannot be had.
@@ -65,7 +66,7 @@ def prepare_text_encoder(config: PruneConfig) -> None:
 
 
 def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSettings) -> int:
-    """Compare those captions with their pictures that have not been; keep what was measured.
+    """Compare those captions with their images that have not been; keep what was measured.
 
     Args:
         run: with samples, media and embeddings.
@@ -79,7 +80,7 @@ def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSe
         UserError: the text side cannot be loaded, or a file cannot be read or written.
     """
     known = read_similarities(run)
-    media = read_table(run.media, columns=["uri", *KEY[1:], "media_id", "file_stamp", "reason"])
+    media = read_table(run.media, columns=[*CLIP_KEY, "media_id", "file_stamp", "reason"])
     todo = {
         pair.key: pair
         for pair in _pairs(run, media, settings.spec.fingerprint)
@@ -90,7 +91,7 @@ def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSe
         return 0
     with ray_session(config.cluster):
         for first in range(0, len(pairs), PAIRS_PER_JOB):
-            table = _with_pictures(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
+            table = _with_images(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
             known |= _measured(table, config, settings)
             keys = sorted(known)
             columns = {"pair": keys, "similarity": [known[key] for key in keys]}
@@ -106,7 +107,7 @@ class CompareTexts:
         self._encoder: TextEncoder | None = None
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
-        """Give SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding.
+        """Return SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding.
 
         Raises:
             UserError: the encoder cannot be loaded here.
@@ -115,17 +116,17 @@ class CompareTexts:
             self._encoder = TEXT_ENCODERS.load(self._settings.name).load(self._settings)
         text_TD = self._encoder.embed_texts(pairs["text"].to_pylist())
         column = pairs["embedding"].combine_chunks()
-        picture_TD = column.flatten().to_numpy(zero_copy_only=False).reshape(len(pairs), -1)
-        picture_TD = picture_TD.astype(np.float32)
-        picture_TD /= np.linalg.norm(picture_TD, axis=1, keepdims=True)
-        cosine_T = np.clip((text_TD * picture_TD).sum(axis=1), -1, 1)
+        image_TD = column.flatten().to_numpy(zero_copy_only=False).reshape(len(pairs), -1)
+        image_TD = image_TD.astype(np.float32)
+        image_TD /= np.linalg.norm(image_TD, axis=1, keepdims=True)
+        cosine_T = np.clip((text_TD * image_TD).sum(axis=1), -1, 1)
         columns = {"pair": pairs["pair"], "similarity": cosine_T.round(_DECIMALS)}
         return pa.table(columns, schema=SIMILARITY_SCHEMA)
 
 
 def _pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
-    """Give the captions about pictures that have an embedding."""
-    columns = ["modality", "task", "reason", "exchanges", *KEY]
+    """Return the captions about images that have an embedding."""
+    columns = ["modality", "task", "reason", "exchanges", *SAMPLE_CLIP_KEY]
     wanted = (
         (pc.field("modality") == Modality.IMAGE.value)
         & (pc.field("task") == Task.CAPTION.value)
@@ -134,26 +135,26 @@ def _pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
     media_ids, failed = media["media_id"].to_pylist(), media["reason"].to_pylist()
     for batch in read_batches(run.samples, columns=columns):
         rows = pa.Table.from_batches([batch]).filter(wanted)
-        place_N = places(rows.select(KEY), media.select(["uri", *KEY[1:]])).to_pylist()
-        for place, said in zip(place_N, rows["exchanges"].to_pylist(), strict=True):
+        index_N = indices(rows.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY)).to_pylist()
+        for index, said in zip(index_N, rows["exchanges"].to_pylist(), strict=True):
             text = caption(json.loads(said))
-            if place is not None and not failed[place] and text:
-                key = pair_key(media_ids[place], text, encoder)
-                yield Pair(key=key, text=text, place=place)
+            if index is not None and not failed[index] and text:
+                key = pair_key(media_ids[index], text, encoder)
+                yield Pair(key=key, text=text, index=index)
 
 
-def _with_pictures(
+def _with_images(
     run: RunDirectory, media: pa.Table, pairs: list[Pair], settings: JobSettings
 ) -> pa.Table:
-    """Put pairs into columns, each with its picture's embedding."""
-    wanted_C = sorted({pair.place for pair in pairs})
+    """Put pairs into columns, each with its image's embedding."""
+    wanted_C = sorted({pair.index for pair in pairs})
     clips = media.take(pa.array(wanted_C))
     emb_CD = np.zeros((len(wanted_C), settings.spec.dim), dtype=np.float16)
     found = stored_frames(run, clips, encoder=settings.spec.fingerprint, sampler=settings.sampler)
     for clip in found:
-        emb_CD[clip.place] = clip.emb_FD[0]
-    row_of = {place: row for row, place in enumerate(wanted_C)}
-    emb_PD = emb_CD[[row_of[pair.place] for pair in pairs]]
+        emb_CD[clip.index] = clip.emb_FD[0]
+    row_of = {index: row for row, index in enumerate(wanted_C)}
+    emb_PD = emb_CD[[row_of[pair.index] for pair in pairs]]
     vectors = pa.array(emb_PD.reshape(-1), pa.float16())
     return pa.table(
         {

@@ -1,4 +1,4 @@
-"""How well captions fit their pictures, as a run keeps it: image_text_similarity.parquet."""
+"""How well captions fit their images, as a run keeps it: image_text_similarity.parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIMILARITY_SCHEMA: Final = pa.schema([("pair", pa.string()), ("similarity", pa.f
 
 
 def pair_key(media_id: str, text: str, encoder: str) -> str:
-    """Name what a similarity is about: the picture's content, the caption, the encoder.
+    """Name what a similarity is about: the image's content, the caption, the encoder.
 
     A pair of which one has changed is another one, and is measured anew.
     """
@@ -22,7 +22,7 @@ def pair_key(media_id: str, text: str, encoder: str) -> str:
 
 
 def read_similarities(run: RunDirectory) -> dict[str, float]:
-    """Give what was measured, by pair; nothing where no pairs were compared.
+    """Return what was measured, by pair; nothing where no pairs were compared.
 
     Raises:
         UserError: the file cannot be read.

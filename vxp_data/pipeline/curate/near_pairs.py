@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.duplicate_groups import SamePairs, choose_keepers
+from vxp_data.core.duplicate_groups import SamePairs, choose_representatives
 from vxp_data.core.duplicates import (
     MIN_COVERED,
     ClipTimes,
@@ -30,7 +30,7 @@ from vxp_data.core.duplicates import (
 from vxp_data.core.similarity import cross_cosines
 from vxp_data.neighbours.faiss_index import build_index
 from vxp_data.pipeline.run_dir.directory import RunDirectory
-from vxp_data.pipeline.run_dir.stored_frames import Spool, StoredFrames, stored_frames
+from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, StoredFrames, stored_frames
 
 _QUERIES_AT_ONCE: Final = 1 << 15
 _PAIRS_AT_ONCE: Final = 1 << 22
@@ -48,17 +48,17 @@ class ClipSource:
     run: RunDirectory
     clips: pa.Table
     """Those clips, of media.parquet, in any order."""
-    place_C: NDArray[np.int64]
+    index_C: NDArray[np.int64]
     """Their places in the order of all clips."""
     encoder: str
     sampler: str
 
     def frames(self) -> Iterator[StoredFrames]:
-        """Give their frames, with their places in the order of all clips."""
+        """Return their frames, with their places in the order of all clips."""
         found = stored_frames(self.run, self.clips, encoder=self.encoder, sampler=self.sampler)
         for clip in found:
-            place = int(self.place_C[clip.place])
-            yield StoredFrames(place=place, emb_FD=clip.emb_FD, times=clip.times)
+            index = int(self.index_C[clip.index])
+            yield StoredFrames(index=index, emb_FD=clip.emb_FD, times=clip.times)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class PairRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOrder:
-    """C clips in their order of preference; see `core.duplicate_groups.keeper_order`."""
+    """C clips in their order of preference; see `core.duplicate_groups.representative_order`."""
 
     own_C: NDArray[np.float64]
     """Mean cosine among each clip's frames."""
@@ -88,14 +88,14 @@ class ClipOrder:
     def are_wanted(
         self, first_P: NDArray[np.int64], second_P: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Tell which pairs of clips are to be compared."""
+        """Return which pairs of clips are to be compared."""
         others_P = self.is_other_C[first_P].astype(np.int8) + self.is_other_C[second_P]
         allowed_P = others_P == 1 if self.others_only else others_P < 2
         wanted_P: NDArray[np.bool_] = allowed_P & (self.file_C[first_P] != self.file_C[second_P])
         return wanted_P
 
     def coded(self, first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give those of some pairs that are wanted, each once, as ascending numbers.
+        """Return those of some pairs that are wanted, each once, as ascending numbers.
 
         A number takes 8 bytes, a pair of Python integers in a set 200: there may be hundreds of
         millions, 32 neighbours of each clip and of each of its parts.
@@ -106,7 +106,7 @@ class ClipOrder:
         return np.unique(lower_P * len(self.own_C) + higher_P)
 
     def decoded(self, code_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give the lower and the higher places of pairs."""
+        """Return the lower and the higher indices of pairs."""
         lower_P, higher_P = np.divmod(code_P, len(self.own_C))
         return lower_P, higher_P
 
@@ -143,15 +143,15 @@ def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> di
                 break
             compared_P = np.union1d(compared_P, new_P)
             same |= _compare(sources, new_P, order, rule, num_frames_C)
-            keeper_C = choose_keepers(
+            representative_C = choose_representatives(
                 same_pairs(same), order.duration_s_C, np.maximum(1, order.num_rows_C)
             )
-            stays_C = (keeper_C == np.arange(num_clips)) | order.is_other_C
+            stays_C = (representative_C == np.arange(num_clips)) | order.is_other_C
             before = set(active_C.tolist())
             active_C = np.flatnonzero(stays_C & (num_frames_C > 0))
             # Who had more near ones than were looked at asks again among those that stay; so does
             # who was a duplicate of a clip that is one itself now.
-            asking = {place for place in active_C.tolist() if place in full or place not in before}
+            asking = {index for index in active_C.tolist() if index in full or index not in before}
     return same
 
 
@@ -170,16 +170,16 @@ def same_pairs(same: dict[Pair, Match]) -> SamePairs:
 
 def _means(
     sources: list[ClipSource], num_clips: int, stack: ExitStack
-) -> tuple[Spool | None, NDArray[np.int32]]:
-    """Give the mean embeddings of all clips, in their order, and the number of their frames."""
+) -> tuple[MemmapBuffer | None, NDArray[np.int32]]:
+    """Return the mean embeddings of all clips, in their order, and the number of their frames."""
     num_frames_C = np.zeros(num_clips, dtype=np.int32)
-    means: Spool | None = None
+    means: MemmapBuffer | None = None
     for source in sources:
         for clip in source.frames():
             if means is None:
-                means = stack.enter_context(Spool(num_clips, clip.emb_FD.shape[1]))
-            means.rows[clip.place] = clip_mean(clip.emb_FD)
-            num_frames_C[clip.place] = len(clip.emb_FD)
+                means = stack.enter_context(MemmapBuffer(num_clips, clip.emb_FD.shape[1]))
+            means.rows[clip.index] = clip_mean(clip.emb_FD)
+            num_frames_C[clip.index] = len(clip.emb_FD)
     return means, num_frames_C
 
 
@@ -205,14 +205,14 @@ def _candidates(
     found_P = np.zeros(0, dtype=np.int64)
     blocks: list[NDArray[np.int64]] = []
     full: set[int] = set()
-    for place_B, query_BD in _queries(sources, mean_CD, asking):
+    for index_B, query_BD in _queries(sources, mean_CD, asking):
         wanted = min(rule.neighbours + 1, len(active_C))  # the clip itself is one of them
         cosine_BK, row_BK = index.search(query_BD, wanted, rule.candidate_cosine)
         near_BK = (cosine_BK >= rule.candidate_cosine) & (row_BK >= 0)
         if wanted < len(active_C):
-            full.update(place_B[near_BK[:, -1]].tolist())
+            full.update(index_B[near_BK[:, -1]].tolist())
         query, rank = np.nonzero(near_BK)
-        blocks.append(order.coded(place_B[query], active_C[row_BK[query, rank]]))
+        blocks.append(order.coded(index_B[query], active_C[row_BK[query, rank]]))
         if sum(map(len, blocks)) > max(_PAIRS_AT_ONCE, len(found_P)):
             found_P, blocks = np.unique(np.concatenate([found_P, *blocks])), []
     return np.unique(np.concatenate([found_P, *blocks])), full
@@ -223,26 +223,26 @@ def _queries(
     mean_CD: NDArray[np.float16],
     asking: set[int],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Give the clips' means, then those of their parts, in blocks: (whose, vectors)."""
+    """Return the clips' means, then those of their parts, in blocks: (whose, vectors)."""
     asking_C = np.array(sorted(asking), dtype=np.int64)
     for start in range(0, len(asking_C), _QUERIES_AT_ONCE):
-        place_B = asking_C[start : start + _QUERIES_AT_ONCE]
-        yield place_B, mean_CD[place_B].astype(np.float32)
-    places: list[int] = []
+        index_B = asking_C[start : start + _QUERIES_AT_ONCE]
+        yield index_B, mean_CD[index_B].astype(np.float32)
+    indices: list[int] = []
     vectors: list[NDArray[np.float32]] = []
     for source in sources:
         for clip in source.frames():
-            if clip.place not in asking:
+            if clip.index not in asking:
                 continue
             part_WD = window_means(clip.emb_FD)
-            part_WD = part_WD[part_WD @ mean_CD[clip.place].astype(np.float32) < _PART_IS_WHOLE]
+            part_WD = part_WD[part_WD @ mean_CD[clip.index].astype(np.float32) < _PART_IS_WHOLE]
             vectors.append(part_WD)
-            places += [clip.place] * len(part_WD)
-            if len(places) >= _QUERIES_AT_ONCE:
-                yield np.array(places), np.concatenate(vectors)
-                places, vectors = [], []
-    if places:
-        yield np.array(places), np.concatenate(vectors)
+            indices += [clip.index] * len(part_WD)
+            if len(indices) >= _QUERIES_AT_ONCE:
+                yield np.array(indices), np.concatenate(vectors)
+                indices, vectors = [], []
+    if indices:
+        yield np.array(indices), np.concatenate(vectors)
 
 
 def _compare(
@@ -256,26 +256,26 @@ def _compare(
     first_P, second_P = order.decoded(code_P)
     wanted = np.union1d(first_P, second_P).tolist()
     first_row_W = np.concatenate([[0], np.cumsum(num_frames_C[wanted])]).astype(np.int64)
-    place_in = {place: number for number, place in enumerate(wanted)}
+    index_in = {index: number for number, index in enumerate(wanted)}
     times: dict[int, ClipTimes] = {}
     same: dict[Pair, Match] = {}
     with ExitStack() as stack:
-        spool: Spool | None = None
+        buffer: MemmapBuffer | None = None
         for source in sources:
             for clip in source.frames():
-                number = place_in.get(clip.place)
+                number = index_in.get(clip.index)
                 if number is None:
                     continue
-                if spool is None:
+                if buffer is None:
                     dim = clip.emb_FD.shape[1]
-                    spool = stack.enter_context(Spool(int(first_row_W[-1]), dim))
-                spool.rows[first_row_W[number] : first_row_W[number + 1]] = clip.emb_FD
-                times[clip.place] = clip.times
-        assert spool is not None  # every candidate has frames
+                    buffer = stack.enter_context(MemmapBuffer(int(first_row_W[-1]), dim))
+                buffer.rows[first_row_W[number] : first_row_W[number + 1]] = clip.emb_FD
+                times[clip.index] = clip.times
+        assert buffer is not None  # every candidate has frames
 
-        def frames(place: int) -> NDArray[np.float16]:
-            number = place_in[place]
-            return spool.rows[first_row_W[number] : first_row_W[number + 1]]
+        def frames(index: int) -> NDArray[np.float16]:
+            number = index_in[index]
+            return buffer.rows[first_row_W[number] : first_row_W[number + 1]]
 
         for first, second in _in_blocks(first_P, second_P):
             cosine_FG = cross_cosines(frames(first), frames(second))
@@ -288,7 +288,7 @@ def _compare(
 
 
 def _in_blocks(first_P: NDArray[np.int64], second_P: NDArray[np.int64]) -> Iterator[Pair]:
-    """Give pairs one by one, as Python integers, of which only a block's are there at a time."""
+    """Return pairs one by one, as Python integers, of which only a block's are there at a time."""
     for start in range(0, len(first_P), _PAIRS_AT_ONCE):
         block = slice(start, start + _PAIRS_AT_ONCE)
         yield from zip(first_P[block].tolist(), second_P[block].tolist(), strict=True)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.similarity import Measure, score_videos
-from vxp_data.pipeline.embed.work_items import CURRENT_COLUMNS, Source, is_current
+from vxp_data.pipeline.embed.work_items import CURRENT_COLUMNS, WantedMedia, is_current
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, read_tables, write_batches
 from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
 from vxp_data.records import Reason
@@ -24,7 +24,7 @@ _ABSENT: Final = 3
 
 
 def score_clips(
-    run: RunDirectory, sources: Mapping[str, Source], *, encoder: str, sampler: str
+    run: RunDirectory, sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
 ) -> int:
     """Score every wanted clip with every measure; write media.parquet and scores.parquet.
 
@@ -46,15 +46,15 @@ def score_clips(
     part_C, row_C = _chosen_rows(files, sources, encoder=encoder, sampler=sampler)
     by_part = np.lexsort((row_C, part_C))
     numbers, firsts = np.unique(part_C[by_part], return_index=True)
-    places = np.split(by_part, firsts[1:])
+    indices = np.split(by_part, firsts[1:])
     parts = read_tables([files[number] for number in numbers.tolist()])
     with PlacedRows(pa.schema([*EMBEDDING_FACTS, *scores_only])) as rows:
-        for part, place_R in zip(parts, places, strict=False):  # no parts: one empty split
-            chosen = part.take(pa.array(row_C[place_R]))
+        for part, index_R in zip(parts, indices, strict=False):  # no parts: one empty split
+            chosen = part.take(pa.array(row_C[index_R]))
             facts = chosen.select(EMBEDDING_FACTS.names)
             for field, column in zip(scores_only, _scores(chosen, measures), strict=True):
                 facts = facts.append_column(field, pa.array(column, from_pandas=True))
-            rows.add(facts, place_R)
+            rows.add(facts, index_R)
         media = (table.select(EMBEDDING_FACTS.names) for table in rows.ordered())
         write_batches(run.media, EMBEDDING_FACTS, (t.cast(EMBEDDING_FACTS) for t in media))
         scores = (table.select(score_schema.names) for table in rows.ordered())
@@ -63,7 +63,7 @@ def score_clips(
 
 
 def _chosen_rows(
-    files: Sequence[File], sources: Mapping[str, Source], *, encoder: str, sampler: str
+    files: Sequence[File], sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the part and the row of every clip, by URI and then by start and end."""
     first_of: dict[str, int] = {}
@@ -74,7 +74,7 @@ def _chosen_rows(
     rank_C = np.full(num_clips, _ABSENT, dtype=np.int8)
     part_C, row_C = (np.zeros(num_clips, dtype=np.int32) for _ in range(2))
     for number, part in enumerate(read_tables(files, columns=CURRENT_COLUMNS)):
-        for place, row in enumerate(part.to_pylist()):
+        for index, row in enumerate(part.to_pylist()):
             if not is_current(row, sources, encoder=encoder, sampler=sampler):
                 continue
             clips_s = sources[row["uri"]].clips_s
@@ -83,7 +83,7 @@ def _chosen_rows(
                 continue
             clip = first_of[row["uri"]] + clips_s.index(clip_s)
             if (rank := _rank(row["reason"])) < rank_C[clip]:
-                rank_C[clip], part_C[clip], row_C[clip] = rank, number, place
+                rank_C[clip], part_C[clip], row_C[clip] = rank, number, index
     found_C = rank_C < _ABSENT
     return part_C[found_C], row_C[found_C]
 

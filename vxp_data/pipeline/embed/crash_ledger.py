@@ -16,7 +16,7 @@ from vxp_data.pipeline.embed.resources import MAX_WORKER_DEATHS
 from vxp_data.records import Reason
 
 
-class Ledger:
+class CrashLedger:
     """Counts beginnings of tasks, and deaths by what was named at the time."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Ledger:
         self._encoders: dict[str, tuple[str, Any]] = {}
 
     def begin(self, task: str) -> tuple[int, dict[str, int]]:
-        """Note that a task begins.
+        """Record that a task begins.
 
         Returns:
             How often it has begun before, and how many of those attempts died at what.
@@ -38,32 +38,32 @@ class Ledger:
         return self._begun[task] - 1, dict(self._deaths[task]) if task in self._deaths else {}
 
     def name(self, task: str, thing: str | None) -> None:
-        """Note what a task works on from now; None: on nothing that could be to blame."""
+        """Record what a task works on from now; None: on nothing that could be to blame."""
         if thing is None:
             self._named.pop(task, None)
         else:
             self._named[task] = thing
 
     def add_encoder(self, actor_id: str, node_id: str, actor: Any) -> None:
-        """Note where an encoder actor has started; one that starts again is noted anew."""
+        """Record where an encoder actor has started; one that starts again is recorded anew."""
         self._encoders[actor_id] = (node_id, actor)
 
     def encoders(self) -> list[tuple[str, Any]]:
-        """Give the node and the handle of every encoder actor."""
+        """Return the node and the handle of every encoder actor."""
         return list(self._encoders.values())
 
 
-class LedgerLike(Protocol):
+class CrashLedgerLike(Protocol):
     """What a stage needs of a ledger, here or elsewhere."""
 
     def begin(self, task: str) -> tuple[int, dict[str, int]]:
-        """See `Ledger.begin`."""
+        """See `CrashLedger.begin`."""
 
     def name(self, task: str, thing: str | None) -> None:
-        """See `Ledger.name`."""
+        """See `CrashLedger.name`."""
 
 
-class RemoteLedger:
+class RemoteCrashLedger:
     """A ledger in an actor on the driver's node, for the length of a job.
 
     If that node is lost the actor starts elsewhere and counts anew: a clip then costs a few workers
@@ -76,7 +76,7 @@ class RemoteLedger:
 
         here = ray.get_runtime_context().get_node_id()
         self._actor: Any = (
-            ray.remote(Ledger)
+            ray.remote(CrashLedger)
             .options(
                 num_cpus=0,
                 max_restarts=-1,
@@ -87,20 +87,20 @@ class RemoteLedger:
         )
 
     def begin(self, task: str) -> tuple[int, dict[str, int]]:
-        """See `Ledger.begin`; about a millisecond."""
+        """See `CrashLedger.begin`; about a millisecond."""
         import ray
 
         result: tuple[int, dict[str, int]] = ray.get(self._actor.begin.remote(task))
         return result
 
     def name(self, task: str, thing: str | None) -> None:
-        """See `Ledger.name`."""
+        """See `CrashLedger.name`."""
         import ray
 
         ray.get(self._actor.name.remote(task, thing))
 
     def add_this_encoder(self) -> None:
-        """See `Ledger.add_encoder`; called by the actor itself."""
+        """See `CrashLedger.add_encoder`; called by the actor itself."""
         import ray
 
         here = ray.get_runtime_context()
@@ -111,7 +111,7 @@ class RemoteLedger:
         )
 
     def encoders(self) -> list[tuple[str, Any]]:
-        """See `Ledger.encoders`."""
+        """See `CrashLedger.encoders`."""
         import ray
 
         result: list[tuple[str, Any]] = ray.get(self._actor.encoders.remote())
@@ -126,14 +126,14 @@ class Attempt:
         task: what tells the task from all others of the job, the same at every attempt.
     """
 
-    def __init__(self, ledger: LedgerLike, task: str) -> None:
+    def __init__(self, ledger: CrashLedgerLike, task: str) -> None:
         self._ledger, self._task = ledger, task
         earlier, self._deaths = ledger.begin(task)
         self.again = earlier > 0
         """Whether an earlier attempt died, or its result was lost."""
 
     def enter(self, thing: str) -> None:
-        """Say what is worked on from now, if that may matter.
+        """Report what is worked on from now, if that may matter.
 
         Raises:
             MediaError: `crashed`: too many workers have died of it; it is not entered.
@@ -150,6 +150,6 @@ class Attempt:
         self._ledger.name(self._task, thing)
 
     def leave(self) -> None:
-        """Say that nothing is worked on any more."""
+        """Report that nothing is worked on any more."""
         if self.again:
             self._ledger.name(self._task, None)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.task_packing import pack_files
 from vxp_data.errors import UserError
-from vxp_data.pipeline.embed.crash_ledger import RemoteLedger
+from vxp_data.pipeline.embed.crash_ledger import RemoteCrashLedger
 from vxp_data.pipeline.embed.lost_nodes import NodeWatch
 from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.pipeline.embed.resources import (
@@ -112,7 +112,7 @@ def _embed_all(
     """Hand out files until every clip of them has come back."""
     import ray
 
-    ledger = RemoteLedger()
+    ledger = RemoteCrashLedger()
     rounds_in_vain = 0
     while items:
         first_clip = np.cumsum([0, *(len(item.clips_s) for item in items)])
@@ -155,7 +155,7 @@ def _reports(
     first_clip: NDArray[np.int64],
     config: PruneConfig,
     settings: JobSettings,
-    ledger: RemoteLedger,
+    ledger: RemoteCrashLedger,
     totals: EmbedTotals,
 ) -> Iterator[pa.Table]:
     import ray
@@ -179,7 +179,7 @@ def _dataset(
     first_clip: NDArray[np.int64],
     stages: StagePlan,
     settings: JobSettings,
-    ledger: RemoteLedger,
+    ledger: RemoteCrashLedger,
 ) -> Any:
     import ray
 

@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
-from vxp_data.pipeline.embed.crash_ledger import RemoteLedger
+from vxp_data.pipeline.embed.crash_ledger import RemoteCrashLedger
 
 _POLL_S: Final = 2.0
 
@@ -24,7 +24,7 @@ class NodeWatch:
         wait_s: how long a machine may take to be replaced.
     """
 
-    def __init__(self, ledger: RemoteLedger, wait_s: float) -> None:
+    def __init__(self, ledger: RemoteCrashLedger, wait_s: float) -> None:
         self._ledger, self._wait_s = ledger, wait_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vxp-node-watch", daemon=True)
@@ -59,7 +59,7 @@ class NodeWatch:
                 return  # the job ends, or had nothing on its way to them
 
     def _gone_encoders(self) -> list[Any]:
-        """Give the actors whose machine is gone."""
+        """Return the actors whose machine is gone."""
         import ray
 
         known = ray.nodes()  # type: ignore[no-untyped-call]

@@ -55,12 +55,12 @@ class Check:
     """What to do; '' where all is well, or where the message says it."""
 
     def __str__(self) -> str:
-        """Say it as an error or warning does."""
+        """Return it as an error or warning says it."""
         return f"{self.name}: {self.message}{self.remedy and ' '}{self.remedy}"
 
 
 def require(checks: Iterable[Check]) -> list[Check]:
-    """Give the warnings among some checks.
+    """Return the warnings among some checks.
 
     Raises:
         UserError: a check has failed; the message has all that failed.
@@ -116,7 +116,7 @@ def check_children(decode: DecodeConfig) -> Iterator[Check]:
 
 
 def check_encoder(encoder: EncoderConfig) -> Check:
-    """Have the encoder's weights here, and of the hash that the recipe pins."""
+    """Check that the encoder's weights are here, and of the hash that the recipe pins."""
     name = f"encoder {encoder.name}"
     try:
         encoder_class: type[Encoder] = ENCODERS.load(encoder.name)
@@ -189,11 +189,11 @@ def check_manifests(datasets: Sequence[Dataset], rules: TaskRules) -> tuple[list
             for sample in read_samples(dataset, rules, counts, seen_ids):
                 if sample.media_uri and sample.reason is None:
                     num_seen += 1
-                    place = drawn.randrange(num_seen)
+                    index = drawn.randrange(num_seen)
                     if len(media) < SAMPLED_ROWS:
                         media.append(sample.media_uri)
-                    elif place < SAMPLED_ROWS:
-                        media[place] = sample.media_uri
+                    elif index < SAMPLED_ROWS:
+                        media[index] = sample.media_uri
         except UserError as error:
             checks.append(_failed(name, str(error)))
             continue

@@ -84,7 +84,7 @@ def _on_every_node(
 
 
 def _summed_up(found: dict[str, list[Check]]) -> Iterator[Check]:
-    """Give what is well once, and what is not once for each way of not being well."""
+    """Return what is well once, and what is not once for each way of not being well."""
     nodes_of: dict[Check, list[str]] = {}
     for node, checks in found.items():
         for check in checks:

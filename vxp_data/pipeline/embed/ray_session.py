@@ -19,7 +19,7 @@ _CONNECT_TIMEOUT_S: Final = 20.0
 
 @contextmanager
 def ray_session(cluster: ClusterConfig) -> Iterator[None]:
-    """Have Ray for the length of a block; a session that is already there is used and left running.
+    """Run Ray for the length of a block; a session that is already there is used and left running.
 
     Raises:
         UserError: there is no cluster at the address, it wants a token, the address is one of Ray's
@@ -48,7 +48,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         _check_answers(cluster.address)
     try:
         # Ray's C++ core writes past Python's logging
-        with _stderr_closed(), _patience(is_local=cluster.address is None):
+        with _stderr_closed(), _retry_policy(is_local=cluster.address is None):
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
@@ -73,7 +73,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _patience(*, is_local: bool) -> Iterator[None]:
+def _retry_policy(*, is_local: bool) -> Iterator[None]:
     """Start a local Ray so that it bears with its only node where that answers late.
 
     A busy machine does; Ray would take it for dead, and end.

@@ -8,7 +8,7 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class WorkerStage:
     """One stage of the job, as Ray is told about it."""
 
     num_cpus: float
@@ -33,8 +33,8 @@ class Machine:
 class StagePlan:
     """The stages of a prune job on one cluster; `embed` is None where decoding embeds too."""
 
-    decode: Stage
-    embed: Stage | None
+    decode: WorkerStage
+    embed: WorkerStage | None
 
 
 MAX_BLOCK_BYTES: Final = 64 << 20
@@ -96,7 +96,7 @@ def plan_stages(machines: Sequence[Machine], *, in_decode_task: bool, on_gpu: bo
         else:
             encoders = max(1, int(num_cpus) // 2)
             beside = encoders * _EMBED_CPUS
-        embed = Stage(
+        embed = WorkerStage(
             num_cpus=0,
             num_gpus=1 if on_gpu else 0,
             memory_bytes=_EMBED_MEMORY_BYTES,
@@ -104,7 +104,7 @@ def plan_stages(machines: Sequence[Machine], *, in_decode_task: bool, on_gpu: bo
             rows=_CLIPS_PER_EMBED,
         )
         num_cpus -= beside
-    decode = Stage(
+    decode = WorkerStage(
         num_cpus=1,
         num_gpus=0,
         memory_bytes=_DECODE_MEMORY_BYTES,

@@ -13,30 +13,27 @@ from vxp_data.pipeline.run_dir.directory import (
     read_batches,
     read_tables,
 )
-from vxp_data.records import Modality
-from vxp_data.storage.etags import file_stamps
+from vxp_data.records import ClipKey, Modality
+from vxp_data.storage.file_versions import file_versions
 from vxp_data.storage.folder import File
 
 Clip = tuple[float, float]
 """(start, end) in seconds."""
 _WHOLE_FILE: Final[tuple[Clip, ...]] = ((0.0, math.inf),)
 
-ClipKey = tuple[str, float, float]
-"""(uri, clip_start_s, clip_end_s)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class WantedMedia:
     """One media file that usable samples name."""
 
-    stamp: str
+    file_version: str
     """As it is now; '' where it is not there."""
     is_image: bool
     clips_s: tuple[Clip, ...]
     """The clips that are wanted of it, ascending."""
 
 
-def read_sources(run: RunDirectory) -> dict[str, Source]:
+def read_wanted_media(run: RunDirectory) -> dict[str, WantedMedia]:
     """List the files that samples name, by URI, and stamp them: once in a run.
 
     Args:
@@ -62,10 +59,10 @@ def read_sources(run: RunDirectory) -> dict[str, Source]:
                     clips_of[uri] = {clip_s, *(clips_s or ())}
                 if modality == Modality.VIDEO:
                     videos.add(uri)
-    stamps = file_stamps(clips_of)
+    versions = file_versions(clips_of)
     return {
-        uri: Source(
-            stamp=stamps[uri],
+        uri: WantedMedia(
+            file_version=versions[uri],
             is_image=uri not in videos,
             clips_s=clips_s if clips_s is _WHOLE_FILE else tuple(sorted(clips_s)),
         )
@@ -75,7 +72,7 @@ def read_sources(run: RunDirectory) -> dict[str, Source]:
 
 def done_clips(
     parts: Sequence[File],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, WantedMedia],
     *,
     encoder: str,
     sampler: str,
@@ -104,24 +101,29 @@ CURRENT_COLUMNS: Final = (
 
 
 def is_current(
-    row: Mapping[str, object], sources: Mapping[str, Source], *, encoder: str, sampler: str
+    row: Mapping[str, object], sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
 ) -> bool:
-    """Tell whether a row of a part (CURRENT_COLUMNS) is of a file as it is, made as it would be."""
+    """Whether a row of a part (CURRENT_COLUMNS) is of a file as it is, made as it would be."""
     source = sources.get(str(row["uri"]))
     return (
         source is not None
-        and source.stamp == row["file_stamp"]
+        and source.file_version == row["file_stamp"]
         and (row["encoder"], row["sampler"]) == (encoder, sampler)
     )
 
 
-def media_items(sources: Mapping[str, Source], done: Collection[ClipKey]) -> list[MediaItem]:
+def media_items(sources: Mapping[str, WantedMedia], done: Collection[ClipKey]) -> list[MediaItem]:
     """List the files that must be read, big ones first, each once, with its clips."""
     items = []
     for uri, source in sources.items():
         todo = tuple(clip_s for clip_s in source.clips_s if (uri, *clip_s) not in done)
         if todo:
             items.append(
-                MediaItem(uri=uri, is_image=source.is_image, stamp=source.stamp, clips_s=todo)
+                MediaItem(
+                    uri=uri,
+                    is_image=source.is_image,
+                    file_version=source.file_version,
+                    clips_s=todo,
+                )
             )
     return sorted(items, key=lambda item: (-item.num_bytes, item.uri))

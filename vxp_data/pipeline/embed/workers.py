@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.frame_statistics import frame_looks
+from vxp_data.core.frame_statistics import frame_statistics
 from vxp_data.encoders.base import Encoder, EncoderSpec
 from vxp_data.errors import MediaError, UserError
 from vxp_data.images.contact_sheet import contact_sheet
-from vxp_data.pipeline.embed.crash_ledger import Attempt, LedgerLike, RemoteLedger
+from vxp_data.pipeline.embed.crash_ledger import Attempt, CrashLedgerLike, RemoteCrashLedger
 from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem, failed_clips
 from vxp_data.pipeline.run_dir.directory import write_table
 from vxp_data.records import Reason
@@ -36,7 +36,7 @@ ITEM_SCHEMA: Final = pa.schema(
         ("first_clip", pa.int64()),  # number of the file's first clip in the job
         ("uri", pa.string()),
         ("is_image", pa.bool_()),
-        ("stamp", pa.string()),
+        ("file_version", pa.string()),
         ("clip_start_s", pa.list_(pa.float64())),
         ("clip_end_s", pa.list_(pa.float64())),
     ]
@@ -95,7 +95,7 @@ def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Tabl
             "first_clip": first_clip,
             "uri": [item.uri for item in items],
             "is_image": [item.is_image for item in items],
-            "stamp": [item.stamp for item in items],
+            "file_version": [item.file_version for item in items],
             "clip_start_s": [[start_s for start_s, _ in item.clips_s] for item in items],
             "clip_end_s": [[end_s for _, end_s in item.clips_s] for item in items],
         },
@@ -103,15 +103,17 @@ def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Tabl
     )
 
 
-def decode_files(items: pa.Table, settings: JobSettings, ledger: LedgerLike) -> Iterator[pa.Table]:
-    """Give the frames of every clip of some files, one clip a table (FRAMES_SCHEMA)."""
+def decode_files(
+    items: pa.Table, settings: JobSettings, ledger: CrashLedgerLike
+) -> Iterator[pa.Table]:
+    """Return the frames of every clip of some files, one clip a table (FRAMES_SCHEMA)."""
     yield from _decode(items, settings, Attempt(ledger, f"decode {items['uri'][0]}"))
 
 
 def decode_and_embed_files(
-    items: pa.Table, settings: JobSettings, ledger: LedgerLike
+    items: pa.Table, settings: JobSettings, ledger: CrashLedgerLike
 ) -> Iterator[pa.Table]:
-    """Do both in one worker, for encoders that are cheap: frames never leave the process."""
+    """Decode and embed in one worker, for cheap encoders: frames never leave the process."""
     encoder = _encoder(settings.encoder)
     attempt = Attempt(ledger, f"decode {items['uri'][0]}")
     clips = _decode(items, settings, attempt)
@@ -124,7 +126,7 @@ def decode_and_embed_files(
 class EmbedActor:
     """Holds one encoder and embeds clip after clip."""
 
-    def __init__(self, settings: JobSettings, ledger: RemoteLedger) -> None:
+    def __init__(self, settings: JobSettings, ledger: RemoteCrashLedger) -> None:
         self._settings = settings
         self._ledger = ledger
         ledger.add_this_encoder()
@@ -170,7 +172,10 @@ def _decode(items: pa.Table, settings: JobSettings, attempt: Attempt) -> Iterato
     for row in items.to_pylist():
         clips_s = tuple(zip(row["clip_start_s"], row["clip_end_s"], strict=True))
         item = MediaItem(
-            uri=row["uri"], is_image=row["is_image"], stamp=row["stamp"], clips_s=clips_s
+            uri=row["uri"],
+            is_image=row["is_image"],
+            file_version=row["file_version"],
+            clips_s=clips_s,
         )
         num_read = 0
         try:
@@ -210,9 +215,9 @@ def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
     """Make a failed clip of one whose frames cannot be used."""
     values = {"reason": failure.reason, "message": failure.message, "frames": None, "sheet": None}
     for name, value in values.items():
-        place = clip.schema.get_field_index(name)
-        column = pa.array([value], clip.schema.field(place).type)
-        clip = clip.set_column(place, clip.schema.field(place), column)
+        index = clip.schema.get_field_index(name)
+        column = pa.array([value], clip.schema.field(index).type)
+        clip = clip.set_column(index, clip.schema.field(index), column)
     return clip
 
 
@@ -255,21 +260,21 @@ def _encoder(settings: EncoderConfig) -> Encoder:
 
 def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Table:
     frames = clip.frames_FHWC
-    looks = None if frames is None else frame_looks(frames)
+    statistics = None if frames is None else frame_statistics(frames)
     row: dict[str, Any] = {
         "clip": number,
         **asdict(clip.media),
         "clip_start_s": clip.clip_start_s,
         "clip_end_s": clip.clip_end_s,
-        "file_stamp": clip.file_stamp,
+        "file_stamp": clip.file_version,
         "bytes_fetched": clip.bytes_fetched,
         "timeline": clip.timeline,
         "frame_index": clip.frame_index_F,
         "time_s": clip.time_s_F,
         "frames_expected": len(clip.frame_index_F),
         "frames_exact": clip.frames_exact,
-        "content_change": None if looks is None else looks.change_P,
-        "contrast": None if looks is None else looks.contrast_F,
+        "content_change": None if statistics is None else statistics.change_P,
+        "contrast": None if statistics is None else statistics.contrast_F,
         "decoder": clip.decoder,
         "decoder_note": clip.decoder_note,
         "encoder": settings.spec.fingerprint,

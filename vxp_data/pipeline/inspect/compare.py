@@ -54,13 +54,13 @@ def compare_runs(run_a: RunDirectory, run_b: RunDirectory, *, num_examples: int)
 
 def _decisions(run: RunDirectory) -> pa.Table:
     table = read_table(run.decisions, columns=["sample_id", *_DECIDED])
-    return table.append_column("place", pa.array(np.arange(table.num_rows)))
+    return table.append_column("index", pa.array(np.arange(table.num_rows)))
 
 
 def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
     """Put the rows of both side by side, in A's order, then those that B alone has."""
     both = a.join(b, "sample_id", join_type="full outer", left_suffix="_a", right_suffix="_b")
-    both = both.sort_by([("place_a", "ascending"), ("place_b", "ascending")])  # nulls come last
+    both = both.sort_by([("index_a", "ascending"), ("index_b", "ascending")])  # nulls come last
     for side in "ab":
         for name, absent in (("decision", ABSENT), ("reason", "")):
             at = both.schema.get_field_index(f"{name}_{side}")
@@ -90,12 +90,12 @@ def _changes(
     keys = ["task", "decision_a", "reason_a", "decision_b", "reason_b"]
     task = pc.coalesce(changed["task_b"], changed["task_a"])
     changed = changed.append_column("task", task)
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, key in enumerate(zip(*(changed[k].to_pylist() for k in keys), strict=True)):
-        places.setdefault(key, []).append(place)
-    ordered = sorted(places.items(), key=lambda item: (item[0][0], -len(item[1]), item[0]))
-    shown_places = [place for _, found in ordered for place in found[:num_examples]]
-    shown = changed.take(pa.array(shown_places, pa.int64()))
+    indices: dict[tuple[str, ...], list[int]] = {}
+    for index, key in enumerate(zip(*(changed[k].to_pylist() for k in keys), strict=True)):
+        indices.setdefault(key, []).append(index)
+    ordered = sorted(indices.items(), key=lambda item: (item[0][0], -len(item[1]), item[0]))
+    shown_indices = [index for _, found in ordered for index in found[:num_examples]]
+    shown = changed.take(pa.array(shown_indices, pa.int64()))
     words = _words(run_a, shown["sample_id"]) | _words(run_b, shown["sample_id"])
     rows = iter(shown.to_pylist())
     for (name, outcome_a, reason_a, outcome_b, reason_b), found in ordered:
@@ -130,7 +130,7 @@ def _words(run: RunDirectory, sample_ids: pa.ChunkedArray) -> dict[str, tuple[st
 
 
 def first_question(exchanges: str) -> str:
-    """Give the question of a row's first exchange; see records.Sample.exchanges."""
+    """Return the question of a row's first turn; see records.Sample.exchanges."""
     pairs = json.loads(exchanges)
     return str(pairs[0][0]) if pairs else ""
 

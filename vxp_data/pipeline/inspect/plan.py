@@ -9,17 +9,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.core.budgets import RowsToCut, Target, resolve
+from vxp_data.core.budgets import RowsToCut, Target, resolve, subset_order
 from vxp_data.core.cost_model import RowCosts
 from vxp_data.core.decisions import check_tasks
 from vxp_data.core.keep_curve import Kept, RunPlan, SubsetPlan, joint_curve, keep_curve
 from vxp_data.core.similarity import Measure
-from vxp_data.core.thresholds import ThresholdSpec, cut, keep_order
+from vxp_data.core.thresholds import ThresholdSpec, cut
 from vxp_data.pipeline.curate.exclude import relinked_samples
-from vxp_data.pipeline.run_dir.clip_facts import KEY, few_texts, read_clip_facts, row_costs
+from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Modality, Outcome, Reason, Task
 from vxp_data.registry import MEASURES
+from vxp_data.schemas import SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 
 _CUT_REASONS: Final = (Reason.WITHIN_THRESHOLD.value, Reason.REDUNDANT.value)
@@ -44,6 +45,17 @@ class PlanRows:
     """Frames in each row's clip, about; see ClipFacts.num_frames_N."""
     costs: RowCosts
 
+    def to_cut(self) -> RowsToCut:
+        """Return the same rows as the budgets take them."""
+        return RowsToCut(
+            sample_id_N=self.sample_id_N,
+            task_N=self.task_N,
+            score_N=self.score_N,
+            cut_N=self.cut_N,
+            kept_N=self.kept_N & ~self.cut_N,
+            costs=self.costs,
+        )
+
 
 def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
     """Read a finished run's rows, with what they cost.
@@ -52,7 +64,7 @@ def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
         run: the run.
         config: for the measure, the sampling rule and the cost model.
     """
-    samples = read_table(run.samples, columns=["task", "modality", *KEY])
+    samples = read_table(run.samples, columns=["task", "modality", *SAMPLE_CLIP_KEY])
     samples = relinked_samples(run, samples)
     decisions = read_table(
         run.decisions, columns=["sample_id", "task", "decision", "reason", "threshold"]
@@ -80,7 +92,7 @@ def plan_run(
     config: PruneConfig,
     num_points: int,
 ) -> RunPlan:
-    """Give the keep curves of a finished run, in seconds.
+    """Return the keep curves of a finished run, in seconds.
 
     Args:
         run: the run.
@@ -148,15 +160,7 @@ def _kept(
     """Cut every subset; give, by task, the threshold as a text and a number, and the rows kept."""
     from vxp_data.pipeline.run_record import threshold_text
 
-    to_cut = RowsToCut(
-        sample_id_N=rows.sample_id_N,
-        task_N=rows.task_N,
-        score_N=rows.score_N,
-        cut_N=rows.cut_N,
-        kept_N=rows.kept_N & ~rows.cut_N,
-        costs=rows.costs,
-    )
-    specs, default_spec = resolve(targets, default, weights, to_cut, measure)
+    specs, default_spec = resolve(targets, default, weights, rows.to_cut(), measure)
     kept = {}
     for task, order_M in orders.items():
         names = rows.sample_id_N[order_M].tolist()
@@ -183,13 +187,7 @@ def _joined(by_task: Mapping[str, tuple[str, float, NDArray[np.intp]]]) -> NDArr
 
 
 def keep_orders(rows: PlanRows, measure: Measure) -> dict[str, NDArray[np.intp]]:
-    """Give, by task, the rows that may be cut, the first to be kept first."""
+    """Return, by task, the rows that may be cut, the first to be kept first."""
     tasks = sorted({str(task) for task in rows.task_N[rows.cut_N].tolist()})
-    return {task: _order(rows, task, measure) for task in tasks}
-
-
-def _order(rows: PlanRows, task: str, measure: Measure) -> NDArray[np.intp]:
-    row_M = np.flatnonzero(rows.cut_N & (rows.task_N == task))
-    order_M = keep_order(measure.redundancy(rows.score_N[row_M]), rows.sample_id_N[row_M].tolist())
-    ordered: NDArray[np.intp] = row_M[order_M]
-    return ordered
+    to_cut = rows.to_cut()
+    return {task: subset_order(to_cut, task, measure) for task in tasks}

@@ -258,5 +258,5 @@ def _settings(config: PruneConfig, origins: Mapping[str, str]) -> tuple[tuple[st
 
 
 def file_name(uri: str) -> str:
-    """Give a file's name without its folder."""
+    """Return a file's name without its folder."""
     return uri.rstrip("/").rpartition("/")[2]

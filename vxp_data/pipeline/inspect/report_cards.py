@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 from vxp_data.core.run_report import Card, DuplicateGroup
 from vxp_data.core.seeds import hash64
 from vxp_data.pipeline.curate.exclude import relinked_samples
-from vxp_data.pipeline.embed.work_items import ClipKey
 from vxp_data.pipeline.inspect.plan import PlanRows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
-from vxp_data.records import Reason
+from vxp_data.records import ClipKey, Reason
+from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 
-_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 _FACTS: Final = ("width_px", "height_px", "duration_s", "file_stamp", "frames_expected")
 _PLACEHOLDERS: Final = ("<image>", "<video>")
 """Where LLaVA-style rows put the media: the card shows it."""
@@ -31,7 +30,7 @@ _MAX_SHEET_BYTES: Final = 6_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Twin:
+class Duplicate:
     """A clip that is a duplicate."""
 
     key: ClipKey
@@ -43,10 +42,10 @@ class Twin:
 class Group:
     """A clip, and those that are the same."""
 
-    keeper: ClipKey
+    representative: ClipKey
     source: str
-    """The file or run of evaluation videos that holds the keeper; '' for this run."""
-    twins: tuple[Twin, ...]
+    """The file or run of evaluation videos that holds the representative; '' for this run."""
+    duplicates: tuple[Duplicate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +75,21 @@ class CardSource:
 
     @property
     def has_sheets(self) -> bool:
-        """Whether there is a picture of any row that was loaded."""
+        """Whether there is an image of any row that was loaded."""
         return bool(self._sheets)
 
     def load(self, rows: Sequence[int], groups: Groups) -> None:
         """Read what cards need of some rows, and of duplicates."""
-        places = sorted(set(rows))
-        columns = ["task", "media_uri", *_KEY[1:], "exchanges"]
-        taken = read_table(self._run.samples, columns=columns).take(pa.array(places, pa.int64()))
+        indices = sorted(set(rows))
+        columns = ["task", *SAMPLE_CLIP_KEY, "exchanges"]
+        taken = read_table(self._run.samples, columns=columns).take(pa.array(indices, pa.int64()))
         taken = relinked_samples(self._run, taken)
-        self._samples = dict(zip(places, taken.to_pylist(), strict=True))
+        self._samples = dict(zip(indices, taken.to_pylist(), strict=True))
         outcomes = read_table(self._run.decisions, columns=["decision"])["decision"]
-        self._decisions = {place: outcomes[place].as_py() for place in places}
+        self._decisions = {index: outcomes[index].as_py() for index in indices}
         keys = {_key(row) for row in self._samples.values()}
         for group in groups.shown:
-            keys |= {group.keeper, *(twin.key for twin in group.twins)}
+            keys |= {group.representative, *(duplicate.key for duplicate in group.duplicates)}
         self._media = _read_media(self._run, keys)
         self._sheets = _read_sheets(self._run, self._media)
 
@@ -111,14 +110,14 @@ class CardSource:
         """Make the cards of duplicates."""
         return tuple(
             DuplicateGroup(
-                keeper=self._card(
-                    group.keeper,
+                representative=self._card(
+                    group.representative,
                     decision="evaluation" if group.source else "stays",
                     note=f"in {group.source}" if group.source else "",
                 ),
-                twins=tuple(
-                    self._card(twin.key, decision=twin.decision, note=twin.note)
-                    for twin in group.twins
+                duplicates=tuple(
+                    self._card(duplicate.key, decision=duplicate.decision, note=duplicate.note)
+                    for duplicate in group.duplicates
                 ),
             )
             for group in groups.shown
@@ -152,7 +151,7 @@ class CardSource:
         )
 
     def _sheet(self, key: ClipKey) -> bytes | None:
-        """Give a clip's contact sheet while there is room for it."""
+        """Return a clip's contact sheet while there is room for it."""
         sheet = self._sheets.get(key)
         self._num_bytes += len(sheet or b"")
         return sheet if self._num_bytes <= _MAX_SHEET_BYTES else None
@@ -162,11 +161,11 @@ def read_duplicate_groups(run: RunDirectory, *, limit: int) -> Groups:
     """Read groups of duplicates, drawn with a fixed seed; none where none were looked for."""
     if not run.duplicates.is_file():
         return Groups(num_groups=0, shown=())
-    keeper_key = [f"keeper_{name}" for name in _KEY]
-    names = [*_KEY, "reason", "action", "agreement", "offset_s", "source", *keeper_key]
-    twins_of: dict[tuple[str, ClipKey], dict[ClipKey, Twin]] = {}
+    representative_key = [f"keeper_{name}" for name in CLIP_KEY]
+    names = [*CLIP_KEY, "reason", "action", "agreement", "offset_s", "source", *representative_key]
+    duplicates_of: dict[tuple[str, ClipKey], dict[ClipKey, Duplicate]] = {}
     for row in read_table(run.duplicates, columns=names).to_pylist():
-        uri, start_s, end_s = (row[name] for name in keeper_key)
+        uri, start_s, end_s = (row[name] for name in representative_key)
         if start_s is None or end_s is None:  # an id of a list, not a clip
             start_s, end_s = 0.0, math.inf
         note = f"{row['reason'].replace('_', ' ')}, {_DONE[row['action']]}"
@@ -176,19 +175,23 @@ def read_duplicate_groups(run: RunDirectory, *, limit: int) -> Groups:
             note += f", from {max(0.0, row['offset_s']):.1f} s"
         key = _key(row, "uri")
         decision = "duplicate" if row["action"] == "drop" else "copy"
-        group = twins_of.setdefault((row["source"], (uri, start_s, end_s)), {})
-        group[key] = Twin(key=key, decision=decision, note=note)
-    drawn = sorted(twins_of, key=lambda group: hash64("report", 0, *map(str, group)))[:limit]
+        group = duplicates_of.setdefault((row["source"], (uri, start_s, end_s)), {})
+        group[key] = Duplicate(key=key, decision=decision, note=note)
+    drawn = sorted(duplicates_of, key=lambda group: hash64("report", 0, *map(str, group)))[:limit]
     shown = tuple(
-        Group(keeper=keeper, source=source, twins=tuple(twins_of[source, keeper].values())[:limit])
-        for source, keeper in sorted(drawn)
+        Group(
+            representative=representative,
+            source=source,
+            duplicates=tuple(duplicates_of[source, representative].values())[:limit],
+        )
+        for source, representative in sorted(drawn)
     )
-    return Groups(num_groups=len(twins_of), shown=shown)
+    return Groups(num_groups=len(duplicates_of), shown=shown)
 
 
 def _read_media(run: RunDirectory, keys: Collection[ClipKey]) -> dict[ClipKey, dict[str, Any]]:
     uris = pa.array(sorted({uri for uri, _, _ in keys}), pa.string())
-    table = read_table(run.media, columns=[*_KEY, *_FACTS], filters=pc.field("uri").isin(uris))
+    table = read_table(run.media, columns=[*CLIP_KEY, *_FACTS], filters=pc.field("uri").isin(uris))
     return {key: row for row in table.to_pylist() if (key := _key(row, "uri")) in keys}
 
 
@@ -215,7 +218,7 @@ def _key(row: Mapping[str, Any], uri: str = "media_uri") -> ClipKey:
 
 
 def _words(exchanges: str) -> tuple[str, str]:
-    """Give a row's first question and answer, cut where they are very long."""
+    """Return a row's first question and answer, cut where they are very long."""
     pairs = json.loads(exchanges)
     question, answer = pairs[0] if pairs else ("", "")
     for placeholder in _PLACEHOLDERS:

@@ -31,13 +31,13 @@ class MediaItem:
     uri: str
     is_image: bool
     clips_s: tuple[tuple[float, float], ...]
-    stamp: str
+    file_version: str
     """As the run found the file when it began; what is made of it goes by this stamp."""
 
     @property
     def num_bytes(self) -> int:
         """Its size, 0 where unknown: what is known of its cost before it is opened."""
-        return int(self.stamp.partition("-")[0] or 0)
+        return int(self.file_version.partition("-")[0] or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class ClipFrames:
     media: Media
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
-    file_stamp: str = ""
+    file_version: str = ""
     bytes_fetched: int = 0
     timeline: str = ""
     """Every frame's time, packed; see core.timeline."""
@@ -70,7 +70,7 @@ class ClipReader:
     Args:
         frames: which frames.
         decode: how, and within which limits.
-        frame_px: side of the square to which pictures are squashed.
+        frame_px: side of the square to which images are squashed.
         fetch: how files come from object stores.
     """
 
@@ -97,7 +97,7 @@ class ClipReader:
         self._reader.close()
 
     def read(self, item: MediaItem) -> Iterator[ClipFrames]:
-        """Give the frames of each clip of a media, in order; a failure is a value."""
+        """Return the frames of each clip of a media, in order; a failure is a value."""
         counted = 0
         try:
             for clip in self._read(item):
@@ -108,31 +108,33 @@ class ClipReader:
 
     def _read(self, item: MediaItem) -> Iterator[ClipFrames]:
         started_s = time.monotonic()
-        stamp = item.stamp
+        file_version = item.file_version
         try:
             timed = self._reader.probe(item.uri, is_image=item.is_image)
         except MediaError as error:
             for clip_s in item.clips_s:
                 unknown = Media(media_id="", uri=item.uri)
-                yield _failed(unknown, clip_s, stamp, error, time.monotonic() - started_s)
+                yield _failed(unknown, clip_s, file_version, error, time.monotonic() - started_s)
             return
         probe_cpu_s = timed.cpu_s
         for clip_s in item.clips_s:
-            clip = self._read_clip(timed.value, clip_s, stamp)
+            clip = self._read_clip(timed.value, clip_s, file_version)
             yield replace(clip, probe_cpu_s=probe_cpu_s, wall_s=time.monotonic() - started_s)
             probe_cpu_s, started_s = 0.0, time.monotonic()  # the probe is counted once
 
-    def _read_clip(self, probe: Probe, clip_s: tuple[float, float], stamp: str) -> ClipFrames:
+    def _read_clip(
+        self, probe: Probe, clip_s: tuple[float, float], file_version: str
+    ) -> ClipFrames:
         try:
             plan = self._plan(probe, clip_s)
             planned = self._reader.decode(probe.media, plan, self._size)
         except MediaError as error:
-            return _failed(probe.media, clip_s, stamp, error, 0.0)
+            return _failed(probe.media, clip_s, file_version, error, 0.0)
         return ClipFrames(
             media=planned.media,
             clip_start_s=clip_s[0],
             clip_end_s=clip_s[1],
-            file_stamp=stamp,
+            file_version=file_version,
             timeline=pack_timeline(probe.timeline.pts_N, probe.timeline.tick_s),
             frame_index_F=plan.frame_index_F,
             time_s_F=plan.time_s_F,
@@ -163,19 +165,19 @@ class ClipReader:
 
 
 def failed_clips(item: MediaItem, error: MediaError) -> list[ClipFrames]:
-    """Give every clip of a media that is not even opened."""
+    """Return every clip of a media that is not even opened."""
     unknown = Media(media_id="", uri=item.uri)
-    return [_failed(unknown, clip_s, item.stamp, error, 0.0) for clip_s in item.clips_s]
+    return [_failed(unknown, clip_s, item.file_version, error, 0.0) for clip_s in item.clips_s]
 
 
 def _failed(
-    media: Media, clip_s: Sequence[float], stamp: str, error: MediaError, wall_s: float
+    media: Media, clip_s: Sequence[float], file_version: str, error: MediaError, wall_s: float
 ) -> ClipFrames:
     return ClipFrames(
         media=media,
         clip_start_s=clip_s[0],
         clip_end_s=clip_s[1],
-        file_stamp=stamp,
+        file_version=file_version,
         frame_index_F=np.zeros(0, dtype=np.int64),
         time_s_F=np.zeros(0, dtype=np.float64),
         reason=error.reason,

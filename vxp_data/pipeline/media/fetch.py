@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 from vxp_data.errors import MediaError, UserError
 from vxp_data.records import Reason
 from vxp_data.settings.prune import FetchConfig
-from vxp_data.storage.object_store import ObjectFacts, ObjectStore, Patience, split_uri
+from vxp_data.storage.object_store import ObjectFacts, ObjectStore, RetryPolicy, split_uri
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Fetcher:
 
     def __init__(self, config: FetchConfig) -> None:
         self._config = config
-        self._patience = Patience(attempts=config.attempts, timeout_s=config.timeout_s)
+        self._retry_policy = RetryPolicy(attempts=config.attempts, timeout_s=config.timeout_s)
         self._folder: Path | None = None
         self._lock_fd = -1
 
@@ -55,7 +55,7 @@ class Fetcher:
             MediaError: `missing`, `unreadable` or `fetch_failed`.
             UserError: the scratch folder cannot be used.
         """
-        store = ObjectStore(split_uri(uri)[0], self._patience)
+        store = ObjectStore(split_uri(uri)[0], self._retry_policy)
         facts = _or_media_error(uri, lambda: store.facts(uri))
         suffix = _SUFFIX.search(uri)
         path = self._scratch() / f"media{suffix.group() if suffix else ''}"
@@ -91,7 +91,7 @@ class FetchedFile:
     ) -> None:
         self.uri = uri
         self.num_bytes = facts.num_bytes
-        self.stamp = facts.stamp
+        self.file_version = facts.file_version
         self._store = store
         self._etag = facts.etag
         self._path = path
@@ -115,7 +115,7 @@ class FetchedFile:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether all of it is there."""
+        """Whether all of it is there."""
         return self.bytes_fetched == self.num_bytes
 
     def fetch(self, ranges: Iterable[Range]) -> None:
@@ -139,7 +139,7 @@ class FetchedFile:
         self._there = wanted
 
     def has(self, ranges: Iterable[Range]) -> bool:
-        """Tell whether these ranges are there."""
+        """Whether these ranges are there."""
         return all(
             any(start <= first and last <= stop for start, stop in self._there)
             for first, last in ranges
@@ -150,7 +150,7 @@ class FetchedFile:
         self.fetch([(0, self.num_bytes)])
 
     def read(self, start: int, stop: int) -> bytes:
-        """Give the bytes [start, stop), fetched if need be with those around; raises as `fetch`."""
+        """Return the bytes [start, stop), fetched if need be with those around; see `fetch`."""
         if not self.has([(start, stop)]):
             self.fetch([(start, max(stop, start + _GAP_BYTES))])
         return os.pread(self._fd, stop - start, start)

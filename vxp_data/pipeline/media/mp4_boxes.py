@@ -17,7 +17,7 @@ _MOST_HEADER_BYTES: Final = 256 << 20
 def header_ranges(
     read: Callable[[int, int], bytes], num_bytes: int
 ) -> list[tuple[int, int]] | None:
-    """Find all that is not pictures and sound: what must be there for the file to be opened.
+    """Find all that is not images and sound: what must be there for the file to be opened.
 
     Args:
         read: gives the bytes [start, stop) of the file.

@@ -33,7 +33,7 @@ _SEEN_IN_HEADER: Final = frozenset({
     Reason.CRASHED,
     Reason.OUT_OF_MEMORY,
 })  # fmt: skip
-"""What the pictures would not change; after any other failure the file is fetched whole."""
+"""What the images would not change; after any other failure the file is fetched whole."""
 
 _FETCH: Final = FetchConfig()
 

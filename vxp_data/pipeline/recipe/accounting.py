@@ -11,7 +11,7 @@ from vxp_data.shard_format import ShardIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accounting:
+class RecipeAccounting:
     """Rows from end to end, and what the shards hold."""
 
     num_in: int
@@ -62,11 +62,11 @@ class Accounting:
             raise AssertionError(f"rows do not add up: {self}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields by name."""
+        """Return the fields by name."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Say it in two lines."""
+        """Return it as two lines."""
         decided = (
             f"{self.num_in} rows in = {self.num_kept} kept + {self.num_pruned} pruned + "
             f"{self.num_duplicates} duplicate + {self.num_quarantined} quarantined."

@@ -28,9 +28,9 @@ from vxp_data.pipeline.prune import (
     prune,
     sampler_fingerprint,
 )
-from vxp_data.pipeline.recipe.accounting import Accounting
-from vxp_data.pipeline.recipe.sources import Sources, with_own_names
-from vxp_data.pipeline.recipe.step_cache import StepBook, file_digest, key_of
+from vxp_data.pipeline.recipe.accounting import RecipeAccounting
+from vxp_data.pipeline.recipe.sources import RecipeSources, with_own_names
+from vxp_data.pipeline.recipe.step_cache import StepCache, file_digest, key_of
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.lock import LOCK_NAME, RunLock, run_lock
@@ -65,16 +65,16 @@ class RecipeObserver:
     shard: ShardObserver = ShardObserver()
 
     def begun(self, step: str) -> None:
-        """Hear that a step begins."""
+        """Called when a step begins."""
 
     def ended(self, step: str, what: str, wall_s: float) -> None:
-        """Hear that a step has ended, and what it gave."""
+        """Called when a step has ended, with what it gave."""
 
     def skipped(self, step: str) -> None:
-        """Hear that a step is left out: its inputs are those of last time."""
+        """Called when a step is left out: its inputs are those of last time."""
 
     def finished(self, result: RecipeResult) -> None:
-        """Hear that all is written; whether it is as expected comes after."""
+        """Called when all is written; whether it is as expected comes after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class RecipeResult:
     out: str
     done: tuple[str, ...]
     """Steps that were at work this time."""
-    accounting: Accounting
+    accounting: RecipeAccounting
     wall_s: float
 
 
@@ -116,15 +116,15 @@ def run_recipe(
     started_s = time.monotonic()
     out = open_folder(loaded.config.out)
     with run_lock(out, "vxp-data run") as lock, ExitStack() as ray:
-        book = StepBook.open(out, STEPS)
-        run = _RecipeRun(loaded, out, book, lock, draw, observer, ray)
+        cache = StepCache.open(out, STEPS)
+        run = _RecipeRun(loaded, out, cache, lock, draw, observer, ray)
         for step in (run.ingest, run.prune, run.near_duplicates, run.sample, run.shard):
             run.do(step())
-        accounting = Accounting.of(run.run.read_run(), read_index(run.shards))
+        accounting = RecipeAccounting.of(run.run.read_run(), read_index(run.shards))
         accounting.check()
         lock.check()
         wall_s = time.monotonic() - started_s
-        book.close(
+        cache.close(
             {
                 "recipe": loaded.config.model_dump(mode="json"),
                 "accounting": accounting.to_dict(),
@@ -146,7 +146,7 @@ class _RecipeRun:
 
     loaded: Loaded[DataRecipe]
     out: Folder
-    book: StepBook
+    cache: StepCache
     lock: RunLock
     draw: Callable[[PlanCounts], bytes]
     observer: RecipeObserver
@@ -163,21 +163,21 @@ class _RecipeRun:
         self.config = self.pruning.config
         self.run: RunDirectory = open_run(self.out.where(RUN_FOLDER))
         self.shards = self.out.child(SHARDS_FOLDER)
-        self.sources = Sources(self.loaded.config.ingest, self.out)
+        self.sources = RecipeSources(self.loaded.config.ingest, self.out)
 
     def do(self, step: _Step) -> None:
-        """Do a step, unless it is done."""
+        """Run a step, unless it is done."""
         key = key_of(step.inputs)
-        if self.book.is_done(step.name, key) and not step.is_stale():
+        if self.cache.is_done(step.name, key) and not step.is_stale():
             self.observer.skipped(step.name)
             return
         started_s = time.monotonic()
         self.observer.begun(step.name)
         self.lock.check()
-        self.book.begin(step.name, key)
+        self.cache.begin(step.name, key)
         what, files = step.work()
         wall_s = time.monotonic() - started_s
-        self.book.end(step.name, key, files, wall_s)
+        self.cache.end(step.name, key, files, wall_s)
         self.done.append(step.name)
         self.observer.ended(step.name, what, wall_s)
 
@@ -242,7 +242,7 @@ class _RecipeRun:
         return what, self._run_files()
 
     def near_duplicates(self) -> _Step:
-        """Take out twins and what is in evaluation sets; `vxp-data decide --duplicates`."""
+        """Take out duplicates and what is in evaluation sets; `vxp-data decide --duplicates`."""
         duplicates = self.config.duplicates
         inputs = {
             "settings": duplicates.model_dump(mode="json"),
@@ -250,7 +250,7 @@ class _RecipeRun:
             "data": self._data_of("prune"),
         }
         is_off = duplicates.mode == "off" and not duplicates.exclude
-        was_there = self.book.has("near-duplicates")
+        was_there = self.cache.has("near-duplicates")
 
         def work() -> tuple[str, Iterable[str]]:
             if is_off and ("prune" in self.done or not was_there):  # it has decided without them
@@ -301,7 +301,7 @@ class _RecipeRun:
             "data": self._data_of("near-duplicates"),
             "versions": [version("vxp"), SHARD_FORMAT_VERSION],
         }
-        is_ours = self.book.has("shard")
+        is_ours = self.cache.has("shard")
 
         def is_stale() -> bool:
             try:
@@ -334,7 +334,7 @@ class _RecipeRun:
         return _Step(name="shard", inputs=inputs, work=work, is_stale=is_stale)
 
     def _data_of(self, step: str) -> list[str]:
-        outputs = self.book.outputs(step)
+        outputs = self.cache.outputs(step)
         return [outputs[f"{RUN_FOLDER}/{name}"] for name in _DATA]
 
     def _run_files(self) -> list[str]:
@@ -348,7 +348,7 @@ class _RecipeRun:
         return [f"{RUN_FOLDER}/{name}" for name in names]
 
     def _start_ray(self) -> None:
-        """Have one Ray for all the steps, from the first one on that needs it."""
+        """Keep one Ray for all the steps, from the first one on that needs it."""
         self.ray.enter_context(ray_session(self.config.cluster))
 
 
@@ -356,7 +356,7 @@ _NO_DUPLICATES: Final = {"mode": "off", "exclude": ()}
 
 
 def _facts_of_manifest(dataset: Dataset) -> dict[str, str]:
-    """Give a dataset with a digest of its manifest; of a folder of videos, of the videos' names."""
+    """Return a dataset with a digest of its manifest; for a folder of videos, of their names."""
     if dataset.format == "folder":
         manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()
         names = [row.fields["id"] for row in manifest.rows(dataset.manifest)]
@@ -368,8 +368,8 @@ def _facts_of_manifest(dataset: Dataset) -> dict[str, str]:
 
 def _digest_of_excluded(source: str) -> str:
     """Digest what `duplicates.exclude` names: a list of ids, or a run."""
-    place = find_file(source)
-    if place.is_dir():
+    path = find_file(source)
+    if path.is_dir():
         run = open_run(source)
         return key_of({"run": [file_digest(file) for file in (run.media, run.scores)]})
-    return file_digest(place)
+    return file_digest(path)

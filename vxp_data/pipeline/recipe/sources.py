@@ -24,7 +24,7 @@ _FORMAT: Final = "jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PublicDataset:
     """A public dataset whose manifest a recipe writes."""
 
     dataset: Dataset
@@ -40,11 +40,11 @@ class Source:
         return f"{stem}.{_FORMAT}", f"{stem}.missing.txt"
 
     def record(self) -> DatasetRecord:
-        """Give what is known of the dataset."""
+        """Return what is known of the dataset."""
         return load_record(self.public)
 
     def annotation_files(self) -> Iterator[tuple[str, AnyFile]]:
-        """Give the files that the manifest is made of.
+        """Return the files that the manifest is made of.
 
         Raises:
             UserError: one is missing; with where to get it.
@@ -56,7 +56,7 @@ class Source:
                 yield str(entry.companion), entry.companion
 
 
-class Sources:
+class RecipeSources:
     """All that goes into a recipe by `ingest.datasets` and `ingest.mixture`."""
 
     def __init__(self, config: IngestConfig, out: Folder) -> None:
@@ -69,7 +69,7 @@ class Sources:
         self._out = out
         self.datasets: list[Dataset] = []
         """In their order, with those manifests of a mixture that are not written here."""
-        self.sources: list[Source] = []
+        self.sources: list[PublicDataset] = []
         """Those of them that are."""
         for given in config.datasets:
             name = load_record(given.dataset).name
@@ -83,7 +83,7 @@ class Sources:
                 self._take(own)
 
     def inputs(self) -> list[dict[str, Any]]:
-        """Give all that the manifests follow from, but for which media are there.
+        """Return all that the manifests follow from, but for which media are there.
 
         Raises:
             UserError: an annotation file is missing, with where to get it, or cannot be read.
@@ -100,7 +100,7 @@ class Sources:
         ]
 
     def is_stale(self) -> bool:
-        """Tell whether media were missing: what is there by now may have another suffix."""
+        """Whether media were missing: what is there by now may have another suffix."""
         return any(self._out.size_bytes(source.files[1]) > 0 for source in self.sources)
 
     def ingest(self) -> tuple[list[str], list[str]]:
@@ -138,7 +138,7 @@ class Sources:
             task=task,
         )
         self._take(dataset)
-        self.sources.append(Source(dataset=dataset, public=public, only=tuple(only)))
+        self.sources.append(PublicDataset(dataset=dataset, public=public, only=tuple(only)))
 
     def _take(self, dataset: Dataset) -> None:
         self.datasets = with_own_names(self.datasets, [dataset])

@@ -19,8 +19,8 @@ from vxp_data.errors import UserError
 from vxp_data.storage.digest import stream_sha256
 from vxp_data.storage.folder import File, Folder
 
-BOOK_NAME: Final = "recipe.json"
-BOOK_FORMAT_VERSION: Final = 1
+CACHE_NAME: Final = "recipe.json"
+CACHE_FORMAT_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class StepRecord:
     """UTC, ISO 8601."""
 
 
-class StepBook:
+class StepCache:
     """What is known of the steps, in their order; every change is written at once."""
 
     def __init__(
@@ -55,30 +55,30 @@ class StepBook:
             UserError: the file is there, and is not one of ours.
         """
         try:
-            content = json.loads(folder.read_bytes(BOOK_NAME))
-            if content["format_version"] != BOOK_FORMAT_VERSION:
+            content = json.loads(folder.read_bytes(CACHE_NAME))
+            if content["format_version"] != CACHE_FORMAT_VERSION:
                 raise ValueError(f"format version {content['format_version']}")
             records = {name: StepRecord(**step) for name, step in content["steps"].items()}
         except FileNotFoundError:
             records = {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{folder.where(BOOK_NAME)} cannot be read: {type(error).__name__}: {error}. It "
+                f"{folder.where(CACHE_NAME)} cannot be read: {type(error).__name__}: {error}. It "
                 "tells which steps are done; remove it, and every step looks for itself what it "
                 "can use of what is there."
             ) from error
         return cls(folder, order, {name: records[name] for name in order if name in records})
 
     def has(self, step: str) -> bool:
-        """Tell whether a step was ever begun here."""
+        """Whether a step was ever begun here."""
         return step in self._records
 
     def outputs(self, step: str) -> dict[str, str]:
-        """Give the files of a step that has ended, with their digests."""
+        """Return the files of a step that has ended, with their digests."""
         return dict(self._records[step].outputs or {})
 
     def is_done(self, step: str, key: str) -> bool:
-        """Tell whether a step has ended with these inputs, and its files are as it left them.
+        """Whether a step has ended with these inputs, and its files are as it left them.
 
         Raises:
             UserError: a file is there and cannot be read.
@@ -89,12 +89,12 @@ class StepBook:
         return all(self._digest(name) == self._holding(name) for name in record.outputs)
 
     def begin(self, step: str, key: str) -> None:
-        """Note that a step is at work: until it ends, none of its files counts."""
+        """Record that a step is at work: until it ends, none of its files counts."""
         self._records[step] = StepRecord(key=key)
         self._write({})
 
     def end(self, step: str, key: str, files: Iterable[str], wall_s: float) -> None:
-        """Note that a step has ended."""
+        """Record that a step has ended."""
         self._digests.clear()
         self._records[step] = StepRecord(
             key=key,
@@ -109,7 +109,7 @@ class StepBook:
         self._write(facts)
 
     def _holding(self, name: str) -> str | None:
-        """Give the digest that a file must have: that of the last step that wrote it."""
+        """Return the digest that a file must have: that of the last step that wrote it."""
         steps = (self._records[step] for step in reversed(self._order) if step in self._records)
         return next((r.outputs[name] for r in steps if r.outputs and name in r.outputs), None)
 
@@ -129,8 +129,8 @@ class StepBook:
 
     def _write(self, facts: Mapping[str, Any]) -> None:
         steps = {step: asdict(self._records[step]) for step in self._order if step in self._records}
-        content = {"format_version": BOOK_FORMAT_VERSION, **facts, "steps": steps}
-        self._folder.write_text(BOOK_NAME, json.dumps(content, indent=1) + "\n")
+        content = {"format_version": CACHE_FORMAT_VERSION, **facts, "steps": steps}
+        self._folder.write_text(CACHE_NAME, json.dumps(content, indent=1) + "\n")
 
 
 def file_digest(file: Path | File) -> str:

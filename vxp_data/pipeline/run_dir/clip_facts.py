@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,9 @@ from vxp_data.core.cost_model import CostModel, RowCosts, expected_frames
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Modality
+from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 
-KEY: Final = ("media_uri", "clip_start_s", "clip_end_s")
 """Columns of samples.parquet that name a clip."""
-_OF_MEDIA: Final = ("uri", *KEY[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +40,17 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
 
     Args:
         run: with both files.
-        samples: with the columns KEY.
+        samples: with the columns SAMPLE_CLIP_KEY.
         measure: whose scores are wanted.
     """
-    columns = [*_OF_MEDIA, "media_id", "reason", "message", "duration_s", "num_frames", "num_bytes"]
+    columns = [*CLIP_KEY, "media_id", "reason", "message", "duration_s", "num_frames", "num_bytes"]
     media = read_table(run.media, columns=columns)
     media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
-    place_N = places(samples.select(KEY), media.select(_OF_MEDIA))
-    found = media.drop_columns(["uri"]).take(place_N)
+    index_N = indices(samples.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY))
+    found = media.drop_columns(["uri"]).take(index_N)
     start_s, end_s, duration_s, score, num_frames, num_bytes = (
         pc.fill_null(found[name].cast(pa.float64()), np.nan).to_numpy()
-        for name in (*KEY[1:], "duration_s", "score", "num_frames", "num_bytes")
+        for name in (*SAMPLE_CLIP_KEY[1:], "duration_s", "score", "num_frames", "num_bytes")
     )
     clip_s_N = np.nan_to_num(np.maximum(np.minimum(duration_s, end_s) - start_s, 0))
     part_N = np.divide(
@@ -76,13 +74,13 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
 def row_costs(
     clips: ClipFacts, modality_N: NDArray[np.object_], rule: SamplingRule, model: CostModel
 ) -> RowCosts:
-    """Give what each sample costs, from its clip's length and the sampling rule."""
+    """Return what each sample costs, from its clip's length and the sampling rule."""
     video_N = modality_N == Modality.VIDEO
-    picture_N = modality_N == Modality.IMAGE
+    image_N = modality_N == Modality.IMAGE
     planned_N = expected_frames(rule, clips.duration_s_N, clips.num_frames_N)
-    frames_N = np.where(video_N, planned_N, np.where(picture_N, 1.0, 0.0))
+    frames_N = np.where(video_N, planned_N, np.where(image_N, 1.0, 0.0))
     tokens_N = np.where(
-        picture_N, model.tokens_per_picture, np.where(video_N, planned_N, 0.0)
+        image_N, model.tokens_per_picture, np.where(video_N, planned_N, 0.0)
         * model.tokens_per_frame,
     )  # fmt: skip
     return RowCosts(
@@ -97,15 +95,15 @@ def row_costs(
 
 
 def few_texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    """Give a column of few different texts as objects, one object a text."""
+    """Return a column of few different texts as objects, one object a text."""
     encoded = column.combine_chunks().dictionary_encode()
     texts = np.array(encoded.dictionary.to_pylist(), dtype=np.object_)
     return texts[encoded.indices.to_numpy()] if len(texts) else np.zeros(0, dtype=np.object_)
 
 
-def places(samples: pa.Table, media: pa.Table) -> pa.Array:
-    """Give, for every sample, the row of its clip in `media`; null where there is none."""
+def indices(samples: pa.Table, media: pa.Table) -> pa.Array:
+    """Return, for every sample, the row of its clip in `media`; null where there is none."""
     samples = samples.append_column("sample", pa.array(np.arange(len(samples))))
-    media = media.append_column("place", pa.array(np.arange(len(media))))
-    joined = samples.join(media, list(KEY), list(_OF_MEDIA), join_type="left outer")
-    return joined.sort_by("sample")["place"].combine_chunks()
+    media = media.append_column("index", pa.array(np.arange(len(media))))
+    joined = samples.join(media, list(SAMPLE_CLIP_KEY), list(CLIP_KEY), join_type="left outer")
+    return joined.sort_by("sample")["index"].combine_chunks()

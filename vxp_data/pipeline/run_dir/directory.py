@@ -80,7 +80,7 @@ class RunDirectory:
 
     @property
     def similarities(self) -> File:
-        """How well captions fit their pictures, by pair; only where a filter has asked for it."""
+        """How well captions fit their images, by pair; only where a filter has asked for it."""
         return self.root.file("image_text_similarity.parquet")
 
     @property
@@ -109,7 +109,7 @@ class RunDirectory:
         return self.root.file("run.json")
 
     def part_files(self) -> list[File]:
-        """Give the embeddings parts, by name.
+        """Return the embeddings parts, by name.
 
         Raises:
             UserError: the run directory cannot be listed.
@@ -117,7 +117,7 @@ class RunDirectory:
         return _parts_in(self.parts)
 
     def thumbnail_files(self) -> list[File]:
-        """Give the contact sheets' parts, by name; none where no sheets were kept."""
+        """Return the contact sheets' parts, by name; none where no sheets were kept."""
         return _parts_in(self.thumbnails)
 
     def read_run(self, *, stopped: bool = False) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class RunDirectory:
         self.root.write_text(self.run_json.name, text)
 
     def begin_change(self, run: dict[str, Any], command: str) -> None:
-        """Note in run.json that a command changes the run; `write_run` says that it is whole again.
+        """Record in run.json that a command changes the run; `write_run` says it is whole again.
 
         Args:
             run: as `read_run` gives it: what holds until then.

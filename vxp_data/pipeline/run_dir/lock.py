@@ -89,7 +89,7 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Give the directory free, unless it is another's by now."""
+        """Return the directory free, unless it is another's by now."""
         self._done.set()
         self._thread.join()
         if not self._lost_to:
@@ -199,7 +199,7 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """Give a process's start in ticks since boot; '' where there is none, or it is a zombie."""
+    """Return a process's start in ticks since boot; '' where there is none, or it is a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

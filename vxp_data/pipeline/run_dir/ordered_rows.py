@@ -18,7 +18,7 @@ from vxp_data.storage.local import cannot_write
 
 GROUP_ROWS: Final = 1 << 17
 """Rows held at a time, and rows of a table given."""
-_PLACE: Final = "place"
+_INDEX: Final = "index"
 
 
 class PlacedRows:
@@ -33,7 +33,7 @@ class PlacedRows:
     """
 
     def __init__(self, schema: pa.Schema, group_rows: int = GROUP_ROWS) -> None:
-        self._schema = schema.append(pa.field(_PLACE, pa.int64()))
+        self._schema = schema.append(pa.field(_INDEX, pa.int64()))
         self._group_rows = group_rows
         self._held: list[pa.Table] = []
         self._num_held = 0
@@ -53,19 +53,19 @@ class PlacedRows:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, rows: pa.Table, place_R: NDArray[np.int64]) -> None:
-        """Take rows; `place_R` are their places, 0 or more, each used once in all.
+    def add(self, rows: pa.Table, index_R: NDArray[np.int64]) -> None:
+        """Take rows; `index_R` are their places, 0 or more, each used once in all.
 
         Raises:
             UserError: the folder for temporary files is full or cannot be written.
         """
-        self._held.append(rows.append_column(_PLACE, pa.array(place_R)).cast(self._schema))
+        self._held.append(rows.append_column(_INDEX, pa.array(index_R)).cast(self._schema))
         self._num_held += len(rows)
         if self._num_held > self._group_rows:
             self._put_down()
 
     def ordered(self) -> Iterator[pa.Table]:
-        """Give all rows by ascending place; may be asked for again, not added to any more.
+        """Return all rows by ascending place; may be asked for again, not added to any more.
 
         Raises:
             UserError: the folder for temporary files is full or cannot be written.
@@ -81,8 +81,8 @@ class PlacedRows:
 
     def _in_order(self, tables: list[pa.Table]) -> pa.Table:
         together = pa.concat_tables([self._schema.empty_table(), *tables]).combine_chunks()
-        order = pc.sort_indices(together[_PLACE])
-        return together.take(order).drop_columns([_PLACE])
+        order = pc.sort_indices(together[_INDEX])
+        return together.take(order).drop_columns([_INDEX])
 
     def _put_down(self) -> None:
         try:
@@ -90,7 +90,7 @@ class PlacedRows:
                 self._folder = Path(tempfile.mkdtemp(prefix="vxp-rows-"))
             if self._held:
                 together = pa.concat_tables(self._held).combine_chunks()
-                group_R = together[_PLACE].to_numpy() // self._group_rows
+                group_R = together[_INDEX].to_numpy() // self._group_rows
                 for group in np.unique(group_R).tolist():
                     self._writer(group).write_table(together.filter(pa.array(group_R == group)))
         except OSError as error:

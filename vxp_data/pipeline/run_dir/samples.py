@@ -55,7 +55,7 @@ def _next_group(samples: Iterator[Sample]) -> list[Sample]:
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, str]:
-    """Give a dataset as run.json keeps it."""
+    """Return a dataset as run.json keeps it."""
     values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
     return {name: "" if value is None else str(value) for name, value in values.items()}
 

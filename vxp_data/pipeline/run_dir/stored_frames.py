@@ -31,21 +31,21 @@ _COLUMNS: Final = [
 class StoredFrames:
     """The frames of one clip."""
 
-    place: int
+    index: int
     """Of the clip in the table that was asked for."""
     emb_FD: NDArray[np.float16]
     times: ClipTimes
 
 
 def clip_seconds(start_s: float, end_s: float, duration_s: float) -> float:
-    """Give how long a clip of a file of so many seconds is."""
+    """Return how long a clip of a file of so many seconds is."""
     return max(0.0, min(end_s, duration_s) - start_s)
 
 
 def stored_frames(
     run: RunDirectory, clips: pa.Table, *, encoder: str, sampler: str
 ) -> Iterator[StoredFrames]:
-    """Give the frames of clips, each once, in the order of the parts.
+    """Return the frames of clips, each once, in the order of the parts.
 
     Args:
         run: with embeddings parts.
@@ -55,21 +55,21 @@ def stored_frames(
         sampler: fingerprint of their frame sampling.
     """
     names = ("uri", "clip_start_s", "clip_end_s", "file_stamp")
-    open_places = {
-        key: place
-        for place, key in enumerate(zip(*(clips[n].to_pylist() for n in names), strict=True))
+    open_indices = {
+        key: index
+        for index, key in enumerate(zip(*(clips[n].to_pylist() for n in names), strict=True))
     }
     for part in read_tables(run.part_files(), columns=_COLUMNS):
         frames = _Matrices(part["embedding"])
         for row, fact in enumerate(part.drop_columns("embedding").to_pylist()):
             if fact["reason"] or (fact["encoder"], fact["sampler"]) != (encoder, sampler):
                 continue
-            place = open_places.pop(tuple(fact[name] for name in names), None)
-            if place is None:
+            index = open_indices.pop(tuple(fact[name] for name in names), None)
+            if index is None:
                 continue
             start_s = fact["clip_start_s"]
             yield StoredFrames(
-                place=place,
+                index=index,
                 emb_FD=frames[row],
                 times=ClipTimes(
                     time_s_F=np.array(fact["time_s"], dtype=np.float64) - start_s,
@@ -101,7 +101,7 @@ def _values(chunk: Any) -> NDArray[np.float16]:
     return flat[rows.offset * dim : (rows.offset + len(rows)) * dim].reshape(-1, dim)
 
 
-class Spool:
+class MemmapBuffer:
     """Rows of float16 in a file for temporary files ($TMPDIR): more of them than memory holds.
 
     Args:

@@ -19,7 +19,7 @@ from vxp_data.decoders.base import FrameSize
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.media.reader import MediaReader
 from vxp_data.pipeline.shard.frame_plans import draw_plans
-from vxp_data.pipeline.shard.sources import Sources, changed
+from vxp_data.pipeline.shard.sources import MediaSources, changed
 from vxp_data.records import Modality, Reason
 from vxp_data.settings.prune import DecodeConfig, FetchConfig
 from vxp_data.shard_format import (
@@ -65,7 +65,7 @@ class ShardSettings:
 
     @property
     def sampling(self) -> str:
-        """Give the rule as the shard holds it."""
+        """Return the rule as the shard holds it."""
         return json.dumps(self.rule.to_dict(), separators=(",", ":"))
 
 
@@ -153,14 +153,14 @@ def payload_record(
     num_frames: int = 0,
     num_exact: int = 0,
 ) -> PayloadRecord:
-    """Say what a clip's payload is; text has none, whatever is asked for.
+    """Return what a clip's payload is; text has none, whatever is asked for.
 
     Args:
         kind: a value of `Modality`.
         settings: what goes in.
         num_bytes: of the payload.
         sha256: of the payload, 64 hex digits.
-        num_frames: pictures, for frames.
+        num_frames: images, for frames.
         num_exact: see PayloadRecord.
     """
     payload = Payload.NONE if kind == Modality.TEXT else settings.payload
@@ -180,7 +180,7 @@ def payload_record(
 
 
 def planned_frames(plans: Plans) -> NDArray[np.int64]:
-    """Give the places of all frames that any of a clip's plans names, each once, ascending."""
+    """Return the indices of all frames that any of a clip's plans names, each once, ascending."""
     return np.unique(np.concatenate([plan.frame_index_F for own in plans for plan in own]))
 
 
@@ -248,8 +248,8 @@ def _reader(decode: DecodeConfig, fetch: FetchConfig) -> MediaReader:
 
 
 @cache
-def _sources(fetch: FetchConfig) -> Sources:
-    return Sources(fetch)
+def _sources(fetch: FetchConfig) -> MediaSources:
+    return MediaSources(fetch)
 
 
 def release_file(settings: ShardSettings) -> None:
@@ -258,7 +258,7 @@ def release_file(settings: ShardSettings) -> None:
 
 
 def _file_sha256(path: Path, media_id: str) -> str:
-    """Give a file's SHA-256; a small file's media_id has it already."""
+    """Return a file's SHA-256; a small file's media_id has it already."""
     if media_id.startswith(_WHOLE_DIGEST):
         return media_id.removeprefix(_WHOLE_DIGEST)
     try:

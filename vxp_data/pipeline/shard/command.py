@@ -55,7 +55,7 @@ class ShardResult:
     num_found: int
     """Shards that were there already, whole."""
     num_inexact: int
-    """Pictures in frames payloads that stand in for frames that could not be decoded."""
+    """Images in frames payloads that stand in for frames that could not be decoded."""
     repeated_bytes: int
     """See `shard_costs.Weighed`."""
     divisor: int
@@ -67,13 +67,13 @@ class ShardObserver:
     """Hears of the progress; every method may be overridden."""
 
     def started(self, num_clips: int) -> None:
-        """Hear how many clips there are."""
+        """Called with how many clips there are."""
 
     def progressed(self, shard: WrittenShard) -> None:
-        """Hear of one more shard."""
+        """Called when one more shard is written."""
 
     def ended(self) -> None:
-        """Hear that no more progress comes."""
+        """Called when no more progress comes."""
 
 
 def shard_run(
@@ -142,7 +142,7 @@ def shard_run(
 
 
 def shard_settings(run: RunDirectory, record: dict[str, Any], config: PruneConfig) -> ShardSettings:
-    """Give what the workers must know; the arguments are those of `shard_run`."""
+    """Return what the workers must know; the arguments are those of `shard_run`."""
     shard = config.shard
     return ShardSettings(
         payload=Payload(shard.payload),
@@ -215,8 +215,10 @@ def _write_all(
 ) -> list[WrittenShard]:
     """Write every shard, each as it is done told to the observer; give them as planned."""
     keys, found = weighed.clips.key, set(out.names())
-    place_of = {keys[i]: place for place, shard in enumerate(shards) for i in shard.members}
-    shard_N = np.array([place_of[key] for key in weighed.rows["key"].to_pylist()])
+    position_of = {
+        keys[i]: position for position, shard in enumerate(shards) for i in shard.members
+    }
+    shard_N = np.array([position_of[key] for key in weighed.rows["key"].to_pylist()])
     order_N = np.argsort(shard_N, kind="stable")
     rows = weighed.rows.take(order_N)
     ends = np.searchsorted(shard_N[order_N], np.arange(len(shards)), side="right").tolist()
@@ -228,12 +230,12 @@ def _write_all(
     observer.started(len(keys))
     try:
         with closing(run_jobs(jobs, out, settings, config.cluster)) as results:
-            for place, shard in results:
-                done[place] = shard
+            for position, shard in results:
+                done[position] = shard
                 observer.progressed(shard)
     finally:
         observer.ended()
-    return [done[place] for place in range(len(shards))]
+    return [done[position] for position in range(len(shards))]
 
 
 def _commit(written: Sequence[WrittenShard], out: Folder, settings: ShardSettings) -> ShardIndex:
@@ -257,8 +259,8 @@ def _commit(written: Sequence[WrittenShard], out: Folder, settings: ShardSetting
         )
     samples = [SAMPLE_SCHEMA.empty_table()]
     samples += [
-        shard.samples.set_column(0, "shard", pa.array([place] * len(shard.samples), pa.int32()))
-        for place, shard in enumerate(shards)
+        shard.samples.set_column(0, "shard", pa.array([position] * len(shard.samples), pa.int32()))
+        for position, shard in enumerate(shards)
     ]
     index = ShardIndex(
         format_version=SHARD_FORMAT_VERSION,

@@ -29,7 +29,7 @@ _BYTES_PER_PIXEL: Final = 0.22
 """Of a JPEG of quality 90 at 384 px: the mean of 2,270 planned frames of 37 real clips, of which
 single ones have 0.02 to 0.58. Which it will be is not known before it is made."""
 _FRAME_BYTES: Final = 800
-"""Of a picture's tar header and padding."""
+"""Of an image's tar header and padding."""
 _PLANNED_BYTES: Final = 25
 """Of a planned frame's place and time in the JSON."""
 _RECORD_BYTES: Final = 2048
@@ -58,13 +58,13 @@ def weigh(rows: pa.Table, settings: ShardSettings) -> Weighed:
     cost_N = np.zeros(rows.num_rows)
     keys, kinds, sizes, costs = [], [], [], []
     carried: Counter[str] = Counter()
-    repeated_bytes = place = 0
+    repeated_bytes = index = 0
     for key, group in groupby(_light_rows(rows, order_N), key=itemgetter("key")):
         own = list(group)
         first = own[0]
         num_bytes, row_costs = _weigh_clip(own, settings)
-        cost_N[order_N[place : place + len(own)]] = row_costs
-        place += len(own)
+        cost_N[order_N[index : index + len(own)]] = row_costs
+        index += len(own)
         keys.append(key)
         kinds.append(first["modality"])
         sizes.append(num_bytes)
@@ -97,7 +97,7 @@ def _keys(rows: pa.Table) -> list[str]:
 
 
 def _light_rows(rows: pa.Table, order_N: np.ndarray[Any, Any]) -> Iterator[dict[str, Any]]:
-    """Give what weighs of every row, in that order."""
+    """Return what weighs of every row, in that order."""
     texts = (rows[name] for name in ("annotation", "exchanges"))
     json_bytes = pc.add(*(pc.cast(pc.binary_length(text), pa.int64()) for text in texts))
     light = rows.append_column("json_bytes", json_bytes).select(_COLUMNS)
@@ -106,7 +106,7 @@ def _light_rows(rows: pa.Table, order_N: np.ndarray[Any, Any]) -> Iterator[dict[
 
 
 def _weigh_clip(rows: list[dict[str, Any]], settings: ShardSettings) -> tuple[int, list[float]]:
-    """Give a clip's bytes, and what each of its rows costs to decode in an epoch."""
+    """Return a clip's bytes, and what each of its rows costs to decode in an epoch."""
     first, num_epochs = rows[0], settings.num_epochs
     num_bytes = _RECORD_BYTES + sum(row["json_bytes"] for row in rows)
     if first["modality"] == Modality.TEXT:

@@ -66,8 +66,8 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _exchanges(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """Give a row's (question, answer) pairs, the media's placeholder in the first question."""
+def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a row's (question, answer) pairs, the media's placeholder in the first question."""
     placeholder = _PLACEHOLDER[Modality(row["modality"])]
     pairs = [(question, answer) for question, answer in json.loads(row["exchanges"])] or [("", "")]
     question, answer = pairs[0]
@@ -78,7 +78,7 @@ def _exchanges(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _part(row: dict[str, Any]) -> dict[str, float]:
-    """Give the limits of the part of its video that a row is about; nothing for the whole."""
+    """Return the limits of the part of its video that a row is about; nothing for the whole."""
     limits = {"clip_start_s": 0.0, "clip_end_s": math.inf}
     return {name: row[name] for name, whole in limits.items() if row[name] != whole}
 
@@ -90,9 +90,9 @@ def _write_llava(out: Path, table: pa.Table) -> int:
             media = {row["modality"]: row["media_uri"]} if row["media_uri"] else {}
             media |= _part(row)
             turns = [
-                {"from": name, "value": pair[place].replace("<video>", "<image>")}
-                for pair in _exchanges(row)
-                for name, place in names.items()
+                {"from": name, "value": pair[index].replace("<video>", "<image>")}
+                for pair in _turns(row)
+                for name, index in names.items()
             ]
             value = {"id": row["sample_id"], **media, "conversations": turns}
             file.write(",\n" if number else "[\n")
@@ -106,9 +106,9 @@ def _write_ms_swift(out: Path, table: pa.Table) -> int:
     with whole_file(out) as beside, beside.open("w", encoding="utf-8") as file:
         for row in _rows(table):
             messages = [
-                {"role": name, "content": pair[place]}
-                for pair in _exchanges(row)
-                for name, place in names.items()
+                {"role": name, "content": pair[index]}
+                for pair in _turns(row)
+                for name, index in names.items()
             ]
             media = {f"{row['modality']}s": [row["media_uri"]]} if row["media_uri"] else {}
             file.write(

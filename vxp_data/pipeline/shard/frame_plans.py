@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, picture_plan
+from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import unpack_timeline
 from vxp_data.records import Modality
 
@@ -23,12 +23,12 @@ def draw_plans(row: Mapping[str, Any], rule: SamplingRule, num_epochs: int) -> l
         num_epochs: epochs 0, 1, ... are planned.
 
     Returns:
-        A plan for each epoch; of a picture its one frame; nothing for a text-only row.
+        A plan for each epoch; of an image its one frame; nothing for a text-only row.
     """
     if row["modality"] == Modality.TEXT:
         return []
     if row["modality"] == Modality.IMAGE:
-        return [picture_plan(rule, epoch=epoch) for epoch in range(num_epochs)]
+        return [image_plan(rule, epoch=epoch) for epoch in range(num_epochs)]
     time_s_N = _unpack(row["timeline"])
     return [
         draw_plan(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from vxp_data.pipeline.curate.exclude import relinked_samples
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Outcome
-from vxp_data.schemas import MEDIA_SCHEMA
+from vxp_data.schemas import CLIP_KEY, MEDIA_SCHEMA, SAMPLE_CLIP_KEY
 
 _OF_SAMPLE: Final = [
     "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "exchanges", "annotation",
@@ -19,7 +19,6 @@ _OF_SAMPLE: Final = [
 _OF_DECISION: Final = [
     "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",
 ]  # fmt: skip
-_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 _OF_MEDIA: Final = [
     name for name in (*MEDIA_SCHEMA.names, "timeline", "file_stamp") if name != "uri"
 ]
@@ -45,11 +44,11 @@ def kept_rows(run: RunDirectory, *, without: Collection[str] = ()) -> pa.Table:
     kept = decisions.filter(kept_N)
     wanted = [name for name in _OF_SAMPLE if name not in without]
     samples = read_table(run.samples, columns=wanted).filter(kept_N)
-    media = read_table(run.media, columns=[*_KEY, *_OF_MEDIA])
+    media = read_table(run.media, columns=[*CLIP_KEY, *_OF_MEDIA])
     samples = relinked_samples(run, samples)
-    places = {key: i for i, key in enumerate(_rows(media, _KEY))}
-    place_N = [places.get(key) for key in _rows(samples, ("media_uri", *_KEY[1:]))]
-    taken = media.select(_OF_MEDIA).take(pa.array(place_N, pa.int64()))
+    indices = {key: i for i, key in enumerate(_rows(media, CLIP_KEY))}
+    index_N = [indices.get(key) for key in _rows(samples, SAMPLE_CLIP_KEY)]
+    taken = media.select(_OF_MEDIA).take(pa.array(index_N, pa.int64()))
     for name in samples.column_names:
         kept = kept.append_column(name, samples[name])
     for name in _OF_MEDIA:

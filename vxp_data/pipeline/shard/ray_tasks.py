@@ -52,11 +52,11 @@ def run_jobs(
         try:
             while waiting or running:
                 while waiting and len(running) < most:
-                    place, job = waiting.pop()
-                    running[task.remote(job, out, settings)] = place
+                    index, job = waiting.pop()
+                    running[task.remote(job, out, settings)] = index
                 (ready,), _ = ray.wait(list(running), num_returns=1)
-                place = running.pop(ready)
-                yield place, _result(ready, jobs[place].name)
+                index = running.pop(ready)
+                yield index, _result(ready, jobs[index].name)
         finally:
             for reference in running:
                 ray.cancel(reference)

@@ -39,7 +39,7 @@ class Sampled:
     rule: SamplingRule
     num_epochs: int
     num_rows: int
-    """Kept rows with a video or picture; each has a plan an epoch."""
+    """Kept rows with a video or image; each has a plan an epoch."""
     num_text_rows: int
     """Kept rows without media, and so without a plan."""
     num_frames: int
@@ -127,7 +127,7 @@ class _Tally:
             frames.append(len(plan))
 
     def counts(self) -> PlanCounts:
-        """Give the distribution."""
+        """Return the distribution."""
         return PlanCounts(
             duration_s_R=np.array(self.duration_s, dtype=np.float64),
             frames_R_of={

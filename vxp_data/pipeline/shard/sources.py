@@ -10,11 +10,11 @@ from vxp_data.pipeline.media.fetch import FetchedFile, Fetcher
 from vxp_data.records import Reason
 from vxp_data.settings.prune import FetchConfig
 from vxp_data.storage.digest import FULL_BYTES, content_digest, sampled_ranges
-from vxp_data.storage.local import file_stamp
+from vxp_data.storage.local import local_file_version
 from vxp_data.storage.object_store import split_uri
 
 
-class Sources:
+class MediaSources:
     """Gives one file after another; one from an object store lives until the next, or `release`."""
 
     def __init__(self, fetch: FetchConfig) -> None:
@@ -41,19 +41,19 @@ class Sources:
         self.release()
         uri = row["media_uri"]
         if not split_uri(uri)[0]:
-            path, stamp = Path(uri), file_stamp(uri)
+            path, file_version = Path(uri), local_file_version(uri)
         else:
             self._file = self._fetcher.open(uri)
-            path, stamp = Path(self._file.path), self._file.stamp
+            path, file_version = Path(self._file.path), self._file.file_version
             if whole:
                 self._file.fetch_all()
-        if not stamp:
+        if not file_version:
             raise MediaError(Reason.MISSING, "the file is gone since the run was pruned")
-        if stamp == row["file_stamp"]:
+        if file_version == row["file_stamp"]:
             return path
         digest = self._digest(path)
         if digest != row["media_id"]:
-            raise changed(row, int(stamp.partition("-")[0]), digest)
+            raise changed(row, int(file_version.partition("-")[0]), digest)
         return path
 
     def release(self) -> None:

@@ -56,7 +56,7 @@ class WrittenShard:
     quarantined: pa.Table
     """QUARANTINE_SCHEMA."""
     num_inexact: int
-    """Pictures that stand in for frames that could not be decoded."""
+    """Images that stand in for frames that could not be decoded."""
     was_there: bool
     """An earlier, stopped run has written it."""
 

@@ -13,7 +13,7 @@ from vxp_data.manifests.base import ManifestRow
 from vxp_data.manifests.media_path import find_media
 from vxp_data.manifests.renamed_media import media_name
 from vxp_data.manifests.samples import Dataset
-from vxp_data.pipeline.curate.exclude import SetAside, aside_rule, relinked_samples, set_aside
+from vxp_data.pipeline.curate.exclude import Excluded, exclude, exclusion_rule, relinked_samples
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Outcome
 from vxp_data.settings.prune import PruneConfig
@@ -21,7 +21,7 @@ from vxp_data.settings.prune import PruneConfig
 
 def check_duplicates(
     run: RunDirectory, samples: pa.Table, record: dict[str, Any], add: Callable[[str], None]
-) -> SetAside | None:
+) -> Excluded | None:
     """Find the duplicates of a run anew, compare them with what it holds.
 
     Args:
@@ -35,31 +35,31 @@ def check_duplicates(
     """
     config = PruneConfig.model_validate(record["config"])
     try:
-        rule = aside_rule(
+        rule = exclusion_rule(
             config, encoder=record["encoder"]["fingerprint"], sampler=record["sampler"]
         )
-        aside = set_aside(run, samples, rule)
-        duplicates = aside.duplicates
+        excluded = exclude(run, samples, rule)
+        duplicates = excluded.duplicates
         there = read_table(run.duplicates) if run.duplicates.is_file() else None
     except UserError as error:
         add(str(error))
         return None
     if (there is None) != (duplicates is None) or (there is not None and there != duplicates):
         add("duplicates.parquet: its rows are not those that the embeddings give")
-    return aside
+    return excluded
 
 
 def renamed_rows(
     run: RunDirectory, samples: pa.Table, decisions: pa.Table, dataset: Dataset
 ) -> dict[int, str]:
-    """Give the kept rows of a dataset that must name another media: place among them -> name."""
+    """Return the kept rows of a dataset that must name another media: index among them -> name."""
     kept = pc.equal(decisions["decision"], Outcome.KEEP.value)
     mine = samples.filter(pc.and_(kept, pc.equal(samples["dataset"], dataset.name)))
     uris = relinked_samples(run, mine)["media_uri"]
     changed = pc.not_equal(uris, mine["media_uri"]).to_pylist()
     return {
-        place: media_name(dataset.media_root, uris[place].as_py())
-        for place, is_changed in enumerate(changed)
+        index: media_name(dataset.media_root, uris[index].as_py())
+        for index, is_changed in enumerate(changed)
         if is_changed
     }
 
@@ -68,13 +68,13 @@ def with_own_names(
     rows: Iterator[ManifestRow], wanted: Iterator[bytes], renamed: dict[int, str]
 ) -> Iterator[tuple[bytes | None, bytes | None]]:
     """Pair wanted rows with those that are there; a renamed one is right if it has its new name."""
-    place = 0
+    index = 0
     while True:
         row, annotation = next(rows, None), next(wanted, None)
         if row is None and annotation is None:
             return
         got = None if row is None else row.annotation
-        if row is not None and place in renamed and find_media(row.fields).name == renamed[place]:
+        if row is not None and index in renamed and find_media(row.fields).name == renamed[index]:
             got = annotation
         yield annotation, got
-        place += 1
+        index += 1

@@ -25,13 +25,13 @@ from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.samples import Dataset
-from vxp_data.pipeline.embed.work_items import ClipKey
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
-from vxp_data.records import Outcome
+from vxp_data.records import ClipKey, Outcome
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
+from vxp_data.schemas import CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.digest import content_digest
 from vxp_data.storage.folder import File
@@ -40,7 +40,6 @@ _SAMPLE_COLUMNS: Final = [
     "sample_id", "dataset", "row", "task", "modality", "reason", "media_uri", "clip_start_s",
     "clip_end_s",
 ]  # fmt: skip
-_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 _SCORE_TOLERANCE: Final = 2e-9
 """effective_frames is rounded to 9 decimals, and may be rounded otherwise on another CPU."""
 _HASHED_AT_ONCE: Final = 8
@@ -64,7 +63,7 @@ class VerifiedRun:
     """The first of them."""
 
     def add(self, problem: str) -> None:
-        """Note a problem; all are counted, the first are told."""
+        """Record a problem; all are counted, the first are told."""
         self.num_problems += 1
         if len(self.problems) < _SHOWN:
             self.problems.append(problem)
@@ -189,11 +188,11 @@ def _check_embeddings(
     # Scores of other clips, which was said, are not to be compared with these.
     names = MEASURES.names() if keys == _keys(scores) else []
     measures: list[Measure] = [MEASURES.load(name) for name in names]
-    row_of = {key: place for place, key in enumerate(keys)}
+    row_of = {key: index for index, key in enumerate(keys)}
     score_of = {m.name: scores[m.name].to_numpy() for m in measures}
-    reasons, stamps = clips["reason"].to_pylist(), clips["file_stamp"].to_pylist()
+    reasons, versions = clips["reason"].to_pylist(), clips["file_stamp"].to_pylist()
     fingerprints = (record["encoder"]["fingerprint"], record["sampler"])
-    open_rows = {place for place, reason in enumerate(reasons) if not reason}
+    open_rows = {index for index, reason in enumerate(reasons) if not reason}
     for file in run.part_files():
         found.num_parts += 1
         try:
@@ -209,19 +208,19 @@ def _check_embeddings(
             if (problem := _norm_problem(emb_FD, row)) is not None:
                 found.add(f"{file}: {row['uri']}: {problem}")
                 continue
-            place = row_of.get((row["uri"], row["clip_start_s"], row["clip_end_s"]))
+            index = row_of.get((row["uri"], row["clip_start_s"], row["clip_end_s"]))
             is_ours = (row["encoder"], row["sampler"]) == fingerprints
-            if place not in open_rows or not is_ours or row["file_stamp"] != stamps[place]:
+            if index not in open_rows or not is_ours or row["file_stamp"] != versions[index]:
                 continue
-            open_rows.remove(place)
+            open_rows.remove(index)
             for name, column in score_videos([emb_FD], measures).items():
-                if not abs(column[0] - score_of[name][place]) <= _SCORE_TOLERANCE:
+                if not abs(column[0] - score_of[name][index]) <= _SCORE_TOLERANCE:
                     found.add(
-                        f"scores.parquet: {row['uri']}: {name} is {score_of[name][place]!r}, its "
+                        f"scores.parquet: {row['uri']}: {name} is {score_of[name][index]!r}, its "
                         f"embeddings give {column[0]!r}"
                     )
-    for place in sorted(open_rows):
-        found.add(f"embeddings: {_name(keys[place])} has none")
+    for index in sorted(open_rows):
+        found.add(f"embeddings: {_name(keys[index])} has none")
 
 
 def _norm_problem(emb_FD: NDArray[np.float16], row: dict[str, Any]) -> str | None:
@@ -248,23 +247,23 @@ def _check_decisions(
     counted = record["decided"].get("counted_by")  # `sample` may have set another rule since
     rule = SamplingRule.from_dict(counted) if counted else config.sampling
     measure: Measure = MEASURES.load(config.measure)
-    row_of = {key: place for place, key in enumerate(_keys(clips))}
-    aside = check_duplicates(run, samples, record, found.add)
-    if aside is None:
+    row_of = {key: index for index, key in enumerate(_keys(clips))}
+    excluded = check_duplicates(run, samples, record, found.add)
+    if excluded is None:
         return
-    place_N = [row_of.get(key) for key in _keys(aside.samples, uri="media_uri")]
+    index_N = [row_of.get(key) for key in _keys(excluded.samples, uri="media_uri")]
     reasons, score = clips["reason"].to_pylist(), scores[config.measure].to_pylist()
-    facts = read_clip_facts(run, aside.samples, config.measure)
-    score_N = [math.nan if p is None or score[p] is None else score[p] for p in place_N]
+    facts = read_clip_facts(run, excluded.samples, config.measure)
+    score_N = [math.nan if p is None or score[p] is None else score[p] for p in index_N]
     anew = decide(
         SampleColumns(
             sample_id=samples["sample_id"].to_pylist(),
             task=samples["task"].to_pylist(),
             modality=samples["modality"].to_pylist(),
             reason=samples["reason"].to_pylist(),
-            media_reason=["" if p is None else reasons[p] for p in place_N],
+            media_reason=["" if p is None else reasons[p] for p in index_N],
             score=np.array(score_N, dtype=np.float64),
-            dropped=aside.dropped,
+            dropped=excluded.dropped,
         ),
         thresholds=config.threshold_specs(),
         default=config.default_threshold(),
@@ -276,7 +275,7 @@ def _check_decisions(
     same_N = np.ones(len(anew), dtype=np.bool_)
     for column, other in zip(there, (anew.decision, anew.reason), strict=True):
         same_N &= column == other.astype(str)
-    same_N &= np.array(decisions["duplicate_of"].to_pylist(), object) == aside.duplicate_of
+    same_N &= np.array(decisions["duplicate_of"].to_pylist(), object) == excluded.duplicate_of
     for name, number_N in (("score", anew.score), ("threshold", anew.threshold)):
         there_N = np.array(decisions[name].to_pylist(), dtype=np.float64)
         same_N &= (there_N == number_N) | (np.isnan(there_N) & np.isnan(number_N))
@@ -328,15 +327,15 @@ def _rows_problem(
     wanted_N: NDArray[np.bool_],
     renamed: dict[int, str],
 ) -> str:
-    """Say how a file of rows differs from what was wanted; '' where it does not."""
+    """Return how a file of rows differs from what was wanted; '' where it does not."""
     name = "jsonl" if dataset.format == "folder" else dataset.format  # a folder's rows are lines
     manifest: ManifestFormat = MANIFEST_FORMATS.load(name)()
     local = Path(str(file)) if not file.folder.is_remote else file
     pairs = with_own_names(manifest.rows(local), _annotations(run, wanted_N), renamed)
-    for place, (wanted, got) in enumerate(pairs):
+    for index, (wanted, got) in enumerate(pairs):
         if wanted != got:
             return (
-                f"row {place} is {_excerpt(got)}, wanted {_excerpt(wanted)} "
+                f"row {index} is {_excerpt(got)}, wanted {_excerpt(wanted)} "
                 f"({int(wanted_N.sum())} rows in all)"
             )
     return ""
@@ -375,7 +374,7 @@ def _is(decisions: pa.Table, outcome: Outcome) -> NDArray[np.bool_]:
 
 
 def _keys(table: pa.Table, *, uri: str = "uri") -> list[ClipKey]:
-    names = (uri, *_KEY[1:])
+    names = (uri, *CLIP_KEY[1:])
     return list(zip(*(table[name].to_pylist() for name in names), strict=True))
 
 

@@ -76,16 +76,16 @@ def verify_shards(out: Folder) -> Verified:
     _table(out, index.quarantine, found)
     shards_of: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     with closing(MediaReader(_NO_LIMITS)) as reader:
-        for place, entry in enumerate(index.shards):
+        for position, entry in enumerate(index.shards):
             rows: list[dict[str, Any]] = []
             num_problems = len(found.problems)
             for clip in _checked_shard(out, entry, index, reader, found):
                 shards_of["key", clip.record.key].append(entry.name)
                 for row in clip.record.rows:
                     shards_of["sample", row.sample_id].append(entry.name)
-                rows += [row | {"shard": place} for row in clip.sample_rows()]
+                rows += [row | {"shard": position} for row in clip.sample_rows()]
             is_whole = len(found.problems) == num_problems
-            if is_whole and samples is not None and rows != _rows_of_shard(samples, place):
+            if is_whole and samples is not None and rows != _rows_of_shard(samples, position):
                 found.problems.append(f"{entry.name}: {index.samples.name} says otherwise")
     found.problems += [
         f"{names[-1]}: {what} {name!r} is there twice, first in {names[0]}"
@@ -110,15 +110,15 @@ def _table(out: Folder, entry: TableEntry, found: Verified) -> pa.Table | None:
     return table
 
 
-def _rows_of_shard(samples: pa.Table, place: int) -> list[dict[str, Any]]:
-    mine: list[dict[str, Any]] = samples.filter(pc.equal(samples["shard"], place)).to_pylist()
+def _rows_of_shard(samples: pa.Table, position: int) -> list[dict[str, Any]]:
+    mine: list[dict[str, Any]] = samples.filter(pc.equal(samples["shard"], position)).to_pylist()
     return mine
 
 
 def _checked_shard(
     out: Folder, entry: ShardEntry, index: ShardIndex, reader: MediaReader, found: Verified
 ) -> Iterator[ShardClip]:
-    """Give a shard's clips, as far as they can be read; note what is wrong."""
+    """Return a shard's clips, as far as they can be read; note what is wrong."""
     found.num_shards += 1
     num_clips = num_samples = 0
     try:
@@ -223,7 +223,7 @@ def _payload_problem(file: BinaryIO, clip: ShardClip, reader: MediaReader) -> st
             media = reader.probe(scratch.name, is_image=is_image).value.media
         except MediaError as error:
             return f"the payload does not open: {error}"
-    # An animated picture has one frame, whatever a video row about the same file made of it.
+    # An animated image has one frame, whatever a video row about the same file made of it.
     for what in ("media_id", "num_bytes", *(() if is_image else ("num_frames", "duration_s"))):
         if getattr(media, what) != getattr(clip.record.media, what):
             return f"the payload's {what} is not its record's"
@@ -236,14 +236,14 @@ def _frames_problem(data: bytes, record: ClipRecord) -> str:
         return "the payload's SHA-256 is not its record's"
     wanted = {i for row in record.rows for plan in row.plans for i in plan.frame_index}
     try:
-        pictures = unpack_frames(data)
+        images = unpack_frames(data)
     except ValueError as error:
         return str(error)
-    if odd := sorted(set(pictures) ^ wanted):
+    if odd := sorted(set(images) ^ wanted):
         return f"frames {odd[:5]} are planned and not there, or there and not planned"
     shape = (payload.height_px, payload.width_px, 3)
-    if any(picture.shape != shape for picture in pictures.values()):
-        return f"a picture is not of {payload.width_px} x {payload.height_px} pixels"
-    if len(pictures) != payload.num_frames:
-        return f"{len(pictures)} pictures; its record says {payload.num_frames}"
+    if any(image.shape != shape for image in images.values()):
+        return f"an image is not of {payload.width_px} x {payload.height_px} pixels"
+    if len(images) != payload.num_frames:
+        return f"{len(images)} images; its record says {payload.num_frames}"
     return ""

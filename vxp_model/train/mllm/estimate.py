@@ -125,7 +125,7 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
 
 
 def count_parameters(config: VideoXLProConfig, recipe: MllmRecipe) -> tuple[int, int]:
-    """Give how many parameters there are, LoRA's included, and how many of them are trained."""
+    """Return how many parameters there are, LoRA's included, and how many of them are trained."""
     with torch.device("meta"):
         model = VideoXLProForConditionalGeneration(config)
     trained = sum(
@@ -141,7 +141,7 @@ def count_parameters(config: VideoXLProConfig, recipe: MllmRecipe) -> tuple[int,
 def model_states(
     recipe: MllmRecipe, total: int, trained: int, *, size: int, num_gpus: int
 ) -> tuple[dict[str, int], int]:
-    """Give what weights, gradients and optimizer take.
+    """Return what weights, gradients and optimizer take.
 
     Args:
         recipe: says how they are divided.
@@ -178,7 +178,7 @@ def describe_mllm(
     num_gpus: int,
     num_samples: int | None,
 ) -> str:
-    """Say it in words, for the terminal.
+    """Return it in words, for the terminal.
 
     Args:
         result: of `estimate_mllm`.
@@ -214,12 +214,12 @@ def describe_mllm(
 
 
 def tower_layer_numbers(width: int, mlp_width: int) -> int:
-    """Give how many numbers a layer of the tower keeps for a token."""
+    """Return how many numbers a layer of the tower keeps for a token."""
     return 9 * width + 2 * mlp_width
 
 
 def text_layer_numbers(text: Any) -> int:
-    """Give how many numbers a layer of the language model keeps for a position."""
+    """Return how many numbers a layer of the language model keeps for a position."""
     heads, width = text.num_attention_heads, text.hidden_size
     head_width = getattr(text, "head_dim", None) or width // heads
     return int(8 * width + 5 * heads * head_width + 4 * text.intermediate_size)
@@ -240,16 +240,16 @@ def _vision(
     vision, trained = config.vision, recipe.trained_parts()
     frames = sample_frames * samples
     chunk = min(recipe.chunk_frames or config.chunk_frames, frames)
-    patches, places, width = vision.grid**2, config.grid**2, vision.width
+    patches, indices, width = vision.grid**2, config.grid**2, vision.width
     groups = samples * math.ceil(sample_frames / config.temporal_factor)
     trains_tower = "tower" in trained
     layers = vision.layer if trains_tower else 1
     layer = tower_layer_numbers(width, vision.mlp_width)
-    kept = (width + 2 * config.text_width) * places + config.text_width * config.group_tokens
+    kept = (width + 2 * config.text_width) * indices + config.text_width * config.group_tokens
     return {
         "pixels": frames * 3 * vision.image_px**2 * 4 if trains_tower else 0,
         "tower": chunk * patches * layers * layer * size,
-        "features": (patches + places) * frames * width * size,
+        "features": (patches + indices) * frames * width * size,
         "compressor": _compressor(config, recipe, frames, chunk) * size,
         "projector": groups * kept * size,
     }

@@ -26,7 +26,7 @@ _ACTIVE: Final = ".default"
 
 
 def lora_config(rule: LoraSettings) -> LoraConfig:
-    """Give peft's settings."""
+    """Return peft's settings."""
     return LoraConfig(
         r=rule.rank,
         lora_alpha=rule.alpha,
@@ -38,7 +38,7 @@ def lora_config(rule: LoraSettings) -> LoraConfig:
 
 
 def adapted_modules(language_model: Any, rule: LoraSettings) -> dict[str, nn.Linear]:
-    """Give the modules that get a pair, by name.
+    """Return the modules that get a pair, by name.
 
     Raises:
         UserError: a target names nothing, or what is no matrix, or a head that is the embedding

@@ -14,7 +14,7 @@ from vxp_model.models.video_xl_pro import PARTS
 from vxp_model.settings.mllm import MLLM_MAY_CHANGE, MllmRecipe
 from vxp_model.train.batches import epoch_samples, open_loader, sources_of, step_batches
 from vxp_model.train.build import uses_bf16
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.flops import MllmFlops, peak_tflops
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
@@ -27,9 +27,9 @@ from vxp_model.train.mllm.validation import Validator
 from vxp_model.train.training import Say, Training, TrainResult, train
 
 
-def train_mllm(loaded: Loaded[MllmRecipe], world: World, say: Say) -> TrainResult:
+def train_mllm(loaded: Loaded[MllmRecipe], context: DistributedContext, say: Say) -> TrainResult:
     """Train, or go on; see `training.train`."""
-    return train(MllmTraining, loaded, world, say)
+    return train(MllmTraining, loaded, context, say)
 
 
 class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
@@ -37,13 +37,13 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
 
     MAY_CHANGE = MLLM_MAY_CHANGE
 
-    def __init__(self, loaded: Loaded[MllmRecipe], world: World, say: Say) -> None:
+    def __init__(self, loaded: Loaded[MllmRecipe], context: DistributedContext, say: Say) -> None:
         """Build the model and open the shards.
 
         Raises:
             UserError: something is missing or does not fit.
         """
-        super().__init__(loaded, world, say)
+        super().__init__(loaded, context, say)
         recipe = loaded.config
         num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
         model, self._processor = start_model(recipe)
@@ -56,13 +56,13 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             optim=recipe.optim,
             micro_samples=recipe.batch.micro_samples,
             accumulation=self._accumulation,
-            bf16=uses_bf16(recipe.engine, world.device),
-            world=world,
+            bf16=uses_bf16(recipe.engine, context.device),
+            context=context,
             rate_mults={f"{PARTS[part]}.": mult for part, mult in recipe.optim.rate_mults.items()},
         )
         self._stepper = MllmStepper(
             engine,
-            world,
+            context,
             flops=MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0),
             group_tokens=config.group_tokens,
             packed=recipe.batch.packed,
@@ -71,7 +71,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             recipe,
             image_px=config.vision.image_px,
             num_samples=num_samples,
-            world=world,
+            context=context,
             length_window=recipe.data.length_window,
         )
         self._validator: Validator | None = None
@@ -80,14 +80,14 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 recipe,
                 image_px=config.vision.image_px,
                 processor=self._processor,
-                world=world,
+                context=context,
             )
         self._begin(engine=engine, loader=loader, num_samples=num_samples, frozen_digest=digest)
 
     def finish(self) -> None:
         """Write the model, its processor and its card."""
         weights = self._engine.full_weights()
-        if self._world.is_first:
+        if self._context.is_first:
             folder = self._out / MODEL_NAME
             dtype = next(self._engine.module.parameters()).dtype
             # Of tied weights the language model's own name alone is among the parameters.
@@ -110,14 +110,14 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 loss=loss,
             )
             self._say(f"model written to {folder}")
-        self._world.barrier()
+        self._context.barrier()
 
     def _figures(self) -> dict[str, Any]:
-        """Give what `vxp-data` takes as --tokens-per-gpu-hour, from all steps but the first."""
-        device = self._world.device
+        """Return what `vxp-data` takes as --tokens-per-gpu-hour, from all steps but the first."""
+        device = self._context.device
         is_gpu = device.type == "cuda"
         log = read_log(self._out / LOG_NAME)[1:]
-        seconds = sum(entry["step_s"] for entry in log) * self._world.size
+        seconds = sum(entry["step_s"] for entry in log) * self._context.size
         tokens = sum(entry["visual_tokens"] for entry in log)
         return {
             "tokens_per_gpu_hour": tokens / seconds * 3600 if seconds and tokens else None,
@@ -125,7 +125,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         }
 
     def _peak_tflops(self) -> float | None:
-        device, given = self._world.device, self._recipe.peak_tflops
+        device, given = self._context.device, self._recipe.peak_tflops
         if given is not None or device.type != "cuda":
             return given
         return peak_tflops(torch.cuda.get_device_name(device))
@@ -139,7 +139,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             f"{recipe.stage}: {', '.join(recipe.trained_parts())} "
             f"({trained_parameters(self._engine.module):,} parameters); {self.state.total_steps} "
             f"steps of {recipe.batch.global_samples} samples ({self._steps_per_epoch} are an "
-            f"epoch), on {self._world.size} x {self._world.device.type}"
+            f"epoch), on {self._context.size} x {self._context.device.type}"
         )
 
     def _micro_batches(self) -> Iterator[list[MllmBatch]]:

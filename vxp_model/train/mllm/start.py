@@ -50,8 +50,8 @@ def start_model(
     trained = set(recipe.trained_parts())
     whole = trained - {"language_model"} if recipe.lora.rank else trained
     model.config.random_parts = [p for p in model.config.random_parts if p not in whole]
-    for name, place in PARTS.items():
-        model.get_submodule(place).requires_grad_(name in trained)
+    for name, index in PARTS.items():
+        model.get_submodule(index).requires_grad_(name in trained)
     if recipe.chunk_frames is not None:
         model.config.chunk_frames = recipe.chunk_frames
         model.vision.set_chunk_frames(recipe.chunk_frames)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from vxp_model.errors import UserError
 from vxp_model.models.output import VideoXLProOutput
 from vxp_model.models.visual_sequence import Selection
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.flops import MllmFlops
 from vxp_model.train.mllm.batches import MllmBatch
@@ -55,25 +55,31 @@ class MllmStepper:
     """Runs steps on an engine."""
 
     def __init__(
-        self, engine: Engine, world: World, *, flops: MllmFlops, group_tokens: int, packed: bool
+        self,
+        engine: Engine,
+        context: DistributedContext,
+        *,
+        flops: MllmFlops,
+        group_tokens: int,
+        packed: bool,
     ) -> None:
         """Take what a step needs.
 
         Args:
             engine: of the model.
-            world: the processes.
+            context: the processes.
             flops: what the model takes.
             group_tokens: visual tokens of a group of frames.
             packed: run samples one behind the other; see the model's `forward`.
         """
         self._engine = engine
-        self._world = world
+        self._context = context
         self._flops = flops
         self._group_tokens = group_tokens
         self._packed = packed
 
     def run(self, batches: Sequence[MllmBatch], *, lr: float) -> MllmStepResult:
-        """Do a step.
+        """Run a step.
 
         Args:
             batches: of this process; as many in every process.
@@ -83,10 +89,10 @@ class MllmStepper:
             UserError: a sample's text exceeds the context limit; a loss or the gradient is not
                 finite.
         """
-        world, grad_norm = self._world, math.nan
+        context, grad_norm = self._context, math.nan
         own = sum(batch.num_labels for batch in batches)
-        (num_labels,) = world.sum([float(own)])
-        share = world.size * len(batches) / max(num_labels, 1)
+        (num_labels,) = context.sum([float(own)])
+        share = context.size * len(batches) / max(num_labels, 1)
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         correct = kept = visual = 0
         flop = 0.0
@@ -101,8 +107,8 @@ class MllmStepper:
             visual += sum(selection.num_visual for selection in output.selections or ())
             flop += self._flop(batch, output.selections or ())
         ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
-        ids = [sample_id for everyone in world.gather(ids) for sample_id in everyone]
-        tasks = _merged(world.gather(dict(sums)))
+        ids = [sample_id for everyone in context.gather(ids) for sample_id in everyone]
+        tasks = _merged(context.gather(dict(sums)))
         total = sum(pair[0] for pair in tasks.values())
         if math.isnan(grad_norm) or not math.isfinite(total):
             raise UserError(
@@ -111,7 +117,7 @@ class MllmStepper:
                 "the last checkpoint is unharmed."
             )
         positions = sum(batch.num_positions for batch in batches)
-        numbers = world.sum([float(n) for n in (correct, kept, visual, positions, flop)])
+        numbers = context.sum([float(n) for n in (correct, kept, visual, positions, flop)])
         return MllmStepResult(
             loss=total / max(num_labels, 1),
             accuracy=numbers[0] / max(num_labels, 1),
@@ -127,7 +133,7 @@ class MllmStepper:
         )
 
     def _forward(self, batch: MllmBatch) -> VideoXLProOutput:
-        device = self._world.device
+        device = self._context.device
         inputs: dict[str, Any] = {
             name: value.to(device, non_blocking=True) for name, value in batch.inputs.items()
         }
@@ -150,7 +156,7 @@ class MllmStepper:
         )
 
     def _anchor(self) -> Tensor:
-        """Give a zero that depends on all that is trained beside the language model.
+        """Return a zero that depends on all that is trained beside the language model.
 
         A sample without frames uses no compressor, one whose tokens all stay no selector. ZeRO adds
         up gradients in the order in which they become whole, which must be the same in every
@@ -162,7 +168,9 @@ class MllmStepper:
             for name, parameter in self._engine.module.named_parameters()
             if parameter.requires_grad and not name.startswith(_ALWAYS_USED)
         ]
-        return torch.cat(firsts).sum() * 0 if firsts else torch.zeros((), device=self._world.device)
+        return (
+            torch.cat(firsts).sum() * 0 if firsts else torch.zeros((), device=self._context.device)
+        )
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from vxp_model.models.output import VideoXLProOutput
 from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.settings.mllm import MllmRecipe
 from vxp_model.train.batches import open_loader, sources_of
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.mllm.batches import collate
 
@@ -29,7 +29,12 @@ class Validator:
     """Runs the model over held-out rows: the same ones, with the same frames, every time."""
 
     def __init__(
-        self, recipe: MllmRecipe, *, image_px: int, processor: VideoXLProProcessor, world: World
+        self,
+        recipe: MllmRecipe,
+        *,
+        image_px: int,
+        processor: VideoXLProProcessor,
+        context: DistributedContext,
     ) -> None:
         """Open the held-out shards.
 
@@ -38,18 +43,18 @@ class Validator:
         """
         rule = recipe.validation
         there = sum(len(rows.row_N) for rows in ShardDataset(sources_of(rule.sources)).rows)
-        self._recipe, self._processor, self._world = recipe, processor, world
+        self._recipe, self._processor, self._context = recipe, processor, context
         self.loader: ShardLoader = open_loader(
             recipe,
             image_px=image_px,
             num_samples=min(there, rule.samples or there),
-            world=world,
+            context=context,
             sources=rule.sources,
         )
         self._beginning = self.loader.state_dict()
 
     def is_due(self, step: int, *, total_steps: int) -> bool:
-        """Tell whether this step is one after which to look: every so many, and the last."""
+        """Whether this step is one after which to look: every so many, and the last."""
         return step % self._recipe.validation.steps == 0 or step == total_steps
 
     @torch.no_grad()
@@ -70,19 +75,19 @@ class Validator:
         engine.evaluate()
         for batch in self.loader:
             inputs = collate(batch.samples, processor=self._processor, seed=0)
-            tensors = {name: x.to(self._world.device) for name, x in inputs.inputs.items()}
+            tensors = {name: x.to(self._context.device) for name, x in inputs.inputs.items()}
             output: VideoXLProOutput = engine.forward(**tensors)
             add_sample_measures(output, batch.samples, sums)
         engine.train()
         total: dict[str, list[float]] = {}
-        for own in self._world.gather(sums):
+        for own in self._context.gather(sums):
             for name, (value, number) in own.items():
                 _add(total, name, value, number)
         return {f"val/{name}": total[name][0] / total[name][1] for name in sorted(total)}
 
 
 def is_choice(sample: TrainSample) -> bool:
-    """Tell whether all answers are options: a letter alone, or a letter, a mark and words."""
+    """Whether all answers are options: a letter alone, or a letter, a mark and words."""
     answers = [turn.text.strip() for turn in sample.conversation if turn.speaker == "model"]
     return all(_OPTION.fullmatch(answer) for answer in answers)
 

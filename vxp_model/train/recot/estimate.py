@@ -154,7 +154,7 @@ def activation_bytes_per_group(config: ReCoTConfig, *, bf16: bool, checkpoint: b
 
 
 def describe(result: Estimate) -> str:
-    """Say it in words, for the terminal."""
+    """Return it in words, for the terminal."""
     content, memory, hours = result.content, result.memory_bytes, result.gpu_hours
     total = result.tower_flop + result.trained_flop
     mean_frames = content.frames / max(content.videos, 1)

@@ -1,7 +1,7 @@
 """The tower's tokens on disk, one file a frame: computed once, taken up by any later run.
 
 A file's name is the SHA-256 of the frame's pixels; its folder's, the tower's digest. So a cache
-never gives what another tower, precision or picture gave, several processes and runs may share one,
+never gives what another tower, precision or image gave, several processes and runs may share one,
 and a killed run leaves nothing half-written.
 """
 

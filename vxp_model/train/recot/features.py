@@ -13,7 +13,7 @@ from vxp_model.models.siglip import load_tower, random_tower
 from vxp_model.modules.grid import GridResampler
 from vxp_model.modules.siglip import SiglipVisionTower, normalise_frames
 from vxp_model.settings.recot import TowerSettings
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.recot.feature_cache import FeatureCache
 
 
@@ -25,12 +25,16 @@ class FeatureSource:
     """
 
     def __init__(
-        self, tower: SiglipVisionTower, config: ReCoTConfig, settings: TowerSettings, world: World
+        self,
+        tower: SiglipVisionTower,
+        config: ReCoTConfig,
+        settings: TowerSettings,
+        context: DistributedContext,
     ) -> None:
-        self._tower = tower.to(world.device)
+        self._tower = tower.to(context.device)
         self._resampler = GridResampler(config.grid)
         self._shape = (config.vision.width, config.grid, config.grid)
-        self._device = world.device
+        self._device = context.device
         self.digest = tower_digest(tower, grid=config.grid)
         self._cache: FeatureCache | None = None
         if settings.cache_dir is not None:
@@ -38,12 +42,12 @@ class FeatureSource:
                 Path(settings.cache_dir).expanduser(),
                 digest=self.digest,
                 max_bytes=round(settings.cache_gib * 2**30),
-                share=world.size,
+                share=context.size,
             )
 
     @torch.no_grad()
     def __call__(self, frames_FHWC: Tensor) -> Tensor:
-        """Give features.
+        """Return features.
 
         Args:
             frames_FHWC: uint8 RGB [F, image_px, image_px, 3], on the CPU.
@@ -55,12 +59,12 @@ class FeatureSource:
             return self._compute(frames_FHWC)
         keys = self._cache.keys(frames_FHWC)
         found = self._cache.get(keys, self._shape)
-        missing = [place for place, features in enumerate(found) if features is None]
+        missing = [index for index, features in enumerate(found) if features is None]
         if missing:
             new_MCHW = self._compute(frames_FHWC[missing])
-            for place, features in zip(missing, new_MCHW.cpu(), strict=True):
-                self._cache.put(keys[place], features)
-                found[place] = features
+            for index, features in zip(missing, new_MCHW.cpu(), strict=True):
+                self._cache.put(keys[index], features)
+                found[index] = features
         known = [features for features in found if features is not None]
         return torch.stack(known).to(self._device)
 

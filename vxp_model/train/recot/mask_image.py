@@ -1,4 +1,4 @@
-"""A picture of what the masking does to one clip.
+"""An image of what the masking does to one clip.
 
 Shape suffixes: T frames, H W pixels of a frame, N tokens of a frame, row by row.
 """
@@ -29,11 +29,11 @@ def draw_mask(frames_THWC: Tensor, mask_TN: Tensor, scores_TN: Tensor) -> NDArra
         scores_TN: real; drawn from black, the frame's lowest, to white, its highest.
 
     Returns:
-        picture_HWC: uint8 RGB.
+        image_HWC: uint8 RGB.
     """
     count = min(len(frames_THWC), _MAX_FRAMES)
     cell = _SIDE_PX + _GAP_PX
-    picture_HWC = np.full((3 * cell - _GAP_PX, count * cell - _GAP_PX, 3), 255, dtype=np.uint8)
+    image_HWC = np.full((3 * cell - _GAP_PX, count * cell - _GAP_PX, 3), 255, dtype=np.uint8)
     for t in range(count):
         frame_HWC = _scaled(frames_THWC[t].numpy(), Image.Resampling.BICUBIC)
         hidden_HW = _on_grid(mask_TN[t].numpy().astype(np.float32))
@@ -45,15 +45,15 @@ def draw_mask(frames_THWC: Tensor, mask_TN: Tensor, scores_TN: Tensor) -> NDArra
         rows: list[NDArray[Any]] = [frame_HWC, seen_HWC, 255 * score_HW[..., None]]
         for row, part_HWC in enumerate(rows):
             top = row * cell
-            picture_HWC[top : top + _SIDE_PX, left : left + _SIDE_PX] = part_HWC.astype(np.uint8)
-    return picture_HWC
+            image_HWC[top : top + _SIDE_PX, left : left + _SIDE_PX] = part_HWC.astype(np.uint8)
+    return image_HWC
 
 
-def write_picture(picture_HWC: NDArray[np.uint8], path: Path) -> None:
+def write_image(image_HWC: NDArray[np.uint8], path: Path) -> None:
     """Write a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    Image.fromarray(picture_HWC).save(beside, format="png")
+    Image.fromarray(image_HWC).save(beside, format="png")
     beside.replace(path)
 
 
@@ -62,7 +62,7 @@ def _scaled(frame_HWC: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.u
 
 
 def _on_grid(value_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Spread one value a token over the picture, blocks with sharp edges."""
+    """Spread one value a token over the image, blocks with sharp edges."""
     side = round(len(value_N) ** 0.5)
     token_P = np.arange(_SIDE_PX) * side // _SIDE_PX
     grid_HW: NDArray[np.float32] = value_N.reshape(side, side)[token_P][:, token_P]

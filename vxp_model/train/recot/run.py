@@ -22,21 +22,21 @@ from vxp_model.train.batches import (
     step_batches,
 )
 from vxp_model.train.build import model_config, new_model, uses_bf16
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import last_mean
 from vxp_model.train.recot.features import FeatureSource, build_tower
-from vxp_model.train.recot.mask_image import draw_mask, write_picture
+from vxp_model.train.recot.mask_image import draw_mask, write_image
 from vxp_model.train.recot.outcome import write_model
 from vxp_model.train.recot.step import Stepper, StepResult
 from vxp_model.train.training import Say, Training, TrainResult, train
 
-PICTURES: Final = "masks"
+IMAGES: Final = "masks"
 
 
-def train_recot(loaded: Loaded[ReCoTRecipe], world: World, say: Say) -> TrainResult:
+def train_recot(loaded: Loaded[ReCoTRecipe], context: DistributedContext, say: Say) -> TrainResult:
     """Train, or go on; see `training.train`."""
-    return train(ReCoTTraining, loaded, world, say)
+    return train(ReCoTTraining, loaded, context, say)
 
 
 class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
@@ -45,24 +45,24 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
     MAY_CHANGE = RECOT_MAY_CHANGE
     LOSS = "reconstruction_loss"
 
-    def __init__(self, loaded: Loaded[ReCoTRecipe], world: World, say: Say) -> None:
+    def __init__(self, loaded: Loaded[ReCoTRecipe], context: DistributedContext, say: Say) -> None:
         """Read the shards' indexes, load the tower, build the model.
 
         Raises:
             UserError: something is missing or does not fit.
         """
-        super().__init__(loaded, world, say)
+        super().__init__(loaded, context, say)
         recipe = loaded.config
         self._config = config = model_config(recipe.model)
         num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
-        bf16 = uses_bf16(recipe.engine, world.device)
+        bf16 = uses_bf16(recipe.engine, context.device)
         tower = build_tower(
             config,
             recipe.tower,
             seed=recipe.run.seed,
             dtype=torch.bfloat16 if bf16 else torch.float32,
         )
-        self._features = FeatureSource(tower, config, recipe.tower, world)
+        self._features = FeatureSource(tower, config, recipe.tower, context)
         model = new_model(config, seed=recipe.run.seed)
         model.checkpoint_stages = recipe.model.checkpoint_stages
         self._grouper = model.grouper
@@ -73,15 +73,15 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             micro_samples=recipe.batch.micro_samples,
             accumulation=self._accumulation,
             bf16=bf16,
-            world=world,
+            context=context,
             rate_mults={"sgm.": recipe.optim.sgm_lr_mult},
         )
-        self._stepper = Stepper(engine, model, self._features, world)
+        self._stepper = Stepper(engine, model, self._features, context)
         loader = open_loader(
             recipe,
             image_px=config.vision.image_px,
             num_samples=num_samples,
-            world=world,
+            context=context,
             window=recot_window(recipe),
         )
         self._begin(
@@ -94,13 +94,13 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
     def finish(self) -> None:
         """Write the model and its card."""
         weights = self._engine.full_weights()
-        if self._world.is_first:
+        if self._context.is_first:
             model = write_model(
                 weights, self._config, loaded=self._loaded, state=self.state, out=self._out
             )
             self._write_record({"final_loss": last_mean(self._out, self.LOSS)})
             self._say(f"model written to {model}")
-        self._world.barrier()
+        self._context.barrier()
 
     def _title(self) -> str:
         return "ReCoT"
@@ -109,8 +109,8 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         batch = self._recipe.batch
         return (
             f"{self.state.total_steps} steps of {batch.global_samples} samples "
-            f"({self._steps_per_epoch} are an epoch), {self._world.size} x "
-            f"{batch.micro_samples} at once, on {self._world.device.type}"
+            f"({self._steps_per_epoch} are an epoch), {self._context.size} x "
+            f"{batch.micro_samples} at once, on {self._context.device.type}"
         )
 
     def _micro_batches(self) -> Iterator[list[MicroBatch]]:
@@ -126,9 +126,9 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             ]
 
     def _step(self, batches: list[MicroBatch]) -> StepResult:
-        """Do one step and move `state` to after it."""
+        """Run one step and move `state` to after it."""
         state = self.state
-        (frames,) = self._world.sum([sum(batch.num_valid for batch in batches)])
+        (frames,) = self._context.sum([sum(batch.num_valid for batch in batches)])
         num_frames = round(frames)
         every = self._recipe.run.picture_steps
         wants_view = every > 0 and (state.step == 0 or (state.step + 1) % every == 0)
@@ -137,11 +137,11 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             num_frames=num_frames,
             lr=self._lr(),
             mask_ratio=self._mask_ratio(),
-            with_view=wants_view and self._world.is_first,
+            with_view=wants_view and self._context.is_first,
         )
         if result.view is not None:
-            picture = draw_mask(result.view.frames_THWC, result.view.mask_TN, result.view.scores_TN)
-            write_picture(picture, self._out / PICTURES / f"step-{state.step + 1:08d}.png")
+            image = draw_mask(result.view.frames_THWC, result.view.mask_TN, result.view.scores_TN)
+            write_image(image, self._out / IMAGES / f"step-{state.step + 1:08d}.png")
         self.state = replace(
             state,
             step=state.step + 1,

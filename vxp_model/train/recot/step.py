@@ -16,7 +16,7 @@ from torch import Tensor
 from vxp_model.errors import UserError
 from vxp_model.models.recot import ReCoTModel, ReCoTOutput
 from vxp_model.train.batches import MicroBatch
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.recot.features import FeatureSource
 
@@ -32,7 +32,7 @@ DIAGNOSTICS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskView:
-    """One clip of a step, for a picture of its mask."""
+    """One clip of a step, for an image of its mask."""
 
     frames_THWC: Tensor
     mask_TN: Tensor
@@ -95,12 +95,16 @@ class Stepper:
     """Runs steps on an engine."""
 
     def __init__(
-        self, engine: Engine, model: ReCoTModel, features: FeatureSource, world: World
+        self,
+        engine: Engine,
+        model: ReCoTModel,
+        features: FeatureSource,
+        context: DistributedContext,
     ) -> None:
         self._engine = engine
         self._model = model
         self._features = features
-        self._world = world
+        self._context = context
 
     def run(
         self,
@@ -111,7 +115,7 @@ class Stepper:
         mask_ratio: float,
         with_view: bool,
     ) -> StepResult:
-        """Do a step.
+        """Run a step.
 
         Args:
             batches: of this process; as many in every process.
@@ -147,13 +151,13 @@ class Stepper:
         with_view: bool,
     ) -> StepResult:
         sums, bad, view, grad_norm = _Sums(), [], None, math.nan
-        share = self._world.size * len(batches) / num_frames
+        share = self._context.size * len(batches) / num_frames
         for batch in batches:
             output: ReCoTOutput = self._engine.forward(
-                groups=batch.groups.to(self._world.device),
+                groups=batch.groups.to(self._context.device),
                 features_FCHW=self._features(batch.frames_FHWC),
                 mask_ratio=mask_ratio,
-                noise_GTN=batch.noise_GTN.to(self._world.device, non_blocking=True),
+                noise_GTN=batch.noise_GTN.to(self._context.device, non_blocking=True),
                 with_diagnostics=True,
             )
             if with_view and view is None:
@@ -166,16 +170,16 @@ class Stepper:
             norm = self._engine.backward(loss, lr=lr)
             grad_norm = grad_norm if norm is None else norm
         if math.isnan(grad_norm):
-            everyone = self._world.gather([i for batch in batches for i in batch.sample_ids])
+            everyone = self._context.gather([i for batch in batches for i in batch.sample_ids])
             raise UserError(
                 "the gradient is not finite; nothing is saved of this step. Its samples: "
                 f"{', '.join(i for own in everyone for i in own)}. If they are in order, lower "
                 "optim.lr in a new run; the last checkpoint is unharmed."
             )
         numbers = [float(len(bad)), *sums.numbers()]
-        num_bad, frames, total, reconstruction, *pairs = self._world.sum(numbers)
+        num_bad, frames, total, reconstruction, *pairs = self._context.sum(numbers)
         if num_bad:
-            bad = [ids for own in self._world.gather(bad) for ids in own]
+            bad = [ids for own in self._context.gather(bad) for ids in own]
         return StepResult(
             lr=lr,
             mask_ratio=mask_ratio,
@@ -191,7 +195,7 @@ class Stepper:
         )
 
     def _no_loss(self) -> Tensor:
-        """Give a zero with a gradient of zeros: all processes must take part in the sums."""
+        """Return a zero with a gradient of zeros: all processes must take part in the sums."""
         zeros = [(parameter * 0).sum() for parameter in self._model.parameters()]
         return torch.stack(zeros).sum()
 

@@ -44,18 +44,18 @@ def test_labelled_pairs_of_the_corpus_are_found_and_no_others(corpus: Path, tmp_
     )
     rows = pq.read_table(tmp_path / "run" / "duplicates.parquet").to_pylist()
     found = {frozenset(Path(row[name]).name for name in ("uri", "keeper_uri")) for row in rows}
-    twins = {frozenset((a, b)) for a, b in _in_one_group(rows)}
+    duplicates = {frozenset((a, b)) for a, b in _in_one_group(rows)}
     findable = labelled("same", "contains")
     assert found - labelled("same", "contains", "contains_short_part", "unsure") == set()
-    assert findable - twins == set()
-    assert not twins & labelled("different")
+    assert findable - duplicates == set()
+    assert not duplicates & labelled("different")
     assert verify_run(open_run(tmp_path / "run"), media=False).problems == []
 
 
 def _in_one_group(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
-    """Two videos are known to be the same, also where it is by a third that both are twins of."""
+    """Two videos are known to be the same, also by a third that both are duplicates of."""
     groups: dict[str, set[str]] = {}
     for row in rows:
-        keeper = Path(row["keeper_uri"]).name
-        groups.setdefault(keeper, {keeper}).add(Path(row["uri"]).name)
+        representative = Path(row["keeper_uri"]).name
+        groups.setdefault(representative, {representative}).add(Path(row["uri"]).name)
     return [(a, b) for group in groups.values() for a in group for b in group if a < b]

@@ -64,7 +64,7 @@ FAMILY = {
 }
 
 
-def test_twins_are_dropped_with_their_reason_and_the_run_verifies(tmp_path):
+def test_duplicates_are_dropped_with_their_reason_and_the_run_verifies(tmp_path):
     run = stored_run(tmp_path, family())
     decided = decide(run, duplicates__mode="drop")
     assert reasons(run) == FAMILY
@@ -170,12 +170,12 @@ def test_what_is_listed_is_taken_out(tmp_path):
 
 
 def test_what_a_run_over_evaluation_videos_has_is_taken_out(tmp_path):
-    evaluation = {
+    decontamination = {
         "bytes.mp4": WHOLE,
         "longer.mp4": stored(B, 0, 40),
         "else.mp4": stored(film(3, 40, **SLOW)),
     }
-    other = stored_run(tmp_path / "eval", evaluation)
+    other = stored_run(tmp_path / "eval", decontamination)
     train = {
         "a.mp4": WHOLE,
         "part.mp4": stored(B, 5, 20),
@@ -219,8 +219,8 @@ def test_verify_tells_a_forged_duplicate(tmp_path):
     run = stored_run(tmp_path, family())
     decide(run, duplicates__mode="drop")
     rows = pq.read_table(str(run.duplicates))
-    place = rows.schema.get_field_index("reason")
-    forged = rows.set_column(place, "reason", pa.array(["same_content"] * len(rows)))
+    index = rows.schema.get_field_index("reason")
+    forged = rows.set_column(index, "reason", pa.array(["same_content"] * len(rows)))
     pq.write_table(forged, str(run.duplicates))
     assert any("duplicates.parquet" in problem for problem in verify_run(run, media=False).problems)
 

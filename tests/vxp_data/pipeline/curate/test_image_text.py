@@ -1,4 +1,4 @@
-"""Captions beside their pictures: the text side against open_clip's own, and who goes for it."""
+"""Captions beside their images: the text side against open_clip's own, and who goes for it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from PIL import Image
 
 from support.runs import by_sample, run_prune, write_rows
 from support.stored_runs import ENCODER, SAMPLER, StoredClip, decide, stored_run
-from support.tiny_models import Settings, pictures, write_tiny_siglip
+from support.tiny_models import Settings, images, write_tiny_siglip
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.encoders.siglip_text import SiglipTextEncoder
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.image_text import (
     CompareTexts,
     _pairs,
-    _with_pictures,
+    _with_images,
     wants_similarity,
 )
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key
@@ -72,12 +72,12 @@ def test_without_a_tokenizer_it_is_said_which_and_how_to_get_it(tiny: Path, tmp_
 
 def test_a_stage_gives_the_cosine_of_each_pair(tiny: Path) -> None:
     given = EncoderConfig(checkpoint=str(tiny), device="cpu")
-    picture_TD = ENCODERS.load("siglip").load(given).embed(pictures(3, 64)).astype(np.float16)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(picture_TD.reshape(-1)), 64)
+    image_TD = ENCODERS.load("siglip").load(given).embed(images(3, 64)).astype(np.float16)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(image_TD.reshape(-1)), 64)
     table = pa.table({"pair": ["a", "b", "c"], "text": TEXTS[:3], "embedding": vectors})
     got = CompareTexts(given)(table.slice(1))  # a slice, as Ray gives them
     text_TD = SiglipTextEncoder.load(given).embed_texts(TEXTS[:3])
-    wanted_T = (text_TD * picture_TD.astype(np.float32)).sum(axis=1)
+    wanted_T = (text_TD * image_TD.astype(np.float32)).sum(axis=1)
     assert got["pair"].to_pylist() == ["b", "c"]
     assert got["similarity"].to_numpy() == pytest.approx(wanted_T[1:], abs=1e-3)
 
@@ -90,7 +90,7 @@ def pair_row(row_id: str, file: str, caption: str, **more: Any) -> dict[str, Any
     return {"id": row_id, more.pop("kind", "image"): file, "conversations": turns, **more}
 
 
-PICTURE = StoredClip(emb_FD=np.eye(1, 8), duration_s=0.04)
+IMAGE = StoredClip(emb_FD=np.eye(1, 8), duration_s=0.04)
 ROWS = [
     pair_row("fits", "a.png", "A red cat."),
     pair_row("other", "a.png", "A green   car."),
@@ -101,7 +101,7 @@ ROWS = [
 
 
 def stored_pairs(folder: Path) -> RunDirectory:
-    files = {name: PICTURE for name in ("a.png", "b.png", "c.mp4")}
+    files = {name: IMAGE for name in ("a.png", "b.png", "c.mp4")}
     run = stored_run(folder, files, ROWS)
     known = [
         ("id-of-a.png", "A red cat.", 0.3),
@@ -115,7 +115,7 @@ def stored_pairs(folder: Path) -> RunDirectory:
     return run
 
 
-def test_captions_unlike_their_picture_go_and_those_never_compared_stay(tmp_path: Path) -> None:
+def test_captions_unlike_their_image_go_and_those_never_compared_stay(tmp_path: Path) -> None:
     run = stored_pairs(tmp_path)
     decided = decide(run, filters__image_text_similarity={"min": 0.1})
     reasons = by_sample(tmp_path / "run", "reason")
@@ -126,7 +126,7 @@ def test_captions_unlike_their_picture_go_and_those_never_compared_stay(tmp_path
     assert decide(run, filters={}).num_unmeasured == 0
 
 
-def test_pairs_are_captions_with_words_of_pictures_that_could_be_read(tmp_path: Path) -> None:
+def test_pairs_are_captions_with_words_of_images_that_could_be_read(tmp_path: Path) -> None:
     files = {
         "0bad.png": StoredClip(emb_FD=np.eye(1, 8), duration_s=0.04, facts={"reason": "corrupt"}),
         "c.mp4": StoredClip(emb_FD=np.eye(2, 8), duration_s=4.0),
@@ -147,7 +147,7 @@ def test_pairs_are_captions_with_words_of_pictures_that_could_be_read(tmp_path: 
     run = stored_run(tmp_path, files, rows)
     media = read_table(run.media)
     pairs = list(_pairs(run, media, ENCODER))
-    names = [Path(media["uri"][pair.place].as_py()).name for pair in pairs]
+    names = [Path(media["uri"][pair.index].as_py()).name for pair in pairs]
     assert list(zip(names, [pair.text for pair in pairs], strict=True)) == [
         ("b.png", "The sea."),
         ("a.png", "A red cat."),
@@ -160,7 +160,7 @@ def test_pairs_are_captions_with_words_of_pictures_that_could_be_read(tmp_path: 
         frames=config.frames, decode=config.decode, fetch=config.fetch, encoder=config.encoder,
         spec=spec, sampler=SAMPLER, parts=run.parts,
     )  # fmt: skip
-    table = _with_pictures(run, media, pairs, settings)
+    table = _with_images(run, media, pairs, settings)
     assert table["pair"].to_pylist() == [pair.key for pair in pairs]
     assert table["text"].to_pylist() == [pair.text for pair in pairs]
     assert np.array(table["embedding"].to_pylist()).argmax(axis=1).tolist() == [3, 2, 3]
@@ -184,8 +184,8 @@ def test_texts_are_embedded_only_where_a_filter_asks_and_the_encoder_can(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_prune_compares_each_pair_once(tiny: Path, tmp_path: Path) -> None:
-    for place, frame in enumerate(pictures(3, 64)):
-        Image.fromarray(frame).save(tmp_path / f"{place}.png")
+    for index, frame in enumerate(images(3, 64)):
+        Image.fromarray(frame).save(tmp_path / f"{index}.png")
     rows = [pair_row(f"r{i}", f"{i % 3}.png", text) for i, text in enumerate(TEXTS)]
     manifest = write_rows(tmp_path / "rows.json", rows)
     settings = {"encoder__name": "siglip", "encoder__checkpoint": str(tiny)}
@@ -196,11 +196,11 @@ def test_prune_compares_each_pair_once(tiny: Path, tmp_path: Path) -> None:
     column = pq.read_table(out / "filter_values.parquet")["image_text_similarity"].to_pylist()
     frames = np.stack([np.asarray(Image.open(tmp_path / f"{i}.png")) for i in range(3)])
     given = Settings(checkpoint=str(tiny))
-    picture_PD = ENCODERS.load("siglip").load(given).embed(frames)
+    image_PD = ENCODERS.load("siglip").load(given).embed(frames)
     text_TD = SiglipTextEncoder.load(given).embed_texts(TEXTS)
     for row, text in enumerate(TEXTS):
         if text:
-            wanted_cosine = float(text_TD[row] @ picture_PD[row % 3])
+            wanted_cosine = float(text_TD[row] @ image_PD[row % 3])
             assert column[row] == pytest.approx(wanted_cosine, abs=2e-3)
         else:
             assert column[row] is None  # no words, no pair

@@ -27,6 +27,6 @@ def test_coded_pairs_are_those_of_a_plain_loop(others_only):
             wanted.add((min(first, second), max(first, second)))
     code_P = order.coded(first_P, second_P)
     assert (np.diff(code_P) > 0).all()
-    pairs = zip(*(places.tolist() for places in order.decoded(code_P)), strict=True)
+    pairs = zip(*(indices.tolist() for indices in order.decoded(code_P)), strict=True)
     assert list(pairs) == sorted(wanted)
     assert len(wanted) > 100

@@ -11,7 +11,7 @@ import pytest
 
 from vxp_data.core.similarity import score_videos
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import Source
+from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.pipeline.run_dir import ordered_rows as placed_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table, write_table
 from vxp_data.registry import MEASURES
@@ -73,7 +73,7 @@ def write_parts(run: RunDirectory, rng: np.random.Generator) -> list[list[dict]]
     return parts
 
 
-def expected(parts: list[list[dict]], sources: dict[str, Source]) -> dict[tuple, dict]:
+def expected(parts: list[list[dict]], sources: dict[str, WantedMedia]) -> dict[tuple, dict]:
     best: dict[tuple, dict] = {}
     for row in (row for part in parts for row in part):
         key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
@@ -96,7 +96,7 @@ def test_the_best_row_of_each_clip_is_scored_in_order(
     run = open_run(tmp_path)
     parts = write_parts(run, np.random.default_rng(0))
     sources = {
-        f"/videos/{number:03}.mp4": Source(stamp="10-1", is_image=False, clips_s=CLIPS)
+        f"/videos/{number:03}.mp4": WantedMedia(file_version="10-1", is_image=False, clips_s=CLIPS)
         for number in range(60)
     }
     best = expected(parts, sources)

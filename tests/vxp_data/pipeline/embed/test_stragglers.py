@@ -25,14 +25,14 @@ def begun_and_ended() -> dict[int, list[tuple[float, float]]]:
 
 @pytest.mark.slow  # it is about time, which others on the machine take
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("looks", ["long", "short"])
-def test_a_long_video_costs_the_end_no_more_than_itself(tmp_path: Path, looks: str) -> None:
+@pytest.mark.parametrize("statistics", ["long", "short"])
+def test_a_long_video_costs_the_end_no_more_than_itself(tmp_path: Path, statistics: str) -> None:
     for mark in Path(os.environ[MARKS]).iterdir():
         mark.unlink()
     tenths = {"long": 60} | {f"short{i:02}": 3 for i in range(40)}
     for name, cost in tenths.items():
         path = write_flat_video(tmp_path / f"{name}.mp4", num_frames=COSTS_FROM + cost)
-        if name == "long" and looks == "long":
+        if name == "long" and statistics == "long":
             os.truncate(path, 200 << 20)  # a hole at the end, which no reader minds
     manifest = write_rows(tmp_path / "rows.json", [caption_row(n, f"{n}.mp4") for n in tenths])
     run_prune(manifest, tmp_path / "run", frames__sampler="misbehaving")
@@ -45,7 +45,7 @@ def test_a_long_video_costs_the_end_no_more_than_itself(tmp_path: Path, looks: s
     ended = max([long_ended, *(e for _, e in shorts)])
     work_s = long_ended - long_begun + sum(e - b for b, e in shorts)
     bound_s = max(long_ended - long_begun, work_s / WORKERS)
-    if looks == "long":
+    if statistics == "long":
         assert long_begun - begun < 2.0, "not among the first"
         assert ended - begun < 1.5 * bound_s + 5.0  # 5 s: a second worker that starts late
     else:

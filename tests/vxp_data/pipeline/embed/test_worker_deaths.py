@@ -25,7 +25,7 @@ from support.flat_videos import (
 from support.misbehaving import MARKS, offer_misbehaving
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.errors import MediaError, UserError
-from vxp_data.pipeline.embed.crash_ledger import Attempt, Ledger
+from vxp_data.pipeline.embed.crash_ledger import Attempt, CrashLedger
 from vxp_data.records import Reason
 
 
@@ -137,7 +137,7 @@ def test_ray_kills_who_hoards_memory_and_his_clip_is_quarantined_alone(
 
 
 def test_what_was_named_when_workers_died_is_refused_the_third_time() -> None:
-    ledger = Ledger()
+    ledger = CrashLedger()
     assert not Attempt(ledger, "task").again  # dies of "b", before names are given
     for _ in range(2):
         attempt = Attempt(ledger, "task")
@@ -155,7 +155,7 @@ def test_what_was_named_when_workers_died_is_refused_the_third_time() -> None:
 
 
 def test_a_finished_attempt_whose_result_is_lost_blames_nobody() -> None:
-    ledger = Ledger()
+    ledger = CrashLedger()
     for _ in range(10):  # as often as machines take results with them
         attempt = Attempt(ledger, "task")
         for thing in ("a", "b"):

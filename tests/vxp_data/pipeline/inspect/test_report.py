@@ -302,10 +302,10 @@ def test_it_fills_a_phone_and_a_desk_and_nothing_sticks_out(
     more = ["--force-dark-mode"] if dark else []
     size = f"--window-size={width_px},2000"
     browse(tmp_path / "report.html", tmp_path, size, f"--screenshot={shot}", *more)
-    picture = np.asarray(Image.open(shot).convert("L"))
-    assert picture.shape == (2000, width_px)
-    assert (np.median(picture) < 60) == dark
-    assert len(np.unique(picture)) > 100  # there are pictures and charts on it
+    image = np.asarray(Image.open(shot).convert("L"))
+    assert image.shape == (2000, width_px)
+    assert (np.median(image) < 60) == dark
+    assert len(np.unique(image)) > 100  # there are images and charts on it
 
 
 def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
@@ -319,18 +319,18 @@ def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
     rows = [
         {"task": "", "sample_id": "", "uri": uri, "clip_start_s": 0.0, "clip_end_s": math.inf,
          "media_id": "", "reason": reason, "action": action, "source": source,
-         "keeper_uri": keeper, "keeper_clip_start_s": None if source else 0.0,
+         "keeper_uri": representative, "keeper_clip_start_s": None if source else 0.0,
          "keeper_clip_end_s": None if source else math.inf, "agreement": agreement,
          "offset_s": 2.5}
-        for uri, keeper, reason, action, source, agreement in pairs
+        for uri, representative, reason, action, source, agreement in pairs
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, DUPLICATE_SCHEMA), run / "duplicates.parquet")
     gathered = report_run(open_run(run), "run")
     found = [
         (
-            group.keeper.file,
-            group.keeper.decision,
-            [(t.file, t.decision, t.note) for t in group.twins],
+            group.representative.file,
+            group.representative.decision,
+            [(t.file, t.decision, t.note) for t in group.duplicates],
         )
         for group in gathered.duplicates
     ]

@@ -25,7 +25,7 @@ from vxp_data.pipeline.media.mp4_boxes import header_ranges
 from vxp_data.records import Reason
 from vxp_data.settings.prune import DecodeConfig, FetchConfig, FramesConfig
 from vxp_data.storage.digest import FULL_BYTES, content_digest
-from vxp_data.storage.etags import file_stamps
+from vxp_data.storage.file_versions import file_versions
 
 WHOLE = ((0.0, math.inf),)
 
@@ -37,9 +37,9 @@ def ffmpeg(out: Path, *arguments: str) -> Path:
 
 
 def noise(size: str, fps: int, seconds: int) -> tuple[str, ...]:
-    """Give a picture that does not compress, so that a few seconds are a big file; and a tone."""
-    picture = f"testsrc2=s={size}:r={fps}:d={seconds},noise=alls=90:allf=t"
-    return ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", f"sine=d={seconds}")
+    """Return an image that does not compress, so that a few seconds are a big file; and a tone."""
+    image = f"testsrc2=s={size}:r={fps}:d={seconds},noise=alls=90:allf=t"
+    return ("-f", "lavfi", "-i", image, "-f", "lavfi", "-i", f"sine=d={seconds}")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def reader(scratch: Path) -> Iterator[ClipReader]:
         yield reader
 
 
-def read_one(reader: ClipReader, uri: Path | str, stamp: str = "") -> ClipFrames:
-    item = MediaItem(uri=str(uri), is_image=False, clips_s=WHOLE, stamp=stamp)
+def read_one(reader: ClipReader, uri: Path | str, file_version: str = "") -> ClipFrames:
+    item = MediaItem(uri=str(uri), is_image=False, clips_s=WHOLE, file_version=file_version)
     (clip,) = list(reader.read(item))
     return clip
 
@@ -111,11 +111,11 @@ def test_a_small_file_is_fetched_once_and_whole(
     s3: Bucket, small: Path, reader: ClipReader, scratch: Path
 ) -> None:
     uri = s3.put("v/small.mp4", small.read_bytes())
-    clip = read_one(reader, uri, stamp="12-etag")
+    clip = read_one(reader, uri, file_version="12-etag")
     assert_same(clip, read_one(reader, small))
     assert clip.media.uri == uri
     assert clip.media.media_id == content_digest(small)
-    assert clip.file_stamp == "12-etag"
+    assert clip.file_version == "12-etag"
     assert clip.bytes_fetched == small.stat().st_size
     assert [request.method for request in s3.requests] == ["HEAD", "GET"]
     assert held(scratch) == []
@@ -142,8 +142,8 @@ def test_clips_of_one_big_file_share_what_is_fetched(
 ) -> None:
     uri = s3.put(f"v/{big.name}", big.read_bytes())
     clips_s = ((0.0, 1.0), (2.0, 3.0), (2.0, 3.0))
-    item = MediaItem(uri=uri, is_image=False, clips_s=clips_s, stamp="")
-    there = MediaItem(uri=str(big), is_image=False, clips_s=clips_s, stamp="")
+    item = MediaItem(uri=uri, is_image=False, clips_s=clips_s, file_version="")
+    there = MediaItem(uri=str(big), is_image=False, clips_s=clips_s, file_version="")
     clips = list(reader.read(item))
     for clip, local in zip(clips, reader.read(there), strict=True):
         assert_same(clip, local)
@@ -333,18 +333,18 @@ def test_a_scratch_folder_that_cannot_be_used_is_the_user_s_to_mend(
         read_one(reader, uri)
 
 
-def test_stamps_tell_a_changed_object_listed_or_asked_for(s3: Bucket, small: Path) -> None:
+def test_etags_tell_a_changed_object_listed_or_asked_for(s3: Bucket, small: Path) -> None:
     many = [s3.put(f"many/{i}", b"x" * i) for i in range(1, 26)]
     few = [s3.put(f"few/{i}", b"x" * i) for i in range(1, 3)]
     wanted = [*many, *few, f"{s3.uri}/many/no", f"{s3.uri}/few/no", str(small)]
-    before = file_stamps(wanted)
+    before = file_versions(wanted)
     assert [method.method for method in s3.requests].count("GET") <= 3
     assert all(before[uri].startswith(f"{i}-") for i, uri in enumerate(many, start=1))
     assert before[f"{s3.uri}/many/no"] == before[f"{s3.uri}/few/no"] == ""
-    assert before[many[0]] == file_stamps(many[:1])[many[0]]
+    assert before[many[0]] == file_versions(many[:1])[many[0]]
     s3.put("many/1", b"y")
     s3.put("few/2", b"yy")
-    after = file_stamps(wanted)
+    after = file_versions(wanted)
     assert {uri for uri in wanted if before[uri] != after[uri]} == {many[0], few[1]}
 
 

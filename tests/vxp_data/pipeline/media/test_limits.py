@@ -46,7 +46,7 @@ def encode(path: Path, times: list[int], *, num_streams: int = 1) -> Path:
 
 
 def boxes(content: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Give (kind, start, end) of the MP4 boxes in a stretch."""
+    """Return (kind, start, end) of the MP4 boxes in a stretch."""
     while start + 8 <= stop:
         num_bytes, kind = struct.unpack(">I4s", content[start : start + 8])
         yield kind, start, start + num_bytes
@@ -71,7 +71,7 @@ def claim_frames(content: bytes, count: int) -> bytes:
 
 
 def png(width_px: int, height_px: int) -> bytes:
-    """Make a black picture of one bit a pixel: half a megabyte for 60,000 x 60,000."""
+    """Make a black image of one bit a pixel: half a megabyte for 60,000 x 60,000."""
     packer = zlib.compressobj(9)
     row = bytes(1 + (width_px + 7) // 8)
     data = b"".join(packer.compress(row) for _ in range(height_px)) + packer.flush()
@@ -87,7 +87,7 @@ def png(width_px: int, height_px: int) -> bytes:
 
 
 def gif(width_px: int, height_px: int) -> bytes:
-    """Make 35 bytes that promise a picture."""
+    """Make 35 bytes that promise an image."""
     size = struct.pack("<HH", width_px, height_px)
     colours = b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
     return b"GIF89a" + size + colours + b"\x2c\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0\x3b"

@@ -16,10 +16,10 @@ from support.repo import ROOT
 from support.runs import shard_bytes, table
 from vxp_data.errors import ExpectationError, UserError
 from vxp_data.manifests.samples import ManifestCounts, TaskRules, read_samples
-from vxp_data.pipeline.recipe.accounting import Accounting
+from vxp_data.pipeline.recipe.accounting import RecipeAccounting
 from vxp_data.pipeline.recipe.command import STEPS, RecipeObserver, RecipeResult, run_recipe
-from vxp_data.pipeline.recipe.sources import Sources
-from vxp_data.pipeline.recipe.step_cache import BOOK_NAME, StepBook, key_of
+from vxp_data.pipeline.recipe.sources import RecipeSources
+from vxp_data.pipeline.recipe.step_cache import CACHE_NAME, StepCache, key_of
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.run_record import check_expectations
@@ -137,8 +137,8 @@ def test_a_step_that_was_stopped_is_done_again(
     again: Callable[..., RecipeResult], tmp_path: Path
 ) -> None:
     folder = open_folder(tmp_path / "sft")
-    book = StepBook.open(folder, STEPS)
-    book.begin("sample", "whatever")
+    cache = StepCache.open(folder, STEPS)
+    cache.begin("sample", "whatever")
     assert again().done == ("sample",)
 
 
@@ -157,7 +157,7 @@ def test_what_is_not_as_expected_is_told_after_all_is_written(
 ) -> None:
     with pytest.raises(ExpectationError, match="num_kept: expected 7, got 24"):
         again(expect={"num_kept": 7})
-    assert json.loads((tmp_path / "sft" / BOOK_NAME).read_text())["accounting"]["num_kept"] == 24
+    assert json.loads((tmp_path / "sft" / CACHE_NAME).read_text())["accounting"]["num_kept"] == 24
 
 
 @pytest.mark.slow
@@ -180,11 +180,11 @@ def test_speeds_are_floors_and_counts_are_exact() -> None:
         check_expectations(ExpectConfig(quarantined={"empty": 1}), got)
 
 
-def accounting(**changed: int) -> Accounting:
+def accounting(**changed: int) -> RecipeAccounting:
     counts = {"num_in": 9, "num_kept": 4, "num_pruned": 2, "num_duplicates": 1}
     counts |= {"num_quarantined": 2, "num_samples": 3, "num_unsharded": 1}
     rest = dict.fromkeys(("num_clips", "num_shards", "num_frames", "num_bytes"), 1)
-    return Accounting(**counts | rest | changed, quarantined={})
+    return RecipeAccounting(**counts | rest | changed, quarantined={})
 
 
 def test_a_row_that_is_lost_or_doubled_is_noticed() -> None:
@@ -196,35 +196,35 @@ def test_a_row_that_is_lost_or_doubled_is_noticed() -> None:
 
 def test_a_step_is_done_where_its_files_are_as_the_last_writer_left_them(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
-    book = StepBook.open(folder, ("a", "b"))
+    cache = StepCache.open(folder, ("a", "b"))
     (tmp_path / "x").write_text("a's")
-    book.end("a", "ka", ["x"], 1.0)
+    cache.end("a", "ka", ["x"], 1.0)
     (tmp_path / "x").write_text("b's")
-    book = StepBook.open(folder, ("a", "b"))
-    assert not book.is_done("a", "ka")
-    book.end("b", "kb", ["x"], 1.0)
-    book = StepBook.open(folder, ("a", "b"))
-    assert book.is_done("a", "ka")
-    assert book.is_done("b", "kb")
-    assert not book.is_done("a", "another")
-    book.begin("b", "kb")  # stopped half-way: what of x is b's is not known
-    assert not book.is_done("a", "ka")
-    assert not book.is_done("b", "kb")
+    cache = StepCache.open(folder, ("a", "b"))
+    assert not cache.is_done("a", "ka")
+    cache.end("b", "kb", ["x"], 1.0)
+    cache = StepCache.open(folder, ("a", "b"))
+    assert cache.is_done("a", "ka")
+    assert cache.is_done("b", "kb")
+    assert not cache.is_done("a", "another")
+    cache.begin("b", "kb")  # stopped half-way: what of x is b's is not known
+    assert not cache.is_done("a", "ka")
+    assert not cache.is_done("b", "kb")
 
 
 def test_a_file_that_is_gone_is_no_step_done(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
-    book = StepBook.open(open_folder(tmp_path), ("a",))
-    book.end("a", "k", ["x"], 1.0)
+    cache = StepCache.open(open_folder(tmp_path), ("a",))
+    cache.end("a", "k", ["x"], 1.0)
     (tmp_path / "x").unlink()
-    assert not StepBook.open(open_folder(tmp_path), ("a",)).is_done("a", "k")
+    assert not StepCache.open(open_folder(tmp_path), ("a",)).is_done("a", "k")
 
 
 def test_a_book_that_is_none_is_refused(tmp_path: Path) -> None:
     for content in ("[]", "{", '{"format_version": 9, "steps": {}}'):
-        (tmp_path / BOOK_NAME).write_text(content)
+        (tmp_path / CACHE_NAME).write_text(content)
         with pytest.raises(UserError, match="remove it"):
-            StepBook.open(open_folder(tmp_path), STEPS)
+            StepCache.open(open_folder(tmp_path), STEPS)
 
 
 def test_keys_follow_from_values_not_from_order() -> None:
@@ -267,7 +267,7 @@ def charades(folder: Path) -> Path:
 def test_public_datasets_are_ingested_into_the_recipes_folder(tmp_path: Path) -> None:
     root = charades(tmp_path / "data")
     config = IngestConfig(datasets=(SourceConfig(dataset="charades", root=str(root)),))
-    sources = Sources(config, open_folder(tmp_path / "out"))
+    sources = RecipeSources(config, open_folder(tmp_path / "out"))
     (dataset,) = sources.datasets
     before = sources.inputs()
     told, files = sources.ingest()
@@ -296,7 +296,7 @@ def test_a_mixture_names_public_datasets_and_manifests(tmp_path: Path) -> None:
     path = tmp_path / "mixture.yaml"
     path.write_text(yaml.safe_dump({"datasets": [public, own]}))
     config = IngestConfig(mixture=str(path), root=str(tmp_path / "data"))
-    sources = Sources(config, open_folder(tmp_path / "out"))
+    sources = RecipeSources(config, open_folder(tmp_path / "out"))
     assert [dataset.name for dataset in sources.datasets] == ["acts", "own"]
     told, files = sources.ingest()
     assert told == ["acts: 2 rows, 1 of 2 media missing, 0 broken rows"]
@@ -309,7 +309,7 @@ def test_a_mixture_names_public_datasets_and_manifests(tmp_path: Path) -> None:
 def test_a_dataset_is_named_once(tmp_path: Path) -> None:
     twice = (SourceConfig(dataset="charades", root=str(tmp_path)),) * 2
     with pytest.raises(UserError, match="the name 'charades' is there 2 times"):
-        Sources(IngestConfig(datasets=twice), open_folder(tmp_path))
+        RecipeSources(IngestConfig(datasets=twice), open_folder(tmp_path))
 
 
 def test_nothing_that_goes_in_is_no_recipe(tmp_path: Path) -> None:

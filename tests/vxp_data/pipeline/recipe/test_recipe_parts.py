@@ -11,9 +11,9 @@ import yaml
 from support.shard_fixtures import PROVENANCE
 from vxp_data.datasets.catalogue import FOLDER
 from vxp_data.errors import UserError
-from vxp_data.pipeline.recipe.accounting import Accounting
-from vxp_data.pipeline.recipe.sources import Sources
-from vxp_data.pipeline.recipe.step_cache import BOOK_NAME, StepBook
+from vxp_data.pipeline.recipe.accounting import RecipeAccounting
+from vxp_data.pipeline.recipe.sources import RecipeSources
+from vxp_data.pipeline.recipe.step_cache import CACHE_NAME, StepCache
 from vxp_data.settings.data import IngestConfig, SourceConfig, load_data_recipe, prune_settings
 from vxp_data.shard_format import ShardEntry, ShardIndex, TableEntry
 from vxp_data.storage.folder import open_folder
@@ -22,45 +22,45 @@ from vxp_data.storage.folder import open_folder
 
 
 def test_a_file_that_two_steps_write_has_the_digest_of_each(tmp_path: Path) -> None:
-    book = StepBook.open(open_folder(tmp_path), ("a", "b"))
+    cache = StepCache.open(open_folder(tmp_path), ("a", "b"))
     for step in ("a", "b"):
         (tmp_path / "x").write_text(step)
-        book.end(step, step, ["x"], 1.0)
-    assert book.outputs("a")["x"] != book.outputs("b")["x"]
-    assert book.is_done("a", "a")
-    assert book.is_done("b", "b")
+        cache.end(step, step, ["x"], 1.0)
+    assert cache.outputs("a")["x"] != cache.outputs("b")["x"]
+    assert cache.is_done("a", "a")
+    assert cache.is_done("b", "b")
 
 
 def test_a_step_that_was_begun_is_not_done_in_the_next_process_either(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
     (tmp_path / "x").write_text("x")
-    book = StepBook.open(folder, ("a",))
-    book.end("a", "key", ["x"], 1.0)
-    assert StepBook.open(folder, ("a",)).is_done("a", "key")
-    book.begin("a", "key")
-    again = StepBook.open(folder, ("a",))
+    cache = StepCache.open(folder, ("a",))
+    cache.end("a", "key", ["x"], 1.0)
+    assert StepCache.open(folder, ("a",)).is_done("a", "key")
+    cache.begin("a", "key")
+    again = StepCache.open(folder, ("a",))
     assert again.has("a")
     assert not again.is_done("a", "key")
 
 
 def test_the_facts_of_a_recipe_stand_beside_its_steps_until_one_begins_anew(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
-    book = StepBook.open(folder, ("a", "b"))
-    book.end("a", "key", [], 1.23456)
-    book.close({"accounting": {"num_in": 3}})
-    content = json.loads((tmp_path / BOOK_NAME).read_text())
+    cache = StepCache.open(folder, ("a", "b"))
+    cache.end("a", "key", [], 1.23456)
+    cache.close({"accounting": {"num_in": 3}})
+    content = json.loads((tmp_path / CACHE_NAME).read_text())
     assert content["accounting"] == {"num_in": 3}
     assert content["steps"]["a"]["wall_s"] == 1.235
-    StepBook.open(folder, ("a", "b")).begin("b", "key")
-    assert set(json.loads((tmp_path / BOOK_NAME).read_text())) == {"format_version", "steps"}
+    StepCache.open(folder, ("a", "b")).begin("b", "key")
+    assert set(json.loads((tmp_path / CACHE_NAME).read_text())) == {"format_version", "steps"}
 
 
 def test_a_step_that_there_is_no_more_is_forgotten(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
-    StepBook.open(folder, ("old",)).end("old", "key", [], 1.0)
-    book = StepBook.open(folder, ("new",))
-    assert not book.has("old")
-    assert not book.has("new")
+    StepCache.open(folder, ("old",)).end("old", "key", [], 1.0)
+    cache = StepCache.open(folder, ("new",))
+    assert not cache.has("old")
+    assert not cache.has("new")
 
 
 # What goes in
@@ -84,7 +84,9 @@ def test_manifests_are_made_anew_where_anything_that_they_follow_from_is_another
 
     def inputs(*, extract_media: bool = False, only: tuple[str, ...] = ()) -> object:
         source = SourceConfig(dataset=str(own), root=str(root), only=only)
-        return Sources(IngestConfig(datasets=(source,), extract_media=extract_media), out).inputs()
+        return RecipeSources(
+            IngestConfig(datasets=(source,), extract_media=extract_media), out
+        ).inputs()
 
     plain = inputs()
     assert plain == inputs()
@@ -96,7 +98,7 @@ def test_manifests_are_made_anew_where_anything_that_they_follow_from_is_another
         with (root / name).open("a") as file:
             file.write("\n")
         different.append(inputs())
-    assert all(a != b for place, a in enumerate(different) for b in [plain, *different[:place]])
+    assert all(a != b for index, a in enumerate(different) for b in [plain, *different[:index]])
 
 
 def test_a_second_annotation_file_counts_too(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_a_second_annotation_file_counts_too(tmp_path: Path) -> None:
     answers = [{"answer": "a man", "type": 3, "question_id": "a_1"}]
     (tmp_path / "train_a.json").write_text(json.dumps(answers))
     source = SourceConfig(dataset="activitynet-qa", root=str(tmp_path))
-    sources = Sources(IngestConfig(datasets=(source,)), open_folder(tmp_path / "out"))
+    sources = RecipeSources(IngestConfig(datasets=(source,)), open_folder(tmp_path / "out"))
     before = sources.inputs()
     answers[0]["answer"] = "a woman"
     (tmp_path / "train_a.json").write_text(json.dumps(answers))
@@ -121,7 +123,7 @@ def test_what_a_recipe_or_mixture_says_of_a_dataset_reaches_it(tmp_path: Path) -
         yaml.safe_dump({"datasets": [entry | {"manifest": "a.jsonl", "media_root": "."}]})
     )
     config = IngestConfig(datasets=(source,), mixture=str(path), root=str(root))
-    sources = Sources(config, open_folder(tmp_path / "out"))
+    sources = RecipeSources(config, open_folder(tmp_path / "out"))
     assert [given.only for given in sources.sources] == [("moments",), ("captions",)]
     assert [dataset.task for dataset in sources.datasets] == [None, "stories"]
     sources.ingest()
@@ -151,7 +153,9 @@ def test_the_sums_are_those_of_the_run_and_of_all_shards() -> None:
     )  # fmt: skip
     decided = {"num_in": 60, "num_kept": 37, "num_pruned": 11, "num_duplicates": 5}
     decided |= {"num_quarantined": 7}
-    result = Accounting.of({"decided": decided | {"quarantined_by_reason": {"empty": 7}}}, index)
+    result = RecipeAccounting.of(
+        {"decided": decided | {"quarantined_by_reason": {"empty": 7}}}, index
+    )
     result.check()
     assert result.to_dict() == decided | {
         "quarantined": {"empty": 7}, "num_samples": 33, "num_unsharded": 4, "num_clips": 22,

@@ -14,11 +14,11 @@ from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
 SCHEMA = pa.schema([("name", pa.string()), ("times", pa.list_(pa.float64()))])
 
 
-def rows_of(places: np.ndarray) -> pa.Table:
+def rows_of(indices: np.ndarray) -> pa.Table:
     return pa.table(
         {
-            "name": [f"row {place}" for place in places],
-            "times": [[place / 2] * 3 for place in places],
+            "name": [f"row {index}" for index in indices],
+            "times": [[index / 2] * 3 for index in indices],
         },
         schema=SCHEMA,
     )
@@ -30,10 +30,10 @@ def test_rows_come_out_in_the_order_of_their_places(
     num_rows: int, group_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    place_N = np.random.default_rng(num_rows).permutation(num_rows)
+    index_N = np.random.default_rng(num_rows).permutation(num_rows)
     with PlacedRows(SCHEMA, group_rows) as rows:
         for start in range(0, num_rows, 3):
-            rows.add(rows_of(place_N[start : start + 3]), place_N[start : start + 3])
+            rows.add(rows_of(index_N[start : start + 3]), index_N[start : start + 3])
         for _ in range(2):
             tables = list(rows.ordered())
             assert pa.concat_tables(tables).equals(rows_of(np.arange(num_rows)))

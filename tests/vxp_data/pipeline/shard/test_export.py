@@ -44,7 +44,7 @@ def test_llava_rows_are_read_back_by_their_ids(
     assert first["video"] == str(media / "0.mp4")
     assert first["conversations"] == [
         {"from": "human", "value": "<image>\nPlease describe this video in detail."},
-        {"from": "gpt", "value": "A test picture."},
+        {"from": "gpt", "value": "A test image."},
     ]
     assert Path(by_id[f"caption-{COPY}"]["video"]).name == COPY
     assert (by_id["part"]["clip_start_s"], by_id["part"]["clip_end_s"]) == (0.5, 2.0)

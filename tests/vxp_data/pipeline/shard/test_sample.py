@@ -37,8 +37,8 @@ def encode(path: Path, pts_ms: list[int]) -> None:
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = stream.time_base = _MS
         for i, pts in enumerate(pts_ms):
-            picture = np.full((48, 64, 3), 4 * i % 256, dtype=np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            image = np.full((48, 64, 3), 4 * i % 256, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = pts, _MS
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -55,7 +55,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
     av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24").to_image().save(
         root / "still.jpg"
     )
-    still = caption_row("picture", "")
+    still = caption_row("image", "")
     del still["video"]
     rows = [
         caption_row("vfr", "vfr.mp4"),
@@ -94,7 +94,7 @@ def test_a_frame_a_second_by_hand(run: Path) -> None:
     assert found == {
         "vfr": vfr,
         "part": [32, 34],
-        "picture": [0],
+        "image": [0],
         "single": [0],
         "minute": list(range(0, 600, 10)),
         "again": list(range(0, 600, 10)),
@@ -106,7 +106,7 @@ def test_a_frame_a_second_by_hand(run: Path) -> None:
 
 def test_rows_stand_in_the_samples_order_epoch_after_epoch(run: Path) -> None:
     sample(run, 3)
-    names = ["vfr", "part", "picture", "single", "minute", "again"]
+    names = ["vfr", "part", "image", "single", "minute", "again"]
     assert list(plans(run)) == [(name, epoch) for name in names for epoch in range(3)]
     media = {row["sample_id"].split("/", 1)[1]: row["media_id"] for row in table(run, "decisions")}
     assert all(plan["media_id"] == media[name] for (name, _), plan in plans(run).items())
@@ -227,7 +227,7 @@ def test_the_table_shows_the_bins() -> None:
     assert ["129", "-", "256", "1", "2"] in lines
 
 
-def test_the_figure_is_a_picture_and_the_same_each_time() -> None:
+def test_the_figure_is_an_image_and_the_same_each_time() -> None:
     figure = sampling_figure(COUNTS)
     assert figure == sampling_figure(COUNTS)
     with av.open(io.BytesIO(figure)) as container:

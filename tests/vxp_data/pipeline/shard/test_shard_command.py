@@ -184,7 +184,7 @@ def test_a_payload_is_the_files_own_bytes(mixed_run: Path, tmp_path: Path) -> No
             assert payload == (media / Path(record.media.uri).name).read_bytes()
 
 
-def test_pictures_are_the_planned_frames_of_an_independent_decode(
+def test_images_are_the_planned_frames_of_an_independent_decode(
     mixed_run: Path, tmp_path: Path
 ) -> None:
     run_shard(mixed_run, tmp_path / "out", shard__payload="frames", shard__frame_px=96)
@@ -196,23 +196,23 @@ def test_pictures_are_the_planned_frames_of_an_independent_decode(
         path = mixed_run.parent / "media" / Path(record.media.uri).name
         truth = ffmpeg_truth.decode(path, tmp_path / "raw", side_px=96)
         wanted = {i for row in record.rows for plan in row.plans for i in plan.frame_index}
-        pictures = unpack_frames(payload)
-        assert set(pictures) == wanted
+        images = unpack_frames(payload)
+        assert set(images) == wanted
         assert record.payload.num_frames == record.payload.num_exact == len(wanted)
-        for index, picture_HWC in pictures.items():
+        for index, image_HWC in images.items():
             # FFmpeg versions place chroma otherwise: 5 levels on these blocks; JPEG adds one.
-            away_N = np.abs(truth.frames_NHWC.astype(int) - picture_HWC).mean(axis=(1, 2, 3))
+            away_N = np.abs(truth.frames_NHWC.astype(int) - image_HWC).mean(axis=(1, 2, 3))
             assert away_N[index] < 8, path.name
             assert np.delete(away_N, index).min(initial=255) > 40, path.name
         if record.kind == "video":
-            places = {i: t for row in record.rows for p in row.plans
+            indices = {i: t for row in record.rows for p in row.plans
                       for i, t in zip(p.frame_index, p.time_s, strict=True)}  # fmt: skip
             start_s = truth.time_s_N[0]
-            for index, time_s in places.items():
+            for index, time_s in indices.items():
                 assert truth.time_s_N[index] - start_s == pytest.approx(time_s, abs=1e-3)
 
 
-def test_webp_pictures_of_another_size(mixed_run: Path, tmp_path: Path) -> None:
+def test_webp_images_of_another_size(mixed_run: Path, tmp_path: Path) -> None:
     settings = {"shard__picture_format": "webp", "shard__frame_px": 32, "shard__quality": 80}
     run_shard(mixed_run, tmp_path / "out", shard__payload="frames", **settings)
     record, payload = by_stem(tmp_path / "out")["one.mp4"]
@@ -272,14 +272,14 @@ def test_what_an_earlier_run_left_is_believed_only_to_the_byte(
     result = run_shard(mixed_run, out, **settings)
     before = shard_bytes(out)
     videos = [shard.name for shard in result.index.shards if shard.kind == "video"]
-    for place, name in enumerate(videos[:3]):
+    for index, name in enumerate(videos[:3]):
         data = bytearray(before[name])
         with (out / name).open("rb") as file:
             clip = list(read_clips(file))[-1]
         assert clip.payload is not None
-        if place == 0:  # in a payload
+        if index == 0:  # in a payload
             data[clip.payload.offset + clip.payload.num_bytes // 2] ^= 1
-        elif place == 1:  # in an annotation
+        elif index == 1:  # in an annotation
             at = data.index(b"Please describe", clip.json.offset)
             data[at] ^= 0x20
         else:  # its end
@@ -331,7 +331,7 @@ def test_a_source_that_is_not_what_it_was_is_quarantined_and_counted(
     names = ["good", "gone", "cut", "other", "empty"]
     for seed, name in enumerate(names):
         make_video(tmp_path / f"{name}.mp4", 20, seed=seed)
-    shutil.copyfile(tmp_path / "gone.mp4", tmp_path / "twin.mp4")
+    shutil.copyfile(tmp_path / "gone.mp4", tmp_path / "duplicate.mp4")
     make_video(tmp_path / "lost.mp4", 20, seed=9)
     shutil.copyfile(tmp_path / "lost.mp4", tmp_path / "left.mp4")
     rows = [caption_row(name, f"{name}.mp4") for name in [*names, "lost", "left"]]

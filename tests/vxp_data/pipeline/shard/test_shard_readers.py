@@ -61,16 +61,16 @@ def test_plain_webdataset_reads_every_row_once(mixed_run: Path, mixed_shards: Pa
     assert found == kept_ids(mixed_run)
 
 
-def test_five_lines_of_webdataset_give_pictures_and_a_conversation(mixed_shards: Path) -> None:
+def test_five_lines_of_webdataset_give_images_and_a_conversation(mixed_shards: Path) -> None:
     if mixed_shards.name != "frames":
-        pytest.skip("the other payloads hold no pictures")
+        pytest.skip("the other payloads hold no images")
     for sample in webdataset_samples(paths_of(mixed_shards, "video")):
         record = json.loads(sample["json"])
         with tarfile.open(fileobj=io.BytesIO(sample["frames.tar"])) as tar:
-            pictures = {int(m.name.split(".")[0]): Image.open(tar.extractfile(m)) for m in tar}
-            sizes = {picture.size for picture in pictures.values()}
+            images = {int(m.name.split(".")[0]): Image.open(tar.extractfile(m)) for m in tar}
+            sizes = {image.size for image in images.values()}
         for row in record["rows"]:
-            assert set(row["plans"][0]["frame_index"]) <= set(pictures)
+            assert set(row["plans"][0]["frame_index"]) <= set(images)
             assert all(len(pair) == 2 for pair in json.loads(row["exchanges"]))
         assert sizes == {(384, 384)}
 

@@ -51,9 +51,9 @@ def change(path: Path, column: str, row: int, value: Any) -> None:
     table = pq.read_table(path)
     values = table[column].to_pylist()
     values[row] = value(values[row]) if callable(value) else value
-    place = table.schema.get_field_index(column)
-    field = table.schema.field(place)
-    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), path)
+    index = table.schema.get_field_index(column)
+    field = table.schema.field(index)
+    pq.write_table(table.set_column(index, field, pa.array(values, field.type)), path)
 
 
 def drop_first_row(path: Path) -> None:
@@ -76,12 +76,12 @@ def good_part(run: Path) -> Path:
 def change_embedding(run: Path, change: Callable[[np.ndarray], None]) -> None:
     path = good_part(run)
     table = pq.read_table(path)
-    place = table.schema.get_field_index("embedding")
-    field = table.schema.field(place)
+    index = table.schema.get_field_index("embedding")
+    field = table.schema.field(index)
     rows = [np.array(row, dtype=np.float16) for row in table["embedding"].to_pylist()]
     change(rows[0])
     values = pa.array([[list(vector) for vector in row] for row in rows], type=field.type)
-    pq.write_table(table.set_column(place, field, values), path)
+    pq.write_table(table.set_column(index, field, values), path)
 
 
 def change_json(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:

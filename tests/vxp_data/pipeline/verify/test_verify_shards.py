@@ -280,8 +280,8 @@ def test_what_a_record_says_of_its_payload_is_compared_with_it(shards: Path) -> 
         ]
     else:
         wrong = [
-            (with_payload(first_clip(path).record, num_frames=7), "pictures; its record says 7"),
-            (with_payload(first_clip(path).record, width_px=31), "a picture is not of 31 x 32"),
+            (with_payload(first_clip(path).record, num_frames=7), "images; its record says 7"),
+            (with_payload(first_clip(path).record, width_px=31), "an image is not of 31 x 32"),
         ]
     for record, message in wrong:
         path.write_bytes(before)

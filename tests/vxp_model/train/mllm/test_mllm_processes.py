@@ -21,7 +21,7 @@ TWO = [
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
-    """Also where one process has a video and the other a picture."""
+    """Also where one process has a video and the other an image."""
     shards = training_shards(tmp_path / "data", videos=3, images=2)
     losses = []
     for name, command in (("one", ALONE), ("two", TWO)):

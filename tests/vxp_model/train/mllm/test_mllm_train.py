@@ -16,7 +16,7 @@ from vxp_model.data.conversation import Turn
 from vxp_model.errors import UserError
 from vxp_model.inference.session import LongVideoModel
 from vxp_model.models.video_xl_pro import PARTS
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.metrics_log import read_log
 from vxp_model.train.mllm.batches import messages
 from vxp_model.train.mllm.run import train_mllm
@@ -32,10 +32,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def aligned(shards: str, world: World, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def aligned(
+    shards: str, context: DistributedContext, tmp_path_factory: pytest.TempPathFactory
+) -> TrainResult:
     out = tmp_path_factory.mktemp("align")
     loaded = recipe(shards, out, stage="align", run__steps=2)
-    return train_mllm(loaded, world, lambda _: None)
+    return train_mllm(loaded, context, lambda _: None)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -47,9 +49,9 @@ def changed_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor
     assert before.keys() == after.keys()
     return {
         part
-        for part, place in PARTS.items()
+        for part, index in PARTS.items()
         for name in before
-        if name.startswith(f"{place}.") and not torch.equal(before[name], after[name])
+        if name.startswith(f"{index}.") and not torch.equal(before[name], after[name])
     }
 
 
@@ -70,7 +72,7 @@ def test_align_trains_the_projector_alone_and_says_what_is_of_chance(
 
 
 def test_sft_goes_on_from_it_with_frozen_parts_and_own_rates(
-    shards: str, aligned: TrainResult, world: World, tmp_path: Path
+    shards: str, aligned: TrainResult, context: DistributedContext, tmp_path: Path
 ) -> None:
     loaded = recipe(
         shards,
@@ -81,7 +83,7 @@ def test_sft_goes_on_from_it_with_frozen_parts_and_own_rates(
         run__steps=2,
         checkpoint_layers=True,
     )
-    result = train_mllm(loaded, world, lambda _: None)
+    result = train_mllm(loaded, context, lambda _: None)
     before, after = tensors(aligned.model), tensors(result.model)
     assert changed_parts(before, after) == {"dts", "projector", "selector", "language_model"}
 
@@ -94,16 +96,16 @@ def test_sft_goes_on_from_it_with_frozen_parts_and_own_rates(
 
 
 def test_a_stopped_training_goes_on_to_the_same_bits(
-    shards: str, world: World, tmp_path: Path
+    shards: str, context: DistributedContext, tmp_path: Path
 ) -> None:
-    whole = train_mllm(recipe(shards, tmp_path / "whole"), world, lambda _: None)
+    whole = train_mllm(recipe(shards, tmp_path / "whole"), context, lambda _: None)
     half = tmp_path / "half"
     shutil.copytree(
         whole.out / "checkpoints" / "step-00000002", half / "checkpoints" / "step-00000002"
     )
     shutil.copy(whole.out / "log.jsonl", half / "log.jsonl")
     said: list[str] = []
-    again = train_mllm(recipe(shards, half), world, said.append)
+    again = train_mllm(recipe(shards, half), context, said.append)
     assert any("going on after step 2 of 4" in line for line in said)
     timeless = ("step", "loss", "grad_norm", "lr", "sample_ids", "labels", "tokens")
     logs = [
@@ -112,18 +114,18 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     ]
     assert logs[0] == logs[1]
     assert changed_parts(tensors(whole.model), tensors(again.model)) == set()
-    assert train_mllm(recipe(shards, half), world, said.append).was_done
+    assert train_mllm(recipe(shards, half), context, said.append).was_done
     with pytest.raises(UserError, match=r"optim.lr is 0.5, was 0.001"):
-        train_mllm(recipe(shards, half, optim__lr=0.5), world, said.append)
+        train_mllm(recipe(shards, half, optim__lr=0.5), context, said.append)
 
 
 def test_losses_do_not_depend_on_how_many_samples_run_at_once(
-    shards: str, world: World, tmp_path: Path
+    shards: str, context: DistributedContext, tmp_path: Path
 ) -> None:
     losses = []
     for at_once in (1, 4):
         loaded = recipe(shards, tmp_path / str(at_once), batch__micro_samples=at_once, run__steps=2)
-        result = train_mllm(loaded, world, lambda _: None)
+        result = train_mllm(loaded, context, lambda _: None)
         losses.append([entry["loss"] for entry in read_log(result.out / "log.jsonl")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

@@ -24,7 +24,7 @@ from vxp_model.inference.session import LongVideoModel
 from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
 from vxp_model.models.visual_sequence import run_packed
 from vxp_model.settings.mllm import ALL_PARTS, LoraSettings, Part
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.flops import MllmFlops, decoder_matrices, peak_tflops
 from vxp_model.train.metrics_log import read_log
 from vxp_model.train.mllm.batches import MllmBatch, collate
@@ -47,7 +47,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def batch(shards: str, tmp_path_factory: pytest.TempPathFactory) -> MllmBatch:
-    """All samples at once: videos of different lengths, and pictures."""
+    """All samples at once: videos of different lengths, and images."""
     _, processor = start_model(recipe(shards, tmp_path_factory.mktemp("out")).config)
     loader = ShardLoader(shards, frames=FrameOptions(frame_px=56))
     samples = [sample for batch in loader for sample in batch.samples]
@@ -59,7 +59,7 @@ def batch(shards: str, tmp_path_factory: pytest.TempPathFactory) -> MllmBatch:
 
 
 def decoded(model: Any) -> list[dict[str, Any]]:
-    """Note what the language model's decoder gets from now on, questions for the selector apart."""
+    """Record what the model's decoder gets from now on, without the selector's questions."""
     asked: list[dict[str, Any]] = []
 
     def note(_: object, __: object, kwargs: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def test_a_packed_sample_does_not_see_its_neighbours(
 
 
 def test_training_packed_has_the_losses_of_training_padded(
-    shards: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: str, context: DistributedContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses, calls = [], list[bool]()
 
@@ -127,7 +127,7 @@ def test_training_packed_has_the_losses_of_training_padded(
             batch={"global_samples": 4, "micro_samples": 4, "packed": packed},
             run__steps=3,
         )
-        result = train_mllm(loaded, world, lambda _: None)
+        result = train_mllm(loaded, context, lambda _: None)
         losses.append([entry["loss"] for entry in read_log(result.out / "log.jsonl")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert calls == [True] * 3
@@ -137,14 +137,16 @@ def test_training_packed_has_the_losses_of_training_padded(
 
 
 @pytest.fixture(scope="module")
-def with_lora(shards: str, world: World, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def with_lora(
+    shards: str, context: DistributedContext, tmp_path_factory: pytest.TempPathFactory
+) -> TrainResult:
     loaded = recipe(
         shards,
         tmp_path_factory.mktemp("lora"),
         optim={"lr": 1e-2, "freeze": LLM_ALONE},
         lora=LORA | {"dropout": 0.1},
     )
-    return train_mllm(loaded, world, lambda _: None)
+    return train_mllm(loaded, context, lambda _: None)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft's own
@@ -167,7 +169,7 @@ def test_lora_is_written_merged_and_as_peft_reads_it(
 
 
 def test_a_stopped_training_with_lora_goes_on_to_the_same_bits(
-    shards: str, with_lora: TrainResult, world: World, tmp_path: Path
+    shards: str, with_lora: TrainResult, context: DistributedContext, tmp_path: Path
 ) -> None:
     step = "step-00000002"
     shutil.copytree(with_lora.out / "checkpoints" / step, tmp_path / "checkpoints" / step)
@@ -179,7 +181,7 @@ def test_a_stopped_training_with_lora_goes_on_to_the_same_bits(
         lora=LORA | {"dropout": 0.1},
     )
     said: list[str] = []
-    again = train_mllm(loaded, world, said.append)
+    again = train_mllm(loaded, context, said.append)
     assert any("going on after step 2 of 4" in line for line in said)
     assert changed_parts(tensors(with_lora.model), tensors(again.model)) == set()
 
@@ -237,19 +239,19 @@ def test_counted_operations_are_those_that_torch_counts(
     model.language_model.set_attn_implementation("eager")
     flops = MllmFlops.of(model.config, ())
     positions = batch.inputs["attention_mask"].sum(-1).tolist()
-    places = batch.inputs["input_ids"].shape
+    indices = batch.inputs["input_ids"].shape
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         output = model(**batch.inputs)
     visual = sum(selection.num_visual for selection in output.selections)
     ours = flops.of_samples(
         num_frames=len(batch.inputs["frames"]),
         num_groups=visual // model.config.group_tokens,
-        positions=[places[1]] * places[0],  # padded, as it was run
+        positions=[indices[1]] * indices[0],  # padded, as it was run
         num_labels=int(output.num_labels_B.sum()),
     )
-    whole = ours + flops.squared_position * places[0] * places[1] ** 2  # eager computes all pairs
+    whole = ours + flops.squared_position * indices[0] * indices[1] ** 2  # eager computes all pairs
     assert whole == pytest.approx(counted.get_total_flops(), rel=0.02)
-    assert sum(positions) < places[0] * places[1]
+    assert sum(positions) < indices[0] * indices[1]
 
 
 @pytest.mark.parametrize(
@@ -265,18 +267,18 @@ def test_operations_of_the_language_models_training_are_those_that_torch_counts(
     model.requires_grad_("language_model" in trained)
     if rank:
         add_lora(model, LoraSettings(rank=rank), seed=0)
-    places = 400
-    embeds_BPD = torch.randn(1, places, 64, requires_grad=True)  # of what the projector gives
+    indices = 400
+    embeds_BPD = torch.randn(1, indices, 64, requires_grad=True)  # of what the projector gives
     with FlopCounterMode(display=False) as counted:
         output = model.get_decoder()(inputs_embeds=embeds_BPD, use_cache=False)
         output.last_hidden_state.sum().backward()
     flops = MllmFlops.of(config, trained, with_lora=rank > 0)
-    ours = flops.position * places + 2 * flops.squared_position * places**2  # eager: all pairs
+    ours = flops.position * indices + 2 * flops.squared_position * indices**2  # eager: all pairs
     assert ours == pytest.approx(counted.get_total_flops(), rel=tolerance)
 
 
 def test_a_steps_operations_are_of_what_the_selector_left(
-    shards: str, batch: MllmBatch, world: World, tmp_path: Path
+    shards: str, batch: MllmBatch, context: DistributedContext, tmp_path: Path
 ) -> None:
     loaded = recipe(shards, tmp_path, selector_drop_min=0.8, selector_drop_max=0.9)
     model, _ = start_model(loaded.config)
@@ -286,7 +288,7 @@ def test_a_steps_operations_are_of_what_the_selector_left(
     assert any(selection.num_dropped_time for selection in output.selections)
     engine: Any = None  # not asked
     flops, group_tokens = MllmFlops.of(model.config, ALL_PARTS), model.config.group_tokens
-    stepper = MllmStepper(engine, world, flops=flops, group_tokens=group_tokens, packed=False)
+    stepper = MllmStepper(engine, context, flops=flops, group_tokens=group_tokens, packed=False)
     clips = batch.inputs["clip_frames"].tolist()
     assert stepper._flop(batch, output.selections) == flops.of_samples(
         num_frames=sum(clips),
@@ -325,15 +327,15 @@ def test_training_counts_thrice_what_is_trained_and_twice_what_lies_behind() -> 
 
 
 def test_the_log_has_the_utilisation_and_the_record_a_rate_that_vxp_data_reads(
-    shards: str, world: World, tmp_path: Path
+    shards: str, context: DistributedContext, tmp_path: Path
 ) -> None:
-    known = train_mllm(recipe(shards, tmp_path / "a", peak_tflops=0.5), world, lambda _: None)
+    known = train_mllm(recipe(shards, tmp_path / "a", peak_tflops=0.5), context, lambda _: None)
     for entry in read_log(known.out / "log.jsonl"):
         assert entry["mfu"] == pytest.approx(entry["flop"] / entry["step_s"] / 0.5e12)
     log = read_log(known.out / "log.jsonl")[1:]
     expected = sum(e["visual_tokens"] for e in log) / sum(e["step_s"] for e in log) * 3600
     assert gpu_hour_rate(str(known.out / "run.json")) == pytest.approx(expected)
-    unknown = train_mllm(recipe(shards, tmp_path / "b", run__steps=1), world, lambda _: None)
+    unknown = train_mllm(recipe(shards, tmp_path / "b", run__steps=1), context, lambda _: None)
     (entry,) = read_log(unknown.out / "log.jsonl")
     assert entry["mfu"] is None  # nobody says what a CPU could do
     assert peak_tflops("NVIDIA A100-SXM4-80GB") == 312.0

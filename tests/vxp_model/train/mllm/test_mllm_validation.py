@@ -18,7 +18,7 @@ from vxp_model.data.loader import ShardLoader
 from vxp_model.data.sample import TrainSample
 from vxp_model.inference.session import LongVideoModel
 from vxp_model.models.output import label_output
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.metrics_log import read_log
 from vxp_model.train.mllm.batches import collate
 from vxp_model.train.mllm.run import train_mllm
@@ -34,14 +34,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_loss_of_held_out_rows_is_the_models_own_and_looking_changes_nothing(
-    shards: str, world: World, tmp_path: Path
+    shards: str, context: DistributedContext, tmp_path: Path
 ) -> None:
     unseen = training_shards(tmp_path / "unseen", videos=2, images=1)
     held_out = {"sources": [{"uri": unseen}], "steps": 2}
     looked = train_mllm(
-        recipe(shards, tmp_path / "looked", run__steps=3, validation=held_out), world, print
+        recipe(shards, tmp_path / "looked", run__steps=3, validation=held_out), context, print
     )
-    plain = train_mllm(recipe(shards, tmp_path / "plain", run__steps=3), world, print)
+    plain = train_mllm(recipe(shards, tmp_path / "plain", run__steps=3), context, print)
     assert changed_parts(tensors(looked.model), tensors(plain.model)) == set()
     log = read_log(looked.out / "log.jsonl")
     assert [entry["step"] for entry in log if "val/loss" in entry] == [2, 3]
@@ -83,7 +83,7 @@ class Looking:
         return self.model(**inputs)
 
 
-class WithAnother(World):
+class WithAnother(DistributedContext):
     """Of two processes, of which the other has looked at ten label tokens of a loss of 3."""
 
     def gather(self, value: Any) -> list[Any]:
@@ -92,13 +92,13 @@ class WithAnother(World):
 
 @pytest.mark.parametrize(("samples", "looked_at"), [(2, 2), (99, 5), (None, 5)])
 def test_a_look_is_at_so_many_rows_the_same_every_time(
-    shards: str, world: World, tmp_path: Path, samples: int | None, looked_at: int
+    shards: str, context: DistributedContext, tmp_path: Path, samples: int | None, looked_at: int
 ) -> None:
     rule = {"sources": [{"uri": shards}], "steps": 2, "samples": samples}
     loaded = recipe(shards, tmp_path, validation=rule).config
     model, processor = start_model(loaded)
     engine: Any = Looking(model)
-    validator = Validator(loaded, image_px=56, processor=processor, world=world)
+    validator = Validator(loaded, image_px=56, processor=processor, context=context)
     assert [n for n in range(1, 6) if validator.is_due(n, total_steps=5)] == [2, 4, 5]
     before = torch.get_rng_state()
     found = [validator.run(engine) for _ in range(2)]
@@ -111,14 +111,14 @@ def test_a_look_is_at_so_many_rows_the_same_every_time(
 
 
 def test_a_mean_is_over_the_label_tokens_of_all_processes(
-    shards: str, world: World, tmp_path: Path
+    shards: str, context: DistributedContext, tmp_path: Path
 ) -> None:
     loaded = recipe(shards, tmp_path, validation={"sources": [{"uri": shards}]}).config
     model, processor = start_model(loaded)
-    worlds = (world, WithAnother(rank=0, size=1, device=world.device))
+    worlds = (context, WithAnother(rank=0, size=1, device=context.device))
     found = []
     for own in worlds:
-        validator = Validator(loaded, image_px=56, processor=processor, world=own)
+        validator = Validator(loaded, image_px=56, processor=processor, context=own)
         engine: Any = Looking(model)
         found.append(validator.run(engine))
         validator.loader.close()

@@ -17,7 +17,7 @@ from vxp_model.models.artefacts import load_recot
 from vxp_model.models.siglip import random_tower
 from vxp_model.settings.recot import EngineSettings, OptimSettings
 from vxp_model.train.build import new_model
-from vxp_model.train.distributed import World
+from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import deepspeed_config
 from vxp_model.train.metrics_log import read_log
 from vxp_model.train.recot.run import ReCoTTraining, train_recot
@@ -52,9 +52,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(world: World, shards: str, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def whole(
+    context: DistributedContext, shards: str, tmp_path_factory: pytest.TempPathFactory
+) -> TrainResult:
     """Six steps, never stopped."""
-    return train_recot(recipe(shards, tmp_path_factory.mktemp("whole") / "run"), world, print)
+    return train_recot(recipe(shards, tmp_path_factory.mktemp("whole") / "run"), context, print)
 
 
 class StopAfter:
@@ -69,9 +71,9 @@ class StopAfter:
         return self._training.state.step >= self._step - 1
 
 
-def stopped(loaded: Any, world: World, *, after: int) -> None:
+def stopped(loaded: Any, context: DistributedContext, *, after: int) -> None:
     """Train until a stop is asked for."""
-    training = ReCoTTraining(loaded, world, print)
+    training = ReCoTTraining(loaded, context, print)
     training.resume()
     with pytest.raises(StoppedError, match=f"after step {after}, which is saved"):
         training.run(StopAfter(training, after))  # type: ignore[arg-type]
@@ -92,13 +94,17 @@ def learning(out: Path) -> list[tuple[float, float]]:
     ids=lambda mode: "-".join(map(str, mode.values())),
 )
 def test_stopped_and_resumed_gives_the_losses_of_never_stopped_to_the_bit(
-    mode: dict[str, Any], world: World, shards: str, whole: TrainResult, tmp_path: Path
+    mode: dict[str, Any],
+    context: DistributedContext,
+    shards: str,
+    whole: TrainResult,
+    tmp_path: Path,
 ) -> None:
     changes = {f"engine__{name}": value for name, value in mode.items()}
     loaded = recipe(shards, tmp_path / "twice", **changes)
-    stopped(loaded, world, after=2)
-    train_recot(loaded, world, print)
-    once = train_recot(recipe(shards, tmp_path / "once", **changes), world, print)
+    stopped(loaded, context, after=2)
+    train_recot(loaded, context, print)
+    once = train_recot(recipe(shards, tmp_path / "once", **changes), context, print)
     assert learning(tmp_path / "twice") == learning(once.out)
     assert [entry["step"] for entry in log(tmp_path / "twice")] == [1, 2, 3, 4, 5, 6]
     parts = [load_recot(tmp_path / name / "model").state_dict() for name in ("once", "twice")]
@@ -113,21 +119,25 @@ def test_stopped_and_resumed_gives_the_losses_of_never_stopped_to_the_bit(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_deepspeeds_cpu_adam_resumes_to_the_bit(world: World, shards: str, tmp_path: Path) -> None:
+def test_deepspeeds_cpu_adam_resumes_to_the_bit(
+    context: DistributedContext, shards: str, tmp_path: Path
+) -> None:
     engine = {"zero_stage": 2, "offload": "deepspeed"}
     changes: dict[str, Any] = {"engine": engine, "run__steps": 16}
-    once = train_recot(recipe(shards, tmp_path / "once", **changes), world, print)
-    stopped(recipe(shards, tmp_path / "twice", **changes), world, after=9)
-    train_recot(recipe(shards, tmp_path / "twice", **changes), world, print)
+    once = train_recot(recipe(shards, tmp_path / "once", **changes), context, print)
+    stopped(recipe(shards, tmp_path / "twice", **changes), context, after=9)
+    train_recot(recipe(shards, tmp_path / "twice", **changes), context, print)
     assert learning(tmp_path / "twice") == learning(once.out)
-    whole = train_recot(recipe(shards, tmp_path / "whole", run__steps=16), world, print)
+    whole = train_recot(recipe(shards, tmp_path / "whole", run__steps=16), context, print)
     losses = [loss for loss, _ in learning(once.out)]
     assert losses == pytest.approx([loss for loss, _ in learning(whole.out)], rel=1e-3)
 
 
-def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path: Path) -> None:
+def test_the_step_is_the_one_of_plain_torch(
+    context: DistributedContext, shards: str, tmp_path: Path
+) -> None:
     loaded = recipe(shards, tmp_path / "run", run__steps=2)
-    training = ReCoTTraining(loaded, world, print)
+    training = ReCoTTraining(loaded, context, print)
     batches = next(training._micro_batches())
     model = new_model(training._config, seed=0).train()
     total = sum(batch.num_valid for batch in batches)
@@ -148,15 +158,15 @@ def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path:
         for name, p in model.named_parameters()
     ]  # fmt: skip
     torch.optim.AdamW(groups, betas=(0.9, 0.95)).step()
-    result = train_recot(loaded, world, print)
+    result = train_recot(loaded, context, print)
     first = log(result.out)[0]
     assert first["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert first["grad_norm"] == pytest.approx(float(norm), rel=1e-5)
     assert first["lr"] == 1e-3
     # One step in: the trained weights after step 1 are not kept, so do the step again and stop.
     again = recipe(shards, tmp_path / "again", run__steps=2)
-    stopped(again, world, after=1)
-    resumed = ReCoTTraining(again, world, print)
+    stopped(again, context, after=1)
+    resumed = ReCoTTraining(again, context, print)
     resumed.resume()
     weights = resumed._engine.full_weights()
     resumed.loader.close()
@@ -170,22 +180,22 @@ def test_the_step_is_the_one_of_plain_torch(world: World, shards: str, tmp_path:
 
 @pytest.mark.parametrize("micro_samples", [1, 4])
 def test_losses_do_not_depend_on_how_a_step_is_cut_up(
-    micro_samples: int, world: World, shards: str, whole: TrainResult, tmp_path: Path
+    micro_samples: int, context: DistributedContext, shards: str, whole: TrainResult, tmp_path: Path
 ) -> None:
     changed = recipe(shards, tmp_path / "run", batch__micro_samples=micro_samples)
-    result = train_recot(changed, world, print)
+    result = train_recot(changed, context, print)
     got, wanted = learning(result.out), learning(whole.out)
     assert [loss for loss, _ in got] == pytest.approx([loss for loss, _ in wanted], rel=1e-5)
 
 
 def test_a_run_leaves_a_model_a_card_a_log_and_the_newest_checkpoints(
-    world: World, shards: str, whole: TrainResult
+    context: DistributedContext, shards: str, whole: TrainResult
 ) -> None:
     model = load_recot(whole.model)
     assert sum(p.numel() for p in model.parameters()) == 133_952
     card = (whole.model / "README.md").read_text()
     assert "**The vision tower had random weights.**" in card
-    digest = ReCoTTraining(recipe(shards, "/nowhere"), world, print).state.loader["sources"][0][
+    digest = ReCoTTraining(recipe(shards, "/nowhere"), context, print).state.loader["sources"][0][
         "digest"
     ]
     assert f"| `{shards}` | image | 1.0 | `{digest}` |" in card
@@ -204,25 +214,25 @@ def test_a_run_leaves_a_model_a_card_a_log_and_the_newest_checkpoints(
 
 
 def test_a_finished_run_has_nothing_left_to_do(
-    world: World, shards: str, whole: TrainResult
+    context: DistributedContext, shards: str, whole: TrainResult
 ) -> None:
     before = (whole.out / "log.jsonl").read_bytes()
-    again = train_recot(recipe(shards, whole.out), world, print)
+    again = train_recot(recipe(shards, whole.out), context, print)
     assert again.was_done
     assert (whole.out / "log.jsonl").read_bytes() == before
 
 
 def test_a_checkpoint_cut_short_is_passed_over_and_half_written_ones_are_removed(
-    world: World, shards: str, whole: TrainResult, tmp_path: Path,
+    context: DistributedContext, shards: str, whole: TrainResult, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     loaded = recipe(shards, tmp_path / "run", run__checkpoint_steps=1)
-    stopped(loaded, world, after=4)
+    stopped(loaded, context, after=4)
     root = tmp_path / "run" / "checkpoints"
     newest = root / "step-00000004" / "engine" / "mp_rank_00_model_states.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
     (root / ".step-00000005.part").mkdir()
-    result = train_recot(loaded, world, print)
+    result = train_recot(loaded, context, print)
     said = capsys.readouterr().out
     assert "step-00000004 is not whole: engine/mp_rank_00_model_states.pt has" in said
     assert "going on after step 3 of 6" in said
@@ -231,31 +241,31 @@ def test_a_checkpoint_cut_short_is_passed_over_and_half_written_ones_are_removed
 
 
 def test_without_a_whole_checkpoint_it_does_not_begin_anew_by_itself(
-    world: World, shards: str, tmp_path: Path
+    context: DistributedContext, shards: str, tmp_path: Path
 ) -> None:
     loaded = recipe(shards, tmp_path / "run")
-    stopped(loaded, world, after=1)
+    stopped(loaded, context, after=1)
     (tmp_path / "run" / "checkpoints" / "step-00000001" / "rng-0.pt").unlink()
     with pytest.raises(UserError, match=r"no checkpoint .* can be used:(.|\n)*rng-0.pt"):
-        train_recot(loaded, world, print)
+        train_recot(loaded, context, print)
 
 
 def test_other_settings_are_refused_with_all_differences(
-    world: World, shards: str, tmp_path: Path
+    context: DistributedContext, shards: str, tmp_path: Path
 ) -> None:
-    stopped(recipe(shards, tmp_path / "run"), world, after=1)
+    stopped(recipe(shards, tmp_path / "run"), context, after=1)
     other = recipe(
         shards, tmp_path / "run", optim__lr=2e-3, model={"preset": "tiny", "sgm": {"ratio": 0.25}}
     )
     with pytest.raises(UserError, match=r"model.sgm.ratio is 0.25, was None; optim.lr is 0.002"):
-        train_recot(other, world, print)
+        train_recot(other, context, print)
 
 
 def test_images_and_videos_come_one_to_three_and_padding_is_left_out(
-    world: World, shards: str, tmp_path: Path
+    context: DistributedContext, shards: str, tmp_path: Path
 ) -> None:
     training = ReCoTTraining(
-        recipe(shards, tmp_path, batch={"global_samples": 8, "micro_samples": 8}), world, print
+        recipe(shards, tmp_path, batch={"global_samples": 8, "micro_samples": 8}), context, print
     )
     steps = training._micro_batches()
     for _ in range(4):
@@ -270,11 +280,11 @@ def test_images_and_videos_come_one_to_three_and_padding_is_left_out(
 
 
 def test_the_feature_cache_gives_the_same_losses_without_the_tower(
-    world: World, shards: str, whole: TrainResult, tmp_path: Path
+    context: DistributedContext, shards: str, whole: TrainResult, tmp_path: Path
 ) -> None:
     cached = {"tower": {"init": "random", "cache_dir": str(tmp_path / "cache")}}
-    first = train_recot(recipe(shards, tmp_path / "a", **cached), world, print)
-    training = ReCoTTraining(recipe(shards, tmp_path / "b", **cached), world, print)
+    first = train_recot(recipe(shards, tmp_path / "a", **cached), context, print)
+    training = ReCoTTraining(recipe(shards, tmp_path / "b", **cached), context, print)
     training._features._tower = random_tower(training._config.vision, seed=9)  # would be noticed
     batches = next(training._micro_batches())
     for batch in batches:
@@ -288,24 +298,26 @@ def test_the_feature_cache_gives_the_same_losses_without_the_tower(
 
 
 def test_missing_tower_weights_are_refused_unless_the_recipe_says_random(
-    world: World, shards: str, tmp_path: Path
+    context: DistributedContext, shards: str, tmp_path: Path
 ) -> None:
     tower = {"init": "pretrained", "source": str(tmp_path / "no")}
     with pytest.raises(UserError, match="neither a folder nor a hub repository"):
-        ReCoTTraining(recipe(shards, tmp_path, tower=tower), world, print)
+        ReCoTTraining(recipe(shards, tmp_path, tower=tower), context, print)
 
 
-def test_shards_without_a_kind_asked_for_are_refused(world: World, tmp_path: Path) -> None:
+def test_shards_without_a_kind_asked_for_are_refused(
+    context: DistributedContext, tmp_path: Path
+) -> None:
     only_images = training_shards(tmp_path / "images", videos=0, images=1)
     with pytest.raises(DataError, match="the index has no samples of kind video"):
-        ReCoTTraining(recipe(only_images, tmp_path / "run"), world, print)
+        ReCoTTraining(recipe(only_images, tmp_path / "run"), context, print)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_samples(
-    world: World, shards: str, tmp_path: Path
+    context: DistributedContext, shards: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"not a number: (image|video)/\d, |gradient is not finite"):
-        train_recot(recipe(shards, tmp_path / "run", optim={"lr": 1e30}), world, print)
+        train_recot(recipe(shards, tmp_path / "run", optim={"lr": 1e30}), context, print)
 
 
 class PoisonedFeatures:
@@ -322,14 +334,14 @@ class PoisonedFeatures:
 
 @pytest.mark.parametrize("mode", [{"zero_stage": 0}, {"zero_stage": 2, "offload": "torch"}])
 def test_bad_batches_may_be_left_out_up_to_a_number(
-    mode: dict[str, Any], world: World, shards: str, tmp_path: Path,
+    mode: dict[str, Any], context: DistributedContext, shards: str, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     changes = {"engine": mode, "run": {"steps": 3, "max_bad_batches": 1}}
-    training = ReCoTTraining(recipe(shards, tmp_path / "run", **changes), world, print)
+    training = ReCoTTraining(recipe(shards, tmp_path / "run", **changes), context, print)
     stepper = training._stepper
     spoilt = PoisonedFeatures(training._features, 3)
-    training._stepper = Stepper(stepper._engine, stepper._model, spoilt, world)  # type: ignore[arg-type]
+    training._stepper = Stepper(stepper._engine, stepper._model, spoilt, context)  # type: ignore[arg-type]
     training.run(StopAfter(training, 99))  # type: ignore[arg-type]
     assert len(training.state.bad_batches) == 1
     said = capsys.readouterr().out
@@ -339,8 +351,10 @@ def test_bad_batches_may_be_left_out_up_to_a_number(
     training.loader.close()
 
 
-def test_out_of_memory_says_what_to_set(world: World, shards: str, tmp_path: Path) -> None:
-    training = ReCoTTraining(recipe(shards, tmp_path / "run"), world, print)
+def test_out_of_memory_says_what_to_set(
+    context: DistributedContext, shards: str, tmp_path: Path
+) -> None:
+    training = ReCoTTraining(recipe(shards, tmp_path / "run"), context, print)
 
     def too_much(frames_FHWC: Tensor) -> Tensor:
         return torch.empty(len(frames_FHWC) << 45)

@@ -40,7 +40,7 @@ from vxp_model.train.recot.estimate import (
 )
 from vxp_model.train.recot.feature_cache import FeatureCache
 from vxp_model.train.recot.features import tower_digest
-from vxp_model.train.recot.mask_image import draw_mask, write_picture
+from vxp_model.train.recot.mask_image import draw_mask, write_image
 from vxp_model.train.schedule import lr_factor
 
 RECOT = ROOT / "pipelines" / "video_xl_pro" / "recot.yaml"
@@ -252,18 +252,18 @@ def test_a_log_cut_off_in_a_line_is_read_up_to_there(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1}, {"step": 2}]
 
 
-def test_the_picture_shows_frames_masks_and_scores(tmp_path: Path) -> None:
+def test_the_image_shows_frames_masks_and_scores(tmp_path: Path) -> None:
     frames_THWC = torch.full((2, 8, 8, 3), 200, dtype=torch.uint8)
     mask_TN = torch.tensor([[True, False, False, False], [False] * 4])
     scores_TN = torch.tensor([[0.0, 1.0, 2.0, 4.0]]).repeat(2, 1)
-    write_picture(draw_mask(frames_THWC, mask_TN, scores_TN), tmp_path / "a" / "mask.png")
-    picture = np.asarray(Image.open(tmp_path / "a" / "mask.png"))
-    assert picture.shape == (3 * 172 - 4, 2 * 172 - 4, 3)
-    assert (picture[:168, :168] == 200).all()
-    assert (picture[172 : 172 + 84, :84] == 30).all()  # masked
-    assert (picture[172 : 172 + 84, 84:168] == 200).all()
-    assert (picture[172 : 172 + 168, 172:] == 200).all()
-    corners = [picture[344 + y, x, 0] for y, x in ((0, 0), (0, 167), (167, 0), (167, 167))]
+    write_image(draw_mask(frames_THWC, mask_TN, scores_TN), tmp_path / "a" / "mask.png")
+    image = np.asarray(Image.open(tmp_path / "a" / "mask.png"))
+    assert image.shape == (3 * 172 - 4, 2 * 172 - 4, 3)
+    assert (image[:168, :168] == 200).all()
+    assert (image[172 : 172 + 84, :84] == 30).all()  # masked
+    assert (image[172 : 172 + 84, 84:168] == 200).all()
+    assert (image[172 : 172 + 168, 172:] == 200).all()
+    corners = [image[344 + y, x, 0] for y, x in ((0, 0), (0, 167), (167, 0), (167, 167))]
     assert corners == [0, 63, 127, 255]
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from vxp_data.errors import UserError
-from vxp_data.storage.local import file_stamp
+from vxp_data.storage.local import local_file_version
 from vxp_data.storage.object_store import ObjectStore, split_uri
 from vxp_data.storage.store_errors import StoreFailedError
 
@@ -17,8 +17,8 @@ _LIST_FROM: Final = 20
 _ASKED_AT_ONCE: Final = 32
 
 
-def file_stamps(uris: Iterable[str]) -> dict[str, str]:
-    """Give each file's size and time of change (in a store: its etag) as one text.
+def file_versions(uris: Iterable[str]) -> dict[str, str]:
+    """Return each file's size and time of change (in a store: its etag) as one text.
 
     Returns:
         By URI; '' for a file that is not there or cannot be looked at.
@@ -26,23 +26,23 @@ def file_stamps(uris: Iterable[str]) -> dict[str, str]:
     Raises:
         UserError: a store fails at every attempt.
     """
-    stamps: dict[str, str] = {}
+    versions: dict[str, str] = {}
     groups: dict[str, list[str]] = defaultdict(list)
     for uri in uris:
         if split_uri(uri)[0]:
             groups[uri.rpartition("/")[0]].append(uri)
         else:
-            stamps[uri] = file_stamp(uri)
+            versions[uri] = local_file_version(uri)
     single: list[str] = []
     for folder, members in groups.items():
         listed = _listed(folder) if len(members) >= _LIST_FROM else None
         if listed is None:
             single += members
         else:
-            stamps |= {uri: listed.get(uri.rpartition("/")[2], "") for uri in members}
+            versions |= {uri: listed.get(uri.rpartition("/")[2], "") for uri in members}
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        stamps |= zip(single, pool.map(_asked, single), strict=True)
-    return stamps
+        versions |= zip(single, pool.map(_asked, single), strict=True)
+    return versions
 
 
 def _listed(folder: str) -> dict[str, str] | None:
@@ -56,11 +56,11 @@ def _listed(folder: str) -> dict[str, str] | None:
         ) from error
     except OSError:
         return None
-    return {name: facts.stamp for name, facts in found.items()}
+    return {name: facts.file_version for name, facts in found.items()}
 
 
 def _asked(uri: str) -> str:
     try:
-        return ObjectStore(split_uri(uri)[0]).facts(uri).stamp
+        return ObjectStore(split_uri(uri)[0]).facts(uri).file_version
     except OSError:
         return ""
