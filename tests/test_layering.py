@@ -36,7 +36,8 @@ _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
     "foundation": Layer(
-        modules="vxp_data.errors vxp_data.records vxp_data.shard_format vxp_data.registry"
+        modules="vxp_data.errors vxp_data.records vxp_data.shard_format vxp_data.registry "
+        "vxp_data.option_groups"
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
@@ -130,7 +131,9 @@ LAYERS = {
 ONLY = {
     "vxp_model.errors": {"foundation": {"vxp_data.errors"}},
     "vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}},
-    "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {"foundation": {"vxp_data.errors"}},
+    "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {
+        "foundation": {"vxp_data.errors", "vxp_data.option_groups"}
+    },
 }
 
 # Modules that must load at once: `--help` waits for them.

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from vxp_data.records import Reason
+
+_MOST_LISTED: Final = 20
+"""Names that a message lists; of more, those nearest to what was given."""
 
 
 class VxpError(Exception):
@@ -54,8 +58,15 @@ class MediaError(Exception):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """Build the error for a name that is not in a closed set, with the nearest known one."""
+    """Build the error for a name that is not in a closed set, with the nearest known ones.
+
+    Of a long list only the nearest three are named.
+    """
     names = sorted(known)
+    if len(names) > _MOST_LISTED:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        return UserError(f"unknown {what} {name!r}.{hint}")
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")

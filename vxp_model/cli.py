@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from vxp_data.option_groups import with_option_groups
 from vxp_model import cli_generate
 
 if TYPE_CHECKING:
@@ -32,16 +34,29 @@ Set = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from vxp_model import __version__
+
+        typer.echo(f"vxp-model {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     local_rank: Annotated[
         int | None, typer.Option("--local_rank", hidden=True, help="Given by `deepspeed`.")
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and end."
+        ),
+    ] = False,
 ) -> None:
-    del local_rank  # the launcher sets LOCAL_RANK as well
+    del local_rank, version  # the launcher sets LOCAL_RANK as well; the callback has printed
 
 
-@app.command()
 def recot(recipe: Recipe, settings: Set = None) -> None:
     """Train the token compressor by reconstruction. Reads shards, writes the recipe's run.out.
 
@@ -67,7 +82,6 @@ def recot(recipe: Recipe, settings: Set = None) -> None:
     )
 
 
-@app.command()
 def train(
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE", help="YAML: pipelines/video_xl_pro/sft.yaml.")
@@ -103,7 +117,6 @@ def train(
     )
 
 
-@app.command()
 def estimate(
     recipe: Recipe,
     settings: Set = None,
@@ -154,7 +167,6 @@ def estimate(
     typer.echo(describe(result))
 
 
-@app.command()
 def probe(
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE", help="YAML settings: pipelines/probe.yaml.")
@@ -176,26 +188,34 @@ def probe(
     typer.echo(describe(result))
 
 
-app.command()(cli_generate.generate)
-app.command()(cli_generate.chat)
-app.command()(cli_generate.frames)
-
-
-@app.command("show-config")
 def show_config(recipe: Recipe, settings: Set = None) -> None:
-    """Print every setting of a training, its value and where the value comes from."""
-    loaded = _load(recipe, settings)
+    """Print every setting of a training or a probe, its value and where the value comes from."""
+    from vxp_data.settings.file import read_yaml
+    from vxp_model.settings.mllm import MLLM_RECIPES
+    from vxp_model.settings.probe import PROBE_RECIPES
+
+    tree = read_yaml(recipe)
+    loaded: Loaded[Any]
+    if "stage" in tree or "models" in tree:
+        recipes = MLLM_RECIPES if "stage" in tree else PROBE_RECIPES
+        overrides = [recipes.parse_set(text) for text in settings or ()]
+        loaded = recipes.read(tree, str(recipe), overrides)
+    else:
+        loaded = _load(recipe, settings)
     width = max(len(origin.key) for origin in loaded.origins)
     for origin in loaded.origins:
         typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from vxp_model import __version__
-
-    typer.echo(f"vxp-model {__version__}")
+_PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
+    "Train": (recot, train),
+    "Use": (cli_generate.generate, cli_generate.chat),
+    "Before you pay": (estimate, cli_generate.frames, show_config),
+    "Measure": (probe,),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(with_option_groups(command))
 
 
 def main() -> None:

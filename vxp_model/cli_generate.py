@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,21 +57,51 @@ Device = Annotated[str, typer.Option("--device", help="cuda, cpu, or auto.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="bfloat16, float32, or auto.")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What `generate` and `chat` are told about looking and answering."""
+
+    fps: Fps = 1.0
+    frames: Frames = None
+    max_frames: MaxFrames = 8192
+    max_new_tokens: NewTokens = 256
+    keep_ratio: KeepRatio = None
+    context_limit: Limit = None
+    full_context: FullContext = False
+    chunk: Chunk = 1024
+    window: Window = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+
+    def load(self, model: Path) -> LongVideoModel:
+        """Load a model as these options say."""
+        from vxp_model.inference.session import UNLIMITED, LongVideoModel
+
+        limit = UNLIMITED if self.full_context else self.context_limit
+        return LongVideoModel.load(model, device=self.device, dtype=self.dtype, context_limit=limit)
+
+    def choice(self) -> FrameChoice:
+        """Return which frames of a video are looked at."""
+        from vxp_model.data.visuals import FrameChoice
+
+        return FrameChoice(fps=self.fps, num_frames=self.frames, max_frames=self.max_frames)
+
+    def answering(self) -> dict[str, Any]:
+        """Return what `LongVideoModel.ask` takes of these."""
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "keep_ratio": self.keep_ratio,
+            "chunk_positions": self.chunk,
+            "window": self.window,
+        }
+
+
 def generate(
     model: Model,
     video: Video,
     prompt: Annotated[str, typer.Option("--prompt", help="The question.")],
-    fps: Fps = 1.0,
-    frames: Frames = None,
-    max_frames: MaxFrames = 8192,
-    max_new_tokens: NewTokens = 256,
-    keep_ratio: KeepRatio = None,
-    context_limit: Limit = None,
-    full_context: FullContext = False,
-    chunk: Chunk = 1024,
-    window: Window = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    *,
+    session: SessionOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the answer and what it took as JSON.")
     ] = False,
@@ -79,18 +110,10 @@ def generate(
 
     Example: vxp-model generate runs/sft/model --video talk.mp4 --prompt "What is shown last?"
     """
-    long_video = _load(model, device, dtype, context_limit, full_context)
+    long_video = session.load(model)
     with _progress() as told:
-        watched = long_video.watch(video, _choice(fps, frames, max_frames), progress=told)
-        answer = long_video.ask(
-            watched,
-            prompt,
-            max_new_tokens=max_new_tokens,
-            keep_ratio=keep_ratio,
-            chunk_positions=chunk,
-            window=window,
-            progress=told,
-        )
+        watched = long_video.watch(video, session.choice(), progress=told)
+        answer = long_video.ask(watched, prompt, progress=told, **session.answering())
     if as_json:
         took = {"video": video, "prompt": prompt, "encode_s": watched.encode_s, **answer.to_dict()}
         typer.echo(json.dumps(took, ensure_ascii=False, indent=2))
@@ -102,17 +125,8 @@ def generate(
 def chat(
     model: Model,
     video: Video,
-    fps: Fps = 1.0,
-    frames: Frames = None,
-    max_frames: MaxFrames = 8192,
-    max_new_tokens: NewTokens = 256,
-    keep_ratio: KeepRatio = None,
-    context_limit: Limit = None,
-    full_context: FullContext = False,
-    chunk: Chunk = 1024,
-    window: Window = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    *,
+    session: SessionOptions,
 ) -> None:
     """Answer questions about one video, line by line from the standard input, until it ends.
 
@@ -120,9 +134,9 @@ def chat(
 
     Example: vxp-model chat runs/sft/model --video talk.mp4
     """
-    long_video = _load(model, device, dtype, context_limit, full_context)
+    long_video = session.load(model)
     with _progress() as told:
-        watched = long_video.watch(video, _choice(fps, frames, max_frames), progress=told)
+        watched = long_video.watch(video, session.choice(), progress=told)
     history: list[tuple[str, str]] = []
     if sys.stdin.isatty():
         typer.echo(f"{len(watched.time_s_F)} frames seen. Ask; an empty line ends.", err=True)
@@ -132,14 +146,7 @@ def chat(
             return
         with _progress() as told:
             answer = long_video.ask(
-                watched,
-                question,
-                history=history,
-                max_new_tokens=max_new_tokens,
-                keep_ratio=keep_ratio,
-                chunk_positions=chunk,
-                window=window,
-                progress=told,
+                watched, question, history=history, progress=told, **session.answering()
             )
         history.append((question, answer.text))
         typer.echo(answer.text)
@@ -175,21 +182,6 @@ def frames(
         frame_counts=counts or (360, 1024, 8192, 16_384),
     ):
         typer.echo(line)
-
-
-def _load(
-    model: Path, device: str, dtype: str, context_limit: int | None, full_context: bool
-) -> LongVideoModel:
-    from vxp_model.inference.session import UNLIMITED, LongVideoModel
-
-    limit = UNLIMITED if full_context else context_limit
-    return LongVideoModel.load(model, device=device, dtype=dtype, context_limit=limit)
-
-
-def _choice(fps: float, frames: int | None, max_frames: int) -> FrameChoice:
-    from vxp_model.data.visuals import FrameChoice
-
-    return FrameChoice(fps=fps, num_frames=frames, max_frames=max_frames)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,19 @@ import pytest
 from support.commands import VXP_DATA, vxp_data
 from support.repo import PIPELINES
 from support.runs import caption_row, write_rows
+
+
+@pytest.mark.parametrize("name", ["vxp-data", "vxp-model"])
+def test_version_is_printed(name: str) -> None:
+    command = [str(Path(VXP_DATA).with_name(name)), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{name} {version('vxp')}\n"
+
+
+def test_help_groups_commands_by_workflow() -> None:
+    lines = vxp_data("--help").stdout.splitlines()
+    panels = [line.strip("╭─╮ ") for line in lines if line.startswith("╭")]
+    assert panels == ["Options", "Start here", "Choose", "Look", "Write", "Check"]
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -35,12 +49,18 @@ def test_help_loads_nothing_heavy() -> None:
         (["missing.json"], "error: manifest missing.json: no such file or folder."),
         (["rows.json", "--encoder", "siglp"], "unknown encoder 'siglp'. Did you mean 'siglip'?"),
         (["rows.json", "--measure", "mean"], "unknown similarity measure 'mean'"),
-        (["rows.json", "--keep", "1.5"], "got 1.5, wanted a share in (0, 1]"),
+        (["rows.json", "--keep", "1.5"], "error: --keep 1.5: '1.5': threshold share: got 1.5"),
+        (["rows.json", "--keep", "caption=1.5"], "error: --keep caption=1.5: '1.5': threshold"),
+        (["rows.json", "--set", "thresholds.caption=x"], "thresholds.caption: threshold: got 'x'"),
         (["rows.json", "--threshold", "caption=high"], "wanted a score such as '0.80'"),
         (["rows.json", "--keep", "0.5", "--keep", "0.4"], "give one threshold for each task"),
-        (["rows.json", "--set", "frames.nun_frames=8"], "Did you mean 'frames.num_frames'?"),
+        (
+            ["rows.json", "--set", "frames.nun_frames=8"],
+            "unknown setting 'frames.nun_frames'. Did you mean 'frames.num_frames' or "
+            "'sampling.num_frames' or 'frames.sampler'? `show-config` prints all of them.",
+        ),
         (["rows.json", "--set", "frames.num_frames=0"], "greater than or equal to 1; got 0"),
-        (["rows.json", "--set", "sampling.polcy=a"], "Did you mean 'sampling.policy'?"),
+        (["rows.json", "--set", "sampling.polcy=a"], "Did you mean 'sampling.policy' or"),
         (["rows.json", "--set", "sampling.policy=fixed"], "Did you mean 'fixed_fps'?"),
         (
             ["rows.json", "--set", "sampling.max_frames=0"],

@@ -1,13 +1,17 @@
-"""`doctor`: what a run would check before it spends anything."""
+"""`doctor` and `show-config`: what a run would check and be set to, before it spends anything."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vxp_data.commands.options import Address, Recipe, Set, load_settings, read_overrides, say
 from vxp_data.errors import UserError
+
+if TYPE_CHECKING:
+    from vxp_data.settings.file import Loaded
 
 
 def doctor(
@@ -69,3 +73,24 @@ def doctor(
     if num_failed:
         raise UserError(f"{num_failed} checks failed; what to do stands beside each.")
     say("All that was checked will do.")
+
+
+def show_config(
+    recipe: Annotated[Path | None, typer.Argument(help="YAML settings; none: defaults.")] = None,
+    settings: Set = None,
+) -> None:
+    """Print every setting of a prune or a data recipe, its value and where the value comes from.
+
+    Example: vxp-data show-config pipelines/prune.yaml --set frames.num_frames=8
+    """
+    from vxp_data.settings.data import is_data_recipe, load_data_recipe
+
+    overrides = read_overrides(settings)
+    loaded: Loaded[Any]
+    if recipe is not None and is_data_recipe(recipe):
+        loaded = load_data_recipe(recipe, overrides)
+    else:
+        loaded = load_settings(recipe, overrides)
+    width = max(len(origin.key) for origin in loaded.origins)
+    for origin in loaded.origins:
+        say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")

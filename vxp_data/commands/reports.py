@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vxp_data.commands.options import Run, Set, read_overrides, say
-from vxp_data.commands.targets import (
-    BudgetOption,
-    Keep,
-    Measure,
-    Threshold,
-    TokensPerGpuHour,
-    Weight,
-    gpu_hour_rate,
-    read_weights,
-    targets,
-)
+from vxp_data.commands.targets import KeepOptions
 
 if TYPE_CHECKING:
     from vxp_data.core.keep_curve import RunPlan
@@ -28,12 +18,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts inste
 
 def plan(
     run: Run,
-    threshold: Threshold = None,
-    keep: Keep = None,
-    budget: BudgetOption = None,
-    weights: Weight = None,
-    tokens_per_gpu_hour: TokensPerGpuHour = None,
-    measure: Measure = None,
+    *,
+    keep: KeepOptions,
     points: Annotated[
         int, typer.Option("--points", min=1, max=10_000, help="Points of a curve.")
     ] = 100,
@@ -51,26 +37,17 @@ def plan(
     from vxp_data.pipeline.inspect.plan import plan_run
     from vxp_data.pipeline.redecide import changed_config
     from vxp_data.pipeline.run_dir.directory import open_run
-    from vxp_data.registry import MEASURES
     from vxp_data.report.keep_curves import curve_csv, curve_figure, curve_json, curve_table
     from vxp_data.settings.prune import load_config
 
-    if measure is not None:
-        MEASURES.require(measure)
+    changes = keep.changes()
     overrides = read_overrides(settings)
     directory = open_run(run)
     decided = load_config(None, (), run_settings=directory.read_run()["config"]).config
     config = load_config(None, overrides, run_settings=decided.model_dump(mode="json")).config
-    by_task, default = targets(threshold, keep, budget)
-    config = changed_config(
-        config,
-        measure=measure,
-        thresholds=by_task,
-        default=default,
-        weights=read_weights(weights) or None,
-        tokens_per_gpu_hour=gpu_hour_rate(tokens_per_gpu_hour),
-    )
-    chosen = config if (by_task or default or weights) else None
+    config = changed_config(config, **changes)
+    is_chosen = any(changes[name] for name in ("thresholds", "default", "weights"))
+    chosen = config if is_chosen else None
     planned = plan_run(directory, decided, chosen, config=config, num_points=points)
     for path, content in ((csv, curve_csv), (png, curve_figure)):
         if path is not None:

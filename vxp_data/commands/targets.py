@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
+from vxp_data.commands.options import read_overrides
 from vxp_data.errors import UserError
-
-if TYPE_CHECKING:
-    from vxp_data.core.budgets import Target
 
 Threshold = Annotated[
     list[str] | None,
@@ -75,41 +74,98 @@ TokensPerGpuHour = Annotated[
 ]
 
 
-def threshold_texts(
-    threshold: list[str] | None, keep: list[str] | None, budget: list[str] | None
-) -> dict[str, str]:
-    """Read --threshold, --keep and --budget into texts by task, 'default' for all others."""
-    texts: dict[str, str] = {}
-    for option, prefix, given in (
-        ("--threshold", "", threshold),
-        ("--keep", "keep ", keep),
-        ("--budget", "budget ", budget),
-    ):
-        for text in given or ():
-            task, equals, value = text.rpartition("=")
-            if option == "--budget":  # its value has an equals sign of its own
-                task, equals, unit = task.rpartition("=")
-                value = f"{unit}={value}"
-            name = task if equals else "default"
-            if name in texts:
-                raise UserError(
-                    f"{option} {text}: {name!r} has {texts[name]!r} already; give one threshold "
-                    "for each task."
-                )
-            texts[name] = prefix + value
-    return texts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepOptions:
+    """What `prune`, `decide` and `plan` are told about how much to keep."""
+
+    threshold: Threshold = None
+    keep: Keep = None
+    budget: BudgetOption = None
+    weight: Weight = None
+    tokens_per_gpu_hour: TokensPerGpuHour = None
+    measure: Measure = None
+
+    def overrides(self) -> list[tuple[str, Any, str]]:
+        """Return the settings that these options stand for: (key, value, origin).
+
+        Raises:
+            UserError: an option's value cannot be read, or two are for the same task.
+        """
+        rate = gpu_hour_rate(self.tokens_per_gpu_hour)
+        overrides = read_overrides(
+            None,
+            measure=("measure", self.measure),
+            tokens_per_gpu_hour=("costs.tokens_per_gpu_hour", rate),
+        )
+        for task, (text, origin) in self._thresholds().items():
+            overrides.append((f"thresholds.{task}", text, origin))
+        for task, weight in read_weights(self.weight).items():
+            overrides.append((f"budget_weights.{task}", weight, "--weight"))
+        return overrides
+
+    def changes(self) -> dict[str, Any]:
+        """Return what `redecide` and `changed_config` take to change a finished run.
+
+        Raises:
+            UserError: see `overrides`; or the measure is unknown.
+        """
+        from vxp_data.registry import MEASURES
+        from vxp_data.settings.prune import threshold_spec
+
+        if self.measure is not None:
+            MEASURES.require(self.measure)
+        specs = {task: threshold_spec(text) for task, (text, _) in self._thresholds().items()}
+        return {
+            "measure": self.measure,
+            "default": specs.pop("default", None),
+            "thresholds": specs,
+            "weights": read_weights(self.weight) or None,
+            "tokens_per_gpu_hour": gpu_hour_rate(self.tokens_per_gpu_hour),
+        }
+
+    def _thresholds(self) -> dict[str, tuple[str, str]]:
+        """Return, by task, the threshold as recipes have it, and the option that gave it."""
+        from vxp_data.settings.prune import threshold_spec
+
+        found: dict[str, tuple[str, str]] = {}
+        for option, prefix, given in (
+            ("--threshold", "", self.threshold),
+            ("--keep", "keep ", self.keep),
+            ("--budget", "budget ", self.budget),
+        ):
+            for text in given or ():
+                task, equals, value = text.rpartition("=")
+                if option == "--budget":  # its value has an equals sign of its own
+                    task, equals, unit = task.rpartition("=")
+                    value = f"{unit}={value}"
+                name = task if equals else "default"
+                if name in found:
+                    raise UserError(
+                        f"{option} {text}: {name!r} has {found[name][1]} already; give one "
+                        "threshold for each task."
+                    )
+                try:
+                    threshold_spec(prefix + value)
+                except UserError as error:
+                    raise UserError(f"{option} {text}: {error}") from error
+                found[name] = (prefix + value, f"{option} {text}")
+        return found
 
 
-def targets(
-    threshold: list[str] | None, keep: list[str] | None, budget: list[str] | None
-) -> tuple[dict[str, Target], Target | None]:
-    """Read --threshold, --keep and --budget: by task, and for all other tasks if that is given."""
-    from vxp_data.settings.prune import threshold_spec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExcludeOptions:
+    """What `prune` and `decide` are told about the same video twice, and about evaluation sets."""
 
-    texts = threshold_texts(threshold, keep, budget)
-    specs = {task: threshold_spec(text) for task, text in texts.items()}
-    default = specs.pop("default", None)
-    return specs, default
+    duplicates: Duplicates = None
+    exclude: Exclude = None
+
+    def overrides(self) -> list[tuple[str, Any, str]]:
+        """Return the settings that these options stand for: (key, value, origin)."""
+        return read_overrides(
+            None,
+            duplicates=("duplicates.mode", self.duplicates),
+            exclude=("duplicates.exclude", self.exclude or None),
+        )
 
 
 def read_weights(weights: list[str] | None) -> dict[str, float]:

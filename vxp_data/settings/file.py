@@ -108,7 +108,9 @@ class SettingsFile(Generic[SettingsT]):
         known = set(self.known_keys())
         if key in known or any(key.startswith(f"{free}.") for free in self.free_maps):
             return
-        raise UserError(f"{origin}: {unknown_name('setting', key, known)}")
+        raise UserError(
+            f"{origin}: {unknown_name('setting', key, known)} `show-config` prints all of them."
+        )
 
     def _check_tree(self, tree: Mapping[str, Any], origin: str) -> None:
         for key, _ in _leaves(tree):

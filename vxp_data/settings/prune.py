@@ -292,7 +292,7 @@ class PruneConfig(Settings):
             try:
                 threshold_spec(text)
             except UserError as error:
-                raise ValueError(f"{task}: {error}") from error
+                raise ValueError(f"thresholds.{task}: {error}") from error
         return {"default": "keep 0.5"} | thresholds
 
     @field_validator("filters")

@@ -1,0 +1,146 @@
+"""`prune` and `decide`: which rows stay, and what the user is told of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vxp_data.commands.options import (
+    Address,
+    Recipe,
+    Run,
+    Set,
+    load_settings,
+    read_overrides,
+    say,
+)
+from vxp_data.commands.targets import ExcludeOptions, KeepOptions
+from vxp_data.errors import StoppedError
+from vxp_data.records import EXCLUDED_REASONS
+
+if TYPE_CHECKING:
+    from vxp_data.pipeline.run_record import PruneResult
+
+
+def prune(
+    manifests: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MANIFEST...",
+            help="LLaVA JSON or JSONL, Parquet, CSV, a folder of videos, or a YAML mixture.",
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Run directory to write (or go on with).")],
+    *,
+    media_root: Annotated[
+        str | None,
+        typer.Option("--media-root", help="Where media paths count from. [manifest's folder]"),
+    ] = None,
+    recipe: Recipe = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
+    ] = None,
+    keep: KeepOptions,
+    excluded: ExcludeOptions,
+    address: Address = None,
+    settings: Set = None,
+) -> None:
+    """Keep the informative videos. Reads manifests and video, writes OUT, deletes nothing.
+
+    Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
+    """
+    overrides = read_overrides(
+        settings, encoder=("encoder.name", encoder), address=("cluster.address", address)
+    )
+    loaded = load_settings(recipe, overrides + keep.overrides() + excluded.overrides())
+    from vxp_data.commands.progress import PruneProgress
+    from vxp_data.manifests.datasets import resolve_datasets
+    from vxp_data.pipeline.prune import prune as run_prune
+
+    datasets = resolve_datasets(manifests, media_root)
+    try:
+        result = run_prune(datasets, loaded, out, PruneProgress())
+    except KeyboardInterrupt:
+        raise StoppedError(
+            "stopped. What was embedded is kept: the same command goes on from there."
+        ) from None
+    _show_result(result)
+
+
+def decide(
+    run: Run,
+    *,
+    keep: KeepOptions,
+    excluded: ExcludeOptions,
+    settings: Set = None,
+) -> None:
+    """Decide again from kept scores: seconds, no video touched. Replaces RUN's kept rows.
+
+    Example: vxp-data decide runs/a --keep 0.3 --threshold caption=0.8
+    """
+    from vxp_data.pipeline.redecide import redecide
+
+    decided, used = redecide(
+        run, **keep.changes(), overrides=read_overrides(settings) + excluded.overrides()
+    )
+    _show_decided(decided, used)
+    say(_closing(decided, run))
+
+
+def _show_result(result: PruneResult) -> None:
+    from vxp_data.report.terminal import example_lines
+
+    counts = result.counts
+    if lines := example_lines(counts.tasks, counts.examples):
+        say("Task subsets by the rules over the conversation, one question of each:")
+        say("\n".join(lines))
+    for number, words in (
+        (counts.ids_missing, "rows had no id; theirs comes from their content"),
+        (counts.ids_repeated, "rows repeat an id; theirs ends in '#2', '#3' ..."),
+        (counts.rows_mixed, "rows mix kinds of question; the more frequent kind counts"),
+        (counts.absolute_paths, "rows name their media by an absolute path"),
+    ):
+        if number:
+            say(f"{number:>6}  {words}")
+    for value, number in counts.unknown_tasks.items():
+        say(f"{number:>6}  rows have the unknown task {value!r}; the rules decided")
+    if result.changed:
+        names = ", ".join(result.changed[:3]) + (", ..." if len(result.changed) > 3 else "")
+        say(f"{len(result.changed):>6}  files have another content than before: {names}")
+    _show_decided(result.decided, result.measure)
+    say(
+        f"{result.num_files} files read in {result.wall_s:.1f} s "
+        f"(decoding {result.totals.decode_cpu_s:.1f} CPU-s, "
+        f"embedding {result.totals.embed_cpu_s:.1f} CPU-s)."
+    )
+    say(_closing(result.decided, result.out))
+
+
+def _show_decided(decided: Any, measure: str) -> None:
+    from vxp_data.report.terminal import reason_lines, subset_table
+
+    say(subset_table(decided.subsets))
+    say(f"Thresholds are on {measure}.")
+    if exclude := {name: n for name, n in decided.reasons.items() if name in EXCLUDED_REASONS}:
+        say("Set aside before the threshold:")
+        say("\n".join(reason_lines(exclude)))
+    if decided.num_relinked:
+        say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
+    if decided.num_unmeasured:
+        say(
+            f"{decided.num_unmeasured:>6}  captions have not been compared with their images, "
+            "and stay: `prune` with this filter and encoder siglip compares them"
+        )
+    if decided.quarantined_by_reason:
+        say("Quarantined:")
+        say("\n".join(reason_lines(decided.quarantined_by_reason)))
+
+
+def _closing(decided: Any, out: str) -> str:
+    kept = ", ".join(f"{out.rstrip('/')}/{name}" for name in decided.outputs)
+    duplicates = f"{decided.num_duplicates} duplicates, " if decided.num_duplicates else ""
+    return (
+        f"{decided.num_in} rows in: {decided.num_kept} kept, {decided.num_pruned} pruned, "
+        f"{duplicates}{decided.num_quarantined} quarantined. Kept rows: {kept}"
+    )
