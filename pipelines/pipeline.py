@@ -170,7 +170,7 @@ def call(command: Sequence[str], *, shown: str) -> None:
 
 
 def kill_in_the_middle(command: Sequence[str], log: Path) -> int:
-    """Train for some steps, then kill; give the last step that was logged."""
+    """Train for some steps, then kill; return the last step that was logged."""
     process = subprocess.Popen(command, start_new_session=True)
     while len(read_log(log)) < KILL_AFTER_STEPS:
         if process.poll() is not None:

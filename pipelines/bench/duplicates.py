@@ -250,7 +250,7 @@ def _originals(folder: Path) -> dict[str, Path]:
 
 
 def _copies(path: Path, videos: Path, name: str) -> set[str]:
-    """Write a video and its copies as NAME--COPY.mp4; give the copies that could be made."""
+    """Write a video and its copies as NAME--COPY.mp4; return the copies that could be made."""
     import imageio_ffmpeg
 
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()

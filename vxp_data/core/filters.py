@@ -1,4 +1,4 @@
-"""Rules that set rows aside before any threshold: one number a row, and the range it may have.
+"""Rules that exclude rows before any threshold: one number a row, and the range it may have.
 
 Shapes: N rows of a run, in order.
 
@@ -39,7 +39,7 @@ title 2.6, a page of a terminal 4.8, cards of one colour with a number 12."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFacts:
-    """What rules look at; facts of media are those of each row's clip, NaN where it has none."""
+    """What rules measure; facts of media are those of each row's clip, NaN where it has none."""
 
     sample_id: Sequence[str]
     task: Sequence[str]
@@ -192,7 +192,7 @@ def is_pair(facts: RowFacts) -> NDArray[np.bool_]:
 def _by_text(
     measure: Callable[[Turns], float], task: Task | None = None
 ) -> Callable[[RowFacts], NDArray[np.float64]]:
-    """Make a rule's function of one that measures a conversation; of one task, or of any."""
+    """Build a rule's function from one that measures a conversation; of one task, or of any."""
 
     def of_rows(facts: RowFacts) -> NDArray[np.float64]:
         return np.array(

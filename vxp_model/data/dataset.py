@@ -1,4 +1,4 @@
-"""Samples of several shard directories by their place: read, planned, decoded, replaced if broken.
+"""Samples of several shard directories by their index: read, planned, decoded, replaced if broken.
 
 A map-style dataset: which samples, in which order, is `order`'s business.
 """
@@ -78,7 +78,7 @@ class Rows:
         return cls(source, table, row_N)
 
     def part(self) -> Part:
-        """Return what the order looks at."""
+        """Return what the order depends on."""
         return Part(
             digest=self.table.digest,
             num_frames_N=self.table.num_frames_N[self.row_N],
@@ -91,18 +91,18 @@ class Place(NamedTuple):
 
     source: int
     sample: int
-    """Place in the source's rows."""
+    """Index in the source's rows."""
     epoch: int
     position: int
     is_padding: bool = False
 
 
 class ShardDataset(Dataset[TrainSample]):
-    """Samples by place; works in torch's DataLoader with any number of workers.
+    """Samples by index; works in torch's DataLoader with any number of workers.
 
     A sample that cannot be used is replaced by the next of the same source and kind whose clip is
     another and can be used, in the circle of all of them sorted by (planned frames of the first
-    stored epoch, place in the index). So a substitute needs about the same memory and time, and
+    stored epoch, row of the index). So a substitute needs about the same memory and time, and
     every rank, worker and run finds the same one.
 
     Args:
@@ -153,7 +153,7 @@ class ShardDataset(Dataset[TrainSample]):
             return self._substitute(index, row, error)
 
     def close(self) -> None:
-        """End the decoding process and close the shards; what is read next opens them again."""
+        """Stop the decoding process and close the shards; what is read next opens them again."""
         if self._reader is not None and self._reader_pid == os.getpid():
             self._reader.close()
         self._reader = None

@@ -50,8 +50,8 @@ class ShardLoader:
     and in each step every rank takes one of the next `world_size` batches; which of them, changes
     from step to step, so that no rank always has the long ones. All ranks end on the same step:
     where the last step has fewer batches than ranks, the others get the step's first sample alone,
-    with `is_padding` set. So over all ranks, padding aside, an epoch gives every place of its order
-    exactly once.
+    with `is_padding` set. So over all ranks, padding aside, an epoch gives every position of its
+    order exactly once.
 
     `state_dict()` after a batch says that this step is done, however far workers have read ahead.
     A loader that loads it, with any world size, batch limits and number of workers, gives the rest
@@ -61,7 +61,7 @@ class ShardLoader:
         sources: a mixture, or the path of one shard directory.
         batch: limits of one rank's batch.
         order: seed, epoch length, length grouping.
-        frames: how frames are read; None: not at all, for a look at the rows alone.
+        frames: how frames are read; None: not at all, to read the rows alone.
         window: shows only so many neighbouring frames of each plan; None: all of them. Limits of
             the batch and the order's lengths go on counting planned frames.
         rank: of this process; None: torch.distributed's, 0 where that is not initialised.
@@ -170,7 +170,7 @@ class ShardLoader:
         return self._state().to_dict()
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Go to where a state was saved.
+        """Move to where a state was saved.
 
         Raises:
             UserError: the state is of other data, another order, or another version.
@@ -181,7 +181,7 @@ class ShardLoader:
         self.replaced = list(state.replaced)
 
     def close(self) -> None:
-        """End the workers and what they have open."""
+        """Stop the workers and close what they have open."""
         self._loader._iterator = None  # torch's own way to end persistent workers
         self.dataset.close()
 
@@ -224,7 +224,7 @@ class ShardLoader:
 
 
 class _Steps:
-    """What torch asks for the places of each batch."""
+    """What torch asks for the indices of each batch."""
 
     def __init__(self, loader: ShardLoader) -> None:
         self._loader = loader
@@ -247,7 +247,7 @@ def _init_worker(worker: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the training process is gone, however it went.
+    """Stop this worker when the training process is gone, however it went.
 
     torch's own watch looks whether the process above it is another one now. Under a fork server,
     Python's default from 3.14 on, that is the server, which lives on.

@@ -1,10 +1,10 @@
-"""The compressor's two attentions: over the grid of a frame, and over the frames of a place.
+"""The compressor's two attentions: over a frame's grid, and over the frames at a grid position.
 
 Both are pre-norm residual blocks without an MLP, and start as the identity: their output
 projections are zero. (The released code starts some inputs at zero too: those then stand still in
 the first step.)
 
-Shape suffixes: G groups, T frames of a group, N places of a frame, C channels.
+Shape suffixes: G groups, T frames of a group, N grid positions of a frame, C channels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NORM_EPS = 1e-6
 class SpatialAttention(nn.Module):
     """Every token attends to all N tokens of its own frame. 4 C^2 + 6 C parameters.
 
-    The norm runs over all frames and places of a group together, in `norm_groups` channel groups.
+    The norm runs over all frames and positions of a group, in `norm_groups` channel groups.
 
     Source: AttnBlock3D of the released code (one head), with a zero output projection at the start.
     """
@@ -51,10 +51,10 @@ class SpatialAttention(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Every token attends to the T tokens at its place, in both directions of time.
+    """Every token attends to the T tokens at its position, in both directions of time.
 
     Learned tables, by distance in frames, are added to keys and values. The norm runs over the
-    frames of each place alone. 4 C^2 + 6 C + 2 * 129 * C / num_heads parameters.
+    frames of each position alone. 4 C^2 + 6 C + 2 * 129 * C / num_heads parameters.
 
     The weights are T x T with T of 8 or less, and the value table makes each differ by the query's
     frame: no fused kernel does that, and none is needed.
