@@ -212,7 +212,7 @@ def _centroid(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _effective_frames(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Vendi score to 9 decimals: LAPACK's last bits differ by CPU, and may pass 1 or F."""
+    """Return the Vendi score to 9 decimals: LAPACK's last bits differ by CPU, may pass 1 or F."""
     num_frames = cosine_VFF.shape[1]
     # The diagonal of K is 1, so that the eigenvalues of K / F sum to 1: shares, which have an
     # entropy.

@@ -137,7 +137,7 @@ class InvertedLists:
     def search(
         self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find near vectors, see `NeighbourIndex`; those in none of the nearest lists are missed."""
+        """Find near vectors, see `NeighbourIndex`; only those in the nearest lists are found."""
         queries_BD = _float32(emb_BD)
         _, list_BS = self._centres.search(queries_BD, self._num_searched)
         # Sorted by list, so that each list is read once for all the queries that ask for it.
