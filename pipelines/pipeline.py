@@ -152,8 +152,8 @@ def generate() -> None:
 
 def accounts() -> dict[str, Any]:
     """Return what the data recipes have counted."""
-    books = {name: json.loads((SMOKE / name / "recipe.json").read_text()) for name in DATA}
-    return {f"{name}_data": cache["accounting"] for name, cache in books.items()}
+    caches = {name: json.loads((SMOKE / name / "recipe.json").read_text()) for name in DATA}
+    return {f"{name}_data": cache["accounting"] for name, cache in caches.items()}
 
 
 def vxp_model(*words: str) -> None:

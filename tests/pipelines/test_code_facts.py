@@ -130,6 +130,7 @@ def test_a_long_function_and_a_long_file_are_counted(tree: Path) -> None:
     body = "    x = 1\n"
     text = f"def a():\n{body * 39}def b():\n{body * 40}def c():\n{body * 80}"
     (tree / "pack/long.py").write_text(text + "x = 1\n" * (301 - len(text.splitlines())))
+    (tree / "pack/just.py").write_text("x = 1\n" * 300)
     got = code_facts.facts(tree)
     assert got["functions above 40 lines"] == "2"
     assert got["functions above 80 lines"] == "1"
@@ -138,8 +139,26 @@ def test_a_long_function_and_a_long_file_are_counted(tree: Path) -> None:
     assert got["lines of a function, 95 %"] == "81"
 
 
+def test_imports_are_those_that_run_when_a_module_is_loaded(tree: Path) -> None:
+    sources = [code_facts.Source.read(file, tree) for file in tree.glob("pack/**/*.py")]
+    edges = {module: set(targets) for module, targets in code_facts.imports(sources).items()}
+    assert edges == {
+        "pack": set(),
+        "pack.base": {"pack.sub.upper"},
+        "pack.other": set(),
+        "pack.sub": {"pack.sub.upper"},
+        "pack.sub.upper": {"pack.base"},
+    }
+
+
+def test_a_private_name_of_the_module_itself_is_no_access(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("class A:\n    def same(self, a):\n        self._x = 1\n        return a._x\n")
+    assert code_facts.private_accesses(code_facts.Source.read(file, tmp_path)) == 0
+
+
 def test_a_circle_of_three_is_one_and_a_chain_is_none() -> None:
-    edges = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": set()}
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"a", "e"}, "d": {"a"}, "e": set()}
     assert code_facts.circles({k: frozenset(v) for k, v in edges.items()}) == [{"a", "b", "c"}]
 
 

@@ -86,7 +86,7 @@ class Rows:
         )
 
 
-class Place(NamedTuple):
+class SampleIndex(NamedTuple):
     """One sample to be given out."""
 
     source: int
@@ -139,7 +139,7 @@ class ShardDataset(Dataset[TrainSample]):
         """Return the number of samples of all sources."""
         return sum(len(rows.row_N) for rows in self.rows)
 
-    def __getitem__(self, index: Place) -> TrainSample:
+    def __getitem__(self, index: SampleIndex) -> TrainSample:
         """Read one sample, or its substitute.
 
         Raises:
@@ -160,7 +160,7 @@ class ShardDataset(Dataset[TrainSample]):
         for rows in self.rows:
             rows.table.folder.close()
 
-    def _read(self, index: Place, row: int) -> TrainSample:
+    def _read(self, index: SampleIndex, row: int) -> TrainSample:
         table = self.rows[index.source].table
         clip = (index.source, str(table.key_N[row]))
         if clip in self.known_broken:
@@ -172,7 +172,7 @@ class ShardDataset(Dataset[TrainSample]):
                 self.known_broken[clip] = (error.reason, error.message)
             raise
 
-    def _sample(self, index: Place, table: ShardTable, row: int) -> TrainSample:
+    def _sample(self, index: SampleIndex, table: ShardTable, row: int) -> TrainSample:
         record, payload = read_clip(table, row, with_payload=self._frames is not None)
         number = int(table.index_N[row])
         plan = plan_of(record, number, index.epoch)
@@ -208,7 +208,7 @@ class ShardDataset(Dataset[TrainSample]):
             is_padding=index.is_padding,
         )
 
-    def _substitute(self, index: Place, row: int, error: BrokenSampleError) -> TrainSample:
+    def _substitute(self, index: SampleIndex, row: int, error: BrokenSampleError) -> TrainSample:
         rows = self.rows[index.source]
         table = rows.table
         tried = {str(table.key_N[row])}

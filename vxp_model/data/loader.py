@@ -18,7 +18,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from vxp_data.core.seeds import hash64
-from vxp_model.data.dataset import Place, ShardDataset, Source
+from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
 from vxp_model.data.sample import Batch, TrainSample
@@ -144,18 +144,18 @@ class ShardLoader:
             self._of_epoch = (self.epoch, epoch_order(parts, self._order, self.epoch))
         return self._of_epoch[1]
 
-    def steps(self) -> Iterator[list[Place]]:
+    def steps(self) -> Iterator[list[SampleIndex]]:
         """Return what this rank gets in each step that is left of the epoch; nothing is read."""
         order, bound, epoch = self.current_order(), self._bounds().tolist(), self.epoch
 
-        def indices(first: int) -> list[Place]:
+        def indices(first: int) -> list[SampleIndex]:
             batch = first + (self.rank + hash64("rank", bound[first])) % self.world_size
             is_padding = batch >= len(bound) - 1
             own = range(bound[first], bound[first] + 1)
             if not is_padding:
                 own = range(bound[batch], bound[batch + 1])
             return [
-                Place(int(order.part_E[e]), int(order.sample_E[e]), epoch, e, is_padding)
+                SampleIndex(int(order.part_E[e]), int(order.sample_E[e]), epoch, e, is_padding)
                 for e in own
             ]
 
@@ -229,7 +229,7 @@ class _Steps:
     def __init__(self, loader: ShardLoader) -> None:
         self._loader = loader
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         return self._loader.steps()
 
     def __len__(self) -> int:
