@@ -156,6 +156,7 @@ class SiglipEncoder:
 
     def _forward(self, frames_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed up to batch_frames images in one pass of fixed shape."""
+        # Always the full batch: other shapes may take other kernels, which round otherwise.
         padded_BHWC = np.zeros((self._batch_frames, *frames_BHWC.shape[1:]), np.uint8)
         padded_BHWC[: len(frames_BHWC)] = frames_BHWC
         with (

@@ -39,6 +39,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x_GTNC: Tensor) -> Tensor:
         """Attend; the shape stays."""
         num_groups, num_frames, num_tokens, width = x_GTNC.shape
+        # GroupNorm wants the channels second.
         normed_GTNC = self.norm(x_GTNC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         qkv = self.qkv(normed_GTNC).view(
             num_groups * num_frames, num_tokens, 3, self.num_heads, width // self.num_heads
@@ -97,10 +98,13 @@ class TemporalAttention(nn.Module):
         num_frames, head_width = query.shape[-2:]
         frame_T = torch.arange(num_frames, device=query.device)
         row_TS = (frame_T[None, :] - frame_T[:, None]) + MAX_DISTANCE  # key minus query
+        # The fourth root on both sides gives the square root in the product, without a large number
+        # on the way in bf16.
         scaled = query * head_width**-0.25
         logits = scaled @ (key * head_width**-0.25).transpose(-1, -2)
         bias = torch.einsum("bhtd,tsd->bhts", scaled, self.key_table[row_TS])
         logits = logits + (bias.transpose(-1, -2) if self.transpose_key_table else bias)
+        # In float32: few weights of bf16 sum to exactly 1.
         weights = logits.float().softmax(-1).to(value.dtype)
         ordered = torch.einsum("bhts,tsd->bhtd", weights, self.value_table[row_TS])
         mixed: Tensor = weights @ value + ordered
