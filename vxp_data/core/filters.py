@@ -9,7 +9,7 @@ duration of a text) have NaN and stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal
 
 import numpy as np
@@ -61,6 +61,11 @@ class RowFacts:
     """Of an image-text pair; NaN where no rule asks, or where it was not measured."""
     exchanges: Sequence[Turns]
     """Empty where no rule asks."""
+
+    def __post_init__(self) -> None:
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of row facts differ in length: {lengths}; want N each")
 
     def is_modality(self, modality: Modality) -> NDArray[np.bool_]:
         """Return which rows are of a modality."""

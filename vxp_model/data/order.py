@@ -88,6 +88,11 @@ class EpochOrder:
     """Index in the part, from 0."""
     num_frames_E: NDArray[np.int32]
 
+    def __post_init__(self) -> None:
+        got = (len(self.part_E), len(self.sample_E), len(self.num_frames_E))
+        if len(set(got)) > 1:
+            raise ValueError(f"the columns of an order differ in length: {got}; want E each")
+
     def __len__(self) -> int:
         """Return the number of samples, E."""
         return len(self.part_E)
