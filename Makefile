@@ -12,7 +12,7 @@ UV := $(BIN)/uv
 BENCH_VIDEOS = $(or $(VIDEOS),$(if $(VXP_CORPUS),$(VXP_CORPUS)/real))
 FUZZ_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo pipeline test test-slow check bench readme-table chaos fuzz gpu-test schemas lock clean
+.PHONY: help setup demo pipeline test test-slow check bench code-facts readme-table chaos fuzz gpu-test schemas lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=D
 	$(BIN)/python pipelines/bench/scores.py
 	$(BIN)/python pipelines/bench/scaling.py --videos "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/side_by_side.py "$(BENCH_VIDEOS)"
+
+code-facts: $(STAMP) ## count how the code is built; AT=COMMIT puts that commit beside it
+	$(BIN)/python pipelines/code_facts.py $(if $(AT),--at "$(AT)")
 
 readme-table: $(STAMP) ## write the table of run records into pipelines/README.md
 	$(BIN)/python pipelines/readme_table.py

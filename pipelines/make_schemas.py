@@ -36,7 +36,7 @@ Schema = dict[str, Any]
 
 
 class Changed(TypedDict):
-    """Files that have another content than in the run before."""
+    """Files whose content changed since the run before."""
 
     number: int
     first: list[str]
@@ -157,7 +157,7 @@ def _run() -> Schema:
 
 
 def _closed(schema: Any) -> Any:
-    """Let objects with named properties have no others."""
+    """Forbid other properties in objects with named ones."""
     if isinstance(schema, dict):
         if "properties" in schema and isinstance(schema["properties"], dict):
             schema.setdefault("additionalProperties", False)

@@ -152,8 +152,8 @@ def generate() -> None:
 
 def accounts() -> dict[str, Any]:
     """Return what the data recipes have counted."""
-    books = {name: json.loads((SMOKE / name / "recipe.json").read_text()) for name in DATA}
-    return {f"{name}_data": cache["accounting"] for name, cache in books.items()}
+    caches = {name: json.loads((SMOKE / name / "recipe.json").read_text()) for name in DATA}
+    return {f"{name}_data": cache["accounting"] for name, cache in caches.items()}
 
 
 def vxp_model(*words: str) -> None:
@@ -170,7 +170,7 @@ def call(command: Sequence[str], *, shown: str) -> None:
 
 
 def kill_in_the_middle(command: Sequence[str], log: Path) -> int:
-    """Train for some steps, then kill; give the last step that was logged."""
+    """Train for some steps, then kill; return the last step that was logged."""
     process = subprocess.Popen(command, start_new_session=True)
     while len(read_log(log)) < KILL_AFTER_STEPS:
         if process.poll() is not None:

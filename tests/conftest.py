@@ -97,9 +97,9 @@ def mixed_shards(
 
 @pytest.fixture(scope="session")
 def context() -> "Iterator[DistributedContext]":
-    """Join torch.distributed as a world of one process.
+    """Join torch.distributed as a group of one process.
 
-    For the whole session: DeepSpeed keeps the first world that it has seen.
+    For the whole session: DeepSpeed keeps the first process group that it has seen.
     """
     from vxp_model.train.distributed import join_distributed
 

@@ -143,7 +143,7 @@ class Sample:
     sample_id: str
     dataset: str
     row: int
-    """Place of the row in its dataset's manifest, from 0."""
+    """Index of the row in its dataset's manifest, from 0."""
     task: str
     task_origin: str
     """How the task was found: 'dataset', 'field', 'map' or 'rule'."""

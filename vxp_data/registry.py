@@ -37,7 +37,7 @@ class Registry:
             raise unknown_name(self.what, name, self.names())
 
     def load(self, name: str) -> Any:
-        """Import and give the object of that name.
+        """Import and return the object of that name.
 
         Raises:
             UserError: the name is unknown, or the module it needs is not installed.

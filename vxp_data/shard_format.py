@@ -10,7 +10,7 @@ with every kept annotation row about it:
   bytes, whatever its container), `<key>.frames.tar` (the planned frames as images), or nothing.
 
 Videos, images and text-only rows lie in shards of their own. `index.json` names every shard and
-`samples.parquet` every row with its place in the tars; a shard that the index does not name does
+`samples.parquet` every row with its position in the tars; a shard that the index does not name does
 not exist. `manifests/README.md` describes the format for readers of other languages.
 """
 
@@ -59,7 +59,7 @@ class PlanRecord:
     fps: float
     """The rate drawn, frames per second; 0 where frames are uniform over the clip."""
     frame_index: list[int]
-    """Places in the file's presentation order, from 0, strictly increasing."""
+    """Indices in the file's presentation order, from 0, strictly increasing."""
     time_s: list[float]
     """Seconds since the file's first presented frame."""
 
@@ -71,7 +71,7 @@ class RowRecord:
     sample_id: str
     dataset: str
     row: int
-    """Place in its dataset's manifest, from 0."""
+    """Index in its dataset's manifest, from 0."""
     task: str
     decision: str
     reason: str
@@ -249,9 +249,9 @@ class ShardIndex:
 
 
 SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
-    "shard": "int32",  # place in ShardIndex.shards
+    "shard": "int32",  # index in ShardIndex.shards
     "key": "string",
-    "place": "int32",  # place in ClipRecord.rows
+    "place": "int32",  # index in ClipRecord.rows
     "sample_id": "string",
     "task": "string",
     "json_offset": "int64",  # of the member's bytes in the tar
@@ -285,7 +285,7 @@ def clip_key(
 
 
 def frame_name(frame_index: int, picture_format: str) -> str:
-    """Name an image in a frames payload by its place in the file's presentation order."""
+    """Name an image in a frames payload by its index in the file's presentation order."""
     return f"{frame_index:08d}.{picture_format}"
 
 

@@ -126,7 +126,7 @@ def _runs(scratch: Path, videos: Path) -> dict[str, Run]:
         "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
     }
     return {
-        encoder: Run(scratch / f"run-{index}", videos, settings)
+        encoder: Run(scratch / f"run-{position}", videos, settings)
         for position, (encoder, settings) in enumerate(encoders.items())
     }
 
@@ -250,7 +250,7 @@ def _originals(folder: Path) -> dict[str, Path]:
 
 
 def _copies(path: Path, videos: Path, name: str) -> set[str]:
-    """Write a video and its copies as NAME--COPY.mp4; give the copies that could be made."""
+    """Write a video and its copies as NAME--COPY.mp4; return the copies that could be made."""
     import imageio_ffmpeg
 
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
@@ -262,7 +262,7 @@ def _copies(path: Path, videos: Path, name: str) -> set[str]:
         for option in ("-ss", "-t"):
             if option in words:
                 position = words.index(option) + 1
-                words[position] = f"{float(words[index]) * duration_s:.3f}"
+                words[position] = f"{float(words[position]) * duration_s:.3f}"
         target = videos / f"{name}--{copy}.mp4"
         command = [ffmpeg, "-v", "error", "-i", str(path), *words, *X264, "-y", str(target)]
         done = subprocess.run(command, capture_output=True, check=False, timeout=300)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 PY_SPY: Final = Path(sys.executable).with_name("py-spy")
-LOOKS_PER_S: Final = 50
+SAMPLES_PER_S: Final = 50
 NUM_FUNCTIONS: Final = 12
 """Functions named of each kind of process."""
 _STACK: Final = re.compile(
     r'.*process \d+:"(?P<command>.*?)"(?:;(?P<frames>.*))? (?P<count>\d+)'  # the last is its own
 )
-_INDEX: Final = re.compile(r"^0x[0-9a-f]+ |(?<=\w):\d+(?=\)$)")
+_ADDRESS_OR_LINE: Final = re.compile(r"^0x[0-9a-f]+ |(?<=\w):\d+(?=\)$)")
 """Addresses of functions without a name, which are summed up by library, and line numbers."""
 
 
@@ -40,9 +40,9 @@ def profile(
         Per kind 'all', its share of all time in percent, and, most first, NUM_FUNCTIONS functions
         with theirs; a function's share is what it spends itself, without what it calls.
     """
-    statistics = [str(PY_SPY), "record", "--subprocesses", "--function", "--format", "raw"]
-    statistics += ["--rate", str(LOOKS_PER_S), "--output", str(stacks), "--", *command]
-    done = subprocess.run(statistics, capture_output=True, text=True, check=False)
+    py_spy = [str(PY_SPY), "record", "--subprocesses", "--function", "--format", "raw"]
+    py_spy += ["--rate", str(SAMPLES_PER_S), "--output", str(stacks), "--", *command]
+    done = subprocess.run(py_spy, capture_output=True, text=True, check=False)
     if done.returncode or not stacks.exists():
         raise SystemExit(f"py-spy ended with {done.returncode}: {done.stderr[-1000:]}")
     return shares(stacks.read_text(encoding="utf-8").splitlines(), kind)
@@ -55,7 +55,7 @@ def shares(stacks: Sequence[str], kind: Callable[[str], str]) -> dict[str, dict[
         if not (found := _STACK.fullmatch(stack)):
             continue
         own = (found["frames"] or "starting or ending").rpartition(";")[2]
-        own = _INDEX.sub("", own)
+        own = _ADDRESS_OR_LINE.sub("", own)
         functions.setdefault(kind(found["command"]), Counter())[own] += int(found["count"])
     total = sum(counter.total() for counter in functions.values())
     return {

@@ -62,7 +62,7 @@ class Reading:
 
 
 def make_shards(videos: Path, folder: Path) -> dict[str, Path]:
-    """Prune and shard; give the shards' folder for each payload."""
+    """Prune and shard; return the shards' folder for each payload."""
     run = folder / "run"
     _command("prune", str(videos), "--out", str(run), "--encoder", "thumbnail", "--keep", "1.0")
     found = {}
@@ -146,7 +146,7 @@ def _same(item: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def take_turns(readers: dict[str, Pass], rounds: int, seconds: float) -> dict[str, list[Reading]]:
-    """Let each reader read for so long, in turns; the first pass of each is not counted."""
+    """Run each reader for so long, in turns; the first pass of each is not counted."""
     found: dict[str, list[Reading]] = {name: [] for name in readers}
     sizes = {name: read(0) for name, read in readers.items()}
     if len(set(sizes.values())) > 1:

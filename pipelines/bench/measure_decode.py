@@ -85,7 +85,7 @@ def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give:
 
 
 def run_decord(path: str, index_F: NDArray[np.int64], px: int) -> float:
-    """Open and get the batch; give the CPU seconds.
+    """Open and get the batch; return the CPU seconds.
 
     Raises:
         MediaError: decord cannot open the file or get the frames.
@@ -331,7 +331,7 @@ def _ranks(value_N: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def short(value: Any) -> Any:
-    """Round a float to four significant digits; give back anything else."""
+    """Round a float to four significant digits; return anything else as it is."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -87,7 +87,7 @@ def spilled_bytes() -> int:
 
 
 def run_one(manifest: Path, out: Path) -> dict[str, Any]:
-    """Prune in this process; give what it held."""
+    """Prune in this process; return what it held."""
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.embed.ray_session import ray_session
     from vxp_data.pipeline.prune import Observer, prune
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tiny_videos(folder: Path) -> list[Path]:
-    """Draw the demo's videos below a folder, once; give four of the smallest."""
+    """Draw the demo's videos below a folder, once; return four of the smallest."""
     sys.path.insert(0, str(records.ROOT / "pipelines"))
     scenes = folder / "scenes"
     if not scenes.is_dir():

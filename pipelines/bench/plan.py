@@ -29,7 +29,7 @@ REPEATS: Final = 3
 
 
 def measured(command: Sequence[str]) -> dict[str, float]:
-    """Run a command of ours a few times; give the fastest, and the most memory that any held.
+    """Run a command of ours a few times; return the fastest, and the most memory that any held.
 
     What else the machine does can only slow a run down.
     """

@@ -111,7 +111,7 @@ def prune_command(manifest: Path, out: Path) -> list[str]:
 
 
 def measure(manifest: Path, num_videos: int, out: Path) -> dict[str, Any]:
-    """Prune into a fresh run directory; give the seconds. Exits unless all videos are embedded."""
+    """Prune into a fresh directory; return the seconds. Exits unless all videos are embedded."""
     started = time.monotonic()
     with out.with_suffix(".log").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(prune_command(manifest, out), stdout=log, stderr=log)

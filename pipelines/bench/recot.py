@@ -90,7 +90,7 @@ class PartTimes:
         self._at_s = now_s
 
     def remove(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 

@@ -55,7 +55,7 @@ DRIVER: Final = ("command", "gcs_server", "ray data's own actors")
 def run_one(
     manifest: Path, out: Path, workers: int, settings: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Prune in this process; give the files a second of the middle half."""
+    """Prune in this process; return the files a second of the middle half."""
     import ray
 
     from vxp_data.manifests.datasets import resolve_datasets
@@ -92,7 +92,7 @@ def run_one(
 def measure(
     workers: int, videos: Sequence[Path], folder: Path, *, real: bool = False
 ) -> dict[str, Any]:
-    """Prune with so many workers in a process of its own; give speed and CPU seconds."""
+    """Prune with so many workers in a process of its own; return speed and CPU seconds."""
     number = REAL_FILES if real else max(FEWEST_FILES, FILES_A_WORKER * workers)
     name = f"{'real' if real else 'waiting'}-{workers}"
     manifest = link_videos(videos, number, folder / name)

@@ -72,7 +72,7 @@ def _embeddings(num_clips: int, rng: np.random.Generator) -> pa.Array:
 
 
 def work(task: str, folder: Path) -> None:
-    """Do one of TASKS on a run, or make it: what a process of its own is measured at."""
+    """Run one of TASKS on a run, or make it: what a process of its own is measured at."""
     if task.startswith("make "):
         make_run(folder, int(task.removeprefix("make ")))
         return

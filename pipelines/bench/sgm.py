@@ -142,7 +142,7 @@ def curate(*words: str) -> None:
 
 
 def train(out: Path, masking: str, seed: int, steps: int, context: DistributedContext) -> Path:
-    """Train once; give the model's folder."""
+    """Train once; return the model's folder."""
     tree = read_yaml(RECIPE)
     tree["model"]["sgm"] = MASKINGS[masking]
     tree["tower"] = {"source": str(out / "tower"), "cache_dir": str(out / "cache")}

@@ -41,7 +41,7 @@ class Clip:
 
 
 def draw_clip(motion: str, rng: np.random.Generator) -> Clip:
-    """Draw a clip: neither textures nor the patch's middle place tell the motion."""
+    """Draw a clip: neither textures nor the patch's middle position tell the motion."""
     background_HWC = 0.1 + 0.35 * texture(rng, SIDE_PX, grain_px=14)
     patch_HWC = 0.55 + 0.45 * texture(rng, OBJECT_PX, grain_px=8)
     way = np.array(MOTIONS[motion])

@@ -53,7 +53,7 @@ SHARD: Final = "video-00000-000000000000.tar"
 
 
 def command(*words: str) -> float:
-    """Run vxp-data; give the wall-clock seconds."""
+    """Run vxp-data; return the wall-clock seconds."""
     started = time.perf_counter()
     done = subprocess.run([str(COMMAND), *words], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -146,7 +146,7 @@ def timed(act: Callable[[], object]) -> float:
 
 
 def figures(run: RunDirectory, folder: Path, rounds: int, num_bytes: int) -> dict[str, Any]:
-    """Measure all; give the figures."""
+    """Measure all; return the figures."""
     record = run.read_run()
     config = load_config(None, [], run_settings=record["config"]).config
     settings = replace(shard_settings(run, record, config), payload=Payload.VIDEO)

@@ -122,7 +122,7 @@ def usable(folder: Path) -> list[Path]:
 
 
 def timed(command: Sequence[str], log: Path) -> dict[str, float]:
-    """Run it; give its wall-clock and CPU seconds.
+    """Run it; return its wall-clock and CPU seconds.
 
     Raises:
         FailedError: it failed.
@@ -146,7 +146,7 @@ def timed(command: Sequence[str], log: Path) -> dict[str, float]:
 def prune(
     clips: Path, checkpoint: Path, out: Path, more: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Prune with our command; give the seconds, and the score of every clip."""
+    """Prune with our command; return the seconds, and the score of every clip."""
     rows = [
         {
             "id": path.name,
@@ -183,7 +183,7 @@ def others(pythons: Mapping[str, str]) -> dict[str, str]:
 def rival(
     name: str, python: str, clips: Path, checkpoint: Path, out: Path
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Run another tool's script; give the seconds, and what it says of every clip."""
+    """Run another tool's script; return the seconds, and what it says of every clip."""
     script = RIVALS / SCRIPTS[name][0]
     command = [python, str(script), str(clips), str(checkpoint), str(out)]
     seconds = timed(command, out.with_suffix(".log"))
@@ -257,7 +257,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def run_round(
     folder: Path, sets: Sequence[Path], checkpoint: Path, pythons: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], dict[str, str]]:
-    """Let every tool work once, over few clips and over many; give seconds, scores, failures.
+    """Run every tool once, over few clips and over many; return seconds, scores, failures.
 
     A tool that fails is out of the round, and what it wrote last is kept.
     """

@@ -65,7 +65,7 @@ class PoolClip:
     """What is asked happens in the clip."""
     drifts: bool
     copy_of: int | None
-    """Place in the pool of the clip that this one is made of."""
+    """Index in the pool of the clip that this one is made of."""
     frames_THWC: NDArray[np.uint8]
 
 
@@ -101,7 +101,7 @@ def draw_clips(count: int, rng: np.random.Generator) -> list[PoolClip]:
 
 
 def draw_clip(task: str, answer: str, active: bool, rng: np.random.Generator) -> PoolClip:
-    """Draw one clip; the patch's middle place and the ground tell nothing of the answer."""
+    """Draw one clip; the patch's middle position and the ground tell nothing of the answer."""
     room_px = (SIDE_PX - OBJECT_PX) / 2
     way_2 = np.zeros(2)
     first = last = answer if task == "order" else str(rng.choice(list(COLOURS)))
@@ -140,7 +140,7 @@ def write_rows(clips: Sequence[PoolClip], folder: Path, *, name: str) -> dict[st
     Args:
         clips: what is asked about.
         folder: of it all; clips are in its folder `videos`.
-        name: leads file names and ids, which end in the clip's place: 'pool0-00017'.
+        name: leads file names and ids, which end in the clip's index: 'pool0-00017'.
 
     Returns:
         manifests: by task.

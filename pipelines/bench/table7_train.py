@@ -40,9 +40,9 @@ class Examples:
     seen_N: Tensor
     """uint8 frames [N, T, H, W, 3], or their features, float32 [N, T, C, H, W]."""
     question_N: Tensor
-    """int64: place in QUESTIONS."""
+    """int64: index in QUESTIONS."""
     answer_N: Tensor
-    """int64: place among the options."""
+    """int64: index among the options."""
 
     def __len__(self) -> int:
         return len(self.sample_ids)

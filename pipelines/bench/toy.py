@@ -119,24 +119,24 @@ def train(
     context: DistributedContext,
     asked: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Train once, with the clips or without; give what the looks at held-out rows saw."""
+    """Train once, with the clips or without; return what validation measured."""
     tree = read_yaml(RECIPE)
     tree["data"]["sources"][0]["uri"] = str(out / "train" / arm / "shards")
     tree["validation"]["sources"][0]["uri"] = str(out / "heldout" / arm / "shards")
     tree["run"] |= {"out": str(out / arm), "seed": seed, "steps": steps, "checkpoint_steps": steps}
     began_s, began_cpu_s = time.monotonic(), time.process_time()
     done = train_mllm(MLLM_RECIPES.read(tree, str(RECIPE)), context, print)
-    statistics = [entry for entry in read_log(done.out / "log.jsonl") if "val/answers" in entry]
-    right = {task: round(statistics[-1][f"val/answers/{task}"] * asked[task]) for task in TASKS}
+    validations = [entry for entry in read_log(done.out / "log.jsonl") if "val/answers" in entry]
+    right = {task: round(validations[-1][f"val/answers/{task}"] * asked[task]) for task in TASKS}
     rows = {task: share(right[task], asked[task]) for task in TASKS}
     return {
         "heldout": rows | {"all": share(sum(right.values()), sum(asked.values()))},
         "accuracy_by_step": {
-            look["step"]: {task: round(look[f"val/answers/{task}"], 3) for task in TASKS}
-            for look in statistics
+            entry["step"]: {task: round(entry[f"val/answers/{task}"], 3) for task in TASKS}
+            for entry in validations
         },
         "train_loss": round(done.final_loss, 4),
-        "heldout_loss": round(statistics[-1]["val/loss"], 4),
+        "heldout_loss": round(validations[-1]["val/loss"], 4),
         "minutes": round((time.monotonic() - began_s) / 60, 1),
         "cpu_minutes": round((time.process_time() - began_cpu_s) / 60, 1),
     }

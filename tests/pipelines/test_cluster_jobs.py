@@ -52,7 +52,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def head(env: dict[str, str], *options: str) -> Iterator[str]:
-    """Start a head of one core as a user does; give its address."""
+    """Start a head of one core as a user does; return its address."""
     address = f"127.0.0.1:{free_port()}"
     command = [str(BIN / "ray"), "start", "--head", "--block", f"--port={address.split(':')[1]}"]
     command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000"]

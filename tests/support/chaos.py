@@ -203,7 +203,7 @@ class Arena:
 
 @contextmanager
 def make_arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
-    """Have an Arena for the length of a block."""
+    """Hold an Arena for the length of a block."""
     arena = Arena(folder, copies=copies)
     try:
         yield arena
@@ -212,7 +212,7 @@ def make_arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
 
 
 def make_media(folder: Path, *, copies: int) -> Path:
-    """Draw the demo's videos, some under several names; give the manifest."""
+    """Draw the demo's videos, some under several names; return the manifest."""
     sys.path.insert(0, str(ROOT / "pipelines"))
     try:
         from demo_videos import make_videos

@@ -74,7 +74,7 @@ class Tally:
         return [*self.hangs, *self.escaped, *self.wrong]
 
     def figures(self) -> dict[str, Any]:
-        """Return it as a run record has it."""
+        """Return the tally as a run record has it."""
         slowest_s, slowest = max(self.seconds, default=(0.0, ""))
         return {
             "inputs": self.inputs,
@@ -112,7 +112,7 @@ def cut_out(rng: random.Random, data: bytearray, _: bytes) -> bytearray:
 
 
 def repeat(rng: random.Random, data: bytearray, _: bytes) -> bytearray:
-    """Have a stretch twice."""
+    """Repeat a stretch."""
     start = rng.randrange(len(data))
     stop = min(len(data), start + 2 ** rng.randrange(14))
     return data[:stop] + data[start:]
@@ -137,7 +137,7 @@ def plant_numbers(rng: random.Random, data: bytearray, _: bytes) -> bytearray:
 
 
 def splice_header(rng: random.Random, data: bytearray, other: bytes) -> bytearray:
-    """Put the beginning of another file before this one's rest."""
+    """Insert the beginning of another file before this one's rest."""
     num_bytes = 2 ** rng.randrange(2, 15)
     return bytearray(other[:num_bytes]) + data[rng.choice([0, num_bytes]) :]
 
@@ -192,7 +192,7 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
-    """Read a clip of a file; give the outcome and what is wrong with the row, if anything."""
+    """Read a clip of a file; return the outcome and what is wrong with the row, if anything."""
     is_image = path.suffix.lower() in IMAGES
     item = MediaItem(
         uri=str(path),
@@ -247,7 +247,7 @@ def read_manifest(path: Path, _: JobSettings) -> tuple[str, str]:
 
 
 def read_shard(path: Path, _: JobSettings) -> tuple[str, str]:
-    """Read a shard's records and places."""
+    """Read a shard's records and offsets."""
     with alarm(60), path.open("rb") as file:
         try:
             return f"{sum(1 for _ in read_clips(file)) and 'clips'}", ""

@@ -17,7 +17,7 @@ COPY: Final = "film ünï 日本.v1.mp4"
 
 
 def write_media(folder: Path) -> Path:
-    """Write the files and a LLaVA manifest beside them; give the manifest's path."""
+    """Write the files and a LLaVA manifest beside them; return the manifest's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(5):
         make_video(folder / f"{number}.mp4", 30 + 10 * number, seed=number)

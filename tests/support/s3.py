@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Listener(ThreadingHTTPServer):
@@ -148,7 +148,7 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing: clients go away when their time is up."""
+        """Log nothing: clients go away when their time is up."""
 
 
 @contextlib.contextmanager
@@ -211,7 +211,7 @@ class Bucket:
         return fault
 
     def heal(self) -> None:
-        """Let everything pass again."""
+        """Restore normal answers."""
         self._proxy.faults.clear()
 
     @property
@@ -221,12 +221,12 @@ class Bucket:
             return [r for r in self._proxy.requests if f"/{self.name}" in r.path]
 
     def put(self, key: str, data: bytes) -> str:
-        """Put an object; give its URI."""
+        """Store an object; return its URI."""
         self.client.put_object(Bucket=self.name, Key=key, Body=data)
         return f"{self.uri}/{key}"
 
     def get(self, key: str) -> bytes:
-        """Get an object's bytes."""
+        """Return an object's bytes."""
         body: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return body
 

@@ -35,7 +35,7 @@ class PruneProgress(Observer):
         self._progress.update(totals.clips, totals.failed)
 
     def ended(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
 
@@ -57,5 +57,5 @@ class ShardProgress(ShardObserver):
         self._progress.update(self._done, self._lost)
 
     def ended(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()

@@ -107,7 +107,7 @@ def _show_result(result: PruneResult) -> None:
         say(f"{number:>6}  rows have the unknown task {value!r}; the rules decided")
     if result.changed:
         names = ", ".join(result.changed[:3]) + (", ..." if len(result.changed) > 3 else "")
-        say(f"{len(result.changed):>6}  files have another content than before: {names}")
+        say(f"{len(result.changed):>6}  files have changed content: {names}")
     _show_decided(result.decided, result.measure)
     say(
         f"{result.num_files} files read in {result.wall_s:.1f} s "
@@ -123,7 +123,7 @@ def _show_decided(decided: Any, measure: str) -> None:
     say(subset_table(decided.subsets))
     say(f"Thresholds are on {measure}.")
     if exclude := {name: n for name, n in decided.reasons.items() if name in EXCLUDED_REASONS}:
-        say("Set aside before the threshold:")
+        say("Excluded before the threshold:")
         say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")

@@ -77,7 +77,7 @@ def _show_retry(result: RetryResult, run: str) -> None:
         for reason, number in sorted(result.tried.items()):
             say(f"{number:>6}  {reason}: {result.recovered[reason]} succeeded")
     if result.changed:
-        say(f"{len(result.changed):>6}  files have another content than before")
+        say(f"{len(result.changed):>6}  files have changed content")
     decided: Any = result.decided
     say(subset_table(decided.subsets))
     say(

@@ -97,7 +97,7 @@ def resolve(
     rows: RowsToCut,
     measure: Measure,
 ) -> tuple[dict[str, ThresholdSpec], ThresholdSpec]:
-    """Turn budgets into numbers of rows; give everything else back as it is.
+    """Convert budgets to numbers of rows; return everything else as it is.
 
     The default's budget is one for all subsets without a target of their own; a task's budget is
     its own. What images of these subsets cost is taken off first.

@@ -221,12 +221,14 @@ def _frames_by_choice(
 ) -> Iterator[NDArray[np.float64]]:
     """Return, for each rate that a policy might draw, the frames it makes; 0 where it has fewer."""
     step_N = np.round(duration_s_N / _DURATION_STEP_S)
+    # Policies are asked once a step of duration, not once a row: millions of rows have few.
     steps_U, index_N = np.unique(step_N, return_inverse=True)
     options = [_rates(rule, float(step) * _DURATION_STEP_S) for step in steps_U.tolist()]
     for choice in range(max(map(len, options), default=0)):
         there = [rates[choice] if choice < len(rates) else None for rates in options]
         fps_N = np.array([r.fps if r else 0.0 for r in there])[index_N]
         cap_N = np.array([min(r.max_frames, rule.max_frames) if r else 0 for r in there])[index_N]
+        # Of n frames at r a second the last one begins at (n - 1) / r: ceil, not floor.
         moments_N = np.maximum(1, np.ceil((duration_s_N - TIME_TOLERANCE_S) * fps_N))
         frames_N = np.where(fps_N > 0, np.minimum(moments_N, cap_N), cap_N)
         yield np.where(cap_N > 0, np.maximum(1, np.minimum(frames_N, frames_there_N)), 0)
@@ -241,6 +243,7 @@ def _rates(rule: SamplingRule, duration_s: float) -> list[Rate]:
         asked.append(num)
         return 0
 
+    # A policy does not list its rates: the first call tells how many it draws from.
     rates = [policy(rule, duration_s, first)]
     if asked:
         rates += [policy(rule, duration_s, _always(i)) for i in range(1, asked[0])]

@@ -183,7 +183,7 @@ def _drop(
     decision_N: NDArray[np.object_],
     reason_N: NDArray[np.object_],
 ) -> None:
-    """Put down how rows end that are dropped before any threshold."""
+    """Record how rows end that are dropped before any threshold."""
     for row in row_M.tolist():
         reason = Reason(dropped_N[row])
         is_duplicate = reason in DUPLICATE_REASONS

@@ -49,7 +49,7 @@ class SamePairs:
     """Pairs of clips that show the same where they lie upon each other."""
 
     first_P: NDArray[np.int64]
-    """Places in the clips' order."""
+    """Indices in the clips' order."""
     second_P: NDArray[np.int64]
     agreement_P: NDArray[np.float64]
     first_covers_P: NDArray[np.bool_]

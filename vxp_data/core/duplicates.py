@@ -107,12 +107,14 @@ def match_clips(cosine_FG: NDArray[np.float64], first: ClipTimes, second: ClipTi
         The best fit; of those that agree as well to within NOISE, the one with most frames.
     """
     if second.duration_s > first.duration_s:
+        # Only the shorter clip's shifts within the longer one are written down here.
         return match_clips(cosine_FG.T, second, first).turned()
     if second.duration_s <= 0 or cosine_FG.shape[0] < MIN_MATCHED or cosine_FG.shape[1] < 2:
         return NO_MATCH
     offset_s_O = _offsets(cosine_FG, first, second)
     time_s_OF = first.time_s_F[None, :] - offset_s_O[:, None]
     if second.duration_s >= MIN_COVERED * first.duration_s:
+        # Such as a film played at 25 instead of 24 frames a second: 4 % shorter, all of it there.
         stretched_s_F = first.time_s_F * (second.duration_s / first.duration_s)
         time_s_OF = np.concatenate([stretched_s_F[None, :], time_s_OF])
         offset_s_O = np.concatenate([[0.0], offset_s_O])
@@ -153,6 +155,7 @@ def _agreements(
     inside_OF = (time_s_OF >= 0) & (time_s_OF < second.duration_s)
     later_OF = np.searchsorted(second.time_s_F, time_s_OF)
     earlier_OF = np.clip(later_OF - 1, 0, num_G - 1)
+    # Before the shorter clip's first frame or behind its last, that one is compared twice.
     later_OF = np.clip(later_OF, 0, num_G - 1)
     frame_F = np.arange(num_F)
     nearest_OF = np.maximum(cosine_FG[frame_F, earlier_OF], cosine_FG[frame_F, later_OF])
@@ -167,6 +170,7 @@ def clip_mean(emb_FD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return the normalised mean of a clip's frames, float32 [D]; zero where they cancel out."""
     mean_D = emb_FD.astype(np.float64).mean(axis=0)
     norm = np.linalg.norm(mean_D)
+    # A zero row has the cosine 0 with all others: it finds no candidate, where NaN would spread.
     unit_D: NDArray[np.float32] = (mean_D / norm if norm else mean_D).astype(np.float32)
     return unit_D
 

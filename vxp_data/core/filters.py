@@ -1,4 +1,4 @@
-"""Rules that set rows aside before any threshold: one number a row, and the range it may have.
+"""Rules that exclude rows before any threshold: one number a row, and the range it may have.
 
 Shapes: N rows of a run, in order.
 
@@ -9,7 +9,7 @@ duration of a text) have NaN and stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ title 2.6, a page of a terminal 4.8, cards of one colour with a number 12."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFacts:
-    """What rules look at; facts of media are those of each row's clip, NaN where it has none."""
+    """What rules measure; facts of media are those of each row's clip, NaN where it has none."""
 
     sample_id: Sequence[str]
     task: Sequence[str]
@@ -61,6 +61,11 @@ class RowFacts:
     """Of an image-text pair; NaN where no rule asks, or where it was not measured."""
     exchanges: Sequence[Turns]
     """Empty where no rule asks."""
+
+    def __post_init__(self) -> None:
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of row facts differ in length: {lengths}; want N each")
 
     def is_modality(self, modality: Modality) -> NDArray[np.bool_]:
         """Return which rows are of a modality."""
@@ -192,7 +197,7 @@ def is_pair(facts: RowFacts) -> NDArray[np.bool_]:
 def _by_text(
     measure: Callable[[Turns], float], task: Task | None = None
 ) -> Callable[[RowFacts], NDArray[np.float64]]:
-    """Make a rule's function of one that measures a conversation; of one task, or of any."""
+    """Build a rule's function from one that measures a conversation; of one task, or of any."""
 
     def of_rows(facts: RowFacts) -> NDArray[np.float64]:
         return np.array(

@@ -1,4 +1,4 @@
-"""What frames look like, by their pixels alone: how much changes between them, how flat they are.
+"""Frame statistics, by pixels alone: how much changes between them, how flat they are.
 
 Shapes: F frames of H x W pixels, C = 3 colours; h x w cells.
 
@@ -20,7 +20,7 @@ SMALL_PX: Final = 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameStatistics:
-    """What some frames look like."""
+    """The statistics of some frames."""
 
     change_P: NDArray[np.float32]
     """[F-1], in [0, 230]: how much each frame differs from the next one; 0 for the same image.
@@ -48,10 +48,11 @@ def frame_statistics(frames_FHWC: NDArray[np.uint8]) -> FrameStatistics:
 
 
 def _small(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Make frames smaller by cell means; rows and columns over at the end are left out."""
+    """Shrink frames by cell means; rows and columns over at the end are left out."""
     _, height, width, _ = frames_FHWC.shape
     down, across = max(1, height // SMALL_PX), max(1, width // SMALL_PX)
     cells_FHWC = frames_FHWC[:, : height // down * down, : width // across * across]
+    # A cell of up to 256 pixels sums up in 16 bits: half the memory to go through.
     sums = np.uint16 if 255 * down * across < 1 << 16 else np.uint32
     rows_FhWC: NDArray[np.unsignedinteger[Any]] = cells_FHWC[:, ::down].astype(sums)
     for row in range(1, down):
@@ -74,6 +75,7 @@ def _hsv(rgb_FHWC: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         (green - blue) * scale,
         np.where(value == green, 60 + (blue - red) * scale, 120 + (red - green) * scale),
     )
+    # OpenCV halves the hue so that 360 degrees fit into a byte: a full turn is 180.
     hue = np.where(hue < 0, hue + 180, hue)
     saturation = 255 * spread / np.maximum(value, 1)
     return hue.astype(np.float32), saturation.astype(np.float32), value.astype(np.float32)

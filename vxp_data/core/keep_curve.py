@@ -45,7 +45,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubsetPlan:
-    """The curve of one task subset, and the places on it that have names."""
+    """The curve of one task subset, and the points on it that have names."""
 
     task: str
     curve: KeepCurve

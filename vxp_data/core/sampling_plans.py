@@ -115,7 +115,7 @@ class SamplingPlan:
     """The rate drawn, frames per second; 0 where frames lie at equal distances instead (above the
     cap, `uniform_n`), and for an image."""
     frame_index_F: NDArray[np.int64]
-    """Places in presentation order in the whole video, from 0, strictly increasing."""
+    """Indices in presentation order in the whole video, from 0, strictly increasing."""
     time_s_F: NDArray[np.float64]
     """When these frames are presented, in the whole video."""
     duration_s: float

@@ -45,7 +45,7 @@ class PlannedShard:
     name: str
     kind: str
     members: NDArray[np.int64]
-    """Places of its clips in the columns, in the order of their keys."""
+    """Indices of its clips in the columns, in the order of their keys."""
 
 
 def decode_cost(*, width_px: int, height_px: int, num_frames: float) -> float:

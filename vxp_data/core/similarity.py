@@ -80,6 +80,7 @@ class Measure:
 
     def _of(self, cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
         if cosine_VFF.shape[1] == 1:
+            # One frame has no pair, and the mean over none would be NaN.
             return np.full(len(cosine_VFF), self.one_frame)
         score_V: NDArray[np.float64] = np.clip(self.of_cosines(cosine_VFF), self.low, self.high)
         return score_V
@@ -103,7 +104,7 @@ def score_videos(
 
     Raises:
         ValueError: a row is not of unit norm or has NaN, a video has no frames, or widths differ;
-            the message names the video by its place in `embeddings`.
+            the message names the video by its index in `embeddings`.
     """
     score = {measure.name: np.empty(len(embeddings), dtype=np.float64) for measure in measures}
     for video_V in _blocks(embeddings):
@@ -130,7 +131,7 @@ def _blocks(embeddings: Sequence[NDArray[np.floating[Any]]]) -> Iterator[list[in
 
 
 def _cosines(emb_VFD: NDArray[np.floating[Any]], video_V: Sequence[int]) -> NDArray[np.float64]:
-    """Check the rows and give their exact cosines, normalised, as float64 [V, F, F]."""
+    """Check the rows and return their exact cosines, normalised, as float64 [V, F, F]."""
     grid_VFD = np.multiply(emb_VFD, _GRID, dtype=np.float64)
     np.rint(grid_VFD, out=grid_VFD)
     gram_VFF = grid_VFD @ grid_VFD.swapaxes(1, 2)  # exact: see the module's docstring
@@ -144,6 +145,8 @@ def _cosines(emb_VFD: NDArray[np.floating[Any]], video_V: Sequence[int]) -> NDAr
             f"video {video_V[block_video]} has norm {norm_VF[block_video, frame]:.4g}. "
             "Divide by the norm first."
         )
+    # One root of a product, not a product of two: sqrt(x * x) is exactly x in IEEE 754, so that the
+    # cosine of a frame with itself is exactly 1.
     scale_VFF = np.sqrt(square_VF[:, :, None] * square_VF[:, None, :])
     cosine_VFF: NDArray[np.float64] = np.clip(gram_VFF / scale_VFF, -1.0, 1.0)
     return cosine_VFF
@@ -199,16 +202,20 @@ def _min_pairwise(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _centroid(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean cosine to the normalised mean: the length of the mean, sqrt(sum of cosines) / F."""
+    """Return the mean cosine to the normalised mean: its length, sqrt(sum of cosines) / F."""
     num_frames = cosine_VFF.shape[1]
+    # The squared length of a sum of unit vectors is the sum of all F * F cosines; by rounding it
+    # may fall below 0.
     sum_V = cosine_VFF.reshape(len(cosine_VFF), num_frames**2).sum(axis=1)
     score_V: NDArray[np.float64] = np.sqrt(np.maximum(sum_V, 0.0)) / num_frames
     return score_V
 
 
 def _effective_frames(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rounded to 9 decimals: LAPACK's last bits differ between CPU types, and may pass 1 or F."""
+    """Return the Vendi score to 9 decimals: LAPACK's last bits differ by CPU, may pass 1 or F."""
     num_frames = cosine_VFF.shape[1]
+    # The diagonal of K is 1, so that the eigenvalues of K / F sum to 1: shares, which have an
+    # entropy.
     share_VF = np.linalg.eigvalsh(cosine_VFF) / num_frames
     log_VF = np.log(np.where(share_VF > 0, share_VF, 1.0))  # 0, or less by rounding, adds nothing
     entropy_V = -(share_VF * log_VF).sum(axis=1)

@@ -20,7 +20,7 @@ _SEPARATOR: Final = ":"
 
 
 def frame_times(tick_N: NDArray[np.int64], tick_s: float) -> NDArray[np.float64]:
-    """Turn timestamps into seconds since the first frame: (tick - first tick) * tick_s.
+    """Convert timestamps to seconds since the first frame: (tick - first tick) * tick_s.
 
     The one place where times are made, so that those of a probe and of a stored timeline are equal
     to the bit.

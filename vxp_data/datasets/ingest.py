@@ -168,7 +168,7 @@ class FoundFiles:
 
 
 def find_files(record: DatasetRecord, root: Folder, only: Collection[str] = ()) -> FoundFiles:
-    """Look for the annotation files of a dataset.
+    """Find the annotation files of a dataset.
 
     Raises:
         UserError: one that is required, or was asked for, is not there; with what to download from
@@ -351,7 +351,7 @@ class _Writer:
     def _ordered(
         self, found: LlavaRow, file: AnnotationFile, folder: str
     ) -> tuple[LlavaRow, list[str]]:
-        """Let a row name its media by their paths below the root."""
+        """Rewrite a row to name its media by their paths below the root."""
         fields, names = dict(found.fields), []
         for column in (*VIDEO_COLUMNS, *IMAGE_COLUMNS):
             value = fields.get(column)

@@ -56,7 +56,7 @@ class MediaFinder:
         return names[0]
 
     def is_newly_missing(self, name: str) -> bool:
-        """Count a media; tell whether it is not there, and was not asked for before."""
+        """Count a media; return whether it is not there, and was not asked for before."""
         digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest()
         key = int.from_bytes(digest)
         if key in self._seen:

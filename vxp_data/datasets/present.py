@@ -29,7 +29,7 @@ class PresentEntry:
 
 
 def present_entries(path: Path, root: str | Path | None = None) -> tuple[PresentEntry, ...]:
-    """Look for the manifests of a mixture.
+    """Find the manifests of a mixture.
 
     Args:
         path: the mixture file.

@@ -153,7 +153,7 @@ def _has(schema: Any, column: str) -> bool:
 
 
 def _taken_out(fields: dict[str, Any], column: str) -> bytes | None:
-    """Take the media's bytes out of a row."""
+    """Remove the media's bytes from a row and return them."""
     *outer, last = column.split(".")
     held: Any = fields
     for name in outer:

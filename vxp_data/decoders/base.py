@@ -19,13 +19,13 @@ from vxp_data.records import Media
 class FramePlan:
     """Which frames of one media to decode, as facts about their packets.
 
-    A *position* is a packet's place in the file, from 0, in decode order. Where the stream has no
-    usable timestamps (`timed` is False), only `frame_index_F` means anything: the frame's place in
+    A *position* is a packet's index in the file, from 0, in decode order. Where the stream has no
+    usable timestamps (`timed` is False), only `frame_index_F` means anything: the frame's index in
     the decoder's output order.
     """
 
     frame_index_F: NDArray[np.int64]
-    """Places in presentation order, from 0, strictly increasing."""
+    """Indices in presentation order, from 0, strictly increasing."""
     pts_F: NDArray[np.int64]
     """Presentation timestamps, in the stream's time base."""
     time_s_F: NDArray[np.float64]
@@ -63,14 +63,14 @@ class Timeline:
     start_dts_N: NDArray[np.int64]
     timed: bool
     """False: timestamps are missing, repeated or go backwards, so the order in which the decoder
-    gives frames rules: `pts_N` is the place in it, a tick one frame at the nominal rate."""
+    gives frames rules: `pts_N` is the index in it, a tick one frame at the nominal rate."""
 
     def __len__(self) -> int:
         """Return the number of presented frames, N."""
         return len(self.pts_N)
 
     def plan(self, frame_index_F: NDArray[np.int64]) -> FramePlan:
-        """Pick frames by their place in presentation order."""
+        """Pick frames by their index in presentation order."""
         return FramePlan(
             frame_index_F=frame_index_F,
             pts_F=self.pts_N[frame_index_F],

@@ -95,7 +95,7 @@ def child_arena_fd() -> int:
 
 
 def child_buffer_fd() -> int:
-    """Return this child's descriptor of its parent's inbox; -1 where it has none."""
+    """Return this child's descriptor of its parent's shared buffer; -1 where it has none."""
     return _this_child.buffer_fd
 
 

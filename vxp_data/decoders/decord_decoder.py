@@ -1,6 +1,6 @@
 """decord: the library that most video training code reads with; here a second opinion.
 
-Its FFmpeg is of 2021, and it takes a packet's place in the file for the frame's place in time.
+Its FFmpeg is of 2021, and it takes a packet's position in the file for the frame's index in time.
 Measured on awkward files, it hangs on GIF, reorders MPEG-TS, ignores edit lists and gives other
 frames than those asked for in open groups of images and fragmented files; it says `unsupported`
 there. It hangs while holding the GIL, so it is only ever run where SIGKILL can end it.

@@ -59,7 +59,7 @@ class Orientation:
         return 180 if self.flip_x and self.flip_y else 0
 
     def apply(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn an image from stored to displayed orientation."""
+        """Rotate an image from stored to displayed orientation."""
         if self.transpose:
             rgb_HWC = rgb_HWC.transpose(1, 0, 2)
         return rgb_HWC[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]

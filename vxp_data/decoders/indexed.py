@@ -1,4 +1,4 @@
-"""In the child: facts, timeline and byte places of a file of which only parts are there.
+"""In the child: facts, timeline and byte offsets of a file of which only parts are there.
 
 The file has its full length and its header; where images were not fetched it holds zeros. Its
 header's index says where each image lies, so that only those that a plan needs are fetched.

@@ -78,14 +78,14 @@ class Isolation:
     """Mechanisms that are not to be had here, each with the kernel's words."""
 
     def __str__(self) -> str:
-        """Return it as a line."""
+        """Return what was given up as one line."""
         network = f"no network ({', '.join(self.network)})" if self.network else "network"
         files = f"no writing of files ({', '.join(self.files)})" if self.files else "writing files"
         return f"{network}; {files}"
 
 
 def isolate(mechanisms: Sequence[str] = (), *, scratch: Path | None = None) -> Isolation:
-    """Return up network, other processes and writing files, for this process and for good.
+    """Give up network, other processes and writing files, for this process and for good.
 
     Files, pipes and memory that are open already stay usable.
 

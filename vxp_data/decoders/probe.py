@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,9 @@ import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from vxp_data.core.timeline import frame_times
 from vxp_data.decoders.base import Timeline
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
@@ -35,6 +32,7 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
+from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.storage.digest import content_digest
@@ -43,7 +41,6 @@ _LIMITS: Final = MediaLimits()
 _NOT_THE_VIDEO: Final = (
     Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 )
-_NO_PTS: Final = np.iinfo(np.int64).min
 _IMAGE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 _TOO_MANY_STREAMS: Final = "Number of streams exceeds"
 
@@ -93,6 +90,7 @@ def _open(path: str, *, image: bool, limits: MediaLimits) -> InputContainer:
         options={
             "protocol_whitelist": "file",
             "format_whitelist": ",".join(demuxers),
+            # One more than is allowed, which we refuse by name: FFmpeg's own refusal is ENOMEM.
             "max_streams": str(limits.max_streams + 1),
             "max_pixels": str(limits.max_pixels),
         },
@@ -101,7 +99,7 @@ def _open(path: str, *, image: bool, limits: MediaLimits) -> InputContainer:
 
 
 def _complaints(path: str, *, image: bool, limits: MediaLimits) -> str:
-    """Open a file once more and give what FFmpeg logs: some refusals are told nowhere else."""
+    """Open a file once more and return what FFmpeg logs: some refusals are told nowhere else."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)  # else a message may come with the next file
     try:
@@ -144,9 +142,9 @@ def probe(
             raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
         codec = stream.codec_context
         _check_header(path, stream, image=image, limits=limits)
-        packets = _read_packets(container, stream, limits.max_frames)
+        packets = read_packets(container, stream, limits.max_frames)
         if sparse:
-            packets = _keyed_by_index(packets, stream)
+            packets = keyed_by_index(packets, stream)
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
         time_base = stream.time_base or Fraction(1, 1)
@@ -192,150 +190,11 @@ def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaL
             Reason.TOO_LARGE, f"{width_px} x {height_px} pixels; at most {limits.max_pixels}"
         )
     if stream.frames > limits.max_frames:
-        raise _too_many_frames(limits.max_frames)
-
-
-def _too_many_frames(max_frames: int) -> MediaError:
-    return MediaError(Reason.TOO_LARGE, f"more than {max_frames} frames")
+        raise too_many_frames(limits.max_frames)
 
 
 def _too_many_streams(limits: MediaLimits) -> MediaError:
     return MediaError(Reason.TOO_LARGE, f"more than {limits.max_streams} streams")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Packets:
-    """All packets of a stream, in file order; `_NO_PTS` where there is no timestamp."""
-
-    pts_P: NDArray[np.int64]
-    dts_P: NDArray[np.int64]
-    duration_P: NDArray[np.int64]
-    is_key_P: NDArray[np.bool_]
-    is_discard_P: NDArray[np.bool_]
-
-    def timeline(self, time_base: Fraction, nominal_fps: float) -> Timeline:
-        """Order the presented frames, and find for each the key frame to decode from."""
-        presented_P = ~self.is_discard_P
-        if not self._timed():
-            num_frames = int(presented_P.sum())
-            index_N = np.arange(num_frames, dtype=np.int64)
-            zero_N = np.zeros(num_frames, dtype=np.int64)
-            return Timeline(
-                pts_N=index_N,
-                tick_s=1 / nominal_fps,
-                time_s_N=frame_times(index_N, 1 / nominal_fps),
-                is_key_N=self.is_key_P[presented_P],
-                position_N=np.flatnonzero(presented_P),
-                start_position_N=zero_N,
-                start_pts_N=zero_N,
-                start_dts_N=zero_N,
-                timed=False,
-            )
-        order_P = np.argsort(self.pts_P, kind="stable")
-        start_P = self._start_positions(order_P)
-        position_N = order_P[presented_P[order_P]]
-        pts_N = self.pts_P[position_N]
-        return Timeline(
-            pts_N=pts_N,
-            tick_s=float(time_base),
-            time_s_N=frame_times(pts_N, float(time_base)),
-            is_key_N=self.is_key_P[position_N],
-            position_N=position_N,
-            start_position_N=start_P[position_N],
-            start_pts_N=self.pts_P[start_P[position_N]],
-            start_dts_N=np.where(self.dts_P == _NO_PTS, self.pts_P, self.dts_P)[
-                start_P[position_N]
-            ],
-            timed=True,
-        )
-
-    def open_gop(self) -> bool:
-        """Whether a frame is shown before the key frame after which it is stored."""
-        key_P = np.maximum.accumulate(np.where(self.is_key_P, np.arange(len(self.pts_P)), -1))
-        after_key_P = key_P >= 0
-        return bool((self.pts_P < self.pts_P[key_P])[after_key_P].any())
-
-    def _timed(self) -> bool:
-        """Whether timestamps are complete, unique and, in decode order, never go back."""
-        if (self.pts_P == _NO_PTS).any() or len(np.unique(self.pts_P)) < len(self.pts_P):
-            return False
-        dts_P = self.dts_P[self.dts_P != _NO_PTS]
-        return not (np.diff(dts_P) < 0).any()
-
-    def _start_positions(self, order_P: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Find, for each packet, the last key packet not after it in both orders; else packet 0.
-
-        Presentation order alone would do in a sound stream; a leading image (presented before
-        its key frame, stored after it) needs the key frame before.
-        """
-        key_index_P = np.where(self.is_key_P[order_P], np.arange(len(order_P)), -1)
-        last_key_P = np.maximum.accumulate(key_index_P)
-        start_P = np.zeros(len(order_P), dtype=np.int64)
-        start_P[order_P] = np.where(last_key_P >= 0, order_P[last_key_P], 0)
-        for late in np.flatnonzero(start_P > np.arange(len(start_P))):
-            key_K = np.flatnonzero(self.is_key_P[:late])
-            key_K = key_K[self.pts_P[key_K] <= self.pts_P[late]]
-            start_P[late] = key_K[-1] if len(key_K) else 0
-        return start_P
-
-
-@dataclass(slots=True)
-class _PacketLists:
-    pts: list[int] = field(default_factory=list)
-    dts: list[int] = field(default_factory=list)
-    duration: list[int] = field(default_factory=list)
-    is_key: list[bool] = field(default_factory=list)
-    is_discard: list[bool] = field(default_factory=list)
-
-
-def _read_packets(container: InputContainer, stream: VideoStream, max_frames: int) -> _Packets:
-    lists = _PacketLists()
-    try:
-        for packet in packets_of(container, stream):
-            if packet.size == 0 and packet.dts is None:
-                continue  # the end-of-stream mark
-            lists.pts.append(_NO_PTS if packet.pts is None else packet.pts)
-            lists.dts.append(_NO_PTS if packet.dts is None else packet.dts)
-            lists.duration.append(packet.duration or 0)
-            lists.is_key.append(packet.is_keyframe)
-            lists.is_discard.append(packet.is_discard)
-            if len(lists.pts) > max_frames:
-                raise _too_many_frames(max_frames)
-    except (av.FFmpegError, OSError):
-        pass  # a damaged tail: what was read before it counts
-    return _Packets(
-        pts_P=np.array(lists.pts, dtype=np.int64),
-        dts_P=np.array(lists.dts, dtype=np.int64),
-        duration_P=np.array(lists.duration, dtype=np.int64),
-        is_key_P=np.array(lists.is_key, dtype=np.bool_),
-        is_discard_P=np.array(lists.is_discard, dtype=np.bool_),
-    )
-
-
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Demux a stream from where the file stands to its end.
-
-    In a damaged MPEG-TS further streams turn up on the way; PyAV does not know them and stops with
-    an IndexError. Their packets are left out.
-    """
-    while True:
-        try:
-            yield from container.demux(stream)
-        except IndexError:
-            continue
-        return
-
-
-def _keyed_by_index(packets: _Packets, stream: VideoStream) -> _Packets:
-    """Take what is a key frame from the index: FFmpeg asks the images of some codecs.
-
-    Raises:
-        MediaError: `unsupported`: the index does not list just these packets.
-    """
-    entries = stream.index_entries
-    if [entry.timestamp for entry in entries] != packets.dts_P.tolist():
-        raise MediaError(Reason.UNSUPPORTED, "the index does not list every packet")
-    return replace(packets, is_key_P=np.array([entry.is_keyframe for entry in entries]))
 
 
 def _first_video_stream(container: InputContainer) -> VideoStream:
@@ -346,6 +205,7 @@ def _first_video_stream(container: InputContainer) -> VideoStream:
             assert isinstance(stream, VideoStream)
             chosen = stream
         else:
+            # The demuxer then drops their packets before they reach Python.
             stream.discard = Discard.all
     if chosen is None:
         kinds = ", ".join(sorted({stream.type for stream in container.streams}))
@@ -383,15 +243,18 @@ def _why_no_frames(path: str, stream: VideoStream) -> tuple[Reason, str]:
 
 def _nominal_fps(stream: VideoStream) -> float:
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    # 25 is what FFmpeg takes for raw streams, which carry no rate.
     return float(rate) if rate else 25.0
 
 
-def _duration_s(timeline: Timeline, packets: _Packets, time_base: Fraction) -> float:
+def _duration_s(timeline: Timeline, packets: Packets, time_base: Fraction) -> float:
     if not timeline.timed:
         gap_s = timeline.time_s_N[1] if len(timeline) > 1 else 0.0
         return float(timeline.time_s_N[-1] + gap_s)
     last_s = float(packets.duration_P[timeline.position_N[-1]] * time_base)
     if last_s <= 0 and len(timeline) > 1:
+        # The container does not say how long the last frame stays. The median, since one long pause
+        # would stretch a mean.
         last_s = float(np.median(np.diff(timeline.time_s_N)))
     return float(timeline.time_s_N[-1] + last_s)
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
 from vxp_data.decoders.image import Image, Orientation, geometry_of
-from vxp_data.decoders.probe import open_video, packets_of
+from vxp_data.decoders.packets import packets_of
+from vxp_data.decoders.probe import open_video
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
@@ -114,6 +115,7 @@ def _decode(
 
 
 def _whole(plan: FramePlan) -> Run:
+    # From packet 0, which a file just opened reaches without a seek.
     return Run(0, len(plan) - 1, 0, 0, 0, int(plan.position_F.max()))
 
 
@@ -169,6 +171,7 @@ class _Session:
             self._note_orientation(frame)
             if frame.pts is None:
                 continue
+            # Images come in presentation order: a planned one that is overtaken will not come.
             while waiting and self._plan.pts_F[waiting[0]] < frame.pts:
                 self._fill([waiting.pop(0)])
             if (slot := slot_of.get(frame.pts)) is not None:
@@ -202,15 +205,18 @@ class _Session:
         )
 
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
-        """Feed a run's packets to the codec and yield what comes out, in presentation order."""
+        """Decode a run's packets and yield what comes out, in presentation order."""
         self._go_to(run)
         for packet in self._packets:
             position, self._next_position = self._next_position, self._next_position + 1
+            # Nothing is predicted from the images left out: the planned ones stay as they are.
             wanted = not skip_nonref or position in self._wanted_positions
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             yield from self._feed(packet)
             if position >= run.end:
                 break
+        # Codecs hold images back to put them in order. None makes this one give them up; after that
+        # it takes packets again only once it is flushed.
         yield from self._feed(None)
         self._codec.flush_buffers()
 
@@ -221,6 +227,7 @@ class _Session:
 
     def _all_frames(self) -> Iterator[VideoFrame]:
         for packet in self._packets:
+            # The demuxer's last packet is empty: it asks for what the codec still holds back.
             yield from self._feed(packet if packet.size else None)
 
     def _feed(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
@@ -229,13 +236,14 @@ class _Session:
         except MemoryError:  # PyAV's is an FFmpegError too
             raise
         except (av.FFmpegError, ValueError) as error:
+            # A damaged packet costs its own images only: the rest of the run is tried.
             if isinstance(error, av.EOFError):
                 return []
             self._last_error = str(error)
             return []
 
     def _go_to(self, run: Run) -> None:
-        """Bring the demuxer to a run's first packet: by reading on, or by a seek."""
+        """Move the demuxer to a run's first packet: by reading on, or by a seek."""
         packets_ahead = run.start - self._next_position
         if 0 <= packets_ahead <= _NEAR_PACKETS:
             for _ in range(packets_ahead):
@@ -246,11 +254,13 @@ class _Session:
 
     def _seek(self, run: Run) -> None:
         try:
+            # FFmpeg's indices hold decode times, not presentation times.
             self._container.seek(run.start_dts, stream=self._stream)
         except (av.FFmpegError, OSError) as error:
             raise _SeekError from error
         packets = packets_of(self._container, self._stream)
         for packet in packets:
+            # A seek may land on an earlier key frame: read on until ours comes, or one behind it.
             if packet.pts == run.start_pts:
                 self._packets = chain([packet], packets)
                 return
@@ -260,6 +270,7 @@ class _Session:
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
         if self._image is None:
+            # All frames go into one array: where no size is asked for, the first image has it.
             geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)
             size = self._size or FrameSize(width_px=geometry.width_px, height_px=geometry.height_px)
             self._geometry, self._image = geometry, Image(size)
@@ -267,7 +278,7 @@ class _Session:
         self._is_exact_F[slot] = exact
 
     def _fill(self, slots: Iterable[int]) -> None:
-        """Return planned frames that did not come the nearest earlier image."""
+        """Fill in, for planned frames that did not come, the nearest earlier image."""
         for slot in slots:
             if self._rgb[slot] is None and self._previous is not None:
                 self._put(slot, self._previous, exact=False)

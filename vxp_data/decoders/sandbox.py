@@ -68,7 +68,7 @@ class FrameArena:
             return np.frombuffer(view, dtype=np.uint8).reshape(shape).copy()
 
     def close(self) -> None:
-        """Return the memory back."""
+        """Free the memory."""
         os.close(self._fd)
 
 
@@ -76,11 +76,11 @@ class SharedBuffer:
     """Anonymous shared memory for a file that has no path: the child reads it at `child_path()`."""
 
     def __init__(self) -> None:
-        self._fd = os.memfd_create("vxp-inbox")
+        self._fd = os.memfd_create("vxp-shared-buffer")
         self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
 
     def put(self, data: bytes) -> None:
-        """Make these bytes the whole file."""
+        """Write these bytes as the whole file."""
         os.ftruncate(self._fd, 0)
         with memoryview(data) as view:
             done = 0
@@ -88,12 +88,12 @@ class SharedBuffer:
                 done += os.pwrite(self._fd, view[done:], done)
 
     def close(self) -> None:
-        """Return the memory back."""
+        """Free the memory."""
         os.close(self._fd)
 
     @staticmethod
     def child_path() -> str:
-        """In the child: give the path at which it can be opened, as often as wanted."""
+        """Return, in the child, the path at which it can be opened, as often as wanted."""
         return f"/proc/self/fd/{child_buffer_fd()}"
 
 
@@ -103,7 +103,7 @@ class Sandbox:
     Args:
         memory_bytes: what a call may allocate beyond what its libraries take at import.
         arena: where the child's `put_frames` puts frames; None where it has none to put.
-        inbox: where the child finds a file; None where it opens files by their paths.
+        buffer: where the child finds a file; None where it opens files by their paths.
         mechanisms: what isolates the child, by names in `isolation.MECHANISMS`; () for all.
     """
 
@@ -147,19 +147,19 @@ class Sandbox:
         return result
 
     def close(self) -> None:
-        """End the child."""
+        """Stop the child."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
 
 def put_frames(frames: NDArray[np.uint8]) -> None:
-    """In the child: write an array to the start of the sandbox's arena."""
+    """Write, in the child, an array to the start of the sandbox's arena."""
     with mmap.mmap(child_arena_fd(), frames.nbytes) as view:
         np.frombuffer(view, dtype=np.uint8)[:] = frames.reshape(-1)
 
 
 def cap_memory() -> None:
-    """In the child: limit further allocation to the sandbox's cap, counted from what is held now.
+    """Limit, in the child, further allocation to the sandbox's cap, counted from what is held now.
 
     Called after a decoder's library is loaded; the limit is on writable private memory
     (RLIMIT_DATA), because torchcodec maps gigabytes of address space that it never uses.

@@ -38,12 +38,12 @@ class SiglipEncoder:
 
     On CUDA every pass has one shape: the last batch is filled up with black images. So a call
     costs ceil(F / batch_frames) full passes: give it the frames of several videos, or a
-    batch_frames that divides F. No vector depends on what the other images are; its place in the
+    batch_frames that divides F. No vector depends on what the other images are; its index in the
     batch and the batch size (which shrinks when memory runs out) may change its last bits.
 
     On CPU every image goes alone, whatever batch_frames is, so that its vector is the same bit
     for bit wherever it stands. Measured in batches of 8 and 64: the neighbours' content changes
-    nothing, the place changes the last bits (2e-7) of half the vectors. Little is lost: the default
+    nothing, the index changes the last bits (2e-7) of half the vectors. Little is lost: the default
     model takes 12 s a frame alone on two cores, 11 s in fours.
     """
 
@@ -156,6 +156,7 @@ class SiglipEncoder:
 
     def _forward(self, frames_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed up to batch_frames images in one pass of fixed shape."""
+        # Always the full batch: other shapes may take other kernels, which round otherwise.
         padded_BHWC = np.zeros((self._batch_frames, *frames_BHWC.shape[1:]), np.uint8)
         padded_BHWC[: len(frames_BHWC)] = frames_BHWC
         with (
@@ -169,7 +170,7 @@ class SiglipEncoder:
         return unit_BD
 
     def _halve(self, error: torch.OutOfMemoryError) -> None:
-        """Go on with half the batch, for the life of this encoder.
+        """Halve the batch, for the life of this encoder.
 
         Raises:
             UserError: the batch was one image.

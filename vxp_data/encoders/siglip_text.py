@@ -33,7 +33,7 @@ _SMALLEST_VISION: Final = {
 class SiglipTextEncoder:
     """The text tower that belongs to encoder 'siglip', with open_clip's own tokenizer for it.
 
-    It sees as many tokens as the model has places (64), the beginning of a long caption. On CPU
+    It sees as many tokens as the model has positions (64), the beginning of a long caption. On CPU
     every text goes alone, on CUDA all passes have one shape, as images do.
     """
 

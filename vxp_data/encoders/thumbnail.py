@@ -128,7 +128,7 @@ def _on_circle(value_FN: NDArray[np.float64], *, turns: float) -> NDArray[np.flo
 
 
 def _gradient_directions(luma_FHW: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Direction of each cell's mean luma gradient, third axis for flat: unit rows [F, 3N]."""
+    """Return each cell's direction of luma gradient, third axis for flat: unit rows [F, 3N]."""
     down_FHW, right_FHW = np.zeros_like(luma_FHW), np.zeros_like(luma_FHW)
     down_FHW[:, 1:-1] = luma_FHW[:, 2:] - luma_FHW[:, :-2]
     right_FHW[:, :, 1:-1] = luma_FHW[:, :, 2:] - luma_FHW[:, :, :-2]

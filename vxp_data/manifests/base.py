@@ -23,9 +23,9 @@ class ManifestRow:
     """One row of a manifest, read but not yet understood."""
 
     index: int
-    """Place of the row in its manifest, from 0."""
+    """Index of the row in its manifest, from 0."""
     where: str
-    """The place in a person's words: 'line 12' (from 1), or 'row 3' (the index) without lines."""
+    """Where, in words: 'line 12' (from 1), or 'row 3' (the index) without lines."""
     annotation: bytes
     """The row's own bytes, UTF-8, without the separator or line end around it."""
     fields: Mapping[str, object]
@@ -44,7 +44,7 @@ class ManifestFormat(Protocol):
         """Return the rows of a manifest in order, one at a time.
 
         Raises:
-            UserError: the file cannot be read, or is not of this format; with the place in it.
+            UserError: the file cannot be read, or is not of this format; with the position in it.
         """
         ...
 
@@ -100,10 +100,10 @@ class RowDecoder:
         )
 
     def decode(self, text: str, start: int) -> tuple[object, int]:
-        """Decode the JSON value that begins at `start`; give it and the place after its end.
+        """Decode the JSON value that begins at `start`; return it and the index after its end.
 
         Raises:
-            json.JSONDecodeError: there is no whole JSON value at that place.
+            json.JSONDecodeError: there is no whole JSON value at that index.
             RecursionError: it is nested some thousand levels deep.
         """
         self._doubled = ""
@@ -157,7 +157,7 @@ def cannot_open(path: AnyFile, error: OSError) -> UserError:
 
 
 def not_utf8(path: AnyFile) -> UserError:
-    """Build the error for a manifest that is not UTF-8, with the place of the first wrong byte."""
+    """Build the error for a manifest that is not UTF-8, with the first wrong byte's position."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

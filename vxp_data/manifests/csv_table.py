@@ -77,7 +77,7 @@ class CsvTable:
 
 
 def _renamed(annotation: bytes, name: str, header: list[str], delimiter: str) -> bytes:
-    """Let a record name another media; its cells are written anew, quoted where they must be."""
+    """Rename the media of a record; its cells are written anew, quoted where they must be."""
     (cells,) = csv.reader(
         io.StringIO(annotation.decode(), newline=""), delimiter=delimiter, strict=True
     )
@@ -143,7 +143,7 @@ def _delimiter(path: AnyFile) -> str:
 def _num_cells(line: str, delimiter: str) -> int:
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
-    except csv.Error:  # reading the record will say it, with its place
+    except csv.Error:  # reading the record will say it, with its position
         return 0
 
 
@@ -168,7 +168,7 @@ def _bad_record(path: AnyFile, line: int, raw: str, delimiter: str, error: csv.E
 
 
 def _quoting_fault(raw: str, delimiter: str) -> tuple[int, str]:
-    """Find where the quotes of a record go wrong: the place in it, and what should be there."""
+    """Find where the quotes of a record go wrong: the position in it, and what should be there."""
     quoted = re.compile(r'"(?:[^"]|"")*"')
     plain = re.compile(rf"[^\r\n{re.escape(delimiter)}]*")
     at = 0

@@ -18,7 +18,7 @@ _MIXTURE_SUFFIXES: Final = frozenset({".yaml", ".yml"})
 def resolve_datasets(
     manifests: Sequence[str | Path], media_root: str | Path | None
 ) -> list[Dataset]:
-    """Turn the command line's manifests into named datasets; a YAML mixture stands for several.
+    """Resolve the command line's manifests to named datasets; a YAML mixture stands for several.
 
     Args:
         manifests: annotation files, folders of videos, mixtures; paths, or URIs of stores.

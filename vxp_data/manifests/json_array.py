@@ -62,8 +62,8 @@ class JsonArray:
         return count
 
 
-class Window:
-    """The part of a text file that is held, a place in it, and that place's line and column."""
+class BufferedReader:
+    """The part of a text file that is held, and a position in it with its line and column."""
 
     def __init__(self, path: AnyFile, file: TextIO) -> None:
         self.path = path
@@ -75,7 +75,7 @@ class Window:
         self.decoder = RowDecoder()
 
     def more(self) -> bool:
-        """Forget what lies before the place, hold more of what follows; False at the file's end."""
+        """Forget what lies before the position and read on; False at the file's end."""
         if len(self.text) - self.at > MAX_ROW_CHARS:
             raise self.error(self.at, f"a value of more than {MAX_ROW_CHARS} characters", "a row")
         chunk = self._file.read(max(CHUNK_CHARS, len(self.text)))  # doubles: a long row stays cheap
@@ -86,7 +86,7 @@ class Window:
         return bool(chunk)
 
     def peek(self) -> str:
-        """Go to the next character that is not white space and give it; '' at the file's end."""
+        """Move behind white space and return the next character; '' at the file's end."""
         while True:
             match = _SPACE.match(self.text, self.at)
             self.at = match.end() if match else self.at
@@ -96,7 +96,7 @@ class Window:
                 return ""
 
     def value(self) -> tuple[object, str]:
-        """Decode the value at the place and go behind it; give it and its own text."""
+        """Decode the value at the position and move behind it; return it and its own text."""
         while True:
             try:
                 value, end = self.decoder.decode(self.text, self.at)
@@ -115,14 +115,14 @@ class Window:
         return value, text
 
     def line_column(self, at: int) -> tuple[int, int]:
-        """Return the line and column, both from 1, of a place in the text held."""
+        """Return the line and column, both from 1, of a position in the text held."""
         newlines = self.text.count("\n", 0, at)
         if newlines:
             return self._line + newlines, at - self.text.rfind("\n", 0, at)
         return self._line, self._column + at
 
     def error(self, at: int, got: str, wanted: str = "") -> UserError:
-        """Build the error for a place in the text held."""
+        """Build the error for a position in the text held."""
         line, column = self.line_column(at)
         wanted = f", wanted {wanted}" if wanted else ""
         advice = "Mend the file there, or write it again (python -m json.tool shows the place)."
@@ -140,15 +140,15 @@ class Window:
 
 
 def _elements(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
-    window = Window(path, file)
-    if window.peek() != "[":
-        raise _not_an_array(window)
-    window.at += 1
+    reader = BufferedReader(path, file)
+    if reader.peek() != "[":
+        raise _not_an_array(reader)
+    reader.at += 1
     index = 0
-    following = window.peek()
+    following = reader.peek()
     while following != "]" or index:  # the array may be empty, but a comma wants a row
-        value, text = window.value()
-        fields, problem = window.decoder.row_fields(value)
+        value, text = reader.value()
+        fields, problem = reader.decoder.row_fields(value)
         yield ManifestRow(
             index=index,
             where=f"row {index}",
@@ -157,26 +157,26 @@ def _elements(path: AnyFile, file: TextIO) -> Iterator[ManifestRow]:
             problem=problem,
         )
         index += 1
-        following = window.peek()
+        following = reader.peek()
         if following == "]":
             break
         if following != ",":
-            raise window.error(window.at, following and repr(following), "',' or ']' after a row")
-        window.at += 1
-        window.peek()
-    window.at += 1
-    if trailing := window.peek():
-        raise window.error(window.at, repr(trailing), "nothing after the array's ']'")
+            raise reader.error(reader.at, following and repr(following), "',' or ']' after a row")
+        reader.at += 1
+        reader.peek()
+    reader.at += 1
+    if trailing := reader.peek():
+        raise reader.error(reader.at, repr(trailing), "nothing after the array's ']'")
 
 
-def _not_an_array(window: Window) -> UserError:
-    path, got = window.path, window.peek()
+def _not_an_array(reader: BufferedReader) -> UserError:
+    path, got = reader.path, reader.peek()
     if not got:
         return UserError(f"{path}: the file is empty, wanted a JSON array of rows: [...].")
     if got != "{":
-        return window.error(window.at, repr(got), "a JSON array of rows: [...]")
-    value, _ = window.value()
-    if window.peek() == "{":
+        return reader.error(reader.at, repr(got), "a JSON array of rows: [...]")
+    value, _ = reader.value()
+    if reader.peek() == "{":
         return UserError(
             f"{path}: got one JSON object after another, wanted an array. "
             "This looks like JSON Lines: set its format to 'jsonl'."

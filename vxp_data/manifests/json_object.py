@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, cannot_open, not_utf8, type_name
-from vxp_data.manifests.json_array import Window
+from vxp_data.manifests.json_array import BufferedReader
 
 
 def members(path: AnyFile, inside: str = "") -> Iterator[tuple[str, Mapping[str, object], str]]:
@@ -22,64 +22,64 @@ def members(path: AnyFile, inside: str = "") -> Iterator[tuple[str, Mapping[str,
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            window = Window(path, file)
-            _open(window)
+            reader = BufferedReader(path, file)
+            _open(reader)
             if inside:
-                _enter(window, inside)
-            yield from _members(window)
+                _enter(reader, inside)
+            yield from _members(reader)
     except OSError as error:
         raise cannot_open(path, error) from error
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
 
 
-def _open(window: Window) -> None:
-    if (got := window.peek()) != "{":
-        raise window.error(window.at, repr(got) if got else "", "a JSON object: {...}")
-    window.at += 1
+def _open(reader: BufferedReader) -> None:
+    if (got := reader.peek()) != "{":
+        raise reader.error(reader.at, repr(got) if got else "", "a JSON object: {...}")
+    reader.at += 1
 
 
-def _enter(window: Window, inside: str) -> None:
-    """Go behind the brace of the object under a key."""
-    while window.peek() != "}":
-        if _key(window) == inside:
-            _open(window)
+def _enter(reader: BufferedReader, inside: str) -> None:
+    """Move behind the brace of the object under a key."""
+    while reader.peek() != "}":
+        if _key(reader) == inside:
+            _open(reader)
             return
-        window.value()
-        _next(window)
-    raise UserError(f"{window.path}: the object has no key {inside!r}, which should hold its rows.")
+        reader.value()
+        _next(reader)
+    raise UserError(f"{reader.path}: the object has no key {inside!r}, which should hold its rows.")
 
 
-def _members(window: Window) -> Iterator[tuple[str, Mapping[str, object], str]]:
-    while window.peek() != "}":
-        key = _key(window)
-        value, _ = window.value()
+def _members(reader: BufferedReader) -> Iterator[tuple[str, Mapping[str, object], str]]:
+    while reader.peek() != "}":
+        key = _key(reader)
+        value, _ = reader.value()
         if isinstance(value, Mapping):
-            yield key, *window.decoder.row_fields(value)
+            yield key, *reader.decoder.row_fields(value)
         else:
             yield key, {}, f"the row is {type_name(value)}, not an object"
-        _next(window)
+        _next(reader)
 
 
-def _key(window: Window) -> str:
-    if window.peek() != '"':
-        got = window.peek()
-        raise window.error(window.at, got and repr(got), "a key in quotes, or '}'")
-    key, _ = window.value()
-    if window.peek() != ":":
-        got = window.peek()
-        raise window.error(window.at, got and repr(got), "':' after a key")
-    window.at += 1
-    window.peek()
+def _key(reader: BufferedReader) -> str:
+    if reader.peek() != '"':
+        got = reader.peek()
+        raise reader.error(reader.at, got and repr(got), "a key in quotes, or '}'")
+    key, _ = reader.value()
+    if reader.peek() != ":":
+        got = reader.peek()
+        raise reader.error(reader.at, got and repr(got), "':' after a key")
+    reader.at += 1
+    reader.peek()
     return str(key)
 
 
-def _next(window: Window) -> None:
-    """Go behind the comma after a member, or stay before the brace that closes the object."""
-    got = window.peek()
+def _next(reader: BufferedReader) -> None:
+    """Move behind the comma after a member, or stay before the brace that closes the object."""
+    got = reader.peek()
     if got == ",":
-        window.at += 1
-        if window.peek() == "}":
-            raise window.error(window.at, "'}'", "a key after the comma")
+        reader.at += 1
+        if reader.peek() == "}":
+            raise reader.error(reader.at, "'}'", "a key after the comma")
     elif got != "}":
-        raise window.error(window.at, got and repr(got), "',' or '}' after a member")
+        raise reader.error(reader.at, got and repr(got), "',' or '}' after a member")

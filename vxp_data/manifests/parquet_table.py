@@ -51,7 +51,7 @@ class ParquetTable:
         rows: Iterable[tuple[int, bytes]],
         renamed: Mapping[int, str] = NONE_RENAMED,
     ) -> int:
-        """Take rows from the source, with its schema and metadata; a row group is held at a time.
+        """Copy rows from the source, with its schema and metadata; a row group is held at a time.
 
         A row group of the source becomes a row group of `out`, if any of its rows is wanted.
         """
@@ -84,7 +84,7 @@ class ParquetTable:
 
 
 def _renamed(rows: Any, names: Mapping[int, str]) -> Any:
-    """Let some rows of a table name other media, in the column by which each names its own."""
+    """Rename the media of some rows of a table, in the column by which each names its own."""
     for index, name in names.items():
         column = media_column(rows.slice(index, 1).to_pylist()[0])
         at, field = rows.schema.get_field_index(column), rows.schema.field(column)
@@ -130,7 +130,7 @@ def _check_columns(path: AnyFile, schema: Any) -> None:
 
 
 def _plain(batch: Any) -> Any:
-    """Turn columns of times into text, of durations into numbers: Python has no nanoseconds."""
+    """Convert columns of times to text, of durations to numbers: Python has no nanoseconds."""
     for index, field in enumerate(batch.schema):
         if pa.types.is_temporal(field.type):
             kind = pa.int64() if pa.types.is_duration(field.type) else pa.string()

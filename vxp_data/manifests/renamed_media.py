@@ -37,7 +37,7 @@ def media_column(fields: Mapping[str, object]) -> str:
 
 
 def rename_in_value(value: object, name: str) -> Any:
-    """Put a media's name where a column has one: a text, a list's first, or `path` of an object."""
+    """Write a media's name where a column has it: a text, a list's first, or an object's `path`."""
     if isinstance(value, list):
         return [rename_in_value(value[0], name), *value[1:]]
     if isinstance(value, Mapping):
@@ -46,7 +46,7 @@ def rename_in_value(value: object, name: str) -> Any:
 
 
 def rename_in_json(annotation: bytes, name: str) -> bytes:
-    """Let a JSON row name another media. Only that text changes, where it stands just once."""
+    """Rename the media of a JSON row. Only that text changes, where it stands just once."""
     text = annotation.decode()
     fields = json.loads(text)
     column = media_column(fields)

@@ -78,6 +78,7 @@ class FlatIndex:
         self._index: Any = faiss.IndexFlatIP(emb_ND.shape[1])
         if kind == "gpu-flat":
             options = faiss.GpuClonerOptions()
+            # Half the memory; pairs that are found are compared again, exactly, frame by frame.
             options.useFloat16 = True
             self._resources = faiss.StandardGpuResources()
             self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index, options)
@@ -87,7 +88,7 @@ class FlatIndex:
     def search(
         self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See `NeighbourIndex`; exact."""
+        """Find the nearest vectors, see `NeighbourIndex`; exact."""
         del min_cosine
         cosine_BK, row_BK = self._index.search(_float32(emb_BD), num_neighbours)
         return cosine_BK, row_BK
@@ -109,6 +110,7 @@ class InvertedLists:
         num_lists = max(1, round(_LISTS_PER_ROOT * num_vectors**0.5))
         # Spread over all of them: the vectors come in an order that means something.
         step = max(1, num_vectors // (num_lists * _TRAINED_ON_PER_LIST))
+        # Spherical: centres have unit norm as the rows do, so that the nearest one is so by cosine.
         kmeans = faiss.Kmeans(
             dim,
             num_lists,
@@ -135,9 +137,10 @@ class InvertedLists:
     def search(
         self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See `NeighbourIndex`; what lies in none of the nearest lists is not found."""
+        """Find near vectors, see `NeighbourIndex`; only those in the nearest lists are found."""
         queries_BD = _float32(emb_BD)
         _, list_BS = self._centres.search(queries_BD, self._num_searched)
+        # Sorted by list, so that each list is read once for all the queries that ask for it.
         asked = np.argsort(list_BS.ravel(), kind="stable")
         first_L = np.searchsorted(list_BS.ravel()[asked], np.arange(len(self._start_L)))
         found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
@@ -146,6 +149,7 @@ class InvertedLists:
             row_M = self._row_N[self._start_L[number] : self._start_L[number + 1]]
             if not (len(query_Q) and len(row_M)):
                 continue
+            # Widened to float32 one list at a time: all vectors may be more than memory holds.
             cosine_QM = queries_BD[query_Q] @ _float32(self._emb_ND[row_M]).T
             query, member = np.nonzero(cosine_QM >= min_cosine)
             found.append((query_Q[query], row_M[member], cosine_QM[query, member]))
@@ -157,14 +161,16 @@ def _nearest(
     num_queries: int,
     num_neighbours: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the nearest of what was found for each query; ties by place."""
+    """Return the nearest of what was found for each query; ties by index."""
     cosine_BK = np.full((num_queries, num_neighbours), -np.inf, dtype=np.float32)
     row_BK = np.full((num_queries, num_neighbours), -1, dtype=np.int64)
     if not found:
         return cosine_BK, row_BK
     query_P, row_P, cosine_P = (np.concatenate(column) for column in zip(*found, strict=True))
+    # lexsort goes by its last key first: by query, then the nearest, then the lowest row.
     order = np.lexsort((row_P, -cosine_P, query_P))
     query_P, row_P, cosine_P = query_P[order], row_P[order], cosine_P[order]
+    # Less the position at which its query begins: the rank of each hit within its query.
     rank_P = np.arange(len(query_P)) - np.searchsorted(query_P, query_P)
     near_P = rank_P < num_neighbours
     cosine_BK[query_P[near_P], rank_P[near_P]] = cosine_P[near_P]

@@ -87,7 +87,7 @@ def changed_config(
     weights: Mapping[str, float] | None,
     tokens_per_gpu_hour: float | None,
 ) -> PruneConfig:
-    """Lay what decides over a run's settings; see `redecide` for the arguments.
+    """Overlay what decides on a run's settings; see `redecide` for the arguments.
 
     Raises:
         UserError: weights without a budget, or a number out of its range.

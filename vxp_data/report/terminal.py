@@ -80,7 +80,7 @@ class ClipProgress:
             self._line_at_s = now_s + _LINE_EVERY_S
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -130,7 +130,7 @@ def shard_table(shards: Sequence[ShardEntry]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Set rows of cells in columns, the first to the left, the others to the right."""
+    """Align rows of cells in columns, the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         f"{row[0]:<{widths[0]}} "

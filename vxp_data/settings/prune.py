@@ -190,7 +190,7 @@ class BoundsConfig(Settings):
     """Only rows of these tasks; none given: all rows."""
 
     def bounds(self) -> Bounds:
-        """Return them as the rules take them."""
+        """Return the values as the rules take them."""
         return Bounds(low=self.min, high=self.max, tasks=self.tasks)
 
 

@@ -31,7 +31,7 @@ def pack_frames(
     """Write frames as images into a tar; the same frames give the same bytes.
 
     Args:
-        frames: each frame's place in the file's presentation order, its name, and uint8
+        frames: each frame's index in the file's presentation order, its name, and uint8
             [H, W, 3], red, green, blue.
         picture_format: 'jpeg' or 'webp'.
         quality: 1 to 100, the encoder's own scale.
@@ -48,17 +48,17 @@ def pack_frames(
 
 
 def unpack_frames(data: bytes) -> dict[int, NDArray[np.uint8]]:
-    """Read every image of a frames payload: uint8 [H, W, 3] by place in presentation order.
+    """Read every image of a frames payload: uint8 [H, W, 3] by index in presentation order.
 
     Raises:
-        ValueError: it is no whole tar of images named by their places.
+        ValueError: it is no whole tar of images named by their frames' indices.
     """
     file = io.BytesIO(data)
     frames: dict[int, NDArray[np.uint8]] = {}
     for member in list(read_members(file)):
         stem = member.name.partition(".")[0]
         if not (stem.isascii() and stem.isdecimal()) or int(stem) in frames:
-            raise ValueError(f"member {member.name!r} is not named by a frame's place, or twice")
+            raise ValueError(f"member {member.name!r} is not named by a frame's index, or twice")
         try:
             with Image.open(io.BytesIO(read_bytes(file, member))) as image:
                 frames[int(stem)] = np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Tar shards: the same members give the same bytes; every member's place is known.
+"""Tar shards: the same members give the same bytes; every member's offset is known.
 
 GNU format, members owned by nobody, dated 1970: nothing of the machine, the user or the day gets
 in. Reading walks the headers and extracts nothing to disk.

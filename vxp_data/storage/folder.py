@@ -250,7 +250,7 @@ class File:
         return self.folder
 
     def as_folder(self) -> Folder:
-        """Take the name for that of a folder."""
+        """Return the name as that of a folder."""
         return self.folder.child(self.name)
 
     def read_bytes(self) -> bytes:

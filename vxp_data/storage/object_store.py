@@ -72,7 +72,7 @@ class ObjectFacts:
 
     @property
     def file_version(self) -> str:
-        """Return size and etag as one text: has the object changed?"""
+        """Return size and etag as one text, by which a changed object is known."""
         return f"{self.num_bytes}-{self.etag}"
 
 
@@ -156,7 +156,7 @@ class ObjectStore:
         return sorted(self._ask(uri, call))
 
     def put(self, uri: str, path: Path) -> None:
-        """Put a local file under its final name: there whole or not at all."""
+        """Upload a local file under its final name: there whole or not at all."""
         num_bytes = path.stat().st_size
         if self.scheme in _RENAMING:
             self._ask(uri, lambda fs: put_and_rename(fs, path, uri))
@@ -168,13 +168,13 @@ class ObjectStore:
             self._ask(uri, lambda fs: fs.put_file(str(path), uri, **self._deadline(fs, num_bytes)))
 
     def put_bytes(self, uri: str, data: bytes) -> None:
-        """Put a small object under its final name."""
+        """Write a small object under its final name."""
         self._ask(uri, lambda fs: fs.pipe_file(uri, data, **self._deadline(fs, len(data))))
 
     def create(self, uri: str, data: bytes) -> bool:
-        """Put a small object unless there is one; tell whether it was put.
+        """Write a small object unless there is one; return whether it was put.
 
-        An answer that got lost makes a second attempt find our own object; hence the look at it.
+        An answer that got lost makes a second attempt find our own object; hence the check.
         """
 
         def call(fs: Any) -> bool:

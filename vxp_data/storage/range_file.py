@@ -42,7 +42,7 @@ class RangeFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return the place, bytes from the start."""
+        """Return the position, bytes from the start."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -54,7 +54,7 @@ class RangeFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: object) -> int:
-        """Fill a buffer from the place on; fewer bytes than asked for at the end only."""
+        """Fill a buffer from the position on; fewer bytes than asked for at the end only."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         stop = min(self._at + len(view), self._facts.num_bytes)
         if self._at >= stop:

@@ -32,7 +32,7 @@ class StoreFailedError(OSError):
 
 
 def plain_error(uri: str, error: Exception) -> OSError | None:
-    """Make a plain OSError of a store's own error; None where trying again may help."""
+    """Convert a store's own error to a plain OSError; None where trying again may help."""
     status = _http_status(error)
     if isinstance(error, FileNotFoundError) or status == 404:
         return FileNotFoundError(errno.ENOENT, _missing_words(error), uri)

@@ -1,1 +1,1 @@
-"""From shards to batches: order, plans, frames, and the exact place to go on from."""
+"""From shards to batches: order, plans, frames, and the exact position to go on from."""

@@ -29,20 +29,20 @@ def decode_planned(
     time_s_T: NDArray[np.float64],
     size: FrameSize,
 ) -> Decoded:
-    """Decode the frames of a plan from the sandbox's inbox into its arena.
+    """Decode the frames of a plan from the sandbox's shared buffer into its arena.
 
     Args:
         decoder: a name in registry.DECODERS.
         uri: the file's name in the shard's record.
         media_id: what the file's digest must be.
         is_image: open image formats instead of video formats.
-        frame_index_T: int64, places in presentation order.
+        frame_index_T: int64, indices in presentation order.
         time_s_T: float64, the times that the plan has for them.
         size: to which frames are squashed.
 
     Raises:
         MediaError: it cannot be opened or decoded.
-        ChangedMediaError: it is another file, or has other frames at these places.
+        ChangedMediaError: it is another file, or has other frames at these indices.
     """
     path = SharedBuffer.child_path()
     found = probe_file(path, uri, is_image)
@@ -64,7 +64,7 @@ def decode_planned(
 def decode_uniform(
     decoder: str, uri: str, is_image: bool, num_frames: int, size: FrameSize
 ) -> Decoded:
-    """Decode frames at equal distances from the sandbox's inbox into its arena.
+    """Decode frames at equal distances from the sandbox's shared buffer into its arena.
 
     Args:
         decoder: a name in registry.DECODERS.

@@ -1,4 +1,4 @@
-"""Samples of several shard directories by their place: read, planned, decoded, replaced if broken.
+"""Samples of several shard directories by their index: read, planned, decoded, replaced if broken.
 
 A map-style dataset: which samples, in which order, is `order`'s business.
 """
@@ -78,7 +78,7 @@ class Rows:
         return cls(source, table, row_N)
 
     def part(self) -> Part:
-        """Return what the order looks at."""
+        """Return what the order depends on."""
         return Part(
             digest=self.table.digest,
             num_frames_N=self.table.num_frames_N[self.row_N],
@@ -86,23 +86,23 @@ class Rows:
         )
 
 
-class Place(NamedTuple):
+class SampleIndex(NamedTuple):
     """One sample to be given out."""
 
     source: int
     sample: int
-    """Place in the source's rows."""
+    """Index in the source's rows."""
     epoch: int
     position: int
     is_padding: bool = False
 
 
 class ShardDataset(Dataset[TrainSample]):
-    """Samples by place; works in torch's DataLoader with any number of workers.
+    """Samples by index; works in torch's DataLoader with any number of workers.
 
     A sample that cannot be used is replaced by the next of the same source and kind whose clip is
     another and can be used, in the circle of all of them sorted by (planned frames of the first
-    stored epoch, place in the index). So a substitute needs about the same memory and time, and
+    stored epoch, row of the index). So a substitute needs about the same memory and time, and
     every rank, worker and run finds the same one.
 
     Args:
@@ -139,7 +139,7 @@ class ShardDataset(Dataset[TrainSample]):
         """Return the number of samples of all sources."""
         return sum(len(rows.row_N) for rows in self.rows)
 
-    def __getitem__(self, index: Place) -> TrainSample:
+    def __getitem__(self, index: SampleIndex) -> TrainSample:
         """Read one sample, or its substitute.
 
         Raises:
@@ -153,14 +153,14 @@ class ShardDataset(Dataset[TrainSample]):
             return self._substitute(index, row, error)
 
     def close(self) -> None:
-        """End the decoding process and close the shards; what is read next opens them again."""
+        """Stop the decoding process and close the shards; what is read next opens them again."""
         if self._reader is not None and self._reader_pid == os.getpid():
             self._reader.close()
         self._reader = None
         for rows in self.rows:
             rows.table.folder.close()
 
-    def _read(self, index: Place, row: int) -> TrainSample:
+    def _read(self, index: SampleIndex, row: int) -> TrainSample:
         table = self.rows[index.source].table
         clip = (index.source, str(table.key_N[row]))
         if clip in self.known_broken:
@@ -172,7 +172,7 @@ class ShardDataset(Dataset[TrainSample]):
                 self.known_broken[clip] = (error.reason, error.message)
             raise
 
-    def _sample(self, index: Place, table: ShardTable, row: int) -> TrainSample:
+    def _sample(self, index: SampleIndex, table: ShardTable, row: int) -> TrainSample:
         record, payload = read_clip(table, row, with_payload=self._frames is not None)
         number = int(table.index_N[row])
         plan = plan_of(record, number, index.epoch)
@@ -208,7 +208,7 @@ class ShardDataset(Dataset[TrainSample]):
             is_padding=index.is_padding,
         )
 
-    def _substitute(self, index: Place, row: int, error: BrokenSampleError) -> TrainSample:
+    def _substitute(self, index: SampleIndex, row: int, error: BrokenSampleError) -> TrainSample:
         rows = self.rows[index.source]
         table = rows.table
         tried = {str(table.key_N[row])}

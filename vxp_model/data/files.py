@@ -68,7 +68,7 @@ class ShardFolder:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def wrong_size(self, num_bytes: dict[str, int]) -> tuple[str, str] | None:
-        """Look for a file that is missing or, on a disk, of another size.
+        """Find a file that is missing or, on a disk, of another size.
 
         Args:
             num_bytes: wanted, by name.

@@ -81,7 +81,7 @@ class FrameReader:
         Args:
             record: of the clip.
             payload: its member's bytes, or the file's where the shard carries none.
-            frame_index_T: int64, places in presentation order, one at least.
+            frame_index_T: int64, indices in presentation order, one at least.
             time_s_T: float64, their times, seconds.
 
         Returns:
@@ -96,7 +96,7 @@ class FrameReader:
         return self._decode(record, payload, frame_index_T, time_s_T)
 
     def close(self) -> None:
-        """End the child process and free its memory; the next read starts another."""
+        """Stop the child process and free its memory; the next read starts another."""
         if self._box is not None:
             self._box.close()
             self._box = None
@@ -202,7 +202,7 @@ class UniformReader:
         return box.arena.take(decoded.value.shape)
 
     def close(self) -> None:
-        """End the child process and free its memory; the next read starts another."""
+        """Stop the child process and free its memory; the next read starts another."""
         if self._box is not None:
             self._box.close()
             self._box = None

@@ -18,7 +18,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from vxp_data.core.seeds import hash64
-from vxp_model.data.dataset import Place, ShardDataset, Source
+from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
 from vxp_model.data.sample import Batch, TrainSample
@@ -50,8 +50,8 @@ class ShardLoader:
     and in each step every rank takes one of the next `world_size` batches; which of them, changes
     from step to step, so that no rank always has the long ones. All ranks end on the same step:
     where the last step has fewer batches than ranks, the others get the step's first sample alone,
-    with `is_padding` set. So over all ranks, padding aside, an epoch gives every place of its order
-    exactly once.
+    with `is_padding` set. So over all ranks, padding aside, an epoch gives every position of its
+    order exactly once.
 
     `state_dict()` after a batch says that this step is done, however far workers have read ahead.
     A loader that loads it, with any world size, batch limits and number of workers, gives the rest
@@ -61,7 +61,7 @@ class ShardLoader:
         sources: a mixture, or the path of one shard directory.
         batch: limits of one rank's batch.
         order: seed, epoch length, length grouping.
-        frames: how frames are read; None: not at all, for a look at the rows alone.
+        frames: how frames are read; None: not at all, to read the rows alone.
         window: shows only so many neighbouring frames of each plan; None: all of them. Limits of
             the batch and the order's lengths go on counting planned frames.
         rank: of this process; None: torch.distributed's, 0 where that is not initialised.
@@ -144,18 +144,18 @@ class ShardLoader:
             self._of_epoch = (self.epoch, epoch_order(parts, self._order, self.epoch))
         return self._of_epoch[1]
 
-    def steps(self) -> Iterator[list[Place]]:
+    def steps(self) -> Iterator[list[SampleIndex]]:
         """Return what this rank gets in each step that is left of the epoch; nothing is read."""
         order, bound, epoch = self.current_order(), self._bounds().tolist(), self.epoch
 
-        def indices(first: int) -> list[Place]:
+        def indices(first: int) -> list[SampleIndex]:
             batch = first + (self.rank + hash64("rank", bound[first])) % self.world_size
             is_padding = batch >= len(bound) - 1
             own = range(bound[first], bound[first] + 1)
             if not is_padding:
                 own = range(bound[batch], bound[batch + 1])
             return [
-                Place(int(order.part_E[e]), int(order.sample_E[e]), epoch, e, is_padding)
+                SampleIndex(int(order.part_E[e]), int(order.sample_E[e]), epoch, e, is_padding)
                 for e in own
             ]
 
@@ -170,7 +170,7 @@ class ShardLoader:
         return self._state().to_dict()
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Go to where a state was saved.
+        """Move to where a state was saved.
 
         Raises:
             UserError: the state is of other data, another order, or another version.
@@ -181,7 +181,7 @@ class ShardLoader:
         self.replaced = list(state.replaced)
 
     def close(self) -> None:
-        """End the workers and what they have open."""
+        """Stop the workers and close what they have open."""
         self._loader._iterator = None  # torch's own way to end persistent workers
         self.dataset.close()
 
@@ -224,12 +224,12 @@ class ShardLoader:
 
 
 class _Steps:
-    """What torch asks for the places of each batch."""
+    """What torch asks for the indices of each batch."""
 
     def __init__(self, loader: ShardLoader) -> None:
         self._loader = loader
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         return self._loader.steps()
 
     def __len__(self) -> int:
@@ -247,7 +247,7 @@ def _init_worker(worker: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the training process is gone, however it went.
+    """Stop this worker when the training process is gone, however it went.
 
     torch's own watch looks whether the process above it is another one now. Under a fork server,
     Python's default from 3.14 on, that is the server, which lives on.

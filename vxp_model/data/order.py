@@ -1,7 +1,7 @@
 """In which order samples come: a pure function of (seed, epoch, indexes, weights, frame counts).
 
 The order of an epoch does not know how many ranks or workers there are: it is one sequence of
-samples, cut into batches, dealt out to the ranks. So a place in it, a number of samples, is all
+samples, cut into batches, dealt out to the ranks. So a position in it, a number of samples, is all
 that a resume needs, whatever the world size before and after.
 
 Shapes: P parts of a mixture, N samples of a part, E samples of an epoch, B batches.
@@ -69,7 +69,7 @@ class BatchRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of a mixture, as far as the order looks at it."""
+    """One part of a mixture, as far as the order depends on it."""
 
     digest: str
     """Of its index: another index, another shuffle."""
@@ -85,8 +85,13 @@ class EpochOrder:
 
     part_E: NDArray[np.int32]
     sample_E: NDArray[np.int64]
-    """Place in the part, from 0."""
+    """Index in the part, from 0."""
     num_frames_E: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        got = (len(self.part_E), len(self.sample_E), len(self.num_frames_E))
+        if len(set(got)) > 1:
+            raise ValueError(f"the columns of an order differ in length: {got}; want E each")
 
     def __len__(self) -> int:
         """Return the number of samples, E."""
@@ -153,6 +158,8 @@ def epoch_order(parts: Sequence[Part], rule: OrderRule, epoch: int) -> EpochOrde
     samples, keys, lengths = [], [], []
     for number, (part, count) in enumerate(zip(parts, counts, strict=True)):
         sample_n = _drawn(part, number, count, rule, epoch)
+        # Sample i of n gets a key in [i / n, (i + 1) / n): sorted together, each part is spread
+        # evenly over the epoch.
         hash_n = _hashes(sample_n, "place", rule.seed, epoch, number, part.digest)
         jitter_n = hash_n / 2.0**64 if rule.shuffle else np.full(count, 0.5)
         samples.append(sample_n & ((1 << _COPY_BIT) - 1))
@@ -173,7 +180,7 @@ def epoch_order(parts: Sequence[Part], rule: OrderRule, epoch: int) -> EpochOrde
 def cut_batches(
     num_frames_E: NDArray[np.int32], rule: BatchRule, *, start: int = 0
 ) -> NDArray[np.int64]:
-    """Cut an epoch into batches, from a place on.
+    """Cut an epoch into batches, from a position on.
 
     Batches are filled one after the other, so that cutting again from where a batch begins gives
     the same batches from there on.
@@ -181,7 +188,7 @@ def cut_batches(
     Args:
         num_frames_E: planned frames of each sample, in order.
         rule: the limits.
-        start: place of the first sample, 0 <= start <= E.
+        start: position of the first sample, 0 <= start <= E.
 
     Returns:
         bound: int64 [B + 1], batch b is the samples bound[b] to bound[b + 1]; bound[0] is `start`,
@@ -193,7 +200,7 @@ def cut_batches(
     until = np.concatenate([[0], np.cumsum(num_frames_E, dtype=np.int64)]).tolist()
     bounds = [start]
     while (first := bounds[-1]) < length:
-        # The last place up to which the frames fit; the first sample is taken whatever it has.
+        # The last position up to which the frames fit; the first sample is taken whatever it has.
         fitting = bisect_right(until, until[first] + rule.max_frames, lo=first) - 1
         bounds.append(min(max(fitting, first + 1), first + rule.max_samples, length))
     return np.array(bounds, dtype=np.int64)
@@ -206,9 +213,11 @@ def _drawn(part: Part, number: int, count: int, rule: OrderRule, epoch: int) -> 
     row_N = np.arange(size, dtype=np.int64)
     circle_N = row_N
     if rule.shuffle:
+        # Without the epoch: each one goes on around the same circle where the last one stopped.
         circle_N = np.argsort(_hashes(row_N, "circle", rule.seed, number, part.digest))
     more = circle_N[(epoch * rest + np.arange(rest)) % size]
     copies = [row_N + (copy << _COPY_BIT) for copy in range(full)]
+    # Sorted, so that an order that is not shuffled goes by the shards.
     drawn = np.concatenate([*copies, np.sort(more) + (full << _COPY_BIT)])
     if rule.shuffle:
         hashes = _hashes(drawn, "order", rule.seed, epoch, number, part.digest)
@@ -232,6 +241,7 @@ def _grouped(num_frames_E: NDArray[np.int32], rule: OrderRule, epoch: int) -> ND
 
 def _hashes(value_N: NDArray[np.int64], *about: int | str) -> NDArray[np.uint64]:
     """Hash whole numbers to 64 bits, by what they are about (SplitMix64's finaliser)."""
+    # Products go round at 2**64, as they are meant to; numpy says nothing of it in arrays.
     x_N = value_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(hash64(*about))
     x_N = (x_N ^ (x_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x_N = (x_N ^ (x_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -26,10 +26,10 @@ class TrainSample:
     key: str
     """Of its clip: rows about the same clip share it."""
     source: int
-    """Place in the loader's list of sources."""
+    """Index in the loader's list of sources."""
     epoch: int
     position: int
-    """Place in the epoch's order, over all ranks."""
+    """Position in the epoch's order, over all ranks."""
     frames_THWC: Tensor | None
     """uint8, red, green, blue; None for text, and where no frames are asked for."""
     time_s_T: Tensor

@@ -1,7 +1,7 @@
 """What training draws for a sample by itself: a window of its plan, seeds for its masks.
 
-A draw follows from the seed, the epoch and the sample's place in the epoch alone: it is the same in
-whatever batch, process or resumed run the sample comes up.
+A draw follows from the seed, the epoch and the sample's position in the epoch alone: it is the same
+in whatever batch, process or resumed run the sample comes up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cut_window(plan: PlanRecord, rule: WindowRule, *, epoch: int, position: int)
         plan: of a video; an image's has one frame and stays.
         rule: length and seed.
         epoch: of the draw.
-        position: the sample's place in the epoch's order.
+        position: the sample's position in the epoch's order.
     """
     num_windows = len(plan.frame_index) - rule.num_frames + 1
     if num_windows <= 1:

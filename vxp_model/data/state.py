@@ -30,7 +30,7 @@ class Replacement:
 
     epoch: int
     position: int
-    """Place in the epoch's order, over all ranks."""
+    """Position in the epoch's order, over all ranks."""
     source: int
     sample_id: str
     key: str
@@ -43,7 +43,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderState:
-    """A place in the data. The same on every rank, but for `replaced`; see `merge_states`."""
+    """A position in the data. The same on every rank, but for `replaced`; see `merge_states`."""
 
     version: int
     order: dict[str, Any]
@@ -80,7 +80,7 @@ class LoaderState:
 
 
 def require_same_data(saved: LoaderState, now: LoaderState) -> None:
-    """Refuse a state of other data or another order: its place means nothing there.
+    """Refuse a state of other data or another order: its position means nothing there.
 
     Free to change are the batch limits, the world size, the workers, the decoder, and where the
     shards lie.
@@ -129,7 +129,7 @@ def list_replaced(replaced: Sequence[Replacement]) -> str:
 
 
 def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Make one state of all ranks' `state_dict()`s, with every rank's replacements.
+    """Merge all ranks' `state_dict()`s, with every rank's replacements.
 
     Args:
         states: one of each rank, taken after the same step.

@@ -78,7 +78,7 @@ class VideoFile:
         self.close()
 
     def close(self) -> None:
-        """End the decoding process and give its memory back."""
+        """Stop the decoding process and free its memory."""
         self._sandbox.close()
         self._arena.close()
         self._buffer.close()
@@ -122,7 +122,7 @@ class VideoFile:
         """Decode planned frames, the next piece while the caller works on this one.
 
         Args:
-            frame_index_F: int64, places in presentation order, strictly increasing.
+            frame_index_F: int64, indices in presentation order, strictly increasing.
             piece_frames: frames of a piece; the last may have fewer.
 
         Yields:

@@ -24,7 +24,7 @@ def probe_accuracy(
     weight_decay: float,
     seed: int,
 ) -> float:
-    """Train a two-layer MLP and give its top-1 accuracy.
+    """Train a two-layer MLP and return its top-1 accuracy.
 
     Args:
         train_ND: float32; each feature is standardised by its mean and spread here.

@@ -118,7 +118,7 @@ def run_probe(recipe: ProbeRecipe, say: Say) -> ProbeResult:
 
 
 def describe(result: ProbeResult) -> str:
-    """Return it as a table."""
+    """Return the result as a table."""
     chance = 1 / len(result.classes)
     lines = [f"{'features':<40} {'frames':>6} {'tokens':>6} {'top-1':>14} {'mse':>9} {'cosine':>7}"]
     for row in result.rows:
@@ -164,7 +164,7 @@ class _Features:
         return self._models[name].config.dts.temporal_factor
 
     def close(self) -> None:
-        """End the decoding process."""
+        """Stop the decoding process."""
         self._reader.close()
 
     def of(self, media: Sequence[LabelledMedia], rebuilt: dict[str, Rebuilt] | None) -> _Seen:

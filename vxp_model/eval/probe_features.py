@@ -42,7 +42,7 @@ class Rebuilt:
 
 
 def average(tokens_BTCHW: Tensor, *, cells: int, over_time: OverTime) -> Tensor:
-    """Make one vector of a media's tokens.
+    """Pool a media's tokens to one vector.
 
     Args:
         tokens_BTCHW: of frames, or of groups of frames.
@@ -64,7 +64,7 @@ def compressed(model: ReCoTModel, frames_BTCHW: Tensor, *, is_image: bool) -> Te
     Args:
         model: in eval mode.
         frames_BTCHW: the tower's features.
-        is_image: T is 1, shown in every place of a group.
+        is_image: T is 1, shown at every index of a group.
 
     Returns:
         tokens_BTCHW: T: groups of a media.

@@ -165,6 +165,7 @@ class LongVideoModel:
             plan = file.plan(
                 fps=choice.fps, num_frames=choice.num_frames, max_frames=choice.max_frames
             )
+            # Whole groups, or frames of two pieces would have to be compressed together.
             piece = max(1, config.chunk_frames // config.temporal_factor) * config.temporal_factor
             pieces = file.pieces(plan.frame_index_F, piece_frames=piece)
             tokens_GND = self.encode(
@@ -256,10 +257,12 @@ class LongVideoModel:
             keep_ratio=keep_ratio,
         )
         selected_s, num_positions = time.monotonic(), sequence.embeds_BPD.shape[1]
+        # All but the last position: `generate` reads that one, and takes the first token from it.
         cache = self._read(
             sequence, chunk_positions=chunk_positions, window=window, progress=progress
         )
         num_cached = cached_positions(cache)
+        # A GPU works on by itself: without waiting, the clock would stop before the work does.
         _wait(model.device)
         read_s = time.monotonic()
         ids = model.language_model.generate(
@@ -272,6 +275,7 @@ class LongVideoModel:
         answered_s = time.monotonic()
         (selection,) = sequence.selections
         kept = torch.nonzero(selection.kept_G)[:, 0].tolist()
+        # A group counts as shown when its first frame is.
         shown_s = video.time_s_F[:: model.config.temporal_factor]
         return Answer(
             text=self.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip(),
@@ -341,6 +345,7 @@ def peak_bytes(device: torch.device) -> int:
     """Return the greatest memory so far: allocated on a GPU, else resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # KiB on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
 

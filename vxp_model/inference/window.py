@@ -29,12 +29,12 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
         return int(super().get_seq_length()) + self.num_forgotten
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return how many keys there are with those that come, and the place of the first."""
+        """Return how many keys there are with those that come, and the index of the first."""
         kept = int(super().get_seq_length())
         return kept + query_length, self.num_forgotten
 
     def keep(self, index_K: Tensor) -> None:
-        """Forget all other positions."""
+        """Drop all other positions."""
         self.num_forgotten += int(super().get_seq_length()) - len(index_K)
         assert self.keys is not None
         assert self.values is not None

@@ -60,7 +60,7 @@ class ContextBudget:
     def of(
         cls, config: VideoXLProConfig, *, bytes_per_number: int = 2, time_tokens: int = TIME_TOKENS
     ) -> Self:
-        """Take the numbers from a model's configuration; nothing is allocated.
+        """Read the numbers from a model's configuration; nothing is allocated.
 
         Args:
             config: of the model.

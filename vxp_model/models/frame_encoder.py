@@ -45,7 +45,7 @@ class FrameEncoder(nn.Module):
         self.set_chunk_frames(config.chunk_frames)
 
     def set_chunk_frames(self, count: int) -> None:
-        """Take so many frames at once, in whole groups, one at least."""
+        """Encode so many frames at once, in whole groups, one at least."""
         self.chunk_groups = max(1, count // self.grouper.frames_per_group)
         self.tower.chunk_frames = count
 

@@ -114,7 +114,7 @@ def load_released_projector(
 
 
 def _dts_sources() -> dict[str, list[str]]:
-    """Our names and theirs; where there are three of theirs they are stacked, in this order."""
+    """Return our names and theirs; where theirs are three they are stacked in this order."""
     sources = {"time_code": ["temporal_encoding"]}
     for stage in range(2):
         spatial, temporal, conv = (f"encoder.{3 * stage + i}" for i in range(3))

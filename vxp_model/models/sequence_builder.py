@@ -38,7 +38,7 @@ class SequenceBuilder:
         *,
         training: bool,
     ) -> None:
-        """Take the parts of a model that are needed.
+        """Hold the parts of a model that are needed.
 
         Args:
             config: of the model.

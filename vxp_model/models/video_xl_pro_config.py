@@ -57,7 +57,7 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     legacy_relpos_transpose: bool = False
     """See DTSConfig; for released weights."""
     visual_rotary: bool = False
-    """Rotate visual tokens and time text by their place before selection; for released weights,
+    """Rotate visual tokens and time text by their position before selection; for released weights,
     which were trained so. The paper does not name it, and its successor left it out."""
     pool_stride: int = 2
     """Projected tokens are averaged in blocks of this side: 2 leaves 36 a frame, 1 leaves 144."""

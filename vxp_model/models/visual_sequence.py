@@ -174,6 +174,7 @@ def assemble(
     visual_MD = torch.cat(parts) if len(parts) > 1 else parts[0]  # no second copy of a long video
     padded_right = not bool((real_BP[:, -1] if pad_left else real_BP).all())
     if all(choice.keep_P is None for choice in choices) and not (pad_left and padded_right):
+        # masked_scatter fills row by row: the samples' tokens follow one another in that order.
         embeds_BPD = embeds_BPD.masked_scatter(is_visual_BP[..., None], visual_MD)
         return VisualSequence(
             embeds_BPD=embeds_BPD,
@@ -230,10 +231,10 @@ def run_packed(decoder: Any, sequence: VisualSequence, **kwargs: Any) -> Any:
 
 
 def rotate_block(embeds_BPD: Tensor, tokens_MD: Tensor, kinds_BP: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate visual tokens and time text by their place in their sample's visual block.
+    """Rotate visual tokens and time text by their position in their sample's visual block.
 
-    For released weights alone (`visual_rotary`). Channels 2i and 2i + 1 turn by place *
-    1e6^(-2i/D), the place counted from 0 over the sample's visual tokens and time text together.
+    For released weights alone (`visual_rotary`). Channels 2i and 2i + 1 turn by position *
+    1e6^(-2i/D), the position counted from 0 over the sample's visual tokens and time text together.
 
     Args:
         embeds_BPD: of all text.
@@ -254,6 +255,7 @@ def rotate_block(embeds_BPD: Tensor, tokens_MD: Tensor, kinds_BP: Tensor) -> tup
 def _rotate(x_ND: Tensor, index_N: Tensor) -> Tensor:
     width = x_ND.shape[-1]
     channel = torch.arange(0, width, 2, device=x_ND.device, dtype=torch.float32)
+    # Angles in float32: bf16 holds whole numbers up to 256 only.
     angle_NE = index_N[:, None].float() * _ROTARY_BASE ** (-channel / width)
     even_NE, odd_NE = x_ND[:, 0::2].float(), x_ND[:, 1::2].float()
     turned = (

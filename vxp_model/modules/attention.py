@@ -1,10 +1,10 @@
-"""The compressor's two attentions: over the grid of a frame, and over the frames of a place.
+"""The compressor's two attentions: over a frame's grid, and over the frames at a grid position.
 
 Both are pre-norm residual blocks without an MLP, and start as the identity: their output
 projections are zero. (The released code starts some inputs at zero too: those then stand still in
 the first step.)
 
-Shape suffixes: G groups, T frames of a group, N places of a frame, C channels.
+Shape suffixes: G groups, T frames of a group, N grid positions of a frame, C channels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NORM_EPS = 1e-6
 class SpatialAttention(nn.Module):
     """Every token attends to all N tokens of its own frame. 4 C^2 + 6 C parameters.
 
-    The norm runs over all frames and places of a group together, in `norm_groups` channel groups.
+    The norm runs over all frames and positions of a group, in `norm_groups` channel groups.
 
     Source: AttnBlock3D of the released code (one head), with a zero output projection at the start.
     """
@@ -39,6 +39,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x_GTNC: Tensor) -> Tensor:
         """Attend; the shape stays."""
         num_groups, num_frames, num_tokens, width = x_GTNC.shape
+        # GroupNorm wants the channels second.
         normed_GTNC = self.norm(x_GTNC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         qkv = self.qkv(normed_GTNC).view(
             num_groups * num_frames, num_tokens, 3, self.num_heads, width // self.num_heads
@@ -51,10 +52,10 @@ class SpatialAttention(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Every token attends to the T tokens at its place, in both directions of time.
+    """Every token attends to the T tokens at its position, in both directions of time.
 
     Learned tables, by distance in frames, are added to keys and values. The norm runs over the
-    frames of each place alone. 4 C^2 + 6 C + 2 * 129 * C / num_heads parameters.
+    frames of each position alone. 4 C^2 + 6 C + 2 * 129 * C / num_heads parameters.
 
     The weights are T x T with T of 8 or less, and the value table makes each differ by the query's
     frame: no fused kernel does that, and none is needed.
@@ -97,10 +98,13 @@ class TemporalAttention(nn.Module):
         num_frames, head_width = query.shape[-2:]
         frame_T = torch.arange(num_frames, device=query.device)
         row_TS = (frame_T[None, :] - frame_T[:, None]) + MAX_DISTANCE  # key minus query
+        # The fourth root on both sides gives the square root in the product, without a large number
+        # on the way in bf16.
         scaled = query * head_width**-0.25
         logits = scaled @ (key * head_width**-0.25).transpose(-1, -2)
         bias = torch.einsum("bhtd,tsd->bhts", scaled, self.key_table[row_TS])
         logits = logits + (bias.transpose(-1, -2) if self.transpose_key_table else bias)
+        # In float32: few weights of bf16 sum to exactly 1.
         weights = logits.float().softmax(-1).to(value.dtype)
         ordered = torch.einsum("bhts,tsd->bhtd", weights, self.value_table[row_TS])
         mixed: Tensor = weights @ value + ordered

@@ -1,6 +1,6 @@
 """Dynamic Token Synthesizer: the tokens of a few frames become those of one.
 
-Shape suffixes: G groups, T frames of a group, H W grid, N = H W places, C channels.
+Shape suffixes: G groups, T frames of a group, H W grid, N = H W grid positions, C channels.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ class DynamicTokenSynthesizer(nn.Module):
                 "pad short groups with their last frame"
             )
         if self.config.legacy_frame_layout:
+            # No way back to [C, T]: the memory of [T, C] is read as if it were that.
             x_GCTHW = x_GCTHW.transpose(1, 2).reshape(x_GCTHW.shape)
+        # Channels last, as both attentions take them; of a channels_last_3d input it is a view.
         x_GTHWC = x_GCTHW.permute(0, 2, 3, 4, 1) + self.time_code[:, None, None, :]
         for stage in self.stages:
             if self.checkpoint_stages and self.training and torch.is_grad_enabled():

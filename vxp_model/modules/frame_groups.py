@@ -24,7 +24,7 @@ class FrameGroups:
     """bool: counts in the loss. False for padding; the copies of an image count."""
 
     copy_of_GT: Tensor
-    """int64 in 0..T-1: the first place of the group that shows the same frame (often itself)."""
+    """int64 in 0..T-1: the first index in the group that shows the same frame (often itself)."""
 
     previous_G: Tensor
     """int64: the clip's frame before the group; the group's own first where the clip begins."""
@@ -82,7 +82,7 @@ class FrameGrouper:
                 kind = "an image" if image else "a video"
                 raise ValueError(f"clip {clip} is {kind} of {count} frames")
             for first in range(0, count, size):
-                last = min(size, count - first) - 1  # the place of the last frame that is no copy
+                last = min(size, count - first) - 1  # the index of the last frame that is no copy
                 frame.append([start + first + min(t, last) for t in range(size)])
                 copy_of.append([min(t, last) for t in range(size)])
                 valid.append([image or t <= last for t in range(size)])

@@ -25,7 +25,7 @@ def mask_diagnostics(
 
     Args:
         masked: scores and mask.
-        change_BTN: each token's distance to the same place of the frame before.
+        change_BTN: each token's distance to the same grid position of the frame before.
         error_BTN: each token's mean squared error.
         moves_BT: bool, frames that have a frame before them; the two numbers about change are means
             over these. An image has none.

@@ -164,6 +164,7 @@ class SemanticGuidedMasking(nn.Module):
             noise_BTN = _take_frames(noise_BTN, copy_of_BT)
         num_tokens = scores_BTN.shape[-1]
         num_masked = round(ratio * num_tokens)
+        # The share that is masked is promised exactly: a ratio beyond the pool widens the pool.
         num_pool = max(num_masked, round(self.config.pool * num_tokens))
         mask_BTN = draw_mask(
             scores_BTN.detach(), noise_BTN, num_masked=num_masked, num_pool=num_pool
@@ -183,6 +184,7 @@ class SemanticGuidedMasking(nn.Module):
         Returns:
             scores_BTN: float32, 0 or more, sum 2 over each frame.
         """
+        # bf16 has 8 bits: near scores would tie, and ties all go to the lower index.
         with torch.autocast(x_BTNC.device.type, enabled=False):
             normed_BTNC = _normed(x_BTNC)
             temp_KC = self.temp_query.float()
@@ -192,6 +194,7 @@ class SemanticGuidedMasking(nn.Module):
                 if prev_BNC is None
                 else _pool_by(temp_KC, _normed(prev_BNC[:, None]))
             )
+            # What frame t gave is what frame t + 1 compares with: each frame is gathered once.
             before_BTKC = torch.cat([first_B1KC, seen_BTKC[:, :-1]], 1)
             mean_BT1C = normed_BTNC.mean(2, keepdim=True)
             scores_BTN = _attend(temp_KC * before_BTKC, normed_BTNC) + _attend(
@@ -219,11 +222,13 @@ class SemanticGuidedMasking(nn.Module):
         count_BT1 = hidden_BTN.sum(-1, keepdim=True).clamp_min(1)
         mean_BT1 = (error_BTN * hidden_BTN).sum(-1, keepdim=True) / count_BT1
         spread_BT1 = ((error_BTN - mean_BT1).square() * hidden_BTN).sum(-1, keepdim=True)
+        # Not zero, where one token alone is masked or all errors are equal.
         spread_BT1 = (spread_BT1 / count_BT1).sqrt() + torch.finfo(torch.float32).tiny
         # A large finite number: a frame without a masked token must not turn into NaN.
         target_BTN = (
             ((error_BTN - mean_BT1) / spread_BT1).masked_fill(~hidden_BTN, -1e9).softmax(-1)
         )
+        # Scores come out of a softmax, which may underflow to 0.
         log_share_BTN = masked.scores_BTN.clamp_min(1e-30).log().masked_fill(~hidden_BTN, -1e9)
         log_share_BTN = log_share_BTN.log_softmax(-1).masked_fill(~hidden_BTN, 0)
         loss_BT = -(target_BTN * log_share_BTN).sum(-1)
@@ -233,6 +238,7 @@ class SemanticGuidedMasking(nn.Module):
         self, x_BTNC: Tensor, mask_BTN: Tensor, scores_BTN: Tensor, *, num_pool: int
     ) -> Tensor:
         if self.config.grad_mode == "additive":
+            # Scores sum to 2 over a frame, so that the floor under their spread goes with 1 / N.
             low_BT1, high_BT1 = scores_BTN.aminmax(dim=-1, keepdim=True)
             share_BTN = (scores_BTN - low_BT1) / (
                 high_BT1 - low_BT1 + SPREAD_EPS / mask_BTN.shape[-1]
@@ -243,6 +249,7 @@ class SemanticGuidedMasking(nn.Module):
         relative_BTN = scores_BTN * (scores_BTN.shape[-1] / 2)  # of mean 1
         std_BT1 = relative_BTN.std(-1, keepdim=True, correction=0)
         z_BTN = (relative_BTN - 1) / (std_BT1 + SPREAD_EPS)
+        # The gate stands where the pool ends: tokens of higher scores are never masked.
         edge_BT1 = z_BTN.detach().sort(-1).values[..., num_pool - 1 : num_pool]
         soft_BTN = ((z_BTN - edge_BT1) / GATE_WIDTH).sigmoid()
         keep_BTN = (~mask_BTN).float() + (soft_BTN - soft_BTN.detach())  # forward: exactly 0 or 1
@@ -262,6 +269,7 @@ def draw_mask(scores_BTN: Tensor, noise_BTN: Tensor, *, num_masked: int, num_poo
     Returns:
         mask_BTN: bool, exactly M of N.
     """
+    # Stable, so that ties fall alike on every device.
     pool_BTP = scores_BTN.sort(dim=-1, stable=True).indices[..., :num_pool]
     drawn_BTM = noise_BTN.gather(-1, pool_BTP).sort(dim=-1, stable=True).indices[..., :num_masked]
     mask_BTN = torch.zeros_like(scores_BTN, dtype=torch.bool)
@@ -274,6 +282,7 @@ def seeded_noise(seeds: Sequence[int], *, shape: tuple[int, ...]) -> Tensor:
     What a seed gives depends on nothing else, so a sample's mask is the same in whatever batch,
     process or resumed run it comes up.
     """
+    # On the CPU: a CUDA generator gives other numbers for the same seed.
     return torch.stack(
         [torch.rand(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     )

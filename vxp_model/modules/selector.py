@@ -127,6 +127,8 @@ class QueryAwareSelector(nn.Module):
                 number of kept tokens evenly over the sample.
         """
         if not len(query_LD):
+            # Multiples of the golden ratio, modulo 1 (a Weyl sequence): those above any bound are
+            # spread evenly.
             index_M = torch.arange(len(visual_MD), device=visual_MD.device, dtype=torch.float64)
             return (index_M * _GOLDEN).remainder(1).float()
         encoded_LD = self.out(functional.gelu(self.up(query_LD))).float()
@@ -140,7 +142,7 @@ class QueryAwareSelector(nn.Module):
         return torch.cat(parts) if parts else visual_MD.new_zeros(0, dtype=torch.float32)
 
     def gate(self, visual_MD: Tensor, scores_M: Tensor, keep_M: Tensor) -> Tensor:
-        """Let the loss tell each kept token's score whether the token was of use.
+        """Pass the kept tokens on unchanged, with a gradient for their scores.
 
         The values stay; in the backward pass a token counts as weighted by a soft step of its
         standardised score around the lowest kept one.
@@ -207,6 +209,8 @@ def keep_within(
             )
         budget -= num_time
     else:
+        # A group's time text is charged to its best token. In order of rank, what fits is then a
+        # beginning of the list.
         group_M = layout.group_M[order_M]
         rank_M = torch.arange(len(order_M), device=order_M.device)
         first_G = torch.full_like(layout.time_tokens_G, len(order_M))

@@ -70,7 +70,7 @@ class SiglipVisionTower(nn.Module):
     def __init__(
         self, *, embeddings: nn.Module, layers: Iterable[nn.Module], chunk_frames: int = 32
     ) -> None:
-        """Take over the parts of a SigLIP model.
+        """Hold the parts of a SigLIP model.
 
         Args:
             embeddings: pixels_FCHW to tokens_FNC.
@@ -112,7 +112,7 @@ class SiglipVisionTower(nn.Module):
 
 
 def normalise_frames(frames_FHWC: Tensor) -> Tensor:
-    """Turn decoded images into SigLIP's input.
+    """Convert decoded images to SigLIP's input.
 
     Args:
         frames_FHWC: uint8 RGB [F, H, W, 3].

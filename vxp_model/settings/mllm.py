@@ -115,7 +115,7 @@ class ValidationSettings(Settings):
     sources: tuple[SourceSettings, ...] = ()
     """Shards of rows that `data.sources` has not; none: nothing is looked at."""
     steps: int = Field(500, ge=1)
-    """Steps from one look to the next; after the last step there always is one."""
+    """Steps from one validation to the next; after the last step there always is one."""
     samples: int | None = Field(None, ge=1)
     """Rows that are looked at, the same every time; None: all."""
 

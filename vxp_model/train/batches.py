@@ -141,7 +141,7 @@ def step_batches(loader: ShardLoader, count: int) -> Iterator[list[Batch]]:
 def collate(
     samples: Sequence[TrainSample], *, grouper: FrameGrouper, num_tokens: int, seed: int
 ) -> MicroBatch:
-    """Put samples together.
+    """Collate samples.
 
     Args:
         samples: of images and videos, with frames.

@@ -14,7 +14,7 @@ from vxp_model.settings.recot import EngineSettings, ModelSettings
 
 
 def model_config(settings: ModelSettings) -> ReCoTConfig:
-    """Lay a recipe's settings over its preset.
+    """Overlay a recipe's settings on its preset.
 
     Raises:
         UserError: no such preset, or the values do not go together.

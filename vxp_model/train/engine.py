@@ -48,6 +48,7 @@ def deepspeed_config(
         bf16: train bf16 weights, with an fp32 copy of them in the optimizer.
         num_parameters: that are trained; no bucket need be larger.
     """
+    # DeepSpeed counts elements, our setting MiB of fp32.
     bucket = max(1, min((engine.bucket_mib << 20) // 4, num_parameters))
     zero: dict[str, Any] = {
         "stage": engine.zero_stage,
@@ -62,10 +63,12 @@ def deepspeed_config(
         "gradient_clipping": optim.clip_norm,
         "bf16": {"enabled": bf16},
         "zero_optimization": zero,
+        # Else it refuses to offload any optimizer but its own CPU Adam.
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": _NEVER,
     }
     if bf16 and engine.zero_stage > 0:
+        # Without the second line the first micro-batch counts twice; see the module's docstring.
         config["data_types"] = {"grad_accum_dtype": "fp32"}
         config["bf16"]["immediate_grad_update"] = True
     return config
@@ -130,11 +133,11 @@ class Engine:
         return module
 
     def train(self) -> None:
-        """Go into training mode."""
+        """Switch the module to training mode."""
         self._engine.train()
 
     def evaluate(self) -> None:
-        """Go into evaluation mode."""
+        """Switch the module to evaluation mode."""
         self._engine.eval()
 
     def forward(self, **inputs: Any) -> Any:
@@ -153,12 +156,14 @@ class Engine:
             grad_norm: before clipping; NaN when the gradient is not finite, and then the weights
             may be lost. None: more micro-batches are to come.
         """
+        # Asked for first: `step` goes on to the next micro-batch.
         steps = self._engine.is_gradient_accumulation_boundary()
         for group, mult in zip(self._basic.param_groups, self._rate_mults, strict=True):
             group["lr"] = lr * mult
         self._engine.backward(loss)
         norm: Any = None
         if steps and self._plain:
+            # Before `step`, which clips the gradients and then clears them.
             gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
         self._engine.step()
@@ -166,12 +171,13 @@ class Engine:
             return None
         if not self._plain:
             norm = self._engine.get_global_grad_norm()
+        # ZeRO says -1 for a norm that is not finite.
         value = float(norm)
         return value if math.isfinite(value) and value >= 0 else math.nan
 
     @torch.no_grad()
     def full_weights(self) -> dict[str, Tensor]:
-        """Put together the parameters in fp32, on the CPU, in every process."""
+        """Gather the parameters in fp32, on the CPU, in every process."""
         from deepspeed.utils import (  # type: ignore[import-untyped]
             safe_get_full_fp32_param,
         )
@@ -183,6 +189,7 @@ class Engine:
             if full is None:
                 full = safe_get_full_fp32_param(parameter)
             full = parameter if full is None else full
+            # A copy, or what is fp32 on a CPU already would be a view that the next step changes.
             weights[name] = full.detach().float().cpu().reshape(parameter.shape).clone()
         return weights
 
@@ -191,7 +198,7 @@ class Engine:
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path, *, num_steps: int) -> None:
-        """Take up what `save` wrote.
+        """Load what `save` wrote.
 
         Args:
             folder: as given to `save`.
@@ -218,7 +225,7 @@ def import_deepspeed(context: DistributedContext) -> Any:
 def parameter_groups(
     module: nn.Module, *, weight_decay: float, rate_mults: Mapping[str, float]
 ) -> tuple[list[dict[str, Any]], list[float]]:
-    """Part the parameters that are trained by decay and rate.
+    """Split the parameters that are trained by decay and rate.
 
     Args:
         module: whose parameters.

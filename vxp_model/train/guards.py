@@ -33,7 +33,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let signals act as before."""
+        """Restore the handlers that signals had before."""
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

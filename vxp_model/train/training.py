@@ -76,7 +76,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
     loader: ShardLoader
 
     def __init__(self, loaded: Loaded[Recipe], context: DistributedContext, say: Say) -> None:
-        """Take the settings; a kind of training builds its parts and then calls `_begin`.
+        """Hold the settings; a kind of training builds its parts and then calls `_begin`.
 
         Raises:
             UserError: the step's samples cannot be dealt out evenly.
@@ -90,7 +90,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
     def _begin(
         self, *, engine: Engine, loader: ShardLoader, num_samples: int, frozen_digest: str
     ) -> None:
-        """Take the parts; stand before the first step.
+        """Hold the parts, ready for the first step.
 
         Args:
             engine: steps the model.
@@ -138,11 +138,11 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         """Write the model and its card."""
 
     def _measures(self) -> dict[str, float]:
-        """Look at other data than the step's, where one is to after this step."""
+        """Validate on held-out data, where a validation is due after this step."""
         return {}
 
     def close(self) -> None:
-        """End what runs beside the training."""
+        """Stop what runs beside the training."""
         self.loader.close()
 
     def _peak_tflops(self) -> float | None:
@@ -150,7 +150,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         return None
 
     def _check(self, result: Result) -> None:
-        """Look at a step that is in the log; raise where the run must not go on."""
+        """Check a step that is in the log; raise where the run must not go on."""
         del result
 
     def is_done(self) -> bool:
@@ -158,7 +158,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         return self.state.step >= self.state.total_steps
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one.
+        """Resume from the newest whole checkpoint, if there is one.
 
         Raises:
             UserError: it is of other settings, data or weights, or none is whole.

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def first_time(what: str) -> bool:
-    """Leave a mark, and tell whether it is the first."""
+    """Leave a mark; return whether it is the first."""
     try:
         Path(os.environ["VXP_TEST_MARKS"], what).touch(exist_ok=False)
     except FileExistsError:

@@ -63,16 +63,11 @@ def test_every_reason_has_a_rule():
 
 
 def test_both_ends_of_the_range_stay_and_the_first_rule_gives_the_reason():
-    facts = dataclasses.replace(
-        NOTHING,
-        sample_id=list("abcd"),
-        task=["caption"] * 4,
-        modality=["video"] * 4,
-        index_N=np.arange(4),
-        duration_s_N=np.array([1.9, 2.0, 180.0, 180.1]),
-        width_px_N=np.array([64.0, 640.0, 640.0, 640.0]),
-        height_px_N=np.array([64.0, 360.0, 360.0, 360.0]),
-        exchanges=[()] * 4,
+    facts = rows_of(
+        *((name, "caption", "video", index, ()) for index, name in enumerate("abcd")),
+        duration_s_N=[1.9, 2.0, 180.0, 180.1],
+        width_px_N=[64, 640, 640, 640],
+        height_px_N=[64, 360, 360, 360],
     )
     limits = {"duration_s": Bounds(low=2, high=180), "short_side_px": Bounds(low=100)}
     reason_N, values = filter_rows(facts, limits)
@@ -105,7 +100,7 @@ def test_a_range_may_be_a_single_value_and_reach_the_rules_own_ends():
 
 
 def rows_of(*rows, **columns):
-    """Facts of rows (sample_id, task, modality, place, exchanges)."""
+    """Facts of rows (sample_id, task, modality, index, exchanges)."""
     ids, task, modality, index, exchanges = zip(*rows, strict=True)
     unknown = {
         field.name: np.full(len(rows), np.nan)
@@ -122,6 +117,11 @@ def measured(name, facts):
     rule = load_rule(name)
     none = Bounds(high=rule.high) if rule.below is None else Bounds(low=rule.low)
     return [None if np.isnan(v) else v for v in filter_rows(facts, {name: none})[1][name]]
+
+
+def test_row_facts_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"differ in length.*'task': 2"):
+        dataclasses.replace(NOTHING, task=["caption", "caption"])
 
 
 def test_a_side_that_nobody_knows_is_no_low_resolution():

@@ -170,7 +170,7 @@ def closer_elsewhere(frame, index, truth, planned, noise):
 
 
 def compare(name, path, bench, truth, max_difference=MAX_DIFFERENCE):
-    """Check one decoder's 20 frames of one clip; give the reason where it does not claim it."""
+    """Check one decoder's 20 frames of one clip; return the reason where it does not claim it."""
     found = bench.probe(path)
     plan = found.timeline.plan(uniform(len(found.timeline), 20))
     try:

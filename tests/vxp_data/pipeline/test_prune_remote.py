@@ -125,7 +125,7 @@ def test_manifests_of_every_format_are_read_from_a_store(
 
 @pytest.fixture
 def remote_rows(videos: Path, s3: Bucket) -> list[dict[str, Any]]:
-    """Put the videos under 'v/'; give the rows, which name them from there."""
+    """Put the videos under 'v/'; return the rows, which name them from there."""
     rows: list[dict[str, Any]] = json.loads(videos.read_text(encoding="utf-8"))
     for name in {row["video"] for row in rows}:
         s3.put(f"v/{name}", (videos.parent / name).read_bytes())

@@ -168,7 +168,7 @@ def test_quality_is_heard():
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("first.jpeg", b"x", "not named by a frame's place"),
+        ("first.jpeg", b"x", "not named by a frame's index"),
         ("00000001.jpeg", b"no image", "is no image"),
         ("00000001.jpeg", first_image()[:-200], "is no image"),
     ],

@@ -31,7 +31,7 @@ from support.shard_fixtures import (
 from vxp_data.registry import DECODERS
 from vxp_data.shard_format import ShardIndex
 from vxp_model.data.conversation import Turn
-from vxp_model.data.dataset import Place, ShardDataset, Source
+from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.index import load_index
 from vxp_model.data.loader import ShardLoader, TooManyBrokenError
@@ -406,7 +406,7 @@ def test_plans_beyond_the_stored_epochs_are_drawn_from_the_rule(videos, tmp_path
     rates = set()
     for number in range(len(one.sample_ids)):
         for epoch in range(5):
-            index = Place(0, number, epoch, 0)
+            index = SampleIndex(0, number, epoch, 0)
             drawn, stored = (dataset[index] for dataset in datasets)
             assert drawn.sample_id == stored.sample_id
             assert drawn.time_s_T.tolist() == stored.time_s_T.tolist()
@@ -458,7 +458,7 @@ def test_workers_decode_in_sandboxes_and_give_the_same_frames(num_workers, video
 def test_a_dataset_goes_to_another_process_whole(videos, tmp_path):
     shards = write_shards(tmp_path / "s", [clips_of(videos)])
     dataset = ShardDataset(shards.uri, FrameOptions(frame_px=16))
-    index = Place(0, 3, 0, 0)
+    index = SampleIndex(0, 3, 0, 0)
     first = dataset[index]
     again = pickle.loads(pickle.dumps(dataset))
     second = again[index]

@@ -1,4 +1,4 @@
-"""The order of samples: every one once, shares exact, cut again from any place."""
+"""The order of samples: every one once, shares exact, cut again from any position."""
 
 import itertools
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vxp_model.data.order import (
     BatchRule,
+    EpochOrder,
     OrderRule,
     Part,
     cut_batches,
@@ -45,6 +46,12 @@ RULES = st.builds(
 def test_without_weights_an_epoch_has_every_sample_once(sizes, rule, epoch):
     order = epoch_order([part(n, digest=str(n)) for n in sizes], rule, epoch)
     assert sorted(pairs(order)) == [(p, i) for p, n in enumerate(sizes) for i in range(n)]
+
+
+def test_an_order_whose_columns_differ_in_length_is_refused():
+    one, two = np.zeros(1, np.int32), np.zeros(2, np.int32)
+    with pytest.raises(ValueError, match=r"differ in length: \(2, 2, 1\)"):
+        EpochOrder(part_E=two, sample_E=two.astype(np.int64), num_frames_E=one)
 
 
 def test_frame_counts_go_with_their_samples():

@@ -21,7 +21,7 @@ _YOUTUBE_ID = re.compile(r"(?:[?&]v=|youtu\.be/|/embed/|/shorts/)([\w-]{11})(?:[
 def cinepile(row: SourceRow) -> Iterator[Annotation]:
     """Read a question. The media is the clip's YouTube id: of `videoID`, else of `yt_clip_link`.
 
-    `answer_key_position` is the place of the right one among `choices`, from 0. Subtitles are not
+    `answer_key_position` is the index of the right one among `choices`, from 0. Subtitles are not
     put into the question.
 
     Source:

@@ -19,7 +19,7 @@ MEDIA_COLUMNS = ("video", "image")
 
 
 def llava(row: SourceRow) -> Iterator[LlavaRow]:
-    """Take a row as it is: `{id, video or image (a path, or none), conversations}`, and the rest.
+    """Read a row as it is: `{id, video or image (a path, or none), conversations}`, and the rest.
 
     Source:
         LLaVA-VL/LLaVA-NeXT, docs/LLaVA_Video_1003.md, for LLaVA-Video-178K; BAAI-DCAI/Bunny,

@@ -19,7 +19,7 @@ _OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 
 
 def multiple_choice(row: SourceRow) -> Iterator[Annotation]:
-    """Read a row with five options, `answer` being the place of the right one, from 0.
+    """Read a row with five options, `answer` being the index of the right one, from 0.
 
     Columns: `video, frame_count, width, height, question, answer, qid, type, a0 ... a4`.
 

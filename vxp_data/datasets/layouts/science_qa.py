@@ -18,7 +18,7 @@ from vxp_data.datasets.layouts.base import (
 def science_qa(row: SourceRow) -> Iterator[Annotation]:
     """Read a question; its hint, if there is one, comes first. Only the wanted split is read.
 
-    problems.json: `{"<id>": {question, choices, answer (place from 0), hint, image ("image.png" or
+    problems.json: `{"<id>": {question, choices, answer (index from 0), hint, image ("image.png" or
     null), lecture, solution, split, ...}}`; the image lies at `<split>/<id>/image.png`. Questions
     without one become rows of text alone.
 

@@ -60,7 +60,7 @@ class DecisionSettings:
 
     @classmethod
     def of(cls, config: PruneConfig, *, encoder: str, sampler: str) -> Self:
-        """Take them from a run's settings, and the fingerprints of its embeddings."""
+        """Read them from a run's settings, and the fingerprints of its embeddings."""
         return cls(
             measure=config.measure,
             thresholds=config.threshold_specs(),

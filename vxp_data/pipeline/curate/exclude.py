@@ -50,7 +50,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExclusionRule:
-    """What rows are set aside by."""
+    """What rows are excluded by."""
 
     duplicates: DuplicatesConfig
     filters: Mapping[str, Bounds]
@@ -61,7 +61,7 @@ class ExclusionRule:
 
 
 def exclusion_rule(config: PruneConfig, *, encoder: str, sampler: str) -> ExclusionRule:
-    """Take the rule from a run's settings, and the fingerprints of its embeddings."""
+    """Read the rule from a run's settings, and the fingerprints of its embeddings."""
     return ExclusionRule(
         duplicates=config.duplicates,
         filters={name: given.bounds() for name, given in config.filters.items()},
@@ -83,7 +83,7 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
     Args:
         run: with embeddings and scores.
         samples: sample_id, dataset, row, task, modality, reason and SAMPLE_CLIP_KEY of N samples.
-        rule: what they are set aside by.
+        rule: what they are excluded by.
 
     Raises:
         UserError: see `find_duplicates` and `read_decontamination`.
@@ -184,7 +184,7 @@ def _apply(
 
 
 def with_keys(samples: pa.Table, keys: list[ClipKey]) -> pa.Table:
-    """Let samples be about other clips."""
+    """Relink samples to other clips."""
     for name, values in zip(
         SAMPLE_CLIP_KEY, zip(*keys, strict=True) if keys else ((), (), ()), strict=True
     ):
@@ -205,7 +205,7 @@ def relinked_rows(excluded: Excluded, decisions: Decisions) -> dict[str, dict[in
 
 
 def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
-    """Let rows of a finished run be about the clips that they were linked to, if to any.
+    """Relink rows of a finished run to the clips that stand for theirs, where there are any.
 
     Args:
         run: with duplicates.parquet, where duplicates were looked for.

@@ -69,7 +69,7 @@ class RunClips:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleClips:
-    """N samples that may be duplicates; the others have place -1."""
+    """N samples that may be duplicates; the others have index -1."""
 
     sample_id: NDArray[np.object_]
     task: NDArray[np.object_]

@@ -146,7 +146,7 @@ def _pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
 def _with_images(
     run: RunDirectory, media: pa.Table, pairs: list[Pair], settings: JobSettings
 ) -> pa.Table:
-    """Put pairs into columns, each with its image's embedding."""
+    """Convert pairs to columns, each with its image's embedding."""
     wanted_C = sorted({pair.index for pair in pairs})
     clips = media.take(pa.array(wanted_C))
     emb_CD = np.zeros((len(wanted_C), settings.spec.dim), dtype=np.float16)

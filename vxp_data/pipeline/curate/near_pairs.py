@@ -38,7 +38,7 @@ _PART_IS_WHOLE: Final = 0.98
 """A part whose mean is so near the whole clip's finds what that finds."""
 
 Pair = tuple[int, int]
-"""Places of two clips in their order, the lower first."""
+"""Indices of two clips in their order, the lower first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,12 @@ class ClipSource:
     clips: pa.Table
     """Those clips, of media.parquet, in any order."""
     index_C: NDArray[np.int64]
-    """Their places in the order of all clips."""
+    """Their indices in the order of all clips."""
     encoder: str
     sampler: str
 
     def frames(self) -> Iterator[StoredFrames]:
-        """Return their frames, with their places in the order of all clips."""
+        """Return their frames, with their indices in the order of all clips."""
         found = stored_frames(self.run, self.clips, encoder=self.encoder, sampler=self.sampler)
         for clip in found:
             index = int(self.index_C[clip.index])
@@ -138,6 +138,7 @@ def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> di
         asking = set(active_C.tolist())
         while asking:
             found_P, full = _candidates(sources, means.rows, active_C, asking, order, rule)
+            # A later round, among fewer clips, finds most pairs again; each is compared once.
             new_P = np.setdiff1d(found_P, compared_P, assume_unique=True)
             if not len(new_P):
                 break
@@ -156,7 +157,7 @@ def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> di
 
 
 def same_pairs(same: dict[Pair, Match]) -> SamePairs:
-    """Put pairs into columns."""
+    """Convert pairs to columns."""
     pairs = sorted(same)
     matches = [same[pair] for pair in pairs]
     return SamePairs(
@@ -196,11 +197,12 @@ def _candidates(
     Args:
         sources: for the means of parts.
         mean_CD: the clips' means.
-        active_C: ascending places of the clips among which is looked.
+        active_C: ascending indices of the clips that are searched.
         asking: those of them whose neighbours are wanted.
         order: which pairs are wanted.
         rule: how near, and how many neighbours a clip may have.
     """
+    # Taking rows copies them out of the file into memory: not done where all stay.
     index = build_index(mean_CD[active_C] if len(active_C) < len(mean_CD) else mean_CD)
     found_P = np.zeros(0, dtype=np.int64)
     blocks: list[NDArray[np.int64]] = []
@@ -210,9 +212,12 @@ def _candidates(
         cosine_BK, row_BK = index.search(query_BD, wanted, rule.candidate_cosine)
         near_BK = (cosine_BK >= rule.candidate_cosine) & (row_BK >= 0)
         if wanted < len(active_C):
+            # Where even the last neighbour is near, there may be more that were not asked for.
             full.update(index_B[near_BK[:, -1]].tolist())
         query, rank = np.nonzero(near_BK)
         blocks.append(order.coded(index_B[query], active_C[row_BK[query, rank]]))
+        # Merged when as much has come as there was: a pair is then sorted a few times, not with
+        # every block.
         if sum(map(len, blocks)) > max(_PAIRS_AT_ONCE, len(found_P)):
             found_P, blocks = np.unique(np.concatenate([found_P, *blocks])), []
     return np.unique(np.concatenate([found_P, *blocks])), full
@@ -252,7 +257,9 @@ def _compare(
     rule: PairRule,
     num_frames_C: NDArray[np.int32],
 ) -> dict[Pair, Match]:
-    """Compare pairs frame by frame; give those that are the same, and one covers the other."""
+    """Compare pairs frame by frame; return those that are the same, and one covers the other."""
+    # Parts of a run are read from front to back, and pairs need frames in any order. So the frames
+    # of all candidates are copied into one file first.
     first_P, second_P = order.decoded(code_P)
     wanted = np.union1d(first_P, second_P).tolist()
     first_row_W = np.concatenate([[0], np.cumsum(num_frames_C[wanted])]).astype(np.int64)
@@ -280,6 +287,7 @@ def _compare(
         for first, second in _in_blocks(first_P, second_P):
             cosine_FG = cross_cosines(frames(first), frames(second))
             match = match_clips(cosine_FG, times[first], times[second])
+            # The more static of the two is the stricter judge; see MAX_CONTRAST.
             own = float(max(order.own_C[first], order.own_C[second]))
             covered = max(match.first_covered, match.second_covered)
             if covered >= MIN_COVERED and match.is_same(own=own, threshold=rule.threshold):

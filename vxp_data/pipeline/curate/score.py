@@ -111,7 +111,7 @@ def media_ids(run: RunDirectory) -> pa.Table:
 
 
 def changed_files(before: pa.Table, now: pa.Table) -> tuple[str, ...]:
-    """Compare two of `media_ids`: the files that are in both with another content, in order."""
+    """Compare two of `media_ids`: the files of both whose content changed, in order."""
     both = before.join(now, "uri", join_type="inner", right_suffix="_now")
     other = both.filter(pc.not_equal(both["media_id"], both["media_id_now"]))
     return tuple(sorted(other["uri"].to_pylist()))

@@ -1,8 +1,8 @@
-"""What was being worked on when a worker died: how a clip that kills its workers is set aside.
+"""What was being worked on when a worker died: how a clip that kills its workers is excluded.
 
 A worker may die of a clip (a native crash outside the sandbox, memory) or by no fault of it (its
-node is gone). Ray runs the task again either way, without end. So every task says to a ledger that
-it begins; one that begins again names each thing before it touches it, and what was named when
+node is gone). Ray runs the task again either way, without end. So every task tells a crash ledger
+that it begins; one that begins again names each thing before it touches it, and what was named when
 workers died again and again is refused.
 """
 
@@ -54,17 +54,17 @@ class CrashLedger:
 
 
 class CrashLedgerLike(Protocol):
-    """What a stage needs of a ledger, here or elsewhere."""
+    """What a stage needs of a crash ledger, here or elsewhere."""
 
     def begin(self, task: str) -> tuple[int, dict[str, int]]:
-        """See `CrashLedger.begin`."""
+        """Record that a task begins; see `CrashLedger.begin`."""
 
     def name(self, task: str, thing: str | None) -> None:
-        """See `CrashLedger.name`."""
+        """Record what is touched next; see `CrashLedger.name`."""
 
 
 class RemoteCrashLedger:
-    """A ledger in an actor on the driver's node, for the length of a job.
+    """A crash ledger in an actor on the driver's node, for the length of a job.
 
     If that node is lost the actor starts elsewhere and counts anew: a clip then costs a few workers
     more.
@@ -87,20 +87,20 @@ class RemoteCrashLedger:
         )
 
     def begin(self, task: str) -> tuple[int, dict[str, int]]:
-        """See `CrashLedger.begin`; about a millisecond."""
+        """Record that a task begins, in about a millisecond; see `CrashLedger.begin`."""
         import ray
 
         result: tuple[int, dict[str, int]] = ray.get(self._actor.begin.remote(task))
         return result
 
     def name(self, task: str, thing: str | None) -> None:
-        """See `CrashLedger.name`."""
+        """Record what is touched next; see `CrashLedger.name`."""
         import ray
 
         ray.get(self._actor.name.remote(task, thing))
 
     def add_this_encoder(self) -> None:
-        """See `CrashLedger.add_encoder`; called by the actor itself."""
+        """Add the actor that calls; see `CrashLedger.add_encoder`."""
         import ray
 
         here = ray.get_runtime_context()
@@ -111,7 +111,7 @@ class RemoteCrashLedger:
         )
 
     def encoders(self) -> list[tuple[str, Any]]:
-        """See `CrashLedger.encoders`."""
+        """Return the encoder actors; see `CrashLedger.encoders`."""
         import ray
 
         result: list[tuple[str, Any]] = ray.get(self._actor.encoders.remote())

@@ -109,7 +109,7 @@ def _embed_all(
     totals: EmbedTotals,
     on_progress: Callable[[EmbedTotals], None],
 ) -> None:
-    """Hand out files until every clip of them has come back."""
+    """Dispatch files until every clip of them has come back."""
     import ray
 
     ledger = RemoteCrashLedger()

@@ -50,7 +50,7 @@ class NodeWatch:
             try:
                 gone = self._gone_encoders()
             except ray.exceptions.RayError:
-                continue  # the ledger is moving to another machine, or Ray is going down
+                continue  # the crash ledger is moving to another machine, or Ray is going down
             now_s = time.monotonic()
             gone_since_s = (gone_since_s or now_s) if gone else None
             if gone_since_s is not None and now_s - gone_since_s >= self._wait_s:

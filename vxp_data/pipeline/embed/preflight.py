@@ -1,6 +1,6 @@
 """Checks before anything is spent; `vxp-data doctor` runs them alone.
 
-Each check looks at one thing, gives what it found, and says what to do where that is not well.
+Each check is about one thing, returns what it found, and says what to do where that is not well.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Check:
     """What to do; '' where all is well, or where the message says it."""
 
     def __str__(self) -> str:
-        """Return it as an error or warning says it."""
+        """Return the finding as an error or warning says it."""
         return f"{self.name}: {self.message}{self.remedy and ' '}{self.remedy}"
 
 
@@ -140,7 +140,7 @@ def check_encoder(encoder: EncoderConfig) -> Check:
 
 
 def check_output(out: Folder) -> Check:
-    """Write a small file into the run directory, read it, remove it; look at the space."""
+    """Write a small file into the run directory, read it, remove it; check the space."""
     name = f".vxp-check.{secrets.token_hex(4)}.part"  # left by a kill, it goes as half-written
     try:
         out.write_bytes(name, b"vxp")
@@ -154,7 +154,7 @@ def check_output(out: Folder) -> Check:
 
 
 def check_scratch(cluster: ClusterConfig) -> Iterator[Check]:
-    """Look at the room for temporary files and, for a local Ray, for its shared memory."""
+    """Check the space for temporary files and, for a local Ray, for its shared memory."""
     folder = tempfile.gettempdir()
     yield _space("scratch space", folder)
     wanted = cluster.object_store_mib << 20
@@ -223,7 +223,7 @@ def sample_of(media: Iterable[str]) -> list[str]:
 
 
 def check_media(media: Sequence[str]) -> Check:
-    """Look whether files can be read; those on a disk are not opened for it."""
+    """Check whether files can be read; those on a disk are not opened for it."""
     problems = [(uri, problem) for uri in media if (problem := _why_not_read(uri))]
     if not problems:
         return _ok("media", f"all of {len(media)} sampled files can be opened")

@@ -34,7 +34,7 @@ class WantedMedia:
 
 
 def read_wanted_media(run: RunDirectory) -> dict[str, WantedMedia]:
-    """List the files that samples name, by URI, and stamp them: once in a run.
+    """List the files that samples name, by URI, with their versions: once in a run.
 
     Args:
         run: with samples.parquet.

@@ -89,7 +89,7 @@ class JobSettings:
 
 
 def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Table:
-    """Put work items into columns; `first_clip` are the numbers of their first clips."""
+    """Convert work items to columns; `first_clip` are the numbers of their first clips."""
     return pa.table(
         {
             "first_clip": first_clip,
@@ -212,7 +212,7 @@ def _embed_alone(clip: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
 
 
 def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
-    """Make a failed clip of one whose frames cannot be used."""
+    """Build the failed clip of one whose frames cannot be used."""
     values = {"reason": failure.reason, "message": failure.message, "frames": None, "sheet": None}
     for name, value in values.items():
         index = clip.schema.get_field_index(name)
@@ -222,7 +222,7 @@ def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
 
 
 def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
-    """Embed the frames of some clips in one go, write one part, give one report row a clip."""
+    """Embed the frames of some clips in one go, write one part, return one report row a clip."""
     started_s = time.process_time()
     frames = [_frames_of(value, settings.spec.frame_px) for value in clips["frames"]]
     there = [f for f in frames if f is not None]
@@ -295,7 +295,7 @@ def _sheet(frames: NDArray[np.uint8] | None, settings: JobSettings) -> bytes | N
 
 
 def _one_binary(frames: NDArray[np.uint8] | None) -> pa.Array:
-    """Put pixels into a column of one row, without a copy."""
+    """Wrap pixels in a column of one row, without a copy."""
     if frames is None:
         return pa.nulls(1, pa.large_binary())
     offsets = pa.py_buffer(np.array([0, frames.nbytes], dtype=np.int64))

@@ -58,7 +58,7 @@ def _decisions(run: RunDirectory) -> pa.Table:
 
 
 def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
-    """Put the rows of both side by side, in A's order, then those that B alone has."""
+    """Join the rows of both side by side, in A's order, then those that B alone has."""
     both = a.join(b, "sample_id", join_type="full outer", left_suffix="_a", right_suffix="_b")
     both = both.sort_by([("index_a", "ascending"), ("index_b", "ascending")])  # nulls come last
     for side in "ab":
@@ -122,7 +122,7 @@ def _example(row: Mapping[str, Any], words: Mapping[str, tuple[str, str]]) -> Ex
 
 
 def _words(run: RunDirectory, sample_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
-    """Look up the media and first question of a few samples."""
+    """Read the media and first question of a few samples."""
     columns = ["sample_id", "media_uri", "exchanges"]
     wanted = pc.field("sample_id").isin(sample_ids.combine_chunks())
     rows = read_table(run.samples, columns=columns, filters=wanted).to_pylist()

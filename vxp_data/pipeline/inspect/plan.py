@@ -157,7 +157,7 @@ def _kept(
     weights: Mapping[str, float],
     measure: Measure,
 ) -> dict[str, tuple[str, float, NDArray[np.intp]]]:
-    """Cut every subset; give, by task, the threshold as a text and a number, and the rows kept."""
+    """Cut every subset; return, by task, the threshold as text and number, and the rows kept."""
     from vxp_data.pipeline.run_record import threshold_text
 
     specs, default_spec = resolve(targets, default, weights, rows.to_cut(), measure)

@@ -94,7 +94,7 @@ class CardSource:
         self._sheets = _read_sheets(self._run, self._media)
 
     def card(self, row: int) -> Card:
-        """Make the card of a row that was loaded."""
+        """Build the card of a row that was loaded."""
         sample = self._samples[row]
         question, answer = _words(sample["exchanges"])
         return self._card(
@@ -107,7 +107,7 @@ class CardSource:
         )
 
     def groups(self, groups: Groups) -> tuple[DuplicateGroup, ...]:
-        """Make the cards of duplicates."""
+        """Build the cards of duplicates."""
         return tuple(
             DuplicateGroup(
                 representative=self._card(

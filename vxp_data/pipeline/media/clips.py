@@ -32,7 +32,7 @@ class MediaItem:
     is_image: bool
     clips_s: tuple[tuple[float, float], ...]
     file_version: str
-    """As the run found the file when it began; what is made of it goes by this stamp."""
+    """As the run found the file when it began; what is made of it goes by this version."""
 
     @property
     def num_bytes(self) -> int:
@@ -93,7 +93,7 @@ class ClipReader:
         self.close()
 
     def close(self) -> None:
-        """End the child process and free the shared memory."""
+        """Stop the child process and free the shared memory."""
         self._reader.close()
 
     def read(self, item: MediaItem) -> Iterator[ClipFrames]:

@@ -199,7 +199,7 @@ def _total(ranges: list[Range]) -> int:
 
 
 def _or_media_error(uri: str, call: Callable[[], T]) -> T:
-    """Make a store's failure the media's."""
+    """Raise a store's failure as the media's."""
     try:
         return call()
     except FileNotFoundError as error:

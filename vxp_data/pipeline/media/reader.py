@@ -76,7 +76,7 @@ class MediaReader:
         return self._file.bytes_fetched if self._file else 0
 
     def close(self) -> None:
-        """End the child process, free the shared memory, remove what was fetched."""
+        """Stop the child process, free the shared memory, remove what was fetched."""
         self.release()
         self._fetcher.close()
         self._sandbox.close()

@@ -35,7 +35,7 @@ class RecipeAccounting:
 
     @classmethod
     def of(cls, run: Mapping[str, Any], index: ShardIndex) -> Self:
-        """Take it from what the steps have written.
+        """Read the accounting from what the steps have written.
 
         Args:
             run: run.json.
@@ -66,7 +66,7 @@ class RecipeAccounting:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return it as two lines."""
+        """Return the accounting as two lines."""
         decided = (
             f"{self.num_in} rows in = {self.num_kept} kept + {self.num_pruned} pruned + "
             f"{self.num_duplicates} duplicate + {self.num_quarantined} quarantined."

@@ -242,7 +242,7 @@ class _RecipeRun:
         return what, self._run_files()
 
     def near_duplicates(self) -> _Step:
-        """Take out duplicates and what is in evaluation sets; `vxp-data decide --duplicates`."""
+        """Exclude duplicates and what is in evaluation sets; `vxp-data decide --duplicates`."""
         duplicates = self.config.duplicates
         inputs = {
             "settings": duplicates.model_dump(mode="json"),

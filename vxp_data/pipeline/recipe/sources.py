@@ -104,7 +104,7 @@ class RecipeSources:
         return any(self._out.size_bytes(source.files[1]) > 0 for source in self.sources)
 
     def ingest(self) -> tuple[list[str], list[str]]:
-        """Write the manifests; give what there is to say of each, and the files' names."""
+        """Write the manifests; return what there is to say of each, and the files' names."""
         told: list[str] = []
         files: list[str] = []
         for source in self.sources:
@@ -145,7 +145,7 @@ class RecipeSources:
 
 
 def with_own_names(datasets: Sequence[Dataset], more: Sequence[Dataset]) -> list[Dataset]:
-    """Put datasets together.
+    """Join datasets.
 
     Raises:
         UserError: two have one name.

@@ -36,7 +36,7 @@ class ClipFacts:
 
 
 def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipFacts:
-    """Look every sample's clip up in media.parquet and scores.parquet.
+    """Find every sample's clip in media.parquet and scores.parquet.
 
     Args:
         run: with both files.

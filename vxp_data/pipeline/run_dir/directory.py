@@ -205,7 +205,7 @@ def write_table(file: File, table: pa.Table) -> None:
 
 
 def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Write a Parquet file piece by piece, whole in the end; give the number of rows."""
+    """Write a Parquet file piece by piece, whole in the end; return the number of rows."""
     num_rows = 0
     _make_folder(file)
     with (

@@ -29,7 +29,7 @@ RENEW_S: Final = 60.0
 EXPIRE_S: Final = 300.0
 """A lease not renewed for so long is nobody's; clocks of machines may differ by a minute or two."""
 _SETTLE_S: Final = 0.5
-"""Who takes over looks again after this: of two at once, the later one wins."""
+"""Who takes over checks again after this: of two at once, the later one wins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Return the directory free, unless it is another's by now."""
+        """Release the directory, unless it is another's by now."""
         self._done.set()
         self._thread.join()
         if not self._lost_to:

@@ -22,9 +22,9 @@ _INDEX: Final = "index"
 
 
 class PlacedRows:
-    """Takes tables with each row's place, gives them back as tables of consecutive places.
+    """Takes tables with each row's index, returns them as tables of consecutive indices.
 
-    Up to `group_rows` rows stay in memory. More go to one file for each group of places, in the
+    Up to `group_rows` rows stay in memory. More go to one file for each group of indices, in the
     system's folder for temporary files ($TMPDIR), and are read back group by group.
 
     Args:
@@ -54,7 +54,7 @@ class PlacedRows:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, rows: pa.Table, index_R: NDArray[np.int64]) -> None:
-        """Take rows; `index_R` are their places, 0 or more, each used once in all.
+        """Add rows; `index_R` are their indices, 0 or more, each used once in all.
 
         Raises:
             UserError: the folder for temporary files is full or cannot be written.
@@ -65,7 +65,7 @@ class PlacedRows:
             self._put_down()
 
     def ordered(self) -> Iterator[pa.Table]:
-        """Return all rows by ascending place; may be asked for again, not added to any more.
+        """Return all rows by ascending index; may be asked for again, not added to any more.
 
         Raises:
             UserError: the folder for temporary files is full or cannot be written.

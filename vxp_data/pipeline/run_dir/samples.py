@@ -21,7 +21,7 @@ _BYTES_PER_GROUP: Final = 256 << 20
 def write_samples(
     run: RunDirectory, datasets: Sequence[Dataset], rules: TaskRules
 ) -> ManifestCounts:
-    """Read all manifests and write samples.parquet; give what was counted on the way.
+    """Read all manifests and write samples.parquet; return what was counted on the way.
 
     Raises:
         UserError: a manifest cannot be read as its format.
@@ -43,7 +43,7 @@ def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:
 
 
 def _next_group(samples: Iterator[Sample]) -> list[Sample]:
-    """Take rows until there are enough of them, or they are heavy."""
+    """Buffer rows until there are enough of them, or they are heavy."""
     rows: list[Sample] = []
     num_bytes = 0
     for sample in samples:

@@ -50,7 +50,7 @@ def stored_frames(
     Args:
         run: with embeddings parts.
         clips: of media.parquet, without those that failed: uri, clip_start_s, clip_end_s and
-            file_stamp; places count in it.
+            file_stamp; indices count in it.
         encoder: fingerprint of the embeddings.
         sampler: fingerprint of their frame sampling.
     """
@@ -110,7 +110,7 @@ class MemmapBuffer:
     """
 
     def __init__(self, num_rows: int, dim: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="vxp-spool-")
+        self._folder = tempfile.TemporaryDirectory(prefix="vxp-frames-")
         path = Path(self._folder.name) / "rows"
         self.rows: NDArray[np.float16] = np.zeros((0, dim), dtype=np.float16)
         if num_rows == 0:

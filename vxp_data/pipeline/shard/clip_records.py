@@ -225,7 +225,7 @@ def _frames_payload(
 def _decode(
     row: dict[str, Any], index_F: NDArray[np.int64], settings: ShardSettings
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], int]]:
-    """Decode frames, some at a time: their places, uint8 [B, H, W, 3], how many are exact."""
+    """Decode frames, some at a time: their indices, uint8 [B, H, W, 3], how many are exact."""
     reader = _reader(settings.decode, settings.fetch)
     try:
         probe = reader.probe(row["media_uri"], is_image=row["modality"] == Modality.IMAGE).value

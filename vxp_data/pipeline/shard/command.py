@@ -213,7 +213,7 @@ def _write_all(
     config: PruneConfig,
     observer: ShardObserver,
 ) -> list[WrittenShard]:
-    """Write every shard, each as it is done told to the observer; give them as planned."""
+    """Write every shard, each as it is done told to the observer; return them as planned."""
     keys, found = weighed.clips.key, set(out.names())
     position_of = {
         keys[i]: position for position, shard in enumerate(shards) for i in shard.members

@@ -31,7 +31,7 @@ single ones have 0.02 to 0.58. Which it will be is not known before it is made."
 _FRAME_BYTES: Final = 800
 """Of an image's tar header and padding."""
 _PLANNED_BYTES: Final = 25
-"""Of a planned frame's place and time in the JSON."""
+"""Of a planned frame's index and time in the JSON."""
 _RECORD_BYTES: Final = 2048
 """Of the rest of a clip's JSON, with tar headers and padding."""
 

@@ -34,7 +34,7 @@ class ShardJob:
 def run_jobs(
     jobs: Sequence[ShardJob], out: Folder, settings: ShardSettings, cluster: ClusterConfig
 ) -> Generator[tuple[int, WrittenShard]]:
-    """Write all shards; give the place of each and what it became, as they come.
+    """Write all shards; return the index of each and what it became, as they come.
 
     Closed early, or when one fails, it cancels those that run.
 

@@ -24,7 +24,7 @@ class MediaSources:
     def find(self, row: dict[str, Any], *, whole: bool) -> Path:
         """Find a row's file, and check that it is what was pruned.
 
-        A file with the stamp that it had is believed here; where its bytes are copied, their hash
+        A file with the version that it had is believed here; where its bytes are copied, their hash
         is checked on the way.
 
         Args:

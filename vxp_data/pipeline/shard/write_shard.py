@@ -52,7 +52,7 @@ class WrittenShard:
 
     entry: ShardEntry
     samples: pa.Table
-    """SAMPLE_COLUMNS, but for the shard's place in the index, which is 0 here."""
+    """SAMPLE_COLUMNS, but for the shard's number in the index, which is 0 here."""
     quarantined: pa.Table
     """QUARANTINE_SCHEMA."""
     num_inexact: int
@@ -74,7 +74,7 @@ class _SourceError(Exception):
 def find_shard(
     name: str, rows: pa.Table, out: Folder, settings: ShardSettings
 ) -> WrittenShard | None:
-    """Take the shard that an earlier, stopped run has written; None: it has to be written.
+    """Return the shard that an earlier, stopped run has written; None: it has to be written.
 
     It is taken where it has all its clips and every record and payload is, byte for byte, what
     would be written now. One without some of its clips is not taken: their files may be there

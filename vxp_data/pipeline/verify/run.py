@@ -105,7 +105,7 @@ def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
 
 
 def _check_samples(samples: pa.Table, decisions: pa.Table, found: VerifiedRun) -> None:
-    """Every sample has exactly one decision, under its own id, with a reason that fits."""
+    """Check that every sample has exactly one decision, under its id, with a reason that fits."""
     for name, column in (("samples", samples["sample_id"]), ("decisions", decisions["sample_id"])):
         doubled = [i for i, times in Counter(column.to_pylist()).items() if times > 1]
         for sample_id in doubled:
@@ -162,7 +162,7 @@ def _check_sums(
 
 
 def _check_clips(samples: pa.Table, clips: pa.Table, scores: pa.Table, found: VerifiedRun) -> None:
-    """Every clip that a usable sample names is there once, in media and in scores."""
+    """Check that every clip that a usable sample names is there once, in media and in scores."""
     keys = _keys(clips)
     for key, times in Counter(keys).items():
         if times > 1:

@@ -59,7 +59,7 @@ class Verified:
 
 
 def verify_shards(out: Folder) -> Verified:
-    """Check a folder of shards: sums, keys, records, plans, places, and every payload opened.
+    """Check a folder of shards: sums, keys, records, plans, indices, and every payload opened.
 
     Raises:
         UserError: there is no index that can be read.

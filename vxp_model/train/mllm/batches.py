@@ -38,7 +38,7 @@ class MllmBatch:
 def collate(
     samples: Sequence[TrainSample], *, processor: VideoXLProProcessor, seed: int
 ) -> MllmBatch:
-    """Put samples together.
+    """Collate samples.
 
     Args:
         samples: as the loader gives them.

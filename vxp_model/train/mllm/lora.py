@@ -63,7 +63,7 @@ def adapted_modules(language_model: Any, rule: LoraSettings) -> dict[str, nn.Lin
 
 
 def add_lora(language_model: nn.Module, rule: LoraSettings, *, seed: int) -> None:
-    """Put the matrices in; of the language model, they alone require a gradient.
+    """Insert the matrices; of the language model, they alone require a gradient.
 
     The model gives what it gave: the second of each pair begins at zero. Torch's own random state
     is left as it was.

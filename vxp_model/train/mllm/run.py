@@ -166,7 +166,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         return measures
 
     def close(self) -> None:
-        """End the loaders' workers."""
+        """Stop the loaders' workers."""
         super().close()
         if self._validator is not None:
             self._validator.loader.close()

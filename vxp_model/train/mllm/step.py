@@ -63,7 +63,7 @@ class MllmStepper:
         group_tokens: int,
         packed: bool,
     ) -> None:
-        """Take what a step needs.
+        """Hold what a step needs.
 
         Args:
             engine: of the model.
@@ -177,7 +177,7 @@ class MllmStepper:
 def _add_losses(
     output: VideoXLProOutput, tasks: Sequence[str], sums: dict[str, list[float]]
 ) -> int:
-    """Add each sample's loss to its task's; give the label tokens that were the likeliest."""
+    """Add each sample's loss to its task's; return the label tokens that were the likeliest."""
     logits, label_ids, counts = output.logits, output.label_ids, output.num_labels_B
     assert logits is not None
     assert label_ids is not None

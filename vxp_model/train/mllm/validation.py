@@ -54,12 +54,12 @@ class Validator:
         self._beginning = self.loader.state_dict()
 
     def is_due(self, step: int, *, total_steps: int) -> bool:
-        """Whether this step is one after which to look: every so many, and the last."""
+        """Whether this step is one after which to validate: every so many, and the last."""
         return step % self._recipe.validation.steps == 0 or step == total_steps
 
     @torch.no_grad()
     def run(self, engine: Engine) -> dict[str, float]:
-        """Look at all rows; every process calls it. No random number is drawn.
+        """Measure all rows; every process calls it. No random number is drawn.
 
         Args:
             engine: in training mode before and after.

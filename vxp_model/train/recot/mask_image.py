@@ -17,7 +17,7 @@ _SIDE_PX: Final = 168
 _GAP_PX: Final = 4
 _MAX_FRAMES: Final = 16
 _HIDDEN: Final = 0.15
-"""Brightness that is left of a masked place."""
+"""Brightness that is left of a masked patch."""
 
 
 def draw_mask(frames_THWC: Tensor, mask_TN: Tensor, scores_TN: Tensor) -> NDArray[np.uint8]:

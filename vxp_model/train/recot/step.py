@@ -70,7 +70,7 @@ class _Sums:
     )
 
     def add(self, output: ReCoTOutput, weight: int) -> bool:
-        """Add a batch; tell whether it has a loss, without which nothing is added."""
+        """Add a batch; return whether it has a loss, without which nothing is added."""
         values = [output.loss, output.reconstruction_loss, *output.diagnostics.values()]
         # One wait for the device.
         loss, reconstruction, *diagnostics = torch.stack([v.detach() for v in values]).tolist()

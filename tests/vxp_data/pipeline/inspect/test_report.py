@@ -233,7 +233,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
 
 
 def browse(path: Path, folder: Path, *options: str) -> tuple[str, list[str], set[str]]:
-    """Open a page in headless Chromium; give its DOM, its console, and the addresses asked for."""
+    """Open a page in headless Chromium; return its DOM, its console, the addresses asked for."""
     log = folder / "net.json"
     done = subprocess.run(
         [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",

@@ -1,4 +1,4 @@
-"""Parts of `vxp-data run` that need no video: the book of steps, what goes in, the sums."""
+"""Parts of `vxp-data run` that need no video: the step cache, what goes in, the sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vxp_data.settings.data import IngestConfig, SourceConfig, load_data_recipe,
 from vxp_data.shard_format import ShardEntry, ShardIndex, TableEntry
 from vxp_data.storage.folder import open_folder
 
-# The book of steps
+# The step cache
 
 
 def test_a_file_that_two_steps_write_has_the_digest_of_each(tmp_path: Path) -> None:

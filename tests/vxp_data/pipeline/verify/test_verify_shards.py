@@ -199,7 +199,7 @@ def test_tables_and_indexes_that_were_changed_are_found(shards: Path) -> None:
 
 
 def changed_record(path: Path, change: Callable[[ClipRecord], ClipRecord]) -> str:
-    """Change the first clip's record; give its key."""
+    """Change the first clip's record; return its key."""
     clip = first_clip(path)
     data = change(clip.record).to_json()
     rewritten(path, lambda name, old: data if name == clip.json.name else old)

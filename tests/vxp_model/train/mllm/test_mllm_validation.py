@@ -1,4 +1,4 @@
-"""Looks at held-out rows while Video-XL-Pro is trained."""
+"""Validation on held-out rows while Video-XL-Pro is trained."""
 
 from __future__ import annotations
 
