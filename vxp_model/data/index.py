@@ -20,7 +20,9 @@ from vxp_data.shard_format import INDEX_NAME, SAMPLE_COLUMNS, ShardIndex
 from vxp_model.data.files import ShardFolder
 from vxp_model.errors import UserError
 
-_NUMBERS: Final = tuple(name for name, kind in SAMPLE_COLUMNS.items() if kind != "string")
+_NUMBERS: Final = tuple(
+    name for name, kind in SAMPLE_COLUMNS.items() if kind != "string" and name != "place"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,7 @@ def load_index(uri: str) -> ShardTable:
         folder=folder,
         digest=hashlib.sha256(data).hexdigest(),
         index=index,
+        index_N=_column(table, "place").to_numpy(),
         key_N=_column(table, "key"),
         sample_id_N=_column(table, "sample_id"),
         **{f"{name}_N": _column(table, name).to_numpy() for name in _NUMBERS},
