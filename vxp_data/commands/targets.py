@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -118,19 +117,10 @@ def read_weights(weights: list[str] | None) -> dict[str, float]:
     Raises:
         UserError: it is none, or a task has two.
     """
-    read: dict[str, float] = {}
-    for text in weights or ():
-        task, _, number = text.rpartition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = 0.0
-        if not task or not weight > 0 or task in read:
-            raise UserError(
-                f"--weight {text}: wanted a task, once, and a number above 0, such as caption=2."
-            )
-        read[task] = weight
-    return read
+    from vxp_data.settings import words
+
+    split = (text.rpartition("=") for text in weights or ())
+    return words.read_weights((task, w, f"--weight {task}{eq}{w}") for task, eq, w in split)
 
 
 def gpu_hour_rate(text: str | None) -> float | None:
@@ -139,19 +129,6 @@ def gpu_hour_rate(text: str | None) -> float | None:
     Raises:
         UserError: it is neither.
     """
-    import json
+    from vxp_data.settings import words
 
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        record = json.loads(Path(text).read_text(encoding="utf-8"))
-        return float(record["figures"]["tokens_per_gpu_hour"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--tokens-per-gpu-hour {text}: wanted a number, or a JSON record with "
-            f"figures.tokens_per_gpu_hour ({type(error).__name__}: {error})."
-        ) from error
+    return words.gpu_hour_rate(text, f"--tokens-per-gpu-hour {text}")
