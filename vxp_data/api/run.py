@@ -207,7 +207,7 @@ class Run:
             What `counts` gives from now on.
 
         Raises:
-            UserError: a threshold does not fit, or the run is in use; it is as it was.
+            UserError: a threshold or a setting does not fit, or the run is in use.
         """
         by_task, default = read_targets(target_texts(threshold, keep, budget))
         decided, _ = redecide(
