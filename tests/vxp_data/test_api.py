@@ -245,7 +245,7 @@ def test_the_report_is_the_commands(mixed_run: Path, tmp_path: Path) -> None:
         ({"keep": 1.5}, "keep=1.5: .*got 1.5, wanted a share"),
         ({"keep": True}, "keep=True: .*wanted a share such as"),
         ({"threshold": {"caption": "high"}}, r"threshold=\{'caption': 'high'\}: .*a score such as"),
-        ({"keep": 0.5, "threshold": "knee"}, "keep=0.5: 'default' has 'knee' already"),
+        ({"keep": 0.5, "threshold": "knee"}, "keep=0.5: 'default' has threshold='knee' already"),
         ({"budget": "rows"}, "budget='rows': .*wanted a unit"),
         ({"budget": "rows=5", "weight": {"caption": -1}}, r"weight=\{'caption': -1\}: .*above 0"),
         ({"tokens_per_gpu_hour": "nowhere.json"}, "tokens_per_gpu_hour='nowhere.json': wanted a n"),

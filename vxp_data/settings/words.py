@@ -92,8 +92,8 @@ def _by_task(given: Iterable[TargetText]) -> dict[str, TargetText]:
     for each in given:
         if (other := found.get(each.task)) is not None:
             raise UserError(
-                f"{each.origin}: {each.task!r} has {other.text!r} already; give one threshold "
-                "for each task."
+                f"{each.origin}: {each.task!r} has {other.origin} already; give one threshold for "
+                "each task."
             )
         found[each.task] = each
     return found
