@@ -77,12 +77,15 @@ LAYERS = {
         own=f"{_VALUES} settings",
         third_party="rich jinja2 matplotlib pyarrow numpy",
     ),
+    "api": Layer(
+        modules="vxp_data.api", own=f"{_BELOW_PIPELINE} pipeline report", third_party="pyarrow"
+    ),
     "cli": Layer(
-        modules="vxp_data.cli vxp_data.commands",
+        modules="vxp_data.cli vxp_data.commands vxp_data.__main__",
         own=f"data-root {_BELOW_PIPELINE} pipeline report",
         third_party="typer click rich",
     ),
-    "data-root": Layer(modules="vxp_data"),
+    "data-root": Layer(modules="vxp_data", own="foundation api pipeline"),
     "model-errors": Layer(modules="vxp_model.errors", own="foundation"),
     "modules": Layer(modules="vxp_model.modules", own="model-errors", third_party="torch"),
     "models": Layer(
@@ -124,7 +127,7 @@ LAYERS = {
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
-    "model-root": Layer(modules="vxp_model"),
+    "model-root": Layer(modules="vxp_model", own="model-errors model-data inference"),
 }
 
 # Tighter than their layer: of the foundation, training may read the shard contract and the errors.

@@ -56,8 +56,10 @@ def test_help_loads_nothing_heavy() -> None:
         (["rows.json", "--keep", "0.5", "--keep", "0.4"], "give one threshold for each task"),
         (
             ["rows.json", "--set", "frames.nun_frames=8"],
-            "unknown setting 'frames.nun_frames'. Did you mean 'frames.num_frames' or "
-            "'sampling.num_frames' or 'frames.sampler'? `show-config` prints all of them.",
+            (
+                "unknown setting 'frames.nun_frames'. Did you mean 'frames.num_frames' or "
+                "'sampling.num_frames' or 'frames.sampler'? `show-config` prints all of them."
+            ),
         ),
         (["rows.json", "--set", "frames.num_frames=0"], "greater than or equal to 1; got 0"),
         (["rows.json", "--set", "sampling.polcy=a"], "Did you mean 'sampling.policy' or"),

@@ -33,9 +33,7 @@ def doctor(
 
     Example: vxp-data doctor train.json --media-root videos --out runs/a --encoder thumbnail
     """
-    overrides = read_overrides(
-        settings, encoder=("encoder.name", encoder), address=("cluster.address", address)
-    )
+    overrides = read_overrides(settings, encoder=encoder, address=address)
     config = load_settings(recipe, overrides).config
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.manifests.samples import TaskRules

@@ -32,19 +32,15 @@ def load_settings(recipe: Path | None, overrides: list[tuple[str, Any, str]]) ->
     return load_config(recipe, overrides)
 
 
-def read_overrides(
-    settings: list[str] | None, **options: tuple[str, object]
-) -> list[tuple[str, Any, str]]:
-    """Read `--set`, and the options that stand for a setting: name=(key, value or None)."""
+def read_overrides(settings: list[str] | None, **words: Any) -> list[tuple[str, Any, str]]:
+    """Read `--set`, and the options that stand for a setting each; None where one is not given."""
     from vxp_data.settings.prune import parse_set
+    from vxp_data.settings.words import KEY_OF
 
-    overrides = [parse_set(text) for text in settings or ()]
-    overrides += [
-        (key, value, f"--{name.replace('_', '-')}")
-        for name, (key, value) in options.items()
-        if value is not None
+    given = {word: value for word, value in words.items() if value is not None}
+    return [parse_set(text) for text in settings or ()] + [
+        (KEY_OF[word], value, f"--{word.replace('_', '-')}") for word, value in given.items()
     ]
-    return overrides
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -50,9 +50,7 @@ def prune(
 
     Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
     """
-    overrides = read_overrides(
-        settings, encoder=("encoder.name", encoder), address=("cluster.address", address)
-    )
+    overrides = read_overrides(settings, encoder=encoder, address=address)
     loaded = load_settings(recipe, overrides + keep.overrides() + excluded.overrides())
     from vxp_data.commands.progress import PruneProgress
     from vxp_data.manifests.datasets import resolve_datasets

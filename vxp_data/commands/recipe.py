@@ -32,9 +32,7 @@ def run(
     from vxp_data.report.sampling import sampling_figure
     from vxp_data.settings.data import load_data_recipe
 
-    loaded = load_data_recipe(
-        recipe, read_overrides(settings, out=("out", out), address=("cluster.address", address))
-    )
+    loaded = load_data_recipe(recipe, read_overrides(settings, out=out, address=address))
 
     class Shown(RecipeObserver):
         prune = PruneProgress()

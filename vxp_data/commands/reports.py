@@ -34,21 +34,13 @@ def plan(
     """
     import json
 
-    from vxp_data.pipeline.inspect.plan import plan_run
-    from vxp_data.pipeline.redecide import changed_config
+    from vxp_data.pipeline.inspect.plan import plan_choice
     from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.report.keep_curves import curve_csv, curve_figure, curve_json, curve_table
-    from vxp_data.settings.prune import load_config
 
-    changes = keep.changes()
-    overrides = read_overrides(settings)
-    directory = open_run(run)
-    decided = load_config(None, (), run_settings=directory.read_run()["config"]).config
-    config = load_config(None, overrides, run_settings=decided.model_dump(mode="json")).config
-    config = changed_config(config, **changes)
-    is_chosen = any(changes[name] for name in ("thresholds", "default", "weights"))
-    chosen = config if is_chosen else None
-    planned = plan_run(directory, decided, chosen, config=config, num_points=points)
+    planned = plan_choice(
+        open_run(run), **keep.changes(), overrides=read_overrides(settings), num_points=points
+    )
     for path, content in ((csv, curve_csv), (png, curve_figure)):
         if path is not None:
             write_file(path, content(planned))

@@ -56,10 +56,10 @@ def retry(
             raise unknown_name("--reason", reason, sorted(RETRIABLE))
     overrides = read_overrides(
         settings,
-        decoder=("decode.decoder", decoder),
-        timeout=("decode.timeout_s", timeout_s),
-        memory=("decode.memory_mib", memory_mib),
-        address=("cluster.address", address),
+        decoder=decoder,
+        timeout=timeout_s,
+        memory=memory_mib,
+        address=address,
     )
     chosen = frozenset(map(Reason, reasons)) if reasons else RETRIED
     try:
@@ -145,18 +145,12 @@ def _verify_run(folder: Folder, where: str, *, media: bool) -> None:
 
 
 def _verify_shards(folder: Folder, where: str) -> None:
-    from vxp_data.pipeline.verify.shards import verify_shards
+    from vxp_data.pipeline.verify.shards import require_whole, verify_shards
 
     verified = verify_shards(folder)
     say(
         f"{where}: {verified.num_shards} shards, {verified.num_clips} clips, "
         f"{verified.num_samples} rows, {verified.num_bytes / 1e6:.1f} MB"
     )
-    if verified.problems:
-        lines = "\n".join(f"  {problem}" for problem in verified.problems)
-        raise UserError(
-            f"{where} is not what its index says, {len(verified.problems)} problems:\n{lines}\n"
-            "Remove tars that the index does not name, and run the same `vxp-data shard` again: it "
-            "checks every shard, and writes only those that are missing or broken."
-        )
+    require_whole(verified, where)
     say("All is as the index says.")

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vxp_data.commands.options import Address, Run, Set, read_overrides, say
-from vxp_data.errors import StoppedError, UserError
+from vxp_data.errors import StoppedError
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.shard.command import ShardResult
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
-          "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}  # fmt: skip
 
 
 def sample(
@@ -35,7 +32,7 @@ def sample(
     from vxp_data.pipeline.shard.sample import sample_run
     from vxp_data.report.sampling import sampling_figure, sampling_table
 
-    overrides = read_overrides(settings, epochs=("shard.num_epochs", epochs))
+    overrides = read_overrides(settings, epochs=epochs)
     written, sampled = sample_run(run, overrides, sampling_figure)
     if len(sampled.counts.duration_s_R):
         say(sampling_table(sampled.counts))
@@ -81,16 +78,17 @@ def shard(
     from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.pipeline.shard.command import shard_run
     from vxp_data.settings.prune import load_config
+    from vxp_data.settings.words import num_bytes
     from vxp_data.storage.folder import open_folder
 
     overrides = read_overrides(
         settings,
-        payload=("shard.payload", payload),
-        shard_bytes=("shard.shard_bytes", _num_bytes(shard_bytes)),
-        max_samples=("shard.max_samples", max_samples),
-        world_size=("shard.world_size", world_size),
-        workers=("shard.workers", workers),
-        address=("cluster.address", address),
+        payload=payload,
+        shard_bytes=num_bytes(shard_bytes, f"--shard-bytes {shard_bytes}"),
+        max_samples=max_samples,
+        world_size=world_size,
+        workers=workers,
+        address=address,
     )
     directory = open_run(run)
     record = directory.read_run()
@@ -164,21 +162,3 @@ def _notes(result: ShardResult) -> Iterator[str]:
                 f"{number} {kind} shards do not divide by {result.divisor}: there are too few "
                 "clips. Our loader does not mind; others leave ranks or workers idle."
             )
-
-
-def _num_bytes(text: str | None) -> int | None:
-    """Read 500M, 1.5Gi or a plain number.
-
-    Raises:
-        UserError: it is none of these.
-    """
-    if text is None:
-        return None
-    number = text.lower().removesuffix("b")
-    digits = number.rstrip("kmgti")
-    try:
-        return int(float(digits) * _UNITS[number[len(digits) :]])
-    except (ValueError, KeyError, OverflowError):
-        raise UserError(
-            f"--shard-bytes {text!r}: wanted a number of bytes, such as 500M or 1Gi."
-        ) from None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vxp_data.commands.options import read_overrides
-from vxp_data.errors import UserError
+
+if TYPE_CHECKING:
+    from vxp_data.settings.words import TargetText
 
 Threshold = Annotated[
     list[str] | None,
@@ -91,43 +92,35 @@ class KeepOptions:
         Raises:
             UserError: an option's value cannot be read, or two are for the same task.
         """
-        rate = gpu_hour_rate(self.tokens_per_gpu_hour)
-        overrides = read_overrides(
-            None,
-            measure=("measure", self.measure),
-            tokens_per_gpu_hour=("costs.tokens_per_gpu_hour", rate),
-        )
-        for task, (text, origin) in self._thresholds().items():
-            overrides.append((f"thresholds.{task}", text, origin))
-        for task, weight in read_weights(self.weight).items():
-            overrides.append((f"budget_weights.{task}", weight, "--weight"))
-        return overrides
+        from vxp_data.settings.words import target_overrides
+
+        found = read_overrides(None, measure=self.measure, tokens_per_gpu_hour=self._rate())
+        found += target_overrides(self._target_texts())
+        for task, weight in self._weights().items():
+            found.append((f"budget_weights.{task}", weight, "--weight"))
+        return found
 
     def changes(self) -> dict[str, Any]:
-        """Return what `redecide` and `changed_config` take to change a finished run.
+        """Return what `redecide` and `plan_choice` take to change a finished run.
 
         Raises:
-            UserError: see `overrides`; or the measure is unknown.
+            UserError: see `overrides`.
         """
-        from vxp_data.registry import MEASURES
-        from vxp_data.settings.prune import threshold_spec
+        from vxp_data.settings.words import read_targets
 
-        if self.measure is not None:
-            MEASURES.require(self.measure)
-        specs = {task: threshold_spec(text) for task, (text, _) in self._thresholds().items()}
+        by_task, default = read_targets(self._target_texts())
         return {
             "measure": self.measure,
-            "default": specs.pop("default", None),
-            "thresholds": specs,
-            "weights": read_weights(self.weight) or None,
-            "tokens_per_gpu_hour": gpu_hour_rate(self.tokens_per_gpu_hour),
+            "thresholds": by_task,
+            "default": default,
+            "weights": self._weights() or None,
+            "tokens_per_gpu_hour": self._rate(),
         }
 
-    def _thresholds(self) -> dict[str, tuple[str, str]]:
-        """Return, by task, the threshold as recipes have it, and the option that gave it."""
-        from vxp_data.settings.prune import threshold_spec
+    def _target_texts(self) -> list[TargetText]:
+        from vxp_data.settings.words import TargetText
 
-        found: dict[str, tuple[str, str]] = {}
+        found = []
         for option, prefix, given in (
             ("--threshold", "", self.threshold),
             ("--keep", "keep ", self.keep),
@@ -139,17 +132,21 @@ class KeepOptions:
                     task, equals, unit = task.rpartition("=")
                     value = f"{unit}={value}"
                 name = task if equals else "default"
-                if name in found:
-                    raise UserError(
-                        f"{option} {text}: {name!r} has {found[name][1]} already; give one "
-                        "threshold for each task."
-                    )
-                try:
-                    threshold_spec(prefix + value)
-                except UserError as error:
-                    raise UserError(f"{option} {text}: {error}") from error
-                found[name] = (prefix + value, f"{option} {text}")
+                origin = f"{option} {text}"
+                found.append(TargetText(task=name, text=prefix + value, origin=origin))
         return found
+
+    def _weights(self) -> dict[str, float]:
+        from vxp_data.settings.words import read_weights
+
+        split = (text.rpartition("=") for text in self.weight or ())
+        return read_weights((task, w, f"--weight {task}{eq}{w}") for task, eq, w in split)
+
+    def _rate(self) -> float | None:
+        from vxp_data.settings.words import gpu_hour_rate
+
+        given = self.tokens_per_gpu_hour
+        return gpu_hour_rate(given, f"--tokens-per-gpu-hour {given}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,53 +158,4 @@ class ExcludeOptions:
 
     def overrides(self) -> list[tuple[str, Any, str]]:
         """Return the settings that these options stand for: (key, value, origin)."""
-        return read_overrides(
-            None,
-            duplicates=("duplicates.mode", self.duplicates),
-            exclude=("duplicates.exclude", self.exclude or None),
-        )
-
-
-def read_weights(weights: list[str] | None) -> dict[str, float]:
-    """Read --weight TASK=W.
-
-    Raises:
-        UserError: it is none, or a task has two.
-    """
-    read: dict[str, float] = {}
-    for text in weights or ():
-        task, _, number = text.rpartition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = 0.0
-        if not task or not weight > 0 or task in read:
-            raise UserError(
-                f"--weight {text}: wanted a task, once, and a number above 0, such as caption=2."
-            )
-        read[task] = weight
-    return read
-
-
-def gpu_hour_rate(text: str | None) -> float | None:
-    """Read --tokens-per-gpu-hour: a number, or a run record that has it among its figures.
-
-    Raises:
-        UserError: it is neither.
-    """
-    import json
-
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        record = json.loads(Path(text).read_text(encoding="utf-8"))
-        return float(record["figures"]["tokens_per_gpu_hour"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--tokens-per-gpu-hour {text}: wanted a number, or a JSON record with "
-            f"figures.tokens_per_gpu_hour ({type(error).__name__}: {error})."
-        ) from error
+        return read_overrides(None, duplicates=self.duplicates, exclude=self.exclude or None)

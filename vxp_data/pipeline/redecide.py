@@ -14,6 +14,7 @@ from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record, threshold_text
+from vxp_data.registry import MEASURES
 from vxp_data.settings.prune import PruneConfig, load_config
 
 SETTABLE: Final = ("duplicates", "filters")
@@ -90,8 +91,10 @@ def changed_config(
     """Overlay what decides on a run's settings; see `redecide` for the arguments.
 
     Raises:
-        UserError: weights without a budget, or a number out of its range.
+        UserError: an unknown measure, weights without a budget, or a number out of its range.
     """
+    if measure is not None:
+        MEASURES.require(measure)
     texts = {task: threshold_text(target) for task, target in thresholds.items()}
     if default is not None:
         texts["default"] = threshold_text(default)

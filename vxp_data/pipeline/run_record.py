@@ -18,6 +18,7 @@ from vxp_data.manifests.samples import Dataset, ManifestCounts
 from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.run_dir.samples import dataset_facts
+from vxp_data.pipeline.run_dir.summary import SubsetSummary
 from vxp_data.settings.prune import ExpectConfig, LoadedConfig
 
 _VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
@@ -94,6 +95,19 @@ def decided_record(decided: Decided) -> dict[str, Any]:
         if not math.isfinite(subset["threshold"]):
             subset["threshold"] = None  # JSON has no NaN
     return record
+
+
+def decided_from_record(record: Mapping[str, Any]) -> Decided:
+    """Return the decisions' counts again from what `decided_record` gave."""
+    subsets = tuple(
+        SubsetSummary(**(subset | {"threshold": _number(subset["threshold"])}))
+        for subset in record["subsets"]
+    )
+    return Decided(**{**record, "subsets": subsets, "outputs": tuple(record["outputs"])})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def changed_record(changed: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -116,11 +117,13 @@ class ShardDataset(Dataset[TrainSample]):
 
     def __init__(
         self,
-        sources: Sequence[Source] | str,
+        sources: Sequence[Source] | str | Path,
         frames: FrameOptions | None = _DEFAULT_FRAMES,
         window: WindowRule | None = None,
     ) -> None:
-        given = [Source(uri=sources)] if isinstance(sources, str) else list(sources)
+        if isinstance(sources, str | Path):
+            sources = [Source(uri=str(sources))]
+        given = list(sources)
         if not given:
             raise UserError("the loader has no sources, wanted one shard directory at least.")
         self.rows = [Rows.of(source) for source in given]

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -78,7 +79,7 @@ class ShardLoader:
 
     def __init__(
         self,
-        sources: Sequence[Source] | str,
+        sources: Sequence[Source] | str | Path,
         *,
         batch: BatchRule = _ONE_SAMPLE,
         order: OrderRule = _SHUFFLED,

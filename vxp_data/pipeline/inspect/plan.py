@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,13 @@ from vxp_data.core.keep_curve import Kept, RunPlan, SubsetPlan, joint_curve, kee
 from vxp_data.core.similarity import Measure
 from vxp_data.core.thresholds import ThresholdSpec, cut
 from vxp_data.pipeline.curate.exclude import relinked_samples
+from vxp_data.pipeline.redecide import changed_config
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Modality, Outcome, Reason, Task
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import SAMPLE_CLIP_KEY
-from vxp_data.settings.prune import PruneConfig
+from vxp_data.settings.prune import PruneConfig, load_config
 
 _CUT_REASONS: Final = (Reason.WITHIN_THRESHOLD.value, Reason.REDUNDANT.value)
 """Of rows about which the threshold decided."""
@@ -82,6 +83,45 @@ def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
         frames_there_N=clips.num_frames_N,
         costs=row_costs(clips, modality_N, config.sampling, config.costs),
     )
+
+
+def plan_choice(
+    run: RunDirectory,
+    *,
+    measure: str | None,
+    thresholds: Mapping[str, Target],
+    default: Target | None,
+    weights: Mapping[str, float] | None,
+    tokens_per_gpu_hour: float | None,
+    overrides: Sequence[tuple[str, Any, str]] = (),
+    num_points: int,
+) -> RunPlan:
+    """Return the keep curves of a finished run, and what other thresholds would keep of it.
+
+    Args:
+        run: the run.
+        measure: another measure, or None for the run's; so on for the next ones as in `redecide`.
+        thresholds: by task.
+        default: for the other tasks.
+        weights: of a default that is a budget, by task.
+        tokens_per_gpu_hour: for costs in GPU hours.
+        overrides: (dotted key, value, origin) over the run's own settings.
+        num_points: points of a curve, at most.
+
+    Raises:
+        UserError: there is no finished run, a threshold does not fit, or a budget cannot be met.
+    """
+    decided = load_config(None, run_settings=run.read_run()["config"]).config
+    config = changed_config(
+        load_config(None, overrides, run_settings=decided.model_dump(mode="json")).config,
+        measure=measure,
+        thresholds=thresholds,
+        default=default,
+        weights=weights,
+        tokens_per_gpu_hour=tokens_per_gpu_hour,
+    )
+    chosen = config if thresholds or default is not None or weights else None
+    return plan_run(run, decided, chosen, config=config, num_points=num_points)
 
 
 def plan_run(

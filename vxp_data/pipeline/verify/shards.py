@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vxp_data.core.sampling_plans import SamplingRule
-from vxp_data.errors import MediaError
+from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media.reader import MediaReader
 from vxp_data.pipeline.shard.command import TAR_SUFFIX
 from vxp_data.pipeline.shard.frame_plans import draw_plans
@@ -93,6 +93,25 @@ def verify_shards(out: Folder) -> Verified:
         if len(names) > 1
     ]
     return found
+
+
+def require_whole(verified: Verified, where: str) -> None:
+    """End what looked at a folder of shards if anything is wrong with them.
+
+    Args:
+        verified: what `verify_shards` found.
+        where: the folder, as messages name it.
+
+    Raises:
+        UserError: there are problems; the message lists them.
+    """
+    if verified.problems:
+        lines = "\n".join(f"  {problem}" for problem in verified.problems)
+        raise UserError(
+            f"{where} is not what its index says, {len(verified.problems)} problems:\n{lines}\n"
+            "Remove tars that the index does not name, and run the same `vxp-data shard` again: it "
+            "checks every shard, and writes only those that are missing or broken."
+        )
 
 
 def _table(out: Folder, entry: TableEntry, found: Verified) -> pa.Table | None:
