@@ -132,7 +132,7 @@ def test_a_rate_comes_from_a_run_record_too(run: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_contradict_each_other_are_refused(run: Path) -> None:
-    with pytest.raises(UserError, match="'default' has 'keep 0"):
+    with pytest.raises(UserError, match="'default' has --keep 0"):
         said("plan", run, "--keep", "0.5", "--budget", "rows=3")
     with pytest.raises(UserError, match="weights are of a budget for all subsets"):
         said("plan", run, "--keep", "0.5", "--weight", "caption=2")
