@@ -11,6 +11,7 @@ import typer
 from vxp_data.commands import checks, datasets, recipe, reports, runs, shards
 from vxp_data.commands.options import (
     Address,
+    ManifestFormatName,
     Recipe,
     Set,
     load_settings,
@@ -32,7 +33,7 @@ from vxp_data.commands.targets import (
     threshold_texts,
 )
 from vxp_data.errors import StoppedError, VxpError
-from vxp_data.records import EXCLUDED_REASONS
+from vxp_data.records import is_excluding
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.run_record import PruneResult
@@ -60,6 +61,7 @@ def prune(
         str | None,
         typer.Option("--media-root", help="Where media paths count from. [manifest's folder]"),
     ] = None,
+    format_name: ManifestFormatName = None,
     recipe: Recipe = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
@@ -97,7 +99,7 @@ def prune(
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.prune import prune as run_prune
 
-    datasets = resolve_datasets(manifests, media_root)
+    datasets = resolve_datasets(manifests, media_root, format_name)
     try:
         result = run_prune(datasets, loaded, out, PruneProgress())
     except KeyboardInterrupt:
@@ -234,7 +236,7 @@ def _show_decided(decided: Any, measure: str) -> None:
 
     say(subset_table(decided.subsets))
     say(f"Thresholds are on {measure}.")
-    if exclude := {name: n for name, n in decided.reasons.items() if name in EXCLUDED_REASONS}:
+    if exclude := {name: n for name, n in decided.reasons.items() if is_excluding(name)}:
         say("Set aside before the threshold:")
         say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:
