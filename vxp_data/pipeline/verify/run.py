@@ -186,9 +186,13 @@ def _check_embeddings(
 ) -> None:
     """Read every part; norms are 1, and the scores are those of the embeddings."""
     keys = _keys(clips)
-    # Scores of other clips, which was said, are not to be compared with these.
+    # Scores of other clips, which was said, are not to be compared with these; and a package that
+    # was installed since the run may have brought a measure that nobody has scored by.
     names = MEASURES.names() if keys == _keys(scores) else []
+    names = [name for name in names if name in scores.column_names]
     measures: list[Measure] = [MEASURES.load(name) for name in names]
+    if (decided_by := record["config"]["measure"]) not in scores.column_names:
+        found.add(f"scores.parquet: has no column {decided_by!r}, by which the run was decided")
     row_of = {key: index for index, key in enumerate(keys)}
     score_of = {m.name: scores[m.name].to_numpy() for m in measures}
     reasons, versions = clips["reason"].to_pylist(), clips["file_stamp"].to_pylist()
