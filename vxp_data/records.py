@@ -8,6 +8,7 @@ Clips are decoded, embedded and scored once; decisions are made per sample, in i
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -43,7 +44,7 @@ class Modality(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a sample ended where it did: a closed set."""
+    """Why a sample ended where it did: a closed set, but for filters' own (OWN_REASON)."""
 
     # keep
     WITHIN_THRESHOLD = "within_threshold"
@@ -127,9 +128,34 @@ PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT}
 DUPLICATE_REASONS: Final = frozenset(
     {Reason.SAME_CONTENT, Reason.NEAR_DUPLICATE, Reason.CONTAINED, Reason.IN_EVALUATION}
 )
-EXCLUDED_REASONS: Final = DUPLICATE_REASONS | FILTER_REASONS
-"""Reasons for which rows go before a threshold is applied."""
 QUARANTINE_REASONS: Final = frozenset(Reason) - KEEP_REASONS - PRUNE_REASONS - DUPLICATE_REASONS
+
+OWN_REASON: Final = re.compile(r"filter:[a-z0-9][a-z0-9_.-]*")
+"""What a filter may say instead of a member of FILTER_REASONS: 'filter:', then words of its own.
+The beginning keeps it apart from every reason that is ours, also from those to come."""
+
+
+def is_filter_reason(reason: str) -> bool:
+    """Whether a filter may give this reason: one of FILTER_REASONS, or one of its own."""
+    return reason in FILTER_REASONS or OWN_REASON.fullmatch(reason) is not None
+
+
+def is_excluding(reason: str) -> bool:
+    """Whether rows go for this reason before a threshold is applied."""
+    return reason in DUPLICATE_REASONS or is_filter_reason(reason)
+
+
+def outcome_of(reason: str) -> Outcome | None:
+    """Return where every sample with this reason ends; None: there is no such reason."""
+    if reason in KEEP_REASONS:
+        return Outcome.KEEP
+    if reason in DUPLICATE_REASONS:
+        return Outcome.DUPLICATE
+    if reason in QUARANTINE_REASONS:
+        return Outcome.QUARANTINE
+    if reason in PRUNE_REASONS or is_filter_reason(reason):
+        return Outcome.PRUNE
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Tables from a name to the thing of that name.
 
 An entry is a string 'module:attribute', so that importing this file costs nothing and loads
-nobody's dependency. A third party adds an entry with a Python entry point in the group
-'vxp_data.<table>'.
+nobody's dependency. A third party adds an entry with a Python entry point in the table's group,
+'vxp_data.<table>'; docs/extending.md has an example of each.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vxp_data.errors import UserError, unknown_name
 
 
 class Registry:
-    """One table: what it holds, and `name -> 'module:attribute'`."""
+    """One table: what it holds, the group of its entry points, `name -> 'module:attribute'`."""
 
     def __init__(self, what: str, group: str, entries: dict[str, str]) -> None:
         self.what = what
-        self._group = f"vxp_data.{group}"
+        self.group = group
         self._builtin = dict(entries)
 
     def names(self) -> list[str]:
@@ -57,12 +57,12 @@ class Registry:
             ) from error
 
     def _third_party(self) -> dict[str, str]:
-        return {point.name: point.value for point in metadata.entry_points(group=self._group)}
+        return {point.name: point.value for point in metadata.entry_points(group=self.group)}
 
 
 DECODERS: Final = Registry(
     "decoder",
-    "decoders",
+    "vxp_data.decoders",
     {
         "pyav": "vxp_data.decoders.pyav_decoder:PyavDecoder",
         "decord": "vxp_data.decoders.decord_decoder:DecordDecoder",
@@ -72,7 +72,7 @@ DECODERS: Final = Registry(
 
 ENCODERS: Final = Registry(
     "encoder",
-    "encoders",
+    "vxp_data.encoders",
     {
         "siglip": "vxp_data.encoders.siglip:SiglipEncoder",
         "thumbnail": "vxp_data.encoders.thumbnail:ThumbnailEncoder",
@@ -81,14 +81,14 @@ ENCODERS: Final = Registry(
 
 TEXT_ENCODERS: Final = Registry(
     "text encoder",
-    "text_encoders",
+    "vxp_data.text_encoders",
     {"siglip": "vxp_data.encoders.siglip_text:SiglipTextEncoder"},
 )
 """By the name of the image encoder whose vectors theirs are compared with."""
 
 FRAME_SAMPLERS: Final = Registry(
     "frame sampler",
-    "frame_samplers",
+    "vxp_data.frame_samplers",
     {
         "uniform": "vxp_data.core.frame_sampling:uniform",
         "midpoint": "vxp_data.core.frame_sampling:midpoint",
@@ -97,7 +97,7 @@ FRAME_SAMPLERS: Final = Registry(
 
 MEASURES: Final = Registry(
     "similarity measure",
-    "measures",
+    "vxp_data.measures",
     {
         "mean_pairwise": "vxp_data.core.similarity:MEAN_PAIRWISE",
         "mean_adjacent": "vxp_data.core.similarity:MEAN_ADJACENT",
@@ -109,7 +109,7 @@ MEASURES: Final = Registry(
 
 THRESHOLDS: Final = Registry(
     "threshold policy",
-    "thresholds",
+    "vxp_data.thresholds",
     {
         "fixed": "vxp_data.core.thresholds:fixed",
         "quantile": "vxp_data.core.thresholds:quantile",
@@ -121,7 +121,7 @@ THRESHOLDS: Final = Registry(
 
 FILTERS: Final = Registry(
     "filter",
-    "filters",
+    "vxp_data.filters",
     {
         "duration_s": "vxp_data.core.filters:DURATION_S",
         "short_side_px": "vxp_data.core.filters:SHORT_SIDE_PX",
@@ -144,7 +144,7 @@ FILTERS: Final = Registry(
 
 SAMPLING_POLICIES: Final = Registry(
     "sampling policy",
-    "sampling_policies",
+    "vxp_data.sampling_policies",
     {
         "variable": "vxp_data.core.sampling_plans:variable",
         "fixed_fps": "vxp_data.core.sampling_plans:fixed_fps",
@@ -155,7 +155,7 @@ SAMPLING_POLICIES: Final = Registry(
 
 MANIFEST_FORMATS: Final = Registry(
     "manifest format",
-    "manifest_formats",
+    "vxp_data.manifest_formats",
     {
         "json": "vxp_data.manifests.json_array:JsonArray",
         "jsonl": "vxp_data.manifests.json_lines:JsonLines",
@@ -167,7 +167,7 @@ MANIFEST_FORMATS: Final = Registry(
 
 ANNOTATION_LAYOUTS: Final = Registry(
     "annotation layout",
-    "annotation_layouts",
+    "vxp_data.annotation_layouts",
     {
         "activitynet_qa": "vxp_data.datasets.layouts.activitynet_qa:ACTIVITYNET_QA",
         "charades": "vxp_data.datasets.layouts.charades:CHARADES",

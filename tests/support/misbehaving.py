@@ -1,9 +1,10 @@
 """Offer the decoder, sampler and encoder of `misbehaving/` to this process and all it starts."""
 
-import os
 from pathlib import Path
 
 import pytest
+
+from support.distributions import install, offer
 
 MODULE_FOLDER = Path(__file__).with_name("misbehaving_plugins")
 ENTRY_POINTS = """\
@@ -25,14 +26,7 @@ def offer_misbehaving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder: an empty one, which takes the package's metadata and the marks.
         monkeypatch: takes all back; a process that Ray has already started does not see it.
     """
-    metadata = folder / "misbehaving-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    install(folder, "misbehaving", ENTRY_POINTS)
     (folder / "marks").mkdir()
     monkeypatch.setenv(MARKS, str(folder / "marks"))
-    paths = [str(folder), str(MODULE_FOLDER), str(MODULE_FOLDER.parents[1])]
-    inherited = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*paths, *([inherited] if inherited else [])]))
-    for path in paths:
-        monkeypatch.syspath_prepend(path)
+    offer(monkeypatch, folder, MODULE_FOLDER, MODULE_FOLDER.parents[1])

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands.options import Address, Recipe, Set, load_settings, read_overrides, say
+from vxp_data.commands.options import (
+    Address,
+    ManifestFormatName,
+    Recipe,
+    Set,
+    load_settings,
+    read_overrides,
+    say,
+)
 from vxp_data.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ def doctor(
     media_root: Annotated[
         str | None, typer.Option("--media-root", help="Where media paths count from.")
     ] = None,
+    format_name: ManifestFormatName = None,
     recipe: Recipe = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="As for prune.")] = None,
     address: Address = None,
@@ -61,7 +70,8 @@ def doctor(
     media: list[str] = []
     if manifests:
         rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
-        found, media = check_manifests(resolve_datasets(manifests, media_root), rules)
+        datasets = resolve_datasets(manifests, media_root, format_name)
+        found, media = check_manifests(datasets, rules)
         for check in found:
             show(check)
         show(check_media(sample_of(media)))

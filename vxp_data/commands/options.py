@@ -22,6 +22,15 @@ Address = Annotated[
     str | None,
     typer.Option("--address", help="Ray cluster: auto, or HOST:PORT. [a local Ray for this run]"),
 ]
+ManifestFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="Format of the manifests: json, jsonl, parquet, csv, or one that a package adds. "
+        "[told by their suffixes and content]",
+    ),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished prune.")]
 
 

@@ -8,6 +8,7 @@ import typer
 
 from vxp_data.commands.options import (
     Address,
+    ManifestFormatName,
     Recipe,
     Run,
     Set,
@@ -17,7 +18,7 @@ from vxp_data.commands.options import (
 )
 from vxp_data.commands.targets import ExcludeOptions, KeepOptions
 from vxp_data.errors import StoppedError
-from vxp_data.records import EXCLUDED_REASONS
+from vxp_data.records import is_excluding
 
 if TYPE_CHECKING:
     from vxp_data.pipeline.run_record import PruneResult
@@ -37,6 +38,7 @@ def prune(
         str | None,
         typer.Option("--media-root", help="Where media paths count from. [manifest's folder]"),
     ] = None,
+    format_name: ManifestFormatName = None,
     recipe: Recipe = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
@@ -56,7 +58,7 @@ def prune(
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.prune import prune as run_prune
 
-    datasets = resolve_datasets(manifests, media_root)
+    datasets = resolve_datasets(manifests, media_root, format_name)
     try:
         result = run_prune(datasets, loaded, out, PruneProgress())
     except KeyboardInterrupt:
@@ -120,7 +122,7 @@ def _show_decided(decided: Any, measure: str) -> None:
 
     say(subset_table(decided.subsets))
     say(f"Thresholds are on {measure}.")
-    if exclude := {name: n for name, n in decided.reasons.items() if name in EXCLUDED_REASONS}:
+    if exclude := {name: n for name, n in decided.reasons.items() if is_excluding(name)}:
         say("Excluded before the threshold:")
         say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:

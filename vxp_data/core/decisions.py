@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +19,10 @@ from vxp_data.core.cost_model import RowCosts
 from vxp_data.core.similarity import Measure
 from vxp_data.core.thresholds import cut
 from vxp_data.errors import unknown_name
-from vxp_data.records import (
-    DUPLICATE_REASONS,
-    KEEP_REASONS,
-    PRUNE_REASONS,
-    QUARANTINE_REASONS,
-    Modality,
-    Outcome,
-    Reason,
-)
+from vxp_data.records import Modality, Outcome, Reason, is_excluding, outcome_of
 
 TextColumn = Sequence[str | None] | NDArray[np.object_]
 """N texts (members of a StrEnum are texts); None and '' both mean: none."""
-
-REASONS_OF: Final[Mapping[str, frozenset[Reason]]] = {
-    Outcome.KEEP: KEEP_REASONS,
-    Outcome.PRUNE: PRUNE_REASONS,
-    Outcome.DUPLICATE: DUPLICATE_REASONS,
-    Outcome.QUARANTINE: QUARANTINE_REASONS,
-}
-"""The reasons that may stand beside each outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +66,7 @@ class Decisions:
     """str, a value of records.Outcome."""
 
     reason: NDArray[np.object_]
-    """str, a value of records.Reason."""
+    """str, a value of records.Reason or a filter's own (records.OWN_REASON)."""
 
     score: NDArray[np.float64]
     """As given."""
@@ -124,7 +108,8 @@ def decide(
         One decision a sample, in input order.
 
     Raises:
-        RuntimeError: a video without reason has no score, or a modality is unknown: our bug.
+        RuntimeError: a video without reason has no score, a modality is unknown, or a row is
+            dropped for no known reason: our bug.
         UserError: a fixed threshold is outside the measure's range, or a budget cannot be met.
     """
     sample_id_N, task_N, modality_N = map(
@@ -185,10 +170,13 @@ def _drop(
 ) -> None:
     """Record how rows end that are dropped before any threshold."""
     for row in row_M.tolist():
-        reason = Reason(dropped_N[row])
-        is_duplicate = reason in DUPLICATE_REASONS
-        decision_N[row] = (Outcome.DUPLICATE if is_duplicate else Outcome.PRUNE).value
-        reason_N[row] = reason.value
+        reason = str(dropped_N[row])
+        outcome = outcome_of(reason)
+        if outcome is None or not is_excluding(reason):
+            raise RuntimeError(
+                f"{reason!r} is no reason for which rows are dropped; this is a bug in a stage"
+            )
+        decision_N[row], reason_N[row] = outcome.value, reason
 
 
 def check_tasks(
@@ -241,7 +229,7 @@ class Accounting:
             RuntimeError: otherwise; always our bug.
         """
         for (task, outcome, reason), number in self.counts.items():
-            if reason not in REASONS_OF.get(outcome, frozenset()):
+            if outcome_of(reason) != outcome:
                 raise RuntimeError(
                     f"{number} samples of task {task!r} have outcome {outcome!r} with reason "
                     f"{reason!r}, which does not belong to it; this is a bug in a stage"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core import text_rules
 from vxp_data.errors import UserError
-from vxp_data.records import Modality, Reason, Task
+from vxp_data.records import FILTER_REASONS, Modality, Reason, Task, is_filter_reason
 from vxp_data.registry import FILTERS
 
 Turns = Sequence[tuple[str, str]]
@@ -39,7 +39,11 @@ title 2.6, a page of a terminal 4.8, cards of one colour with a number 12."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFacts:
-    """What rules measure; facts of media are those of each row's clip, NaN where it has none."""
+    """What rules measure; facts of media are those of each row's clip.
+
+    NaN where it has none, and 0 where a file does not say (see `records.Media`): a rule that
+    divides looks first.
+    """
 
     sample_id: Sequence[str]
     task: Sequence[str]
@@ -86,15 +90,17 @@ class FilterRule:
     """Least possible value."""
     high: float
     """Greatest possible value; infinity where there is none."""
-    below: Reason | None
-    """Reason of rows below the minimum; None: a minimum makes no sense."""
-    above: Reason | None
-    """Reason of rows above the maximum."""
+    below: str | None
+    """Reason of rows below the minimum, one of records.FILTER_REASONS or the rule's own text
+    'filter:<words>'; None: a minimum makes no sense."""
+    above: str | None
+    """Reason of rows above the maximum, likewise."""
     needs: Literal["media", "frame_statistics", "text", "similarity"]
     """What is read for it: media.parquet; the measures of frames there; the texts; the texts and
     what a model made of them."""
     of_rows: Callable[[RowFacts], NDArray[np.float64]]
-    """float64 [N] in [low, high], NaN for rows that it is not about."""
+    """float64 [N] in [low, high], NaN for rows that it is not about, or about which nothing is
+    known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +117,17 @@ def load_rule(name: str) -> FilterRule:
     """Return the rule of a name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it gives a reason that no filter may give.
     """
     rule: FilterRule = FILTERS.load(name)
+    for reason in (rule.below, rule.above):
+        if reason is not None and not is_filter_reason(reason):
+            raise UserError(
+                f"filter {name!r}: its reason is {reason!r}, wanted 'filter:' and words of its own "
+                f"in small letters, such as 'filter:{name}', or one of: "
+                f"{', '.join(sorted(FILTER_REASONS))}. Whoever wrote the filter must mend that; "
+                "until then leave it out."
+            )
     return rule
 
 
@@ -152,6 +166,9 @@ def filter_rows(
 
     Returns:
         The reason of each row, '' for one that stays; and the values by rule.
+
+    Raises:
+        UserError: a rule gives something else than one number or NaN a row.
     """
     num_rows = len(facts.sample_id)
     reason_N = np.full(num_rows, "", dtype=object)
@@ -159,7 +176,7 @@ def filter_rows(
     task_N = np.asarray(facts.task, dtype=object)
     for name, wanted in bounds.items():
         rule = load_rule(name)
-        value_N = rule.of_rows(facts)
+        value_N = _values_of(rule, facts)
         mine_N = np.isin(task_N, wanted.tasks) if wanted.tasks else np.ones(num_rows, np.bool_)
         values[name] = np.where(mine_N, value_N, np.nan)
         for out_N, reason in (
@@ -167,8 +184,30 @@ def filter_rows(
             (values[name] > (np.inf if wanted.high is None else wanted.high), rule.above),
         ):
             if reason is not None:
-                reason_N[out_N & (reason_N == "")] = reason.value
+                reason_N[out_N & (reason_N == "")] = str(reason)
     return reason_N, values
+
+
+def _values_of(rule: FilterRule, facts: RowFacts) -> NDArray[np.float64]:
+    """Measure rows by a rule, which may be a stranger's: what it gives is looked at."""
+    value_N = np.asarray(rule.of_rows(facts), dtype=np.float64)
+    mend = "Whoever wrote the filter must mend that; until then leave it out."
+    num_rows = len(facts.sample_id)
+    if value_N.shape != (num_rows,):
+        raise UserError(
+            f"filter {rule.name!r}: gave an array of shape {value_N.shape} for {num_rows} rows, "
+            f"wanted one number a row. {mend}"
+        )
+    # An infinity comes of dividing by a fact that is 0 where nobody knows it, and would be taken
+    # for a row far out of bounds.
+    if (infinite_N := np.isinf(value_N)).any():
+        row = int(infinite_N.argmax())
+        raise UserError(
+            f"filter {rule.name!r}: gave {value_N[row]} for {facts.sample_id[row]!r} "
+            f"({int(infinite_N.sum())} of {num_rows} rows), wanted a number, or NaN where nothing "
+            f"is known. {mend}"
+        )
+    return value_N
 
 
 def _of_videos(value_N: NDArray[np.float64], facts: RowFacts) -> NDArray[np.float64]:

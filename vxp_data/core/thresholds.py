@@ -41,8 +41,9 @@ _TRIMMED: Final = 0.01
 class ThresholdSpec:
     """One threshold as a user gives it; `str()` is its canonical text.
 
-    Texts: fixed '0.8', quantile 'q0.5', knee 'knee', share '50%', count '1000'. `parse_threshold`
-    reads the first three, `parse_keep` the last two, to an equal spec.
+    Texts: fixed '0.8', quantile 'q0.5', knee 'knee', share '50%', count '1000', any other policy
+    'NAME:NUMBER'. `parse_keep` reads share and count, `parse_threshold` the others, to an equal
+    spec.
     """
 
     policy: str
@@ -75,6 +76,8 @@ class ThresholdSpec:
 def parse_threshold(text: str) -> ThresholdSpec:
     """Read a threshold on the score: '0.80' (fixed, the measure's units), 'q0.5' or 'knee'.
 
+    'NAME:NUMBER' is any policy of registry.THRESHOLDS: the way to those that packages add.
+
     Raises:
         UserError: the text is none of these, or the number is out of range.
     """
@@ -82,10 +85,14 @@ def parse_threshold(text: str) -> ThresholdSpec:
     if bare == "knee":
         return ThresholdSpec("knee", 0.0)
     policy, number = ("quantile", bare[1:]) if bare[:1] in ("q", "Q") else ("fixed", bare)
+    if ":" in bare:
+        policy, _, number = bare.partition(":")
+        THRESHOLDS.require(policy)
     if not _NUMBER.fullmatch(number):
         raise UserError(
             f"threshold: got {text!r}, wanted a score such as '0.80', a quantile such as 'q0.5', "
-            "or 'knee'. To keep a share or a number of rows, use `keep`."
+            "'knee', or 'NAME:NUMBER' for another policy. To keep a share or a number of rows, use "
+            "`keep`."
         )
     return _spec(policy, float(number), text)
 

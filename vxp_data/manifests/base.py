@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from vxp_data.errors import UserError
 from vxp_data.records import Reason
@@ -37,6 +37,9 @@ class ManifestRow:
 class ManifestFormat(Protocol):
     """One kind of annotation file."""
 
+    suffixes: tuple[str, ...]
+    """Suffixes of its files, small letters with the dot, the most usual first; none: a manifest is
+    of this format only where the user says so."""
     output_suffix: str
     """Suffix of what `write` gives, with the dot."""
 
@@ -71,6 +74,15 @@ class ManifestFormat(Protocol):
         Raises:
             UserError: what the format needs of `source` is no longer there.
         """
+        ...
+
+
+@runtime_checkable
+class KnownByContent(Protocol):
+    """A format that shares a suffix with another, and tells its own files by what is in them."""
+
+    def recognises(self, path: AnyFile) -> bool:
+        """Whether a manifest is of this format; False where it cannot be read."""
         ...
 
 

@@ -33,6 +33,7 @@ class CsvTable:
     `.tsv` is split at tabs; any other file at the one of , ; tab | that splits its header most.
     """
 
+    suffixes: tuple[str, ...] = (".csv", ".tsv")
     output_suffix = ".csv"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:

@@ -30,6 +30,7 @@ _CUT_CHARS: Final = 16
 class JsonArray:
     """A JSON array of rows; see `base.ManifestFormat`."""
 
+    suffixes: tuple[str, ...] = (".json",)
     output_suffix = ".json"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
@@ -179,7 +180,8 @@ def _not_an_array(reader: BufferedReader) -> UserError:
     if reader.peek() == "{":
         return UserError(
             f"{path}: got one JSON object after another, wanted an array. "
-            "This looks like JSON Lines: set its format to 'jsonl'."
+            "This looks like JSON Lines: name its format (--format jsonl; in a mixture or recipe, "
+            "format: jsonl)."
         )
     assert isinstance(value, dict)  # it began with a brace
     lists = [key for key, held in value.items() if isinstance(held, list)]

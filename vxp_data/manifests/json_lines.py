@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,11 +22,13 @@ from vxp_data.manifests.renamed_media import NONE_RENAMED, rename_in_json
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
+_HEAD_BYTES = 4096
 
 
 class JsonLines:
     """One row a line; blank lines are no rows. See `base.ManifestFormat`."""
 
+    suffixes: tuple[str, ...] = (".jsonl", ".ndjson", ".json")
     output_suffix = ".jsonl"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:
@@ -37,6 +40,21 @@ class JsonLines:
             raise cannot_open(path, error) from error
         except UnicodeDecodeError as error:
             raise not_utf8(path) from error
+
+    def recognises(self, path: AnyFile) -> bool:
+        """Whether the first two lines that are not blank hold an object each.
+
+        One object alone may as well be a file keyed by id, or one that holds its rows in a list.
+        """
+        try:
+            with path.open("rb") as file:
+                head = file.read(_HEAD_BYTES).removeprefix(_BOM)
+            if not head.lstrip(_SPACE.encode()).startswith(b"{"):
+                return False  # before reading a whole array that has no line ends
+            first_two = list(itertools.islice(self.rows(path), 2))
+        except (OSError, UserError):  # reading it as the other format says what is wrong
+            return False
+        return len(first_two) == 2 and not any(row.problem for row in first_two)
 
     def write(
         self,
@@ -90,7 +108,7 @@ def _decode_line(path: AnyFile, number: int, text: str, decoder: RowDecoder) -> 
         if number == 1 and text.lstrip(_SPACE).startswith("["):
             raise UserError(
                 f"{path}: line 1 opens a JSON array, wanted one JSON object a line. "
-                "Set its format to 'json'."
+                "Name its format (--format json; in a mixture or recipe, format: json)."
             ) from error
         raise _bad_line(path, number, error.pos, text, f"JSON ({error.msg})") from error
     except RecursionError as error:

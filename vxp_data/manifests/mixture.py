@@ -10,7 +10,8 @@ from typing import Final
 
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import cannot_open, not_utf8, type_name
-from vxp_data.manifests.samples import Dataset, detect_format
+from vxp_data.manifests.formats import FOLDER, detect_format
+from vxp_data.manifests.samples import Dataset
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.settings.safe_yaml import load_yaml
 from vxp_data.storage.folder import find_file, find_folder
@@ -41,9 +42,10 @@ def read_mixture(path: Path) -> list[Dataset]:
 
     The file is `datasets: [{name, manifest, media_root, task?, format?, ...}]`. `json_path`, as
     LLaVA-NeXT has it, is another name of `manifest`; `format` is told by the manifest's suffix
-    where it is not given; `media_root` may be left out where the manifest is a folder, which then
-    is its own. Relative paths count from the mixture file's folder; URIs of stores may stand for
-    either. See `MixtureEntry` for `weight`, `rows`, `dataset` (its `source`) and `only`.
+    and content where it is not given; `media_root` may be left out where the manifest is a
+    folder, which then is its own. Relative paths count from the mixture file's folder; URIs of
+    stores may stand for either. See `MixtureEntry` for `weight`, `rows`, `dataset` (its `source`)
+    and `only`.
 
     Raises:
         UserError: the file cannot be read, a key is unknown or missing, a value is no text, a
@@ -158,7 +160,7 @@ def _dataset(folder: str | Path, where: str, texts: dict[str, str]) -> Dataset:
         MANIFEST_FORMATS.require(kind)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    if "media_root" not in texts and kind != "folder":
+    if "media_root" not in texts and kind != FOLDER:
         raise _missing(where, "media_root", texts)
     return Dataset(
         name=texts["name"],

@@ -33,6 +33,7 @@ class ParquetTable:
     (NaN, infinity) are null. What `write` gives has the table's own types and values.
     """
 
+    suffixes: tuple[str, ...] = (".parquet",)
     output_suffix = ".parquet"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:

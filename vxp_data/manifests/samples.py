@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -14,23 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from vxp_data.core.tasks import classify_conversation
-from vxp_data.errors import UserError
 from vxp_data.manifests import conversation, media_path, row_values
 from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError
 from vxp_data.manifests.conversation import is_given, read_turns
 from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths, find_media
 from vxp_data.records import Modality, Reason, Sample, Task
 from vxp_data.registry import MANIFEST_FORMATS
-from vxp_data.storage.folder import File, Folder
+from vxp_data.storage.folder import Folder
 
-_SUFFIXES: Final = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-}
 _READ_COLUMNS: Final = frozenset(
     (*row_values.ID_COLUMNS, *row_values.CLIP_COLUMNS, *media_path.COLUMNS, *conversation.COLUMNS)
 )
@@ -49,7 +39,7 @@ class Dataset:
     """Unique in a run; every sample id begins with it."""
     manifest: AnyFile
     format: str
-    """A name in `registry.MANIFEST_FORMATS`; `detect_format` tells it."""
+    """A name in `registry.MANIFEST_FORMATS`; `formats.detect_format` tells it."""
     media_root: Path | Folder
     """Relative media paths count from here, and no media may lie elsewhere."""
     task: str | None = None
@@ -98,26 +88,6 @@ class ManifestCounts:
     """Rows that name their media by an absolute path: the set cannot be moved."""
     rows_several_images: int = 0
     """Rows with several images, of which the first stands for the row."""
-
-
-def detect_format(path: AnyFile) -> str:
-    """Return the format of a manifest: 'folder' for a folder, else by suffix.
-
-    Raises:
-        UserError: the suffix is unknown; with the nearest that is known.
-    """
-    suffix = path.suffix.lower()
-    if suffix in _SUFFIXES and (isinstance(path, File) or not path.is_dir()):
-        return _SUFFIXES[suffix]  # a store is asked only if need be
-    if path.is_dir():
-        return "folder"
-    near = difflib.get_close_matches(suffix, _SUFFIXES, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UserError(
-        f"{path}: cannot tell the manifest's format from the suffix {suffix!r}, and it is no "
-        f"folder.{hint} Known: {', '.join(_SUFFIXES)}. Rename the file, or set its format to one "
-        f"of: {', '.join(MANIFEST_FORMATS.names())}."
-    )
 
 
 def read_samples(

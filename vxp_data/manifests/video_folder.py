@@ -29,6 +29,7 @@ class VideoFolder:
     out, and links to folders are not entered (a link to a file is a row).
     """
 
+    suffixes: tuple[str, ...] = ()
     output_suffix = ".jsonl"
 
     def rows(self, path: AnyFile) -> Iterator[ManifestRow]:

@@ -33,6 +33,8 @@ class IngestConfig(Settings):
     """As `vxp-data prune` takes them: files, folders of videos, YAML mixtures, URIs of stores."""
     media_root: str | None = None
     """Where relative media paths count from; None: each manifest's own folder."""
+    format: str | None = None
+    """Format of all manifests, as `--format`; None: told by each one's suffix and content."""
     datasets: tuple[SourceConfig, ...] = ()
     """Public datasets; their manifests are written to `manifests/` in the recipe's folder. Their
     rows name their task: `tasks.field: task`."""
@@ -47,8 +49,9 @@ class IngestConfig(Settings):
     def _something_goes_in(self) -> Self:
         if not self.manifests and not self.datasets and self.mixture is None:
             raise ValueError("ingest has no manifests, no datasets and no mixture; name some")
-        if self.media_root is not None and not self.manifests:
-            raise ValueError("ingest.media_root is of ingest.manifests, of which there are none")
+        for name, value in (("media_root", self.media_root), ("format", self.format)):
+            if value is not None and not self.manifests:
+                raise ValueError(f"ingest.{name} is of ingest.manifests, of which there are none")
         if self.root is not None and self.mixture is None:
             raise ValueError("ingest.root is of ingest.mixture, which is not given")
         return self

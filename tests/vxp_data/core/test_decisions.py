@@ -1,5 +1,6 @@
 """Decisions: every sample ends once, with its reason; the accounting sees when one does not."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from vxp_data.core.decisions import (
 from vxp_data.core.similarity import EFFECTIVE_FRAMES, MEAN_PAIRWISE
 from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.errors import UserError
-from vxp_data.records import Modality, Outcome, Reason
+from vxp_data.records import Modality, Outcome, Reason, outcome_of
 
 NAN = math.nan
 HALF = ThresholdSpec("share", 0.5)
@@ -242,3 +243,42 @@ def brute_force(samples, thresholds, default):
         }[spec.policy]
         outcomes.append(Outcome.KEEP if kept else Outcome.PRUNE)
     return outcomes
+
+
+def dropped(*reasons):
+    rows = [(str(i), "caption", "video", "", "", 0.5) for i in range(len(reasons))]
+    return dataclasses.replace(columns(*rows), dropped=list(reasons))
+
+
+def test_rows_that_are_dropped_end_by_their_reason_also_by_a_filters_own():
+    samples = dropped("filter:too_dark", "static", "near_duplicate", "", None)
+    decisions = decide(samples, thresholds={}, default=HALF, measure=MEAN_PAIRWISE)
+    assert [row[:2] for row in rows_of(decisions)] == [
+        ("prune", "filter:too_dark"),
+        ("prune", "static"),
+        ("duplicate", "near_duplicate"),
+        ("keep", "within_threshold"),
+        ("prune", "redundant"),
+    ]
+    accounting = account(decisions, samples)
+    accounting.check()
+    assert accounting.per_reason()["filter:too_dark"] == 1
+
+
+@pytest.mark.parametrize("reason", ["too_dark", "filter:", "filter:Too dark", "redundant", "empty"])
+def test_rows_are_not_dropped_for_what_is_no_reason_to_drop(reason):
+    with pytest.raises(RuntimeError, match=rf"'{reason}' is no reason for which rows are dropped"):
+        decide(dropped(reason), thresholds={}, default=HALF, measure=MEAN_PAIRWISE)
+
+
+@pytest.mark.parametrize("outcome", sorted({*Outcome} - {Outcome.PRUNE}))
+def test_a_filters_own_reason_belongs_to_no_outcome_but_prune(outcome):
+    samples = dropped("filter:too_dark")
+    account(made(("prune", "filter:too_dark")), samples).check()
+    with pytest.raises(RuntimeError, match="'filter:too_dark', which does not belong to it"):
+        account(made((outcome.value, "filter:too_dark")), samples).check()
+
+
+def test_every_reason_belongs_to_exactly_one_outcome():
+    assert {outcome_of(reason) for reason in Reason} == set(Outcome)
+    assert [outcome_of(name) for name in ("", "too_dark", "filter:")] == [None, None, None]

@@ -5,6 +5,8 @@ import io
 import json
 import math
 import os
+import re
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 
 from vxp_data.errors import UserError
 from vxp_data.manifests import json_array
-from vxp_data.manifests.samples import detect_format
+from vxp_data.manifests.datasets import resolve_datasets
+from vxp_data.manifests.formats import detect_format, written_format
 from vxp_data.manifests.video_folder import VIDEO_SUFFIXES
 from vxp_data.registry import MANIFEST_FORMATS
 
@@ -179,7 +182,7 @@ def test_a_number_too_long_for_python_stops_nothing(tmp_path):
         ("", r"the file is empty, wanted a JSON array"),
         (" \n", r"the file is empty"),
         ("3", r"line 1, column 1: got '3', wanted a JSON array of rows"),
-        ('{"a": 1}\n{"a": 2}', r"one JSON object after another.*set its format to 'jsonl'"),
+        ('{"a": 1}\n{"a": 2}', r"one JSON object after another.*--format jsonl"),
         ('{"info": {}, "data": [{}]}', r"a list under 'data': .*for example: jq \.data "),
         ('{"video": "a.mp4"}', r"got one JSON object \('video'\), wanted an array"),
         ('{"video"', r"line 1, column 9: got the end of the file"),
@@ -218,7 +221,7 @@ def test_rows_before_a_broken_one_are_given_first(tmp_path):
         ('{"a": 1}\n{"a": 2,}', r"line 2, column \d+: got '.*', wanted JSON \("),
         ('{"a": 1}\n\n{"a": 2', r"line 3, column 8: got the line's end, wanted JSON"),
         ('{"a": 1} {"a": 2}', r"line 1, column 10: got '\{\"a\": 2\}', wanted the line's end"),
-        ('[{"a": 1},\n{"a": 2}]', r"line 1 opens a JSON array.*Set its format to 'json'"),
+        ('[{"a": 1},\n{"a": 2}]', r"line 1 opens a JSON array.*--format json;"),
         ("[" * 200_000, r"line 1, column 1: .*nested|opens a JSON array"),
     ],
 )
@@ -386,11 +389,84 @@ def test_the_format_follows_from_the_suffix(tmp_path, name, kind):
     assert detect_format(tmp_path) == "folder"
 
 
+ROW = '{"id": "a", "video": "0.mp4", "conversations": []}'
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (f"{ROW}\n{ROW}\n", "jsonl"),
+        (f"\ufeff\r\n {ROW}\r\n\r\n{ROW}", "jsonl"),
+        (f"[{ROW},\n{ROW}]", "json"),
+        (f'{{"data": [{ROW}]}}\n', "json"),  # its error says where the rows are
+        (f'{{"a": {ROW},\n"b": {ROW}}}', "json"),
+        (f"{ROW}\n{{broken\n", "json"),  # its error names JSON Lines
+        ("", "json"),
+        (None, "json"),
+    ],
+)
+def test_a_json_file_has_the_format_of_its_content(tmp_path, content, kind):
+    path = tmp_path / "rows.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    assert detect_format(path) == kind
+
+
+def test_a_json_array_without_line_ends_is_not_decoded_to_tell_its_format(tmp_path):
+    path = write(tmp_path / "rows.json", b"[" + b"1," * (8 << 20) + b"1]")
+    tracemalloc.start()
+    try:
+        assert detect_format(path) == "json"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", MANIFEST_FORMATS.names())
+def test_suffixes_are_small_and_tell_the_format_of_what_is_written(kind):
+    format_class = MANIFEST_FORMATS.load(kind)
+    assert all(re.fullmatch(r"\.[a-z0-9.]+", suffix) for suffix in format_class.suffixes)
+    read_by = MANIFEST_FORMATS.load(written_format(kind))
+    assert format_class.output_suffix in read_by.suffixes
+
+
+def test_what_a_folder_writes_is_read_as_lines():
+    assert [written_format(kind) for kind in ("folder", "csv")] == ["jsonl", "csv"]
+
+
 def test_an_unknown_suffix_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"suffix '\.josn'.* Did you mean '\.json'\? Known: \.json"):
         detect_format(tmp_path / "a.josn")
-    with pytest.raises(UserError, match=r"suffix '', and it is no folder\. Known"):
+    with pytest.raises(UserError, match=r"it is no folder\. Known.*--format NAME.* folder\.$"):
         detect_format(tmp_path / "gone")
+
+
+def resolved(*manifests, named):
+    return [dataset.format for dataset in resolve_datasets(manifests, None, named)]
+
+
+def test_a_format_that_is_named_wins_over_suffix_and_content(tmp_path):
+    lines = write(tmp_path / "rows.json", f"{ROW}\n{ROW}\n".encode())
+    table = write(tmp_path / "rows.txt", b"id,video\na,0.mp4\n")
+    assert resolved(lines, named=None) == ["jsonl"]
+    assert resolved(lines, named="json") == ["json"]
+    assert resolved(table, named="csv") == ["csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "message"),
+    [
+        ("rows.json", "jsnol", r"format 'jsnol'\. Did you mean 'jsonl'\? Known: csv, folder, json"),
+        (".", "jsonl", r"is a folder, and format 'jsonl' is one of files"),
+        ("rows.json", "folder", r"rows\.json: is no folder, as format 'folder' wants"),
+        ("mix.yaml", "json", r"mix\.yaml: is a mixture, which names the format of each"),
+    ],
+)
+def test_a_format_that_cannot_be_is_refused(tmp_path, name, named, message):
+    for file in ("rows.json", "mix.yaml"):
+        (tmp_path / file).touch()
+    with pytest.raises(UserError, match=message):
+        resolved(tmp_path / name, named=named)
 
 
 @pytest.fixture

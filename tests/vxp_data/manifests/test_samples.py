@@ -14,13 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vxp_data.manifests.samples import (
-    Dataset,
-    ManifestCounts,
-    TaskRules,
-    detect_format,
-    read_samples,
-)
+from vxp_data.manifests.formats import detect_format
+from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.records import Modality, Reason, Sample
 
 TURNS = [{"from": "human", "value": "<image>\nWho sits?"}, {"from": "gpt", "value": "He."}]

@@ -18,6 +18,7 @@ from vxp_data.core.frame_plan_counts import PlanCounts
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.datasets import resolve_datasets
+from vxp_data.manifests.formats import FOLDER
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.pipeline.prune import (
@@ -184,7 +185,7 @@ class _RecipeRun:
     def ingest(self) -> _Step:
         """Find the manifests, and write those of public datasets; `vxp-data ingest`."""
         ingest, sources = self.loaded.config.ingest, self.sources
-        given = resolve_datasets(ingest.manifests, ingest.media_root)
+        given = resolve_datasets(ingest.manifests, ingest.media_root, ingest.format)
         self.datasets = with_own_names(given, sources.datasets)
         written = [source.dataset for source in sources.sources]
         there = [dataset for dataset in self.datasets if dataset not in written]
@@ -357,7 +358,7 @@ _NO_DUPLICATES: Final = {"mode": "off", "exclude": ()}
 
 def _facts_of_manifest(dataset: Dataset) -> dict[str, str]:
     """Return a dataset with a digest of its manifest; for a folder of videos, of their names."""
-    if dataset.format == "folder":
+    if dataset.format == FOLDER:
         manifest: ManifestFormat = MANIFEST_FORMATS.load(dataset.format)()
         names = [row.fields["id"] for row in manifest.rows(dataset.manifest)]
         digest = key_of({"videos": names})

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vxp_data.core.cost_model import CostModel, RowCosts, expected_frames
 from vxp_data.core.sampling_plans import SamplingRule
-from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.errors import UserError
+from vxp_data.pipeline.run_dir.directory import RunDirectory, column_names, read_table
 from vxp_data.records import Modality
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 
@@ -42,9 +43,17 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
         run: with both files.
         samples: with the columns SAMPLE_CLIP_KEY.
         measure: whose scores are wanted.
+
+    Raises:
+        UserError: a file cannot be read, or nothing was scored by the measure.
     """
     columns = [*CLIP_KEY, "media_id", "reason", "message", "duration_s", "num_frames", "num_bytes"]
     media = read_table(run.media, columns=columns)
+    if measure not in column_names(run.scores):  # a package has brought it since
+        raise UserError(
+            f"{run.scores}: has no scores by {measure!r}, which was not there when the run was "
+            "pruned. Run the same prune again: what is embedded is kept, and scored by it too."
+        )
     media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
     index_N = indices(samples.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY))
     found = media.drop_columns(["uri"]).take(index_N)

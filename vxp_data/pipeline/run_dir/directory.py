@@ -243,6 +243,20 @@ def read_table(
         raise _cannot_read(str(file), error) from error
 
 
+def column_names(file: File) -> list[str]:
+    """Return the columns of a Parquet file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with _arrow_source(file) as source:
+            names: list[str] = pq.read_schema(source).names
+            return names
+    except (OSError, pa.ArrowException) as error:
+        raise _cannot_read(str(file), error) from error
+
+
 def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Read some columns of a Parquet file piece by piece.
 

@@ -19,17 +19,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.decisions import REASONS_OF, SampleColumns, decide
+from vxp_data.core.decisions import SampleColumns, decide
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
+from vxp_data.manifests.formats import written_format
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
-from vxp_data.records import ClipKey, Outcome
+from vxp_data.records import ClipKey, Outcome, outcome_of
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.schemas import CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
@@ -120,7 +121,7 @@ def _check_samples(samples: pa.Table, decisions: pa.Table, found: VerifiedRun) -
         *(decisions[name].to_pylist() for name in ("sample_id", "decision", "reason")), strict=True
     )
     for sample_id, outcome, reason in outcomes:
-        if reason not in REASONS_OF.get(outcome, ()):
+        if outcome_of(reason or "") != (outcome or ""):  # a damaged file may have nulls
             found.add(f"sample {sample_id!r}: {outcome!r} because of {reason!r}")
 
 
@@ -185,9 +186,13 @@ def _check_embeddings(
 ) -> None:
     """Read every part; norms are 1, and the scores are those of the embeddings."""
     keys = _keys(clips)
-    # Scores of other clips, which was said, are not to be compared with these.
+    # Scores of other clips, which was said, are not to be compared with these; and a package that
+    # was installed since the run may have brought a measure that nobody has scored by.
     names = MEASURES.names() if keys == _keys(scores) else []
+    names = [name for name in names if name in scores.column_names]
     measures: list[Measure] = [MEASURES.load(name) for name in names]
+    if (decided_by := record["config"]["measure"]) not in scores.column_names:
+        found.add(f"scores.parquet: has no column {decided_by!r}, by which the run was decided")
     row_of = {key: index for index, key in enumerate(keys)}
     score_of = {m.name: scores[m.name].to_numpy() for m in measures}
     reasons, versions = clips["reason"].to_pylist(), clips["file_stamp"].to_pylist()
@@ -328,8 +333,7 @@ def _rows_problem(
     renamed: dict[int, str],
 ) -> str:
     """Return how a file of rows differs from what was wanted; '' where it does not."""
-    name = "jsonl" if dataset.format == "folder" else dataset.format  # a folder's rows are lines
-    manifest: ManifestFormat = MANIFEST_FORMATS.load(name)()
+    manifest: ManifestFormat = MANIFEST_FORMATS.load(written_format(dataset.format))()
     local = Path(str(file)) if not file.folder.is_remote else file
     pairs = with_own_names(manifest.rows(local), _annotations(run, wanted_N), renamed)
     for index, (wanted, got) in enumerate(pairs):

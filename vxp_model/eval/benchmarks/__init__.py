@@ -1,0 +1,1 @@
+"""One benchmark per file: its questions, how they are put, how answers are read and scored."""
