@@ -40,6 +40,7 @@ def prune(
     out: Where,
     *,
     media_root: Where | None = None,
+    format_name: str | None = None,
     recipe: Where | None = None,
     encoder: str | None = None,
     threshold: Amount | None = None,
@@ -64,6 +65,8 @@ def prune(
             YAML mixture.
         out: run directory to write, or to go on with.
         media_root: where media paths count from; None: each manifest's own folder.
+        format_name: format of the manifests, a name in `registry.MANIFEST_FORMATS`; None: told by
+            their suffixes and content.
         recipe: YAML settings; None: the defaults.
         encoder: 'siglip', or 'thumbnail', which needs no weights and knows no meaning.
         threshold: keep what scores so much or less: 0.8, 'q0.5' or 'knee'; or by task.
@@ -99,7 +102,7 @@ def prune(
     for task, value in read_weights(weights_of(weight)).items():
         given.append((f"budget_weights.{task}", value, f"weight={weight!r}"))
     loaded = load_config(None if recipe is None else Path(recipe), given)
-    datasets = resolve_datasets(as_list(manifests), media_root)
+    datasets = resolve_datasets(as_list(manifests), media_root, format_name)
     run_prune(datasets, loaded, out, observer or Observer())
     return Run(out)
 
