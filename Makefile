@@ -60,8 +60,10 @@ fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=
 chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
 	PYTHONPATH=tests $(BIN)/python -m support.chaos --kills $(or $(N),50) $(if $(APPEND),--append)
 
-gpu-test: $(STAMP) ## run the GPU tests; fails where there is no CUDA device
-	VXP_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu
+# PYTHON=python3 takes an image's own packages instead of .venv; see tests/gpu/conftest.py.
+gpu-test: $(if $(PYTHON),,$(STAMP)) ## run the GPU tests, write their record; fails without a CUDA device
+	VXP_REQUIRE_CUDA=1 VXP_GPU_RECORD=manifests/runs/gpu.json \
+	  $(or $(PYTHON),$(BIN)/python) -m pytest -m gpu tests/gpu
 
 schemas: $(STAMP) ## write the JSON Schemas of our records, manifests/schemas/, anew
 	$(BIN)/python pipelines/make_schemas.py

@@ -1,4 +1,4 @@
-"""What tests share: one Ray, an S3 server, the video corpus, the rule for tests with a GPU."""
+"""What tests share: one Ray, an S3 server, the video corpus."""
 
 import logging
 import os
@@ -129,15 +129,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") is None:
-        return
-    import torch
-
-    if torch.cuda.is_available():
-        return
-    if os.environ.get("VXP_REQUIRE_CUDA") == "1":
-        pytest.fail("VXP_REQUIRE_CUDA=1, and torch sees no CUDA device", pytrace=False)
-    pytest.skip("torch sees no CUDA device")

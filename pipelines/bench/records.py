@@ -17,8 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 ROOT: Final = Path(__file__).resolve().parents[2]
 RUNS: Final = ROOT / "manifests" / "runs"
 LIBRARIES: Final = (
@@ -41,6 +39,7 @@ def write_record(
     argv: Sequence[str],
     libraries: Sequence[str] = LIBRARIES,
     folder: Path = RUNS,
+    wall_s: float | None = None,
 ) -> Path:
     """Write `<folder>/<name>.json`, over an older one of that name.
 
@@ -50,12 +49,17 @@ def write_record(
         argv: the command, program first; of absolute paths only the last part is kept.
         libraries: distributions whose versions matter; those not installed are left out.
         folder: where it goes.
+        wall_s: seconds that the run took; None: since this process began, which psutil tells.
     """
+    if wall_s is None:
+        import psutil  # a development package: absent where a run times itself
+
+        wall_s = time.time() - psutil.Process().create_time()
     record = {
         "name": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_text(argv),
-        "wall_s": round(time.time() - psutil.Process().create_time(), 1),
+        "wall_s": round(wall_s, 1),
         "git": git_state(),
         "machine": machine(),
         "versions": versions(libraries),

@@ -15,7 +15,6 @@ large bf16 matmul measured here. The record: manifests/runs/recot-<preset>-<devi
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any, Final
 
 import records
 import torch
+from device_rates import matmul_flops, peak_bytes, wait_for
 from torch import nn
 
 from vxp_data.settings.file import Loaded
@@ -52,7 +52,6 @@ from vxp_model.train.recot.step import Stepper
 DEMO: Final = "pipelines/smoke/recot.yaml"
 LIBRARIES: Final = ("vxp", "torch", "deepspeed", "transformers", "numpy", "av")
 PARTS: Final = ("data", "tower", "masking", "dts", "decoder", "optimizer", "rest")
-MATMUL_SIDE: Final = 8192
 
 
 class PartTimes:
@@ -263,34 +262,6 @@ def achieved(bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
         ),
         "gpu_hours_per_million_samples": round(whole_hours * bench.context.size, 1),
     }
-
-
-def matmul_flops(device: torch.device) -> float:
-    """Measure the rate of a large bf16 matmul, FLOP/s: the median of 20."""
-    left, right = (
-        torch.randn(MATMUL_SIDE, MATMUL_SIDE, dtype=torch.bfloat16, device=device) for _ in range(2)
-    )
-    took_s = []
-    for _ in range(25):
-        wait_for(device)
-        began_s = time.perf_counter()
-        torch.mm(left, right)
-        wait_for(device)
-        took_s.append(time.perf_counter() - began_s)
-    return 2 * MATMUL_SIDE**3 / statistics.median(took_s[5:])
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the most memory that was held: the allocator's on a GPU, else this process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -44,6 +44,17 @@ def start_model(
         processor = AutoProcessor.from_pretrained(start.model)  # type: ignore[no-untyped-call]
     else:
         model, processor = _from_parts(recipe)
+    prepare_model(model, recipe)
+    return model, processor
+
+
+def prepare_model(model: VideoXLProForConditionalGeneration, recipe: MllmRecipe) -> None:
+    """Set a model up as a recipe says: what is trained, what is left out, what is run again.
+
+    Args:
+        model: changed in place.
+        recipe: of the training.
+    """
     model.config.selector_drop_min = recipe.selector_drop_min
     model.config.selector_drop_max = recipe.selector_drop_max
     model.selector.config = model.config.selector
@@ -60,7 +71,6 @@ def start_model(
     if recipe.checkpoint_layers:
         model.language_model.activation_checkpointing_enable()
         model.vision.dts.checkpoint_stages = True
-    return model, processor
 
 
 def start_digest(model: VideoXLProForConditionalGeneration) -> str:
