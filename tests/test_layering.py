@@ -36,7 +36,8 @@ _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
     "foundation": Layer(
-        modules="vxp_data.errors vxp_data.records vxp_data.shard_format vxp_data.registry"
+        modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.shard_format "
+        "vxp_data.registry vxp_data.shipped_files"
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
@@ -96,7 +97,7 @@ LAYERS = {
     ),
     "model-settings": Layer(
         modules="vxp_model.settings",
-        own="settings-file",
+        own="foundation settings-file",
         third_party="pydantic",
     ),
     # The processor reads what it is given as the loader does.
@@ -129,8 +130,13 @@ LAYERS = {
 # Tighter than their layer: of the foundation, training may read the shard contract and the errors.
 ONLY = {
     "vxp_model.errors": {"foundation": {"vxp_data.errors"}},
-    "vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}},
-    "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {"foundation": {"vxp_data.errors"}},
+    "vxp_model.data": {
+        "foundation": {"vxp_data.shard_format", "vxp_data.errors", "vxp_data.extras"}
+    },
+    "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
+    "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {
+        "foundation": {"vxp_data.errors", "vxp_data.extras"}
+    },
 }
 
 # Modules that must load at once: `--help` waits for them.
@@ -365,7 +371,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         (
             "vxp_model/data/a.py",
             "import vxp_data.records",
-            "only vxp_data.errors, vxp_data.shard_format",
+            "only vxp_data.errors, vxp_data.extras, vxp_data.shard_format",
         ),
         ("vxp_data/helpers.py", "", "in no layer"),
         ("vxp_data/cli.py", "import rich", "loads rich at once"),

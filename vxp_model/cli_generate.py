@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vxp_data.extras import INFERENCE, require_extra
+
 if TYPE_CHECKING:
     from vxp_model.data.visuals import FrameChoice
     from vxp_model.inference.session import Answer, LongVideoModel, Progress, WatchedVideo
@@ -79,6 +81,7 @@ def generate(
 
     Example: vxp-model generate runs/sft/model --video talk.mp4 --prompt "What is shown last?"
     """
+    require_extra("train", "`vxp-model generate`", INFERENCE)
     long_video = _load(model, device, dtype, context_limit, full_context)
     with _progress() as told:
         watched = long_video.watch(video, _choice(fps, frames, max_frames), progress=told)
@@ -120,6 +123,7 @@ def chat(
 
     Example: vxp-model chat runs/sft/model --video talk.mp4
     """
+    require_extra("train", "`vxp-model chat`", INFERENCE)
     long_video = _load(model, device, dtype, context_limit, full_context)
     with _progress() as told:
         watched = long_video.watch(video, _choice(fps, frames, max_frames), progress=told)
@@ -165,6 +169,7 @@ def frames(
 
     Example: vxp-model frames --memory-gb 80
     """
+    require_extra("train", "`vxp-model frames`", INFERENCE)
     from vxp_model.inference.fit import describe_fit
 
     for line in describe_fit(
