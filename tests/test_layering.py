@@ -36,8 +36,8 @@ _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
     "foundation": Layer(
-        modules="vxp_data.errors vxp_data.records vxp_data.shard_format vxp_data.registry "
-        "vxp_data.option_groups"
+        modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.shard_format "
+        "vxp_data.registry vxp_data.shipped_files vxp_data.option_groups"
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
@@ -101,7 +101,7 @@ LAYERS = {
     ),
     "model-settings": Layer(
         modules="vxp_model.settings",
-        own="settings-file",
+        own="foundation settings-file",
         third_party="pydantic",
     ),
     # The processor reads what it is given as the loader does.
@@ -139,9 +139,12 @@ LAYERS = {
 ONLY = {
     "vxp_model.errors": {"foundation": {"vxp_data.errors"}},
     "vxp_model.registry": {"foundation": {"vxp_data.registry"}},
-    "vxp_model.data": {"foundation": {"vxp_data.shard_format", "vxp_data.errors"}},
+    "vxp_model.data": {
+        "foundation": {"vxp_data.shard_format", "vxp_data.errors", "vxp_data.extras"}
+    },
+    "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {
-        "foundation": {"vxp_data.errors", "vxp_data.option_groups"}
+        "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }
 
@@ -382,7 +385,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         (
             "vxp_model/data/a.py",
             "import vxp_data.records",
-            "only vxp_data.errors, vxp_data.shard_format",
+            "only vxp_data.errors, vxp_data.extras, vxp_data.shard_format",
         ),
         ("vxp_model/registry.py", "import vxp_data.records", "only vxp_data.registry"),
         ("vxp_model/eval/benchmarks/a.py", "import torch", "'benchmarks' may not import torch"),

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from vxp_data.errors import UserError, unknown_name
+from vxp_data.extras import extra_of, needs_extra
 
 
 class Registry:
@@ -50,10 +51,14 @@ class Registry:
         except ModuleNotFoundError as error:
             if error.name and module.startswith(error.name):
                 raise  # the entry itself points nowhere: our bug, not a missing extra
+            extra = extra_of(error.name or "")
+            needs = (
+                f"needs the Python package {error.name!r}: pip install {error.name}"
+                if extra is None
+                else needs_extra(extra, error.name or "")
+            )
             raise UserError(
-                f"{self.what} {name!r} needs the Python package {error.name!r}, which is not "
-                f"installed. Install it (pip install {error.name}) or choose another of: "
-                f"{', '.join(self.names())}."
+                f"{self.what} {name!r} {needs}. Or choose another of: {', '.join(self.names())}."
             ) from error
 
     def _third_party(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
 from vxp_model import cli_generate
 
@@ -26,7 +27,10 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="YAML settings: pipelines/video_xl_pro/recot.yaml.")
+    Path,
+    typer.Argument(
+        metavar="RECIPE", help="A YAML file, or a name: video_xl_pro/recot (pipelines/)."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -63,10 +67,11 @@ def recot(recipe: Recipe, settings: Set = None) -> None:
     The same command goes on after a stop or a crash. On several GPUs, start it with torchrun or
     deepspeed.
 
-    Examples: vxp-model recot pipelines/video_xl_pro/recot.yaml --set run.out=runs/recot
+    Examples: vxp-model recot video_xl_pro/recot --set run.out=runs/recot
 
-    torchrun --nproc-per-node 8 -m vxp_model recot pipelines/video_xl_pro/recot.yaml
+    torchrun --nproc-per-node 8 -m vxp_model recot video_xl_pro/recot
     """
+    require_extra("train", "`vxp-model recot`")
     loaded = _load(recipe, settings)
     from vxp_model.train.distributed import join_distributed
     from vxp_model.train.recot.run import train_recot
@@ -84,7 +89,10 @@ def recot(recipe: Recipe, settings: Set = None) -> None:
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="YAML: pipelines/video_xl_pro/sft.yaml.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or a name: video_xl_pro/sft (pipelines/)."
+        ),
     ],
     stage: Annotated[
         str | None, typer.Option("--stage", help="align or sft, instead of the recipe's.")
@@ -96,13 +104,14 @@ def train(
     The same command goes on after a stop or a crash. On several GPUs, start it with torchrun or
     deepspeed.
 
-    Example: vxp-model train pipelines/video_xl_pro/sft.yaml --set start.model=runs/align/model
+    Example: vxp-model train video_xl_pro/sft --set start.model=runs/align/model
     """
-    from vxp_data.settings.file import read_yaml
+    require_extra("train", "`vxp-model train`")
+    from vxp_data.settings.file import read_recipe
     from vxp_model.settings.mllm import MLLM_RECIPES, as_override
 
     overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()] + as_override(stage)
-    loaded = MLLM_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
+    loaded = MLLM_RECIPES.read(read_recipe(recipe), str(recipe), overrides)
     from vxp_model.train.distributed import join_distributed
     from vxp_model.train.mllm.run import train_mllm
 
@@ -137,13 +146,14 @@ def estimate(
 ) -> None:
     """Print what a training will take: tokens, GPU hours, memory. Starts nothing.
 
-    Examples: vxp-model estimate pipelines/video_xl_pro/recot.yaml --gpus 8 --samples 1000000
+    Examples: vxp-model estimate video_xl_pro/recot --gpus 8 --samples 1000000
 
-    vxp-model estimate pipelines/video_xl_pro/sft.yaml --gpus 8 --frames 360
+    vxp-model estimate video_xl_pro/sft --gpus 8 --frames 360
     """
-    from vxp_data.settings.file import read_yaml
+    require_extra("train", "`vxp-model estimate`", INFERENCE)
+    from vxp_data.settings.file import read_recipe
 
-    tree = read_yaml(recipe)
+    tree = read_recipe(recipe)
     if "stage" in tree:
         from vxp_model.settings.mllm import MLLM_RECIPES
         from vxp_model.train.mllm.estimate import SampleShape, describe_mllm, estimate_mllm
@@ -169,19 +179,20 @@ def estimate(
 
 def probe(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="YAML settings: pipelines/probe.yaml.")
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a name: probe (pipelines/).")
     ],
     settings: Set = None,
 ) -> None:
     """Classify media by frozen tokens: SigLIP's, and each compressor's. Writes out/probe.json.
 
-    Example: vxp-model probe pipelines/probe.yaml --set data.train=hmdb51 --set out=runs/hmdb51
+    Example: vxp-model probe probe --set data.train=hmdb51 --set out=runs/hmdb51
     """
-    from vxp_data.settings.file import read_yaml
+    require_extra("train", "`vxp-model probe`", INFERENCE)
+    from vxp_data.settings.file import read_recipe
     from vxp_model.settings.probe import PROBE_RECIPES
 
     overrides = [PROBE_RECIPES.parse_set(text) for text in settings or ()]
-    loaded = PROBE_RECIPES.read(read_yaml(recipe), str(recipe), overrides)
+    loaded = PROBE_RECIPES.read(read_recipe(recipe), str(recipe), overrides)
     from vxp_model.eval.probe import describe, run_probe
 
     result = run_probe(loaded.config, lambda line: typer.echo(line, err=True))
@@ -190,11 +201,11 @@ def probe(
 
 def show_config(recipe: Recipe, settings: Set = None) -> None:
     """Print every setting of a training or a probe, its value and where the value comes from."""
-    from vxp_data.settings.file import read_yaml
+    from vxp_data.settings.file import read_recipe
     from vxp_model.settings.mllm import MLLM_RECIPES
     from vxp_model.settings.probe import PROBE_RECIPES
 
-    tree = read_yaml(recipe)
+    tree = read_recipe(recipe)
     loaded: Loaded[Any]
     if "stage" in tree or "models" in tree:
         recipes = MLLM_RECIPES if "stage" in tree else PROBE_RECIPES

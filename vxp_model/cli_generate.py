@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vxp_data.extras import INFERENCE, require_extra
+
 if TYPE_CHECKING:
     from vxp_model.data.visuals import FrameChoice
     from vxp_model.inference.session import Answer, LongVideoModel, Progress, WatchedVideo
@@ -110,6 +112,7 @@ def generate(
 
     Example: vxp-model generate runs/sft/model --video talk.mp4 --prompt "What is shown last?"
     """
+    require_extra("train", "`vxp-model generate`", INFERENCE)
     long_video = session.load(model)
     with _progress() as told:
         watched = long_video.watch(video, session.choice(), progress=told)
@@ -134,6 +137,7 @@ def chat(
 
     Example: vxp-model chat runs/sft/model --video talk.mp4
     """
+    require_extra("train", "`vxp-model chat`", INFERENCE)
     long_video = session.load(model)
     with _progress() as told:
         watched = long_video.watch(video, session.choice(), progress=told)
@@ -172,6 +176,7 @@ def frames(
 
     Example: vxp-model frames --memory-gb 80
     """
+    require_extra("train", "`vxp-model frames`", INFERENCE)
     from vxp_model.inference.fit import describe_fit
 
     for line in describe_fit(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vxp_data.neighbours.faiss_index import build_index
+from vxp_data.neighbours.choose import build_index
 
 BLOCK_VECTORS: Final = 20_000
 VECTORS_PER_COPY: Final = 50

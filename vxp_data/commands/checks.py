@@ -84,12 +84,14 @@ def doctor(
 
 
 def show_config(
-    recipe: Annotated[Path | None, typer.Argument(help="YAML settings; none: defaults.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A YAML file, or a name; none: defaults.")
+    ] = None,
     settings: Set = None,
 ) -> None:
     """Print every setting of a prune or a data recipe, its value and where the value comes from.
 
-    Example: vxp-data show-config pipelines/prune.yaml --set frames.num_frames=8
+    Example: vxp-data show-config prune --set frames.num_frames=8
     """
     from vxp_data.settings.data import is_data_recipe, load_data_recipe
 

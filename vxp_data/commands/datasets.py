@@ -97,16 +97,19 @@ mixture = typer.Typer(
 @mixture.command()
 def show(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Mixture, e.g. of manifests/mixtures.")
+        Path,
+        typer.Argument(metavar="MIXTURE", help="A name in manifests/mixtures, or a YAML file."),
     ],
     root: Annotated[
         str | None,
-        typer.Option("--root", help="Where its paths count from. [the file's folder]"),
+        typer.Option(
+            "--root", help="Where its paths count from. [the file's folder; for a name, here]"
+        ),
     ] = None,
 ) -> None:
     """Print the datasets of a mixture, their weights and rows, and what of them is there.
 
-    Example: vxp-data mixture show manifests/mixtures/video_xl_pro_sft.yaml --root data
+    Example: vxp-data mixture show video_xl_pro_sft --root data
     """
     from vxp_data.datasets.present import present_entries
     from vxp_data.report.terminal import aligned

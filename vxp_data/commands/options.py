@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from vxp_data.settings.prune import LoadedConfig
 
 Recipe = Annotated[
-    Path | None, typer.Option("--recipe", help="YAML settings, e.g. pipelines/prune.yaml.")
+    Path | None,
+    typer.Option("--recipe", help="YAML settings: a file, or a name such as prune (pipelines/)."),
 ]
 Set = Annotated[
     list[str] | None,

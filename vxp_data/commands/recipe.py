@@ -13,7 +13,10 @@ from vxp_data.errors import StoppedError
 
 def run(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="YAML: pipelines/smoke/sft_data.yaml.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="A YAML file, or a name: smoke/sft_data (pipelines/)."
+        ),
     ],
     out: Annotated[
         str | None, typer.Option("--out", help="Instead of the recipe's own folder.")
@@ -25,7 +28,7 @@ def run(
 
     A step whose inputs have not changed is left out; one that was stopped goes on where it was.
 
-    Example: vxp-data run pipelines/smoke/sft_data.yaml
+    Example: vxp-data run smoke/sft_data
     """
     from vxp_data.commands.progress import PruneProgress, ShardProgress
     from vxp_data.pipeline.recipe.command import RecipeObserver, RecipeResult, run_recipe

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from vxp_data.datasets.record import DatasetRecord
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.settings.file import read_yaml
-
-FOLDER: Final = Path(__file__).parents[2] / "manifests" / "datasets"
-"""In a checkout of the repository; a wheel has no such folder, and datasets go by their file."""
-_SUFFIXES: Final = (".yaml", ".yml")
-
-
-def dataset_names() -> list[str]:
-    """Return the name of every dataset with a file in `FOLDER`."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+from vxp_data.shipped_files import DATASETS
 
 
 def load_record(dataset: str | Path) -> DatasetRecord:
     """Read what is known of a dataset.
 
     Args:
-        dataset: its name, or the path of a YAML file of this form (`.yaml` or `.yml`).
+        dataset: its name, or the path of a YAML file of this form.
 
     Raises:
-        UserError: the name is unknown, with the nearest known one; or the file is not of this form.
+        UserError: the name is unknown, with the nearest ones; or the file is not of this form.
     """
-    if Path(dataset).suffix in _SUFFIXES:
-        path = Path(dataset)
-    elif str(dataset) in (names := dataset_names()):
-        path = FOLDER / f"{dataset}.yaml"
-    elif names:
-        raise unknown_name("dataset", str(dataset), names)
-    else:
-        raise UserError(
-            f"unknown dataset {str(dataset)!r}: there is no folder {FOLDER}. Give the path of its "
-            "YAML file, from manifests/datasets of the source repository."
-        )
+    path = DATASETS.find(dataset)
     try:
         record = DatasetRecord.model_validate(read_yaml(path))
     except ValidationError as error:

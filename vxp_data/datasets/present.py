@@ -28,17 +28,17 @@ class PresentEntry:
     """Media that were missing when it was ingested; None: nothing says."""
 
 
-def present_entries(path: Path, root: str | Path | None = None) -> tuple[PresentEntry, ...]:
+def present_entries(given: str | Path, root: str | Path | None = None) -> tuple[PresentEntry, ...]:
     """Find the manifests of a mixture.
 
     Args:
-        path: the mixture file.
-        root: where its relative paths count from; None: the file's folder.
+        given: the mixture file, or the name of one that comes with vxp.
+        root: where its relative paths count from; None: see `read_entries`.
 
     Raises:
         UserError: the file is not a mixture, or a manifest cannot be read as its format.
     """
-    entries = read_entries(path, root)
+    entries = read_entries(given, root)
     weights = [entry.weight for entry in entries]
     if not any(weights):
         weights = [entry.rows for entry in entries]

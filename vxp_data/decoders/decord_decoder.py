@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize
-from vxp_data.errors import MediaError
+from vxp_data.errors import MediaError, UserError
+from vxp_data.extras import is_installed
 from vxp_data.records import Media, Reason
 
 _WRONG_CONTAINERS: Final = frozenset({"gif", "mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
@@ -30,7 +31,12 @@ class DecordDecoder:
     name = "decord"
 
     def check(self) -> None:
-        """Pass: decord brings its own FFmpeg."""
+        """Check that decord is installed; it brings its own FFmpeg."""
+        if not is_installed("decord"):
+            raise UserError(
+                "decoder 'decord' is not installed here; it has wheels for x86_64 alone. Choose "
+                "another: --set decode.decoder=pyav --set decode.fallback=null."
+            )
 
     def supports(self, media: Media) -> bool:
         """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""

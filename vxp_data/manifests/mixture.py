@@ -14,6 +14,7 @@ from vxp_data.manifests.formats import FOLDER, detect_format
 from vxp_data.manifests.samples import Dataset
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.settings.safe_yaml import load_yaml
+from vxp_data.shipped_files import MIXTURES
 from vxp_data.storage.folder import find_file, find_folder
 
 _KEYS: Final = ("name", "manifest", "media_root", "task", "format", "dataset", "only")
@@ -54,22 +55,25 @@ def read_mixture(path: Path) -> list[Dataset]:
     return [entry.dataset for entry in read_entries(path)]
 
 
-def read_entries(path: Path, root: str | Path | None = None) -> list[MixtureEntry]:
+def read_entries(given: str | Path, root: str | Path | None = None) -> list[MixtureEntry]:
     """Read a mixture file with all that its entries say.
 
     Args:
-        path: the file.
-        root: where relative paths count from; None: the file's folder.
+        given: the file, or the name of one that comes with vxp.
+        root: where relative paths count from; None: the file's folder, for a name the working
+            directory.
 
     Raises:
         UserError: see `read_mixture`; or a number is none or out of its range.
     """
-    base = path.parent if root is None else root
+    path = MIXTURES.find(given)
+    if root is None:
+        root = path.parent if path == Path(given) else Path()
     entries: list[MixtureEntry] = []
     for number, entry in enumerate(_entries(path), start=1):
         where = f"{path}: dataset {number}"
         texts, numbers = _texts(where, entry), _numbers(where, entry)
-        dataset = _dataset(base, where, texts)
+        dataset = _dataset(root, where, texts)
         if dataset.name in {earlier.dataset.name for earlier in entries}:
             raise UserError(
                 f"{where}: the name {dataset.name!r} is taken by an earlier dataset, and sample "

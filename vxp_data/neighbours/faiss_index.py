@@ -6,13 +6,13 @@ so that an inner product is a cosine.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-FLAT_VECTORS: Final = 20_000
-"""Up to so many vectors every one is compared on a CPU: the result is exact."""
+from vxp_data.neighbours.base import FLAT_VECTORS, NeighbourIndex, float32_rows
+
 GPU_FLAT_BYTES: Final = 8 << 30
 """Up to so many bytes of float16 vectors every one is compared on a GPU."""
 
@@ -25,29 +25,7 @@ _SEED: Final = 7
 _BLOCK_VECTORS: Final = 1 << 14
 
 
-class NeighbourIndex(Protocol):
-    """Vectors that can be asked for the nearest ones."""
-
-    kind: str
-
-    def search(
-        self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the nearest vectors of each query, nearest first.
-
-        Args:
-            emb_BD: queries.
-            num_neighbours: K.
-            min_cosine: vectors that are not so near are of no interest, and may be left out.
-
-        Returns:
-            cosine_BK: float32, and row_BK: int64, the vectors' rows in the index; -1 where there
-            are fewer.
-        """
-        ...
-
-
-def build_index(emb_ND: NDArray[np.floating[Any]]) -> NeighbourIndex:
+def build_faiss_index(emb_ND: NDArray[np.floating[Any]]) -> NeighbourIndex:
     """Index vectors; the kind is chosen by their number.
 
     Args:
@@ -83,14 +61,14 @@ class FlatIndex:
             self._resources = faiss.StandardGpuResources()
             self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index, options)
         for start in range(0, len(emb_ND), _BLOCK_VECTORS):
-            self._index.add(_float32(emb_ND[start : start + _BLOCK_VECTORS]))
+            self._index.add(float32_rows(emb_ND[start : start + _BLOCK_VECTORS]))
 
     def search(
         self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the nearest vectors, see `NeighbourIndex`; exact."""
         del min_cosine
-        cosine_BK, row_BK = self._index.search(_float32(emb_BD), num_neighbours)
+        cosine_BK, row_BK = self._index.search(float32_rows(emb_BD), num_neighbours)
         return cosine_BK, row_BK
 
 
@@ -119,13 +97,15 @@ class InvertedLists:
             spherical=True,
             min_points_per_centroid=1,
         )
-        kmeans.train(_float32(emb_ND[::step]))
+        kmeans.train(float32_rows(emb_ND[::step]))
         self._centres: Any = faiss.IndexFlatIP(dim)
         centre_LD: Any = kmeans.centroids
         self._centres.add(centre_LD)
         list_N = np.concatenate(
             [
-                self._centres.search(_float32(emb_ND[start : start + _BLOCK_VECTORS]), 1)[1][:, 0]
+                self._centres.search(float32_rows(emb_ND[start : start + _BLOCK_VECTORS]), 1)[1][
+                    :, 0
+                ]
                 for start in range(0, num_vectors, _BLOCK_VECTORS)
             ]
         )
@@ -138,7 +118,7 @@ class InvertedLists:
         self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find near vectors, see `NeighbourIndex`; only those in the nearest lists are found."""
-        queries_BD = _float32(emb_BD)
+        queries_BD = float32_rows(emb_BD)
         _, list_BS = self._centres.search(queries_BD, self._num_searched)
         # Sorted by list, so that each list is read once for all the queries that ask for it.
         asked = np.argsort(list_BS.ravel(), kind="stable")
@@ -150,7 +130,7 @@ class InvertedLists:
             if not (len(query_Q) and len(row_M)):
                 continue
             # Widened to float32 one list at a time: all vectors may be more than memory holds.
-            cosine_QM = queries_BD[query_Q] @ _float32(self._emb_ND[row_M]).T
+            cosine_QM = queries_BD[query_Q] @ float32_rows(self._emb_ND[row_M]).T
             query, member = np.nonzero(cosine_QM >= min_cosine)
             found.append((query_Q[query], row_M[member], cosine_QM[query, member]))
         return _nearest(found, len(queries_BD), num_neighbours)
@@ -176,7 +156,3 @@ def _nearest(
     cosine_BK[query_P[near_P], rank_P[near_P]] = cosine_P[near_P]
     row_BK[query_P[near_P], rank_P[near_P]] = row_P[near_P]
     return cosine_BK, row_BK
-
-
-def _float32(emb_BD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(emb_BD, dtype=np.float32)

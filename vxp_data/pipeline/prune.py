@@ -25,6 +25,7 @@ from vxp_data.pipeline.embed.preflight import (
     require,
     sample_of,
 )
+from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
 from vxp_data.pipeline.embed.work_items import (
     WantedMedia,
@@ -80,6 +81,7 @@ def prune(
         UserError: something the user can fix; nothing already written is lost.
         ExpectationError: the run has ended and is written, but not as the recipe expects.
     """
+    require_installed("prune", loaded.config, datasets)
     run = open_run(out)
     with run_lock(run.root, "vxp-data prune") as lock:
         return _prune(datasets, loaded, str(out), run, lock, observer)
@@ -114,6 +116,7 @@ def _prune(
         sheet_bytes=config.thumbnails.max_bytes,
     )
     sources = read_wanted_media(run)
+    require_neighbours(config.duplicates, sources)
     totals, num_files = embed_missing(run, sources, config, settings, observer, but=TRIED_AGAIN)
     embed_s = time.monotonic() - started
     lock.check()

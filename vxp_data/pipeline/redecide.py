@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -68,11 +69,11 @@ def redecide(
             tokens_per_gpu_hour=tokens_per_gpu_hour,
         )
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-        run.begin_change(record, "vxp-data decide")
         settings = DecisionSettings.of(
             config, encoder=record["encoder"]["fingerprint"], sampler=record["sampler"]
         )
-        decided = decide_run(run, datasets, settings)
+        begin = functools.partial(run.begin_change, record, "vxp-data decide")
+        decided = decide_run(run, datasets, settings, begin)
         record["config"] = config.model_dump(mode="json")
         record["decided"] = decided_record(decided)
         run.write_run({k: v for k, v in record.items() if k != "sampled"})

@@ -16,6 +16,7 @@ from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
+from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
 from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.prune import (
@@ -115,7 +116,8 @@ def retry(
                 "and encoder.device; another setting is another run: `vxp-data prune`."
             )
     run = open_run(out)
-    run.read_run(stopped=True)  # before a lock is put where no run is
+    record = run.read_run(stopped=True)  # before a lock is put where no run is
+    require_installed("retry", PruneConfig.model_validate(record["config"]))
     with run_lock(run.root, "vxp-data retry") as lock:
         return _retry(run, overrides, reasons, observer, lock)
 
@@ -149,6 +151,7 @@ def _retry(
     )
     before = _failed_clips(run)
     sources = read_wanted_media(run)
+    require_neighbours(kept_config.duplicates, sources)
     run.remove_unfinished()
     totals, num_files = embed_missing(run, sources, config, settings, observer, but=reasons)
     lock.check()

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from vxp_data.core.budgets import Budget, Target
@@ -83,8 +84,17 @@ def run_record(
             "embed_workers": result.totals.embed_workers,
             "on_gpu": result.totals.on_gpu,
         },
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS_OF},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of Python and of those packages that are installed."""
+    versions = {"python": platform.python_version()}
+    for name in _VERSIONS_OF:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def decided_record(decided: Decided) -> dict[str, Any]:

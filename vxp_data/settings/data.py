@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_yaml
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_recipe
 from vxp_data.settings.prune import FREE_MAPS, ExpectConfig, LoadedConfig, PruneConfig
 
 
@@ -39,9 +39,10 @@ class IngestConfig(Settings):
     """Public datasets; their manifests are written to `manifests/` in the recipe's folder. Their
     rows name their task: `tasks.field: task`."""
     mixture: str | None = None
-    """A mixture of public datasets (and of others), as in manifests/mixtures."""
+    """A mixture of public datasets (and of others): a file, or a name in manifests/mixtures."""
     root: str | None = None
-    """Where the mixture's paths count from; None: its own folder."""
+    """Where the mixture's paths count from; None: its own folder, for a name where the command is
+    run."""
     extract_media: bool = False
     """Write media that stand inside annotation files below their dataset's root."""
 
@@ -99,7 +100,7 @@ def load_data_recipe(
         UserError: a file that is not a YAML mapping; an unknown key, with the nearest known one; a
             value out of its range, or missing.
     """
-    return _FILE.read(read_yaml(path), str(path), overrides)
+    return _FILE.read(read_recipe(path), str(path), overrides)
 
 
 def is_data_recipe(path: Path) -> bool:
@@ -108,7 +109,7 @@ def is_data_recipe(path: Path) -> bool:
     Raises:
         UserError: a file that is not a YAML mapping.
     """
-    return "ingest" in read_yaml(path)
+    return "ingest" in read_recipe(path)
 
 
 def prune_settings(loaded: Loaded[DataRecipe]) -> LoadedConfig:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.settings.safe_yaml import load_yaml
+from vxp_data.shipped_files import RECIPES
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -119,8 +120,17 @@ class SettingsFile(Generic[SettingsT]):
                 self._check_key(".".join(parts[:depth]), origin)
 
 
+def read_recipe(recipe: str | Path) -> dict[str, Any]:
+    """Read the content of a recipe: of a path, or of one that comes with vxp, by its name.
+
+    Raises:
+        UserError: see `read_yaml`; or there is none of that name, with the nearest names.
+    """
+    return read_yaml(RECIPES.find(recipe))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a recipe's content.
+    """Read a YAML file of settings.
 
     Raises:
         UserError: there is no such file, or it is not a YAML mapping.

@@ -15,9 +15,10 @@ from vxp_data.core.filters import Bounds, check_bounds
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
+from vxp_data.extras import second_decoder
 from vxp_data.records import MediaLimits
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
-from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_yaml
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_recipe
 
 
 class TasksConfig(Settings):
@@ -55,8 +56,9 @@ class DecodeConfig(Settings):
 
     decoder: str = "pyav"
     """A name in registry.DECODERS."""
-    fallback: str | None = "decord"
-    """Tried once where the decoder fails on a file that passed the gate; None: no second try."""
+    fallback: str | None = Field(default_factory=second_decoder)
+    """Tried once where the decoder fails on a file that passed the gate; None: no second try.
+    'decord', where that is installed."""
     timeout_s: float = Field(60.0, gt=0)
     """Wall-clock limit of a probe or decode, seconds; a decode gets 20 ms more for each frame that
     the video has."""
@@ -372,7 +374,7 @@ def load_config(
     """
     if run_settings is not None:
         return _FILE.read(deepcopy(dict(run_settings)), "run.json", overrides)
-    return _FILE.read({} if recipe is None else read_yaml(recipe), str(recipe), overrides)
+    return _FILE.read({} if recipe is None else read_recipe(recipe), str(recipe), overrides)
 
 
 def parse_set(text: str) -> tuple[str, Any, str]:

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from vxp_data.errors import UserError
+from vxp_data.extras import require_extra
 from vxp_data.storage.store_errors import StoreFailedError, plain_error, words_of
 
 T = TypeVar("T")
 
 _FSSPEC_NAMES: Final = {"s3": "s3", "gs": "gcs", "hdfs": "hdfs"}
+_EXTRA_OF: Final = {"s3": "s3", "gs": "gcs"}
 SCHEMES: Final = tuple(_FSSPEC_NAMES)
 """What may stand before '://'."""
 
@@ -279,6 +281,17 @@ def split_uri(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
+def require_store(uri: str) -> None:
+    """Check that the client of a store is installed; a path needs none.
+
+    Raises:
+        UserError: it is not, with the extra that brings it; or we do not speak the scheme.
+    """
+    scheme = split_uri(uri)[0]
+    if scheme in _EXTRA_OF:
+        require_extra(_EXTRA_OF[scheme], f"{scheme}://")
+
+
 def _facts(entry: dict[str, Any]) -> ObjectFacts:
     etag = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or ""
     return ObjectFacts(num_bytes=int(entry["size"]), etag=str(etag).strip('"'))
@@ -286,6 +299,7 @@ def _facts(entry: dict[str, Any]) -> ObjectFacts:
 
 @cache
 def _file_system(scheme: str, timeout_s: float, pid: int) -> Any:  # noqa: ARG001 - one a process
+    require_store(f"{scheme}://")
     import fsspec
 
     options: dict[str, Any] = {"skip_instance_cache": True}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.sandbox import FrameArena, Sandbox, SharedBuffer
 from vxp_data.errors import MediaError
+from vxp_data.extras import second_decoder
 from vxp_data.shard_format import ClipRecord, frame_name
 from vxp_model.data.child import ChangedMediaError, decode_planned, decode_uniform
 
@@ -54,8 +55,8 @@ class FrameOptions:
     size, for a frames payload the stored one."""
     decoder: str = "pyav"
     """A name in vxp_data.registry.DECODERS; PyAV takes what it does not claim."""
-    fallback: str | None = "decord"
-    """Tried once where the decoder fails; None: no second try."""
+    fallback: str | None = field(default_factory=second_decoder)
+    """Tried once where the decoder fails; None: no second try. 'decord', where it is installed."""
     timeout_s: float = 60.0
     """Wall-clock limit of a decode, seconds; 20 ms more for each frame that the video has."""
     memory_mib: int = 4096

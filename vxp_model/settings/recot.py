@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_yaml
+from vxp_data.extras import second_decoder
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_recipe
 
 
 class SgmSettings(Settings):
@@ -95,8 +96,8 @@ class DataSettings(Settings):
     """Clips that may be broken, in each process; each is replaced and named."""
     decoder: str = "pyav"
     """A name in vxp_data.registry.DECODERS."""
-    fallback: str | None = "decord"
-    """Tried once where the decoder fails; None: no second try."""
+    fallback: str | None = Field(default_factory=second_decoder)
+    """Tried once where the decoder fails; None: no second try. 'decord', where it is installed."""
     timeout_s: float = Field(60.0, gt=0)
     """Wall-clock limit of a decode, seconds."""
     memory_mib: int = Field(4096, ge=64)
@@ -301,4 +302,4 @@ def load_recipe(path: Path, overrides: Sequence[tuple[str, str, Any]] = ()) -> L
     Raises:
         UserError: not a YAML mapping, an unknown key, a value out of its range.
     """
-    return RECIPES.read(read_yaml(path), str(path), overrides)
+    return RECIPES.read(read_recipe(path), str(path), overrides)

@@ -21,7 +21,7 @@ from vxp_data.core.duplicates import (
 )
 from vxp_data.core.similarity import cross_cosines
 from vxp_data.neighbours import faiss_index
-from vxp_data.neighbours.faiss_index import build_index
+from vxp_data.neighbours.choose import build_index
 
 DIM = 64
 FPS = 8

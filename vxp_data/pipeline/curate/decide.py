@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -96,9 +96,18 @@ class Decided:
 
 
 def decide_run(
-    run: RunDirectory, datasets: Sequence[Dataset], settings: DecisionSettings
+    run: RunDirectory,
+    datasets: Sequence[Dataset],
+    settings: DecisionSettings,
+    begin: Callable[[], None] = lambda: None,
 ) -> Decided:
     """Decide every sample; write decisions, kept, dropped and quarantined rows.
+
+    Args:
+        run: with samples, scores and, for duplicates, embeddings.
+        datasets: that its samples come from.
+        settings: what is decided by.
+        begin: called when all is decided, before the first file of the run is changed.
 
     Raises:
         UserError: a threshold names a task that no row has, or lies outside the measure's range; a
@@ -129,6 +138,7 @@ def decide_run(
     )
     accounting = account(decisions, columns)
     accounting.check()
+    begin()
     earlier = (run.plans, run.sampling_figure, run.report, run.duplicates, run.filter_values)
     for stale in earlier:
         run.root.remove(stale.name)

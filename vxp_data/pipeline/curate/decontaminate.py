@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
+from vxp_data.shipped_files import here_or_shipped
 from vxp_data.storage.folder import File, find_file
 
 _STEM_PREFIXES: Final = ("ytb_", "v_")
@@ -74,7 +75,7 @@ def read_decontamination(
     ids: dict[str, str] = {}
     runs = []
     for source in sources:
-        path = find_file(source)
+        path = find_file(here_or_shipped(source))
         if path.is_dir():
             runs.append(_other_run(source, columns, encoder))
             continue

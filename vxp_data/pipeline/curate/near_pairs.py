@@ -28,7 +28,7 @@ from vxp_data.core.duplicates import (
     window_means,
 )
 from vxp_data.core.similarity import cross_cosines
-from vxp_data.neighbours.faiss_index import build_index
+from vxp_data.neighbours.choose import build_index
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, StoredFrames, stored_frames
 

@@ -23,6 +23,7 @@ from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder
 from vxp_data.errors import MediaError, UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.pipeline.embed.preflight_extras import require_engine
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import ClusterConfig, DecodeConfig, EncoderConfig, PruneConfig
 from vxp_data.storage.folder import Folder, find_file
@@ -82,6 +83,7 @@ def check_machine(config: PruneConfig, out: Folder | None) -> Iterator[Check]:
         yield check_output(out)
     yield from check_scratch(config.cluster)
     yield from check_children(config.decode)
+    yield check_engine()
     yield check_encoder(config.encoder)
 
 
@@ -113,6 +115,15 @@ def check_children(decode: DecodeConfig) -> Iterator[Check]:
         remedy="Prune files of strangers where Linux allows user namespaces, Landlock (5.13) or "
         "seccomp: in containers, by their security profile.",
     )
+
+
+def check_engine() -> Check:
+    """Check that what reads many files at once is installed."""
+    try:
+        require_engine("prune")
+    except UserError as error:
+        return _failed("engine", str(error))
+    return _ok("engine", "Ray is installed")
 
 
 def check_encoder(encoder: EncoderConfig) -> Check:

@@ -20,6 +20,7 @@ from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.formats import FOLDER
 from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.embed.preflight_extras import require_installed
 from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.pipeline.prune import (
     TRIED_AGAIN,
@@ -45,6 +46,7 @@ from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.settings.data import DataRecipe, prune_settings
 from vxp_data.settings.file import Loaded
 from vxp_data.shard_format import INDEX_NAME, QUARANTINE_NAME, SAMPLES_NAME, SHARD_FORMAT_VERSION
+from vxp_data.shipped_files import here_or_shipped
 from vxp_data.storage.folder import Folder, find_file, open_folder
 
 STEPS: Final = ("ingest", "prune", "near-duplicates", "sample", "shard")
@@ -114,6 +116,7 @@ def run_recipe(
         UserError: something the user can fix; what is written stays, and the same call goes on.
         ExpectationError: all is done and written, but not as the recipe expects.
     """
+    require_installed("run", loaded.config)
     started_s = time.monotonic()
     out = open_folder(loaded.config.out)
     with run_lock(out, "vxp-data run") as lock, ExitStack() as ray:
@@ -369,7 +372,7 @@ def _facts_of_manifest(dataset: Dataset) -> dict[str, str]:
 
 def _digest_of_excluded(source: str) -> str:
     """Digest what `duplicates.exclude` names: a list of ids, or a run."""
-    path = find_file(source)
+    path = find_file(here_or_shipped(source))
     if path.is_dir():
         run = open_run(source)
         return key_of({"run": [file_digest(file) for file in (run.media, run.scores)]})

@@ -74,7 +74,7 @@ class RecipeSources:
         for given in config.datasets:
             name = load_record(given.dataset).name
             self._add(name, given.dataset, find_folder(given.root), given.only, None)
-        entries = [] if config.mixture is None else read_entries(Path(config.mixture), config.root)
+        entries = [] if config.mixture is None else read_entries(config.mixture, config.root)
         for entry in entries:
             own = entry.dataset
             if entry.source:

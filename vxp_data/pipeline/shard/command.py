@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from vxp_data.core.shard_planning import PlannedShard, plan_shards
 from vxp_data.errors import UserError
+from vxp_data.pipeline.embed.preflight_extras import require_engine
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.shard.clip_records import ShardSettings
@@ -99,6 +100,7 @@ def shard_run(
         UserError: nothing was kept or no file of it can be used, or `out` holds something else, is
             in use, or cannot be written to.
     """
+    require_engine("shard")
     started_s = time.monotonic()
     rows = kept_rows(run)
     if not rows.num_rows:

@@ -1,0 +1,46 @@
+"""Is what a command will need installed? Asked before a run directory is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vxp_data.extras import require_extra
+from vxp_data.manifests.samples import Dataset
+from vxp_data.neighbours.base import FLAT_VECTORS
+from vxp_data.pipeline.embed.work_items import WantedMedia
+from vxp_data.registry import ENCODERS
+from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
+from vxp_data.storage.object_store import require_store
+
+
+def require_engine(command: str) -> None:
+    """Check that what reads many files at once is installed: Ray.
+
+    Raises:
+        UserError: it is not.
+    """
+    require_extra("ray", f"`vxp-data {command}`")
+
+
+def require_installed(command: str, config: PruneConfig, datasets: Sequence[Dataset] = ()) -> None:
+    """Check that what embedding needs is installed: Ray, the encoder's packages, stores' clients.
+
+    Raises:
+        UserError: something is not; with the extra that it comes with.
+    """
+    require_engine(command)
+    ENCODERS.load(config.encoder.name)
+    for dataset in datasets:
+        require_store(str(dataset.manifest))
+        require_store(str(dataset.media_root))
+
+
+def require_neighbours(duplicates: DuplicatesConfig, sources: Mapping[str, WantedMedia]) -> None:
+    """Check, before anything is embedded, that duplicates among the clips can be found.
+
+    Raises:
+        UserError: FAISS is needed, and not installed.
+    """
+    num_clips = sum(len(media.clips_s) for media in sources.values() if not media.is_image)
+    if duplicates.mode != "off" and num_clips > FLAT_VECTORS:
+        require_extra("faiss", f"finding duplicates among {num_clips} clips")
