@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from support import s3 as s3_server
 from vxp_data.cli import app
-from vxp_data.datasets.catalogue import dataset_names, load_record
+from vxp_data.datasets.catalogue import load_record
 from vxp_data.datasets.ingest import ingest_dataset
 from vxp_data.datasets.layouts.base import Reader
 from vxp_data.errors import UserError
@@ -25,6 +25,7 @@ from vxp_data.pipeline.recipe.sources import RecipeSources
 from vxp_data.records import Sample
 from vxp_data.registry import ANNOTATION_LAYOUTS
 from vxp_data.settings.data import IngestConfig, SourceConfig
+from vxp_data.shipped_files import DATASETS
 from vxp_data.storage.folder import open_folder
 
 HEAD = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
@@ -312,7 +313,7 @@ def test_a_wrong_record_is_named_with_what_to_do(
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("name", dataset_names())
+@pytest.mark.parametrize("name", DATASETS.names())
 def test_a_row_of_every_file_of_every_dataset_of_ours_is_ingested(
     name: str, tmp_path: Path
 ) -> None:

@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from support.repo import ROOT
 from vxp_data.cli import app
-from vxp_data.datasets.catalogue import dataset_names, load_record
+from vxp_data.datasets.catalogue import load_record
 from vxp_data.errors import UserError
 from vxp_data.manifests.mixture import read_entries, read_mixture
 from vxp_data.manifests.samples import Dataset
+from vxp_data.shipped_files import DATASETS
 
 MIXTURES = ROOT / "manifests" / "mixtures"
 
@@ -155,7 +156,7 @@ def test_every_dataset_is_in_a_mixture():
         for path in MIXTURES.glob("*.yaml")
         for entry in read_entries(path)
     }
-    records = [load_record(name) for name in dataset_names()]
+    records = [load_record(name) for name in DATASETS.names()]
     assert used == {(record.name, use.table) for record in records for use in record.used}
 
 

@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from support.shard_fixtures import PROVENANCE
-from vxp_data.datasets.catalogue import FOLDER
 from vxp_data.errors import UserError
 from vxp_data.pipeline.recipe.accounting import RecipeAccounting
 from vxp_data.pipeline.recipe.sources import RecipeSources
 from vxp_data.pipeline.recipe.step_cache import CACHE_NAME, StepCache
 from vxp_data.settings.data import IngestConfig, SourceConfig, load_data_recipe, prune_settings
 from vxp_data.shard_format import ShardEntry, ShardIndex, TableEntry
+from vxp_data.shipped_files import shipped_root
 from vxp_data.storage.folder import open_folder
 
 # The step cache
@@ -79,7 +79,7 @@ def test_manifests_are_made_anew_where_anything_that_they_follow_from_is_another
 ) -> None:
     root, out = charades(tmp_path / "data"), open_folder(tmp_path / "out")
     own = tmp_path / "charades.yaml"
-    text = (FOLDER / "charades.yaml").read_text()
+    text = (shipped_root() / "manifests/datasets/charades.yaml").read_text()
     own.write_text(text)
 
     def inputs(*, extract_media: bool = False, only: tuple[str, ...] = ()) -> object:
