@@ -47,7 +47,7 @@ def test_the_tower_reaches_a_third_of_the_matmul_rate(
     card: torch.device, figures: dict[str, Any], backend: str | None
 ) -> None:
     """Expect 15 s eager, 60 s compiled: the layers are alike, and compiled once."""
-    require_packages(*TOWER, "pydantic", *(["triton"] if backend else []))
+    require_packages(*TOWER, *(["triton"] if backend else []))
     from device_rates import matmul_flops
 
     from support.gpu_checks import siglip

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -33,7 +33,9 @@ from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.modules.conv import KERNEL
 from vxp_model.modules.dts import STRIDES, DTSConfig
 from vxp_model.modules.siglip import VisionConfig
-from vxp_model.settings.mllm import Part
+
+if TYPE_CHECKING:  # a count of operations needs no settings, nor what reads them
+    from vxp_model.settings.mllm import Part
 
 PEAK_TFLOPS: Final = {"a100": 312.0, "h100": 989.0, "h200": 989.0, "l40s": 362.0, "rtx4090": 165.0}
 """bf16 with fp32 sums, dense, as the maker says."""
