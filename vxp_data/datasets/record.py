@@ -149,8 +149,8 @@ class DatasetRecord(Settings):
     """Where it is described."""
     licence: Licence
     """What may be done with it."""
-    used: tuple[PaperUse, ...] = Field(min_length=1)
-    """Where the paper uses it."""
+    used: tuple[PaperUse, ...] = ()
+    """Where the paper uses it; none: a dataset of somebody's own."""
     rows: Figure
     """Rows of the whole set as its authors count them."""
     split: str

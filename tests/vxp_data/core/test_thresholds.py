@@ -242,3 +242,12 @@ def test_a_score_that_is_not_finite_is_named(bad):
 def test_scores_and_names_of_different_length_are_refused():
     with pytest.raises(ValueError, match="2 scores and 1 sample ids"):
         cut(parse_keep("1"), np.array([0.5, 0.6]), ["a"], MEAN_PAIRWISE)
+
+
+def test_any_policy_can_be_named_with_its_number():
+    assert parse_threshold("share:0.25") == ThresholdSpec("share", 0.25)
+    assert parse_threshold("fixed:-1e-1") == ThresholdSpec("fixed", -0.1)
+    with pytest.raises(UserError, match=r"unknown threshold policy 'shar'. Did you mean 'share'"):
+        parse_threshold("shar:0.25")
+    with pytest.raises(UserError, match="got 'share:half', wanted a score"):
+        parse_threshold("share:half")

@@ -318,6 +318,7 @@ def test_a_row_of_every_file_of_every_dataset_of_ours_is_ingested(
     name: str, tmp_path: Path
 ) -> None:
     known = load_record(name)
+    assert known.used  # ours are those of the paper
     for file in known.files.values():
         fields, row, _ = CASES[file.layout]
         if ANNOTATION_LAYOUTS.load(file.layout).reader == Reader.OBJECT:

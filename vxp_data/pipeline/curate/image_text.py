@@ -166,11 +166,11 @@ def _with_images(
 
 
 def _measured(table: pa.Table, config: PruneConfig, settings: JobSettings) -> Mapping[str, float]:
-    """Compare pairs on the cluster, an encoder on each GPU."""
+    """Compare pairs on the cluster, an encoder on each GPU, or on each CPU if it needs none."""
     import ray
 
-    stage = cluster_stages(config, settings).embed
-    assert stage is not None  # an encoder with a text side is no cheap one
+    stages = cluster_stages(config, settings)
+    stage = stages.embed or stages.decode  # an encoder cheap enough to decode beside, so its texts
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True
     starts = range(0, len(table), _PAIRS_AT_ONCE)
