@@ -12,7 +12,7 @@ UV := $(BIN)/uv
 BENCH_VIDEOS = $(or $(VIDEOS),$(if $(VXP_CORPUS),$(VXP_CORPUS)/real))
 FUZZ_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo pipeline test test-slow check bench readme-table chaos fuzz gpu-test schemas lock clean
+.PHONY: help setup demo pipeline test test-slow check docs bench readme-table chaos fuzz gpu-test schemas lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,10 +31,14 @@ test: $(STAMP) ## run the tests that need neither minutes nor a GPU
 test-slow: $(STAMP) ## run the tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow
 
-check: $(STAMP) ## lint, formatting, types
+check: $(STAMP) ## lint, formatting, types, and that docs/ can be built
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(MAKE) docs
+
+docs: $(STAMP) ## build the pages of docs/ into build/docs; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --quiet -b html docs build/docs
 
 bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
@@ -47,7 +51,7 @@ bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=D
 	$(BIN)/python pipelines/bench/scaling.py --videos "$(BENCH_VIDEOS)"
 	$(BIN)/python pipelines/bench/side_by_side.py "$(BENCH_VIDEOS)"
 
-readme-table: $(STAMP) ## write the table of run records into pipelines/README.md
+readme-table: $(STAMP) ## write the tables of run records and filters into docs/
 	$(BIN)/python pipelines/readme_table.py
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
