@@ -1,10 +1,11 @@
-"""The table of filters, from the registry and the rules' docstrings: part of `make readme-table`."""
+"""The table of filters, from the registry and the rules' docstrings; see `readme_table.py`."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ def documented() -> dict[str, str]:
     module = importlib.import_module("vxp_data.core.filters")
     body = ast.parse(inspect.getsource(module)).body
     found = {}
-    for statement, after in zip(body, body[1:], strict=False):
+    for statement, after in pairwise(body):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         rule = getattr(module, statement.target.id, None)

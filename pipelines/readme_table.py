@@ -3,7 +3,8 @@
     python pipelines/readme_table.py            # writes them into docs/
     python pipelines/readme_table.py --check    # says whether they are as their sources say
 
-What was measured is made of the run records, the filters of the registry (`filter_table.py`). A record that has no line in NUMBERS gets a row with its first few figures.
+What was measured is made of the run records, the filters of the registry (`filter_table.py`). A
+record that has no line in NUMBERS gets a row with its first few figures.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ def test_every_block_that_is_not_run_says_why() -> None:
     ]
     assert unsaid == []
     assert sum(not_run.values()) == NUM_NOT_RUN, dict(not_run)
-    assert sum(block.is_run() for block in blocks) > 2 * NUM_NOT_RUN // 2
+    assert sum(block.is_run() for block in blocks) > NUM_NOT_RUN
 
 
-NUM_NOT_RUN = 0
+NUM_NOT_RUN = 28
 """Blocks that need GPUs, clusters, downloads or hours. One more is a promise that nobody keeps."""

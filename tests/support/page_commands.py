@@ -44,8 +44,10 @@ def make_place(folder: Path) -> None:
     write_rows(folder / "train.json", [row for row in rows if row["video"] in names[:NUM_VIDEOS]])
     with contextlib.chdir(folder):
         for line in (
-            "vxp-data prune runs/demo-videos/annotations.json --out runs/demo --recipe "
-            "pipelines/demo.yaml",
+            (
+                "vxp-data prune runs/demo-videos/annotations.json --out runs/demo "
+                "--recipe pipelines/demo.yaml"
+            ),
             "vxp-data prune train.json --media-root videos --out runs/first",
             "vxp-data shard runs/first --out shards/first --world-size 2",
         ):
@@ -139,7 +141,7 @@ def _run_python(code: str, name: str) -> str:
         warnings.simplefilter("ignore")  # webdataset and datasets leave files open
         try:
             exec(compile(code, name, "exec"), {"__name__": "page"})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a page's code raises is shown
             return f"{name}: {type(error).__name__}: {error}"
         finally:
             gc.collect()

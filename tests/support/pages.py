@@ -5,8 +5,8 @@ A fenced block is run, unless an HTML comment before it, which readers do not se
     <!-- not run: needs GPUs -->
     <!-- not run, lines with `vxp-model train`: needs GPUs -->
 
-How a block is run follows from its language: `bash` line by line, `python` as it stands, `text` that
-begins with '$ ' as commands whose output it shows ('...' stands for any lines). Other `text` shows
+How a block is run follows from its language: `bash` line by line, `python` as it stands, `text`
+that begins with '$ ' as commands whose output it shows ('...' stands for any lines). Other `text` shows
 output alone, and `console` is what cannot be run.
 """
 
@@ -23,13 +23,14 @@ from support.repo import ROOT
 
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FOLDER_PAGES: Final = tuple(
-    ROOT / name for name in ("manifests/README.md", "manifests/runs/README.md", "pipelines/README.md")
+    ROOT / name
+    for name in ("manifests/README.md", "manifests/runs/README.md", "pipelines/README.md")
 )
 """What lies in a folder; their commands stand in tables."""
 
 _BLOCK: Final = re.compile(
     r"(?:^<!-- not run(?:, lines with `(?P<some>[^`]+)`)?: (?P<why>.+?) -->\n)?"
-    r"^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$",
+    r"^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _PROGRAMS: Final = ("vxp-data", "vxp-model")
@@ -65,6 +66,10 @@ class Block:
         lines = [re.sub(r"(^|\s+)#\s.*$", "", line).strip() for line in joined.splitlines()]
         return [line for line in lines if line and not line.startswith("#")]
 
+    def shows_an_error(self) -> bool:
+        """Whether it is a session that a message ends: what it names may be wrong on purpose."""
+        return self.language == "text" and "\nerror: " in self.text
+
     def commands_that_run(self) -> list[str]:
         """Return those that a test runs."""
         held_back = self.not_run_lines
@@ -90,6 +95,7 @@ def blocks_of(path: Path) -> list[Block]:
 def prose_of(path: Path) -> str:
     """Return a page without its blocks and HTML comments."""
     text = _BLOCK.sub("", path.read_text(encoding="utf-8"))
+    text = re.sub(r"^```\{.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
 
@@ -101,9 +107,11 @@ def inline_code(path: Path) -> Iterator[str]:
 def our_commands(line: str) -> Iterator[list[str]]:
     """Return the words of each of our commands in a line, from the program's name on.
 
-    Also behind launchers: `torchrun ... -m vxp_model train RECIPE`, `ray job submit ... -- vxp-data`.
+    Also behind launchers: `torchrun ... -m vxp_model train X`, `ray job submit ... -- vxp-data`.
     """
-    line = line.replace("-m vxp_model ", "; vxp-model ").replace("--module vxp_model ", "; vxp-model ")
+    line = line.replace("-m vxp_model ", "; vxp-model ").replace(
+        "--module vxp_model ", "; vxp-model "
+    )
     for part in re.split(r";\s|\s--\s|'torchrun", line):
         try:
             words = shlex.split(part)
