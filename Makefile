@@ -12,7 +12,7 @@ UV := $(BIN)/uv
 BENCH_VIDEOS = $(or $(VIDEOS),$(if $(VXP_CORPUS),$(VXP_CORPUS)/real))
 FUZZ_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 
-.PHONY: help setup demo pipeline test test-slow check bench code-facts readme-table chaos fuzz gpu-test schemas lock clean
+.PHONY: help setup demo pipeline test test-slow check docs bench code-facts readme-table chaos fuzz gpu-test schemas lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,10 +31,14 @@ test: $(STAMP) ## run the tests that need neither minutes nor a GPU
 test-slow: $(STAMP) ## run the tests that take minutes or gigabytes
 	$(BIN)/pytest -m slow
 
-check: $(STAMP) ## lint, formatting, types
+check: $(STAMP) ## lint, formatting, types, and that docs/ can be built
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(MAKE) docs
+
+docs: $(STAMP) ## build the pages of docs/ into build/docs; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --quiet -b html docs build/docs
 
 bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(BENCH_VIDEOS)" || { echo 'error: no videos to time. Run: make bench VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
@@ -50,7 +54,7 @@ bench: $(STAMP) ## time every part, and prune beside other tools; needs VIDEOS=D
 code-facts: $(STAMP) ## count how the code is built; AT=COMMIT puts that commit beside it
 	$(BIN)/python pipelines/code_facts.py $(if $(AT),--at "$(AT)")
 
-readme-table: $(STAMP) ## write the table of run records into pipelines/README.md
+readme-table: $(STAMP) ## write the tables of run records and filters into docs/
 	$(BIN)/python pipelines/readme_table.py
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS

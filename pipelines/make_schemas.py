@@ -88,7 +88,7 @@ class Run(TypedDict):
 
 
 class MixtureEntry(TypedDict):
-    """A dataset of a mixture; see manifests/README.md."""
+    """A dataset of a mixture; see docs/datasets-and-mixtures.md."""
 
     name: str
     manifest: NotRequired[str]

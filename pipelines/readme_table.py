@@ -1,9 +1,10 @@
-"""The table of what was measured, from the run records: `make readme-table`.
+"""Tables of the pages in docs/ that are made of something else: `make readme-table`.
 
-    python pipelines/readme_table.py            # writes it into pipelines/README.md
-    python pipelines/readme_table.py --check    # says whether it is as the records say
+    python pipelines/readme_table.py            # writes them into docs/
+    python pipelines/readme_table.py --check    # says whether they are as their sources say
 
-A record that has no line in NUMBERS gets a row with its first few figures.
+What was measured is made of the run records, the filters of the registry (`filter_table.py`). A
+record that has no line in NUMBERS gets a row with its first few figures.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import filter_table
+
 ROOT: Final = Path(__file__).resolve().parents[1]
-README: Final = ROOT / "pipelines" / "README.md"
+PAGE: Final = ROOT / "docs" / "performance.md"
 RUNS: Final = ROOT / "manifests" / "runs"
 BEGIN: Final = "<!-- made of manifests/runs/*.json by `make readme-table` -->"
 END: Final = "<!-- end of what `make readme-table` has made -->"
@@ -140,31 +143,36 @@ def first_figures(figures: Mapping[str, Any]) -> str:
     return ", ".join(plain[:FEW]) or "see the record"
 
 
-def written(readme: str) -> list[str]:
-    """Return the table's lines as a README has them."""
-    return readme.partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+def written(page: str, begin: str = BEGIN) -> list[str]:
+    """Return the table's lines as a page has them."""
+    return page.partition(begin)[2].partition(END)[0].strip().splitlines()
 
 
-def with_table(readme: str, lines: list[str]) -> str:
-    """Put the table into a README, over the one that is there."""
-    before, begin, rest = readme.partition(BEGIN)
+def with_table(page: str, lines: list[str], begin: str = BEGIN) -> str:
+    """Put a table into a page, over the one that is there."""
+    before, found, rest = page.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no place for the table: wanted the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+    if not found or not end:
+        raise ValueError(f"no place for the table: wanted the lines {begin!r} and {END!r}")
+    return f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
 
 
 def main() -> int:
-    """Write the table, or compare it."""
+    """Write the tables, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where it is stale")
-    text, lines = README.read_text(encoding="utf-8"), table(RUNS)
-    if parser.parse_args().check:
-        stale = sorted(set(lines) ^ set(written(text)))
-        print("\n".join(stale) or "pipelines/README.md is as the records say.")
-        return bool(stale)
-    README.write_text(with_table(text, lines), encoding="utf-8")
-    return 0
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 where one is stale")
+    is_check, stale = parser.parse_args().check, []
+    for path, begin, lines in (
+        (PAGE, BEGIN, table(RUNS)),
+        (filter_table.PAGE, filter_table.BEGIN, filter_table.table()),
+    ):
+        text = path.read_text(encoding="utf-8")
+        stale += sorted(set(lines) ^ set(written(text, begin)))
+        if not is_check:
+            path.write_text(with_table(text, lines, begin), encoding="utf-8")
+    if is_check:
+        print("\n".join(stale) or "The tables are as their sources say.")
+    return bool(is_check and stale)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("message", pa.string()),
     ]
 )
-"""One row a clip in embeddings/part-*.parquet, but for the embedding; `uri` and the clip's limits
+"""One row a clip in `embeddings/part-*.parquet`, but for the embedding; `uri` and the clip's limits
 are its key."""
 
 
@@ -90,7 +90,7 @@ THUMBNAIL_SCHEMA: Final = pa.schema(
         ("sheet", pa.binary()),
     ]
 )
-"""One row a clip in thumbnails/part-*.parquet; `sheet` is a WebP, null where none was drawn."""
+"""One row a clip in `thumbnails/part-*.parquet`; `sheet` is a WebP, null where none was drawn."""
 
 
 def embedding_schema(dim: int) -> pa.Schema:

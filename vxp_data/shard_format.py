@@ -11,7 +11,7 @@ with every kept annotation row about it:
 
 Videos, images and text-only rows lie in shards of their own. `index.json` names every shard and
 `samples.parquet` every row with its position in the tars; a shard that the index does not name does
-not exist. `manifests/README.md` describes the format for readers of other languages.
+not exist. `docs/shards-and-loader.md` describes the format for readers of other languages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""manifests/README.md says what a shard holds; these tests hold it to that."""
+"""docs/shards-and-loader.md says what a shard holds; these tests hold it to that."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from support.repo import ROOT
 from support.runs import run_shard, table
 from vxp_data.shard_format import SAMPLE_COLUMNS, ClipRecord, ShardEntry, ShardIndex
 
-DOCS = (ROOT / "manifests" / "README.md").read_text(encoding="utf-8")
-SECTION = DOCS.partition("## Shards that")[2].partition("## Files here")[0]
+DOCS = (ROOT / "docs" / "shards-and-loader.md").read_text(encoding="utf-8")
+SECTION = DOCS.partition("## The format of shards")[2]
+READERS = DOCS.partition("## Without `vxp_model`")[2].partition("## The format of shards")[0]
 
 
 def field_types(kind: Any, prefix: str = "") -> dict[str, str]:
@@ -69,7 +70,7 @@ def test_the_examples_print_every_row(
     run_shard(mixed_run, tmp_path / "shards" / "first")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    blocks = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", READERS, flags=re.DOTALL)
     (code,) = (block for block in blocks if f" {library}" in block.split("\n")[0])
     printed = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
@@ -78,7 +79,7 @@ def test_the_examples_print_every_row(
 
         datasets.disable_progress_bars()
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-        exec(compile(code, "manifests/README.md", "exec"), {})
+        exec(compile(code, "shards-and-loader.md", "exec"), {})
         gc.collect()
     kept = {row["sample_id"] for row in table(mixed_run, "decisions") if row["decision"] == "keep"}
     samples = table(mixed_run, "samples")

@@ -30,7 +30,7 @@ def commands(text: str) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("name", ["rayjob.yaml", "slurm.sh", "README.md"])
+@pytest.mark.parametrize("name", ["rayjob.yaml", "slurm.sh"])
 def test_command_lines_are_those_of_vxp_data(name: str) -> None:
     found = commands((FOLDER / name).read_text())
     assert found

@@ -1,4 +1,4 @@
-"""The table of pipelines/README.md says what the run records say."""
+"""The tables of docs/ that are made of records and registries say what these say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from support.repo import ROOT
 
 sys.path.insert(0, str(ROOT / "pipelines"))
 
+import filter_table
 import readme_table
+
+from vxp_data.registry import FILTERS
 
 
 def record(**changed: object) -> dict[str, object]:
@@ -24,12 +27,20 @@ def record(**changed: object) -> dict[str, object]:
     }
 
 
-def test_the_readme_agrees_with_the_records() -> None:
-    written = readme_table.written(readme_table.README.read_text(encoding="utf-8"))
+def test_the_page_agrees_with_the_records() -> None:
+    written = readme_table.written(readme_table.PAGE.read_text(encoding="utf-8"))
     made = readme_table.table(readme_table.RUNS)
     assert len(written) > 10
     stale = [line for line in written if line not in made]
     assert not stale, "run `make readme-table`:\n" + "\n".join(stale)
+
+
+def test_the_page_agrees_with_the_registry_of_filters() -> None:
+    page = filter_table.PAGE.read_text(encoding="utf-8")
+    written = readme_table.written(page, filter_table.BEGIN)
+    assert written == filter_table.table(), "run `make readme-table`"
+    named = {line.split("`")[1] for line in written[2:]}
+    assert named == set(FILTERS.names())
 
 
 def test_a_record_gives_a_row() -> None:

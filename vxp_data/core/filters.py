@@ -298,7 +298,7 @@ SCENE_CHANGES: Final = FilterRule(
     below=None, above=Reason.TOO_MANY_SCENES, needs="frame_statistics",
     of_rows=lambda facts: _of_videos(facts.scene_changes_N, facts),
 )  # fmt: skip
-"""Scene changes between one of the decoded frames and the next; see CUT_CHANGE."""
+"""Changes above 40 (CUT_CHANGE) from one of the decoded frames to the next: a lower bound."""
 
 AUDIO_STREAMS: Final = FilterRule(
     name="audio_streams", version=1, unit="streams", low=0.0, high=np.inf,

@@ -89,7 +89,7 @@ def load_released_model(
         folder: config.json and weights of a Video-XL-Pro checkpoint.
         vision: the tower's shape; None: SigLIP SO400M/14 at 384 px, 26 layers.
         grid: tokens along a side of a frame; the file does not tell.
-        visual_token_id: Qwen's <|vision_pad|>.
+        visual_token_id: Qwen's `<|vision_pad|>`.
         seed: of the selector's random weights.
         ignore: beginnings of names of further tensors that may be in it.
 

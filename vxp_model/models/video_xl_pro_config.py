@@ -62,7 +62,7 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     pool_stride: int = 2
     """Projected tokens are averaged in blocks of this side: 2 leaves 36 a frame, 1 leaves 144."""
     visual_token_id: int = 151_654
-    """The token that stands where a visual token goes: Qwen's <|vision_pad|>."""
+    """The token that stands where a visual token goes: Qwen's `<|vision_pad|>`."""
     context_limit: int = 32_768
     """Positions for prompt and answer: above it, the selector leaves visual tokens out."""
     query_encoder: str = "llm"

@@ -277,7 +277,7 @@ def draw_mask(scores_BTN: Tensor, noise_BTN: Tensor, *, num_masked: int, num_poo
 
 
 def seeded_noise(seeds: Sequence[int], *, shape: tuple[int, ...]) -> Tensor:
-    """Draw uniform noise by seed: [len(seeds), *shape] in [0, 1), float32 on the CPU.
+    """Draw uniform noise by seed: `[len(seeds), *shape]` in [0, 1), float32 on the CPU.
 
     What a seed gives depends on nothing else, so a sample's mask is the same in whatever batch,
     process or resumed run it comes up.

@@ -20,7 +20,7 @@ from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import BatchRule, OrderRule
 
 PX = 48
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "shards-and-loader.md"
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +121,12 @@ def test_a_mixture_over_two_directories_keeps_its_weights(run, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_the_readmes_example_runs(run, tmp_path, monkeypatch, capsys):
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_pages_example_runs(run, tmp_path, monkeypatch, capsys):
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (example,) = [example for example in examples if "ShardLoader" in example]
     monkeypatch.chdir(tmp_path)
     shards_of(run, Path("shards/first"), "frames")
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    names["loader"].close()
+    exec(compile(example, PAGE.name, "exec"), names)
     assert names["state"]["position"] == 11
     assert "Turn(speaker='model', text='a0!')" in capsys.readouterr().out
