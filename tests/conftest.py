@@ -4,16 +4,19 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from support import mixed_media, runs
 from support import s3 as s3_server
+from support.later import run_later
 from support.misbehaving import offer_misbehaving
 
-if TYPE_CHECKING:
-    from vxp_model.train.distributed import DistributedContext
+
+@pytest.fixture(scope="module", autouse=True)
+def later_imports(request: pytest.FixtureRequest) -> None:
+    """Import what the test module names under `if LATER:`, before its first test."""
+    run_later(request.module)
 
 
 @pytest.fixture(scope="session")
@@ -96,39 +99,12 @@ def mixed_shards(
 
 
 @pytest.fixture(scope="session")
-def context() -> "Iterator[DistributedContext]":
-    """Join torch.distributed as a world of one process.
-
-    For the whole session: DeepSpeed keeps the first world that it has seen.
-    """
-    from vxp_model.train.distributed import join_distributed
-
-    with join_distributed("cpu") as joined:
-        yield joined
-
-
-@pytest.fixture(scope="session")
 def corpus() -> Path:
     """The folder of real videos."""
     folder = os.environ.get("VXP_CORPUS")
     if not folder:
         pytest.skip("VXP_CORPUS is not set")
     return Path(folder)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread.
-
-    For small tensors: two threads on a busy core wait for one another at every operation, and 5 s
-    have turned into 300.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

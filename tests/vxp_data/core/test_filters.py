@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_duplicates import clip, film
 
+from support.duplicate_clips import clip, film
 from support.runs import by_sample, caption_row
 from support.stored_runs import StoredClip, decide, stored_run
 from vxp_data.core import text_rules
