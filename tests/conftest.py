@@ -10,10 +10,17 @@ import pytest
 
 from support import mixed_media, runs
 from support import s3 as s3_server
+from support.later import run_later
 from support.misbehaving import offer_misbehaving
 
 if TYPE_CHECKING:
     from vxp_model.train.distributed import DistributedContext
+
+
+@pytest.fixture(scope="module", autouse=True)
+def later_imports(request: pytest.FixtureRequest) -> None:
+    """Import what the test module names under `if LATER:`, before its first test."""
+    run_later(request.module)
 
 
 @pytest.fixture(scope="session")

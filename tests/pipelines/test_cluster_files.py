@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
 from typer.core import TyperGroup
 
+from support.later import LATER
 from support.repo import PIPELINES
 from vxp_data.cli import app
 from vxp_data.errors import UserError
 from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.settings.prune import ClusterConfig
+
+if LATER:
+    from ray.autoscaler._private.util import prepare_config, validate_config
 
 FOLDER = PIPELINES / "cluster"
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from support.later import LATER
 from support.repo import BENCH
+
+if LATER:
+    import torch
 
 POOL = 48
 PER_TASK = POOL // 4

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.recot_runs import training_shards
 from vxp_data.settings.file import Loaded
 from vxp_model.settings.mllm import MLLM_RECIPES, MllmRecipe
 
-__all__ = ["recipe", "training_shards", "tree"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["changed_parts", "recipe", "tensors", "training_shards", "tree"]
 
 
 def tree(shards: str, out: Path | str, **changes: Any) -> dict[str, Any]:
@@ -35,3 +38,25 @@ def tree(shards: str, out: Path | str, **changes: Any) -> dict[str, Any]:
 def recipe(shards: str, out: Path | str, **changes: Any) -> Loaded[MllmRecipe]:
     """Load such settings."""
     return MLLM_RECIPES.read(tree(shards, out, **changes), "test")
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """Read the tensors of a stored model."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def changed_parts(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """Which parts have a tensor that is another now."""
+    import torch
+
+    from vxp_model.models.video_xl_pro import PARTS
+
+    assert before.keys() == after.keys()
+    return {
+        part
+        for part, index in PARTS.items()
+        for name in before
+        if name.startswith(f"{index}.") and not torch.equal(before[name], after[name])
+    }

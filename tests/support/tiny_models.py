@@ -11,18 +11,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import open_clip
-import torch
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    import torch
 
 SQUASH = (
     Interpolation.BICUBIC
@@ -104,11 +100,16 @@ def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Pat
         },
     }
     _write_tokenizer(folder)
-    return _write(folder, config, seed=seed, keep="", dtype=torch.float32)
+    return _write(folder, config, seed=seed, keep="", dtype="float32")
 
 
 def _write_tokenizer(folder: Path) -> None:
     """Write a tokenizer of a few words, in the files that the real models have."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
     known = ["<pad>", "</s>", "<unk>", *WORDS]
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
@@ -121,20 +122,26 @@ def write_random_so400m(folder: Path, *, seed: int = 0) -> Path:
 
     Needs about 2.6 GB of memory for a moment.
     """
+    import open_clip
+
     config = open_clip.get_model_config(SO400M)
-    return _write(folder, config, seed=seed, keep="visual.", dtype=torch.bfloat16)
+    return _write(folder, config, seed=seed, keep="visual.", dtype="bfloat16")
 
 
-def _write(
-    folder: Path, config: dict[str, Any], *, seed: int, keep: str, dtype: torch.dtype
-) -> Path:
+def _write(folder: Path, config: dict[str, Any], *, seed: int, keep: str, dtype: str) -> Path:
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"model_cfg": config, "preprocess_cfg": PREPROCESS}, indent=2)
     (folder / "open_clip_config.json").write_text(text + "\n")
     with torch.device("meta"):  # names and shapes only
         model = open_clip.CustomTextCLIP(**{k: v for k, v in config.items() if k != "custom_text"})
     shapes = [(name, tuple(t.shape)) for name, t in model.state_dict().items()]
-    state = _random_state(((n, s) for n, s in shapes if n.startswith(keep)), seed, dtype)
+    state = _random_state(
+        ((n, s) for n, s in shapes if n.startswith(keep)), seed, getattr(torch, dtype)
+    )
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
@@ -143,6 +150,8 @@ def _random_state(
     shapes: Iterable[tuple[str, tuple[int, ...]]], seed: int, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Draw weights that keep activations at size one, so that different images differ."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes:

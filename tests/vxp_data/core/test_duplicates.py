@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.duplicate_clips import DIM, clip, film
 from vxp_data.core.duplicate_groups import (
     ClipRank,
     SamePairs,
@@ -22,27 +23,6 @@ from vxp_data.core.duplicates import (
 from vxp_data.core.similarity import cross_cosines
 from vxp_data.neighbours import faiss_index
 from vxp_data.neighbours.choose import build_index
-
-DIM = 64
-FPS = 8
-
-
-def film(seed, duration_s, *, speed=1.0):
-    """A path on the sphere, FPS points a second: near moments look alike, far ones do not."""
-    rng = np.random.default_rng(seed)
-    knots = rng.normal(size=(int(duration_s * speed) + 3, DIM))
-    at = np.arange(int(duration_s * FPS)) / FPS * speed
-    first, part = at.astype(int), (at % 1)[:, None]
-    path = (1 - part) * knots[first] + part * knots[first + 1]
-    return path / np.linalg.norm(path, axis=1, keepdims=True)
-
-
-def clip(path, start_s=0.0, end_s=None, num_frames=20):
-    """The clip of a film from start to end, as its uniform frames."""
-    low, high = int(start_s * FPS), len(path) if end_s is None else int(end_s * FPS)
-    index = np.round(np.linspace(low, high - 1, num_frames)).astype(int)
-    times = ClipTimes(time_s_F=(index - low) / FPS, duration_s=(high - low) / FPS)
-    return path[index].astype(np.float16), times
 
 
 def fit(first, second):

@@ -8,9 +8,9 @@ import types
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_duplicates import clip, film
 
 from support.distributions import install, offer
+from support.duplicate_clips import clip, film
 from support.filter_contract import check_filter
 from support.runs import by_sample, caption_row
 from support.stored_runs import StoredClip, decide, stored_run

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_dataset_layouts import CASES, written
 from typer.testing import CliRunner
 
 from support import s3 as s3_server
+from support.annotation_rows import CASES, written
 from vxp_data.cli import app
 from vxp_data.datasets.catalogue import load_record
 from vxp_data.datasets.ingest import ingest_dataset

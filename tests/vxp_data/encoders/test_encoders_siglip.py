@@ -14,16 +14,20 @@ from pathlib import Path
 
 import av
 import numpy as np
-import open_clip
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file
 
+from support.later import LATER
 from support.repo import ROOT
 from support.tiny_models import SQUASH, Settings, images, write_random_so400m, write_tiny_siglip
-from vxp_data.encoders.siglip import SiglipEncoder
 from vxp_data.errors import UserError
+
+if LATER:
+    import open_clip
+    import torch
+    from safetensors.torch import load_file
+
+    from vxp_data.encoders.siglip import SiglipEncoder
 
 
 @pytest.fixture(scope="session")
@@ -261,8 +265,9 @@ def test_image_towers_that_cannot_be_are_refused(
         SiglipEncoder.load(Settings(checkpoint=str(folder)))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none_is_said(tiny: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
     with pytest.raises(UserError, match="finds no CUDA device"):
         SiglipEncoder.load(Settings(checkpoint=str(tiny), device="cuda"))
 

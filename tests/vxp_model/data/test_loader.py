@@ -1,5 +1,7 @@
 """The loader: frames of the plan, every sample once, exact resume, broken payloads replaced."""
 
+from __future__ import annotations
+
 import dataclasses
 import gc
 import json
@@ -12,12 +14,12 @@ from itertools import islice
 import numpy as np
 import psutil
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from support import ffmpeg_truth
+from support.later import LATER
 from support.misbehaving import offer_misbehaving
 from support.shard_fixtures import (
     make_image,
@@ -31,13 +33,17 @@ from support.shard_fixtures import (
 from vxp_data.registry import DECODERS
 from vxp_data.shard_format import ShardIndex
 from vxp_model.data.conversation import Turn
-from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.index import load_index
-from vxp_model.data.loader import ShardLoader, TooManyBrokenError
 from vxp_model.data.order import BatchRule, OrderRule
 from vxp_model.data.state import merge_states
 from vxp_model.errors import UserError
+
+if LATER:
+    import torch
+
+    from vxp_model.data.dataset import ShardDataset, Source
+    from vxp_model.data.loader import ShardLoader, TooManyBrokenError
 
 THREADS = "ignore:This process .* is multi-threaded:DeprecationWarning"
 """Python 3.12's, where torch forks workers of a process with threads."""

@@ -1,5 +1,7 @@
 """The loader on what `vxp-data shard` writes: every kept row once, its own frames and words."""
 
+from __future__ import annotations
+
 import json
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.later import LATER
 from support.repo import ROOT
 from support.runs import run_prune
 from support.shard_fixtures import make_image, make_video
@@ -14,10 +17,12 @@ from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.shard.command import ShardObserver, shard_run
 from vxp_data.settings.prune import load_config
 from vxp_data.storage.folder import open_folder
-from vxp_model.data.dataset import Source
 from vxp_model.data.frames import FrameOptions
-from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import BatchRule, OrderRule
+
+if LATER:
+    from vxp_model.data.dataset import Source
+    from vxp_model.data.loader import ShardLoader
 
 PX = 48
 PAGE = ROOT / "docs" / "shards-and-loader.md"

@@ -1,5 +1,7 @@
 """Resume where it counts: training processes over gloo, killed at any moment with SIGKILL."""
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import random
@@ -9,9 +11,12 @@ import psutil
 import pytest
 
 from support import loader_rank
+from support.later import LATER
 from support.shard_fixtures import text_shards
-from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import BatchRule, OrderRule
+
+if LATER:
+    from vxp_model.data.loader import ShardLoader
 
 NUM_SAMPLES = 211
 DEADLINE_S = 120

@@ -8,30 +8,34 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from support.later import LATER
 from support.shard_fixtures import make_video
 from vxp_model.cli import app
 from vxp_model.errors import UserError
 from vxp_model.eval.labelled_media import draw_per_class, find_media, split_media
-from vxp_model.eval.mlp_probe import probe_accuracy
-from vxp_model.eval.probe import run_probe
-from vxp_model.eval.probe_features import Rebuilt, add_rebuilt, average, compressed
-from vxp_model.models.artefacts import save_recot
-from vxp_model.models.presets import recot_preset
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
-from vxp_model.modules.dts import DTSConfig
 from vxp_model.settings.probe import PROBE_RECIPES, ProbeRecipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+if LATER:
+    import datasets
+    import torch
 
-TINY = recot_preset("tiny")
+    from vxp_model.eval.mlp_probe import probe_accuracy
+    from vxp_model.eval.probe import run_probe
+    from vxp_model.eval.probe_features import Rebuilt, add_rebuilt, average, compressed
+    from vxp_model.models.artefacts import save_recot
+    from vxp_model.models.presets import recot_preset
+    from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+    from vxp_model.modules.dts import DTSConfig
+
+    TINY = recot_preset("tiny")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def image(colour: tuple[int, int, int], seed: int) -> bytes:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from test_long_video import CHOICE, clip, folder, long_video  # noqa: F401 - fixtures
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from transformers.cache_utils import Cache
 
-from vxp_model.inference.prefill import cached_positions, prefill
-from vxp_model.inference.session import UNLIMITED, LongVideoModel
+from support.later import LATER
+
+if LATER:
+    import torch
+    from torch import Tensor
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers.cache_utils import Cache
+
+    from vxp_model.data.visuals import FrameChoice
+    from vxp_model.inference.prefill import cached_positions, prefill
+    from vxp_model.inference.session import UNLIMITED, LongVideoModel
+
+    CHOICE = FrameChoice(fps=2.0, max_frames=1000)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,8 +115,8 @@ def test_memory_and_operations_fall(model: Qwen2ForCausalLM) -> None:
 
 
 def test_an_answer_under_a_window_over_everything_is_the_answer_without(
-    long_video: LongVideoModel,  # noqa: F811
-    clip: Path,  # noqa: F811
+    long_video: LongVideoModel,
+    clip: Path,
 ) -> None:
     long_video.model.config.context_limit = UNLIMITED
     video = long_video.watch(clip, CHOICE)

@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
+from support.later import LATER
 from vxp_data.errors import UserError as DataUserError
 from vxp_model.errors import UserError
-from vxp_model.models.byte_tokenizer import NUM_TOKENS, SPECIAL, VISUAL_ID, byte_tokenizer
-from vxp_model.models.processor import Clip, VideoXLProProcessor
-from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
+
+if LATER:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+    from vxp_model.models.byte_tokenizer import NUM_TOKENS, SPECIAL, VISUAL_ID, byte_tokenizer
+    from vxp_model.models.processor import Clip, VideoXLProProcessor
+    from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
 
 TEXT = "Describe the video. Time 0012.3s: What colour is the shape? The answer is red, not blue."
 
@@ -34,6 +38,11 @@ def trained_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator([TEXT] * 20, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>")
+
+
+@pytest.fixture(params=["bytes", "trained"])
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    return byte_tokenizer() if request.param == "bytes" else trained_tokenizer()
 
 
 def tiny(tokenizer: PreTrainedTokenizerFast | None = None, **settings: Any) -> VideoXLProProcessor:
@@ -70,7 +79,6 @@ def test_the_byte_tokenizer_gives_back_what_it_got() -> None:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-@pytest.mark.parametrize("tokenizer", [byte_tokenizer(), trained_tokenizer()])
 def test_the_tokens_spell_the_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
     processor = tiny(tokenizer)
     turns = conversation()
@@ -98,7 +106,6 @@ def test_the_tokens_spell_the_chat_template(tokenizer: PreTrainedTokenizerFast) 
     assert torch.equal(same["input_ids"], processor(turns[1:2])["input_ids"])
 
 
-@pytest.mark.parametrize("tokenizer", [byte_tokenizer(), trained_tokenizer()])
 def test_kinds_and_labels_are_where_they_belong(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = tiny(tokenizer)(conversation())
     ids_P, kinds_P, labels_P = (batch[name][0] for name in ("input_ids", "token_kinds", "labels"))

@@ -8,22 +8,23 @@ import time
 from dataclasses import replace
 
 import pytest
-import torch
-from torch.nn import functional
 
+from support.later import LATER
 from vxp_model.errors import UserError
-from vxp_model.models.presets import recot_preset
-from vxp_model.models.recot import ReCoTModel
-from vxp_model.models.siglip import random_tower
-from vxp_model.modules.masking import SGMConfig, seeded_noise
+
+if LATER:
+    import torch
+    from torch.nn import functional
+
+    from support.tensors import random
+    from vxp_model.models.presets import recot_preset
+    from vxp_model.models.recot import ReCoTModel
+    from vxp_model.models.siglip import random_tower
+    from vxp_model.modules.masking import SGMConfig, seeded_noise
+
+    TINY = recot_preset("tiny")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TINY = recot_preset("tiny")
-
-
-def random(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def clip(num_frames: int, *, seed: int, px: int = 56) -> torch.Tensor:

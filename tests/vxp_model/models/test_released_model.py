@@ -8,28 +8,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
-from test_recot_files import WIDTH, random, released_dts, run_released
-from torch.nn import functional
-from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
+from support.later import LATER
 from vxp_model.errors import UserError
-from vxp_model.models.byte_tokenizer import NUM_TOKENS, VISUAL_ID
-from vxp_model.models.presets import recot_preset
-from vxp_model.models.released_model import load_released_model
-from vxp_model.models.visual_sequence import Kind
+
+if LATER:
+    import torch
+    from safetensors.torch import save_file
+    from torch.nn import functional
+    from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
+
+    from support.released_dts import WIDTH, released_dts, run_released
+    from support.tensors import random
+    from vxp_model.models.byte_tokenizer import NUM_TOKENS, VISUAL_ID
+    from vxp_model.models.presets import recot_preset
+    from vxp_model.models.released_model import load_released_model
+    from vxp_model.models.visual_sequence import Kind
+
+    VISION = replace(recot_preset("tiny").vision, width=WIDTH, num_heads=4)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-VISION = replace(recot_preset("tiny").vision, width=WIDTH, num_heads=4)
 TEXT = {
     "hidden_size": 24,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": NUM_TOKENS,
     "max_position_embeddings": 512,
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": True,
@@ -54,7 +59,11 @@ def siglip() -> SiglipVisionModel:
 def qwen() -> Qwen2ForCausalLM:
     torch.manual_seed(2)
     return Qwen2ForCausalLM(
-        Qwen2Config(**TEXT, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+        Qwen2Config(
+            **TEXT,
+            vocab_size=NUM_TOKENS,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        )
     ).eval()
 
 
@@ -84,7 +93,7 @@ def load(folder: Path, **more: object) -> object:
     return load_released_model(folder, vision=VISION, grid=4, visual_token_id=VISUAL_ID, **more)
 
 
-@torch.no_grad()
+@pytest.mark.usefixtures("no_grad")
 def test_the_imported_model_computes_what_the_released_code_does_with_all_tokens(
     tmp_path: Path,
 ) -> None:

@@ -6,28 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
-from transformers import (
-    AutoModel,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    BatchFeature,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    SiglipVisionModel,
-)
 
+from support.later import LATER
 from support.mllm_videos import write_colours
 from vxp_data.errors import UserError as DataUserError
-from vxp_model.data.visuals import FrameChoice
 from vxp_model.errors import UserError
-from vxp_model.models.budget import ContextBudget
-from vxp_model.models.byte_tokenizer import byte_tokenizer
-from vxp_model.models.processor import VideoXLProProcessor
-from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
-from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
-from vxp_model.models.visual_sequence import Kind
+
+if LATER:
+    import torch
+    from torch import Tensor
+    from transformers import (
+        AutoModel,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        BatchFeature,
+        Qwen2ForCausalLM,
+        Qwen3Config,
+        SiglipVisionModel,
+    )
+
+    from vxp_model.data.visuals import FrameChoice
+    from vxp_model.models.budget import ContextBudget
+    from vxp_model.models.byte_tokenizer import byte_tokenizer
+    from vxp_model.models.processor import VideoXLProProcessor
+    from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
+    from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
+    from vxp_model.models.visual_sequence import Kind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,10 +75,10 @@ def processor() -> VideoXLProProcessor:
     return VideoXLProProcessor.for_model(video_xl_pro_preset("tiny"), byte_tokenizer())
 
 
-@torch.no_grad()
 def logits(model: VideoXLProForConditionalGeneration, batch: BatchFeature) -> Tensor:
     given = {name: value for name, value in batch.items() if name != "labels"}
-    return model(**given).logits
+    with torch.no_grad():
+        return model(**given).logits
 
 
 # --- the whole against other code -----------------------------------------------
@@ -107,7 +111,7 @@ def plain_composition(
     return qwen(inputs_embeds=embeds).logits
 
 
-@torch.no_grad()
+@pytest.mark.usefixtures("no_grad")
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 8, 61])
 def test_logits_are_those_of_a_plain_composition(
     model: VideoXLProForConditionalGeneration, processor: VideoXLProProcessor, num_frames: int
@@ -117,7 +121,7 @@ def test_logits_are_those_of_a_plain_composition(
     torch.testing.assert_close(logits(model, batch), wanted, rtol=1e-4, atol=1e-5)
 
 
-@torch.no_grad()
+@pytest.mark.usefixtures("no_grad")
 def test_groups_are_independent_and_the_order_within_one_counts(
     model: VideoXLProForConditionalGeneration,
 ) -> None:
@@ -222,7 +226,7 @@ def test_below_the_limit_selection_is_the_identity_bit_for_bit(
     )
 
 
-@torch.no_grad()
+@pytest.mark.usefixtures("no_grad")
 def test_above_the_limit_the_prompt_fits_and_keeps_its_order(
     processor: VideoXLProProcessor,
 ) -> None:

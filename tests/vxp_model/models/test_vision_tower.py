@@ -6,23 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
 
+from support.later import LATER
 from support.repo import ROOT
 from vxp_model.errors import UserError
-from vxp_model.models.presets import recot_preset
-from vxp_model.models.siglip import SO400M, load_tower, random_tower
-from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig, normalise_frames
+
+if LATER:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
+
+    from support.tensors import random
+    from vxp_model.models.presets import recot_preset
+    from vxp_model.models.siglip import SO400M, load_tower, random_tower
+    from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig, normalise_frames
+
+    TINY = recot_preset("tiny")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TINY = recot_preset("tiny")
-
-
-def random(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def full_siglip(vision: VisionConfig, *, num_layers: int) -> SiglipModel:

@@ -5,22 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
-from torch import nn
-from torch.nn import functional
 
+from support.later import LATER
 from vxp_model.errors import UserError
-from vxp_model.modules.attention import MAX_DISTANCE, SpatialAttention, TemporalAttention
-from vxp_model.modules.conv import FrontPaddedConv3d
-from vxp_model.modules.decoder import ReconstructionDecoder
-from vxp_model.modules.dts import DTSConfig, DynamicTokenSynthesizer
-from vxp_model.modules.frame_groups import FrameGrouper
-from vxp_model.modules.grid import GridResampler
-from vxp_model.modules.projector import MlpProjector, SpatialPool2d
+
+if LATER:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    from support.tensors import random
+    from vxp_model.modules.attention import MAX_DISTANCE, SpatialAttention, TemporalAttention
+    from vxp_model.modules.conv import FrontPaddedConv3d
+    from vxp_model.modules.decoder import ReconstructionDecoder
+    from vxp_model.modules.dts import DTSConfig, DynamicTokenSynthesizer
+    from vxp_model.modules.frame_groups import FrameGrouper
+    from vxp_model.modules.grid import GridResampler
+    from vxp_model.modules.projector import MlpProjector, SpatialPool2d
+
+    TINY = DTSConfig(width=16, norm_groups=4)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TINY = DTSConfig(width=16, norm_groups=4)
 
 
 def count(module: nn.Module) -> int:
@@ -40,10 +45,6 @@ def awake(module: nn.Module, *, seed: int = 0) -> nn.Module:
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
     return module
-
-
-def random(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # --- sizes --------------------------------------------------------------------

@@ -6,21 +6,22 @@ import resource
 from dataclasses import replace
 
 import pytest
-import torch
 
+from support.later import LATER
 from vxp_model.errors import UserError
-from vxp_model.modules.selector import (
-    QueryAwareSelector,
-    SelectorConfig,
-    TokenLayout,
-    keep_within,
-)
+
+if LATER:
+    import torch
+
+    from support.tensors import random
+    from vxp_model.modules.selector import (
+        QueryAwareSelector,
+        SelectorConfig,
+        TokenLayout,
+        keep_within,
+    )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def random(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def keep_best(scores_M: torch.Tensor, num_kept: int) -> torch.Tensor:

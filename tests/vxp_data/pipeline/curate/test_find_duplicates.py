@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_duplicates import clip, film
 
+from support.duplicate_clips import clip, film
 from support.runs import by_sample, caption_row, table, write_rows
 from support.stored_runs import StoredClip, decide, stored_run
 from vxp_data.core.similarity import MEAN_PAIRWISE

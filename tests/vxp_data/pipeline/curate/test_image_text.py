@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
+from support.later import LATER
 from support.runs import by_sample, run_prune, write_rows
 from support.stored_runs import ENCODER, SAMPLER, StoredClip, decide, stored_run
 from support.tiny_models import Settings, images, write_tiny_siglip
 from vxp_data.encoders.base import EncoderSpec
-from vxp_data.encoders.siglip_text import SiglipTextEncoder
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.image_text import (
     CompareTexts,
@@ -32,6 +30,12 @@ from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_table
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import EncoderConfig, PruneConfig
+
+if LATER:
+    import open_clip
+    import torch
+
+    from vxp_data.encoders.siglip_text import SiglipTextEncoder
 
 TEXTS = ["A red cat, and the dog.", "the  RED cat and the dog", "", "car " * 50, "is green"]
 

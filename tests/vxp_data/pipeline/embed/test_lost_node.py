@@ -13,11 +13,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from ray.cluster_utils import Cluster
 
 from support.flat_videos import TAKES_LONG, write_flat_video
+from support.later import LATER
 from support.misbehaving import MARKS, offer_misbehaving
 from support.runs import by_sample, caption_row, write_rows
+
+if LATER:
+    from ray.cluster_utils import Cluster
 
 NUM_VIDEOS = 24
 

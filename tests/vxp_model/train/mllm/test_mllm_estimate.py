@@ -6,26 +6,30 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 from typer.testing import CliRunner
 
+from support.later import LATER
 from support.repo import PIPELINES
 from vxp_data.settings.file import read_yaml
 from vxp_model.cli import app
 from vxp_model.errors import UserError
-from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
 from vxp_model.settings.mllm import MLLM_RECIPES, MllmRecipe
-from vxp_model.train.mllm.estimate import (
-    GIB,
-    SampleShape,
-    count_parameters,
-    describe_mllm,
-    estimate_mllm,
-    model_states,
-    text_layer_numbers,
-    tower_layer_numbers,
-)
+
+if LATER:
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
+
+    from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
+    from vxp_model.train.mllm.estimate import (
+        GIB,
+        SampleShape,
+        count_parameters,
+        describe_mllm,
+        estimate_mllm,
+        model_states,
+        text_layer_numbers,
+        tower_layer_numbers,
+    )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,22 +6,23 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from support.mllm_runs import recipe, training_shards
+from support.later import LATER
+from support.mllm_runs import changed_parts, recipe, tensors, training_shards
 from support.repo import PIPELINES
 from vxp_data.errors import UserError as DataUserError
 from vxp_model.data.conversation import Turn
 from vxp_model.errors import UserError
-from vxp_model.inference.session import LongVideoModel
-from vxp_model.models.video_xl_pro import PARTS
-from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.metrics_log import read_log
-from vxp_model.train.mllm.batches import messages
-from vxp_model.train.mllm.run import train_mllm
-from vxp_model.train.mllm.start import start_model
-from vxp_model.train.training import TrainResult
+
+if LATER:
+    from vxp_model.inference.session import LongVideoModel
+    from vxp_model.models.video_xl_pro import PARTS
+    from vxp_model.train.distributed import DistributedContext
+    from vxp_model.train.mllm.batches import messages
+    from vxp_model.train.mllm.run import train_mllm
+    from vxp_model.train.mllm.start import start_model
+    from vxp_model.train.training import TrainResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,21 +39,6 @@ def aligned(
     out = tmp_path_factory.mktemp("align")
     loaded = recipe(shards, out, stage="align", run__steps=2)
     return train_mllm(loaded, context, lambda _: None)
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def changed_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
-    """Which parts have a tensor that is another now."""
-    assert before.keys() == after.keys()
-    return {
-        part
-        for part, index in PARTS.items()
-        for name in before
-        if name.startswith(f"{index}.") and not torch.equal(before[name], after[name])
-    }
 
 
 def test_align_trains_the_projector_alone_and_says_what_is_of_chance(

@@ -8,31 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from peft import PeftModel
-from test_mllm_train import changed_parts, tensors
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM
 
-from support.mllm_runs import recipe, training_shards
+from support.later import LATER
+from support.mllm_runs import changed_parts, recipe, tensors, training_shards
 from vxp_data.commands.targets import gpu_hour_rate
 from vxp_data.errors import UserError as DataUserError
 from vxp_model.data.frames import FrameOptions
-from vxp_model.data.loader import ShardLoader
 from vxp_model.errors import UserError
-from vxp_model.inference.session import LongVideoModel
-from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
-from vxp_model.models.visual_sequence import run_packed
 from vxp_model.settings.mllm import ALL_PARTS, LoraSettings, Part
-from vxp_model.train.distributed import DistributedContext
-from vxp_model.train.flops import MllmFlops, decoder_matrices, peak_tflops
 from vxp_model.train.metrics_log import read_log
-from vxp_model.train.mllm.batches import MllmBatch, collate
-from vxp_model.train.mllm.lora import add_lora, merge_lora
-from vxp_model.train.mllm.run import train_mllm
-from vxp_model.train.mllm.start import start_model
-from vxp_model.train.mllm.step import MllmStepper
-from vxp_model.train.training import TrainResult
+
+if LATER:
+    import torch
+    from peft import PeftModel
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
+    from vxp_model.data.loader import ShardLoader
+    from vxp_model.inference.session import LongVideoModel
+    from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
+    from vxp_model.models.visual_sequence import run_packed
+    from vxp_model.train.distributed import DistributedContext
+    from vxp_model.train.flops import MllmFlops, decoder_matrices, peak_tflops
+    from vxp_model.train.mllm.batches import MllmBatch, collate
+    from vxp_model.train.mllm.lora import add_lora, merge_lora
+    from vxp_model.train.mllm.run import train_mllm
+    from vxp_model.train.mllm.start import start_model
+    from vxp_model.train.mllm.step import MllmStepper
+    from vxp_model.train.training import TrainResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from test_mllm_train import changed_parts, tensors
-from torch.nn import functional
 
-from support.mllm_runs import recipe, training_shards
+from support.later import LATER
+from support.mllm_runs import changed_parts, recipe, tensors, training_shards
 from vxp_model.data.conversation import Turn
 from vxp_model.data.frames import FrameOptions
-from vxp_model.data.loader import ShardLoader
-from vxp_model.data.sample import TrainSample
-from vxp_model.inference.session import LongVideoModel
-from vxp_model.models.output import label_output
-from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.metrics_log import read_log
-from vxp_model.train.mllm.batches import collate
-from vxp_model.train.mllm.run import train_mllm
-from vxp_model.train.mllm.start import start_model
-from vxp_model.train.mllm.validation import Validator, add_sample_measures, is_choice
+
+if LATER:
+    import torch
+    from torch.nn import functional
+
+    from vxp_model.data.loader import ShardLoader
+    from vxp_model.data.sample import TrainSample
+    from vxp_model.inference.session import LongVideoModel
+    from vxp_model.models.output import label_output
+    from vxp_model.train.distributed import DistributedContext
+    from vxp_model.train.mllm.batches import collate
+    from vxp_model.train.mllm.run import train_mllm
+    from vxp_model.train.mllm.start import start_model
+    from vxp_model.train.mllm.validation import Validator, add_sample_measures, is_choice
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,13 +86,6 @@ class Looking:
         return self.model(**inputs)
 
 
-class WithAnother(DistributedContext):
-    """Of two processes, of which the other has looked at ten label tokens of a loss of 3."""
-
-    def gather(self, value: Any) -> list[Any]:
-        return [value, {"loss": [30.0, 10]}]
-
-
 @pytest.mark.parametrize(("samples", "looked_at"), [(2, 2), (99, 5), (None, 5)])
 def test_a_look_is_at_so_many_rows_the_same_every_time(
     shards: str, context: DistributedContext, tmp_path: Path, samples: int | None, looked_at: int
@@ -113,6 +109,12 @@ def test_a_look_is_at_so_many_rows_the_same_every_time(
 def test_a_mean_is_over_the_label_tokens_of_all_processes(
     shards: str, context: DistributedContext, tmp_path: Path
 ) -> None:
+    class WithAnother(DistributedContext):
+        """Of two processes, of which the other has looked at ten label tokens of a loss of 3."""
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, {"loss": [30.0, 10]}]
+
     loaded = recipe(shards, tmp_path, validation={"sources": [{"uri": shards}]}).config
     model, processor = start_model(loaded)
     worlds = (context, WithAnother(rank=0, size=1, device=context.device))

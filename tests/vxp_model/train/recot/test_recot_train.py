@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
+from support.later import LATER
 from support.recot_runs import recipe, training_shards
 from vxp_data.errors import UserError as DataError
 from vxp_model.errors import StoppedError, UserError
-from vxp_model.models.artefacts import load_recot
-from vxp_model.models.siglip import random_tower
 from vxp_model.settings.recot import EngineSettings, OptimSettings
-from vxp_model.train.build import new_model
-from vxp_model.train.distributed import DistributedContext
-from vxp_model.train.engine import deepspeed_config
 from vxp_model.train.metrics_log import read_log
-from vxp_model.train.recot.run import ReCoTTraining, train_recot
-from vxp_model.train.recot.step import Stepper
-from vxp_model.train.training import TrainResult
+
+if LATER:
+    import torch
+    from torch import Tensor
+
+    from vxp_model.models.artefacts import load_recot
+    from vxp_model.models.siglip import random_tower
+    from vxp_model.train.build import new_model
+    from vxp_model.train.distributed import DistributedContext
+    from vxp_model.train.engine import deepspeed_config
+    from vxp_model.train.recot.run import ReCoTTraining, train_recot
+    from vxp_model.train.recot.step import Stepper
+    from vxp_model.train.training import TrainResult
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

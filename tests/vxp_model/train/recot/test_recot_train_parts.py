@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
+from support.later import LATER
 from support.recot_runs import recipe, recipe_file, training_shards, tree
 from support.repo import ROOT
 from vxp_data.errors import UserError as DataError
@@ -22,29 +21,35 @@ from vxp_data.shard_format import PlanRecord
 from vxp_model.cli import app
 from vxp_model.data.seeded_draws import WindowRule, cut_window, mask_seed
 from vxp_model.errors import UserError
-from vxp_model.models.presets import recot_preset
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
-from vxp_model.models.siglip import random_tower
 from vxp_model.settings.recot import MAY_CHANGE, RECIPES, load_recipe
-from vxp_model.train.batches import accumulation
-from vxp_model.train.build import model_config
-from vxp_model.train.checkpoints import TrainState, require_same_run
-from vxp_model.train.engine import parameter_groups
-from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.guards import only_run
 from vxp_model.train.metrics_log import read_log
-from vxp_model.train.recot.estimate import (
-    activation_bytes_per_group,
-    estimate_recot,
-    tower_parameters,
-)
-from vxp_model.train.recot.feature_cache import FeatureCache
-from vxp_model.train.recot.features import tower_digest
-from vxp_model.train.recot.mask_image import draw_mask, write_image
 from vxp_model.train.schedule import lr_factor
 
+if LATER:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from vxp_model.models.presets import recot_preset
+    from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+    from vxp_model.models.siglip import random_tower
+    from vxp_model.train.batches import accumulation
+    from vxp_model.train.build import model_config
+    from vxp_model.train.checkpoints import TrainState, require_same_run
+    from vxp_model.train.engine import parameter_groups
+    from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
+    from vxp_model.train.recot.estimate import (
+        activation_bytes_per_group,
+        estimate_recot,
+        tower_parameters,
+    )
+    from vxp_model.train.recot.feature_cache import FeatureCache
+    from vxp_model.train.recot.features import tower_digest
+    from vxp_model.train.recot.mask_image import draw_mask, write_image
+
+    TINY = recot_preset("tiny")
+
 RECOT = ROOT / "pipelines" / "video_xl_pro" / "recot.yaml"
-TINY = recot_preset("tiny")
 
 
 @pytest.fixture(scope="module")

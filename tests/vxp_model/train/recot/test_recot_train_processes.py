@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from support.later import LATER
 from support.recot_runs import recipe_file, training_shards
 from support.train_processes import TIMEOUT_S, finish, kill_all, start
-from vxp_model.models.artefacts import load_recot
 from vxp_model.train.guards import StopRequest
 from vxp_model.train.metrics_log import read_log
+
+if LATER:
+    from vxp_model.models.artefacts import load_recot
 
 CHANGES = {
     "engine": {"zero_stage": 2},
