@@ -42,7 +42,7 @@ from vxp_model.errors import UserError
 if LATER:
     import torch
 
-    from vxp_model.data.dataset import ShardDataset, Source
+    from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
     from vxp_model.data.loader import ShardLoader, TooManyBrokenError
 
 THREADS = "ignore:This process .* is multi-threaded:DeprecationWarning"

@@ -11,8 +11,8 @@ import pytest
 
 from support.later import LATER
 from support.mllm_runs import changed_parts, recipe, tensors, training_shards
-from vxp_data.commands.targets import gpu_hour_rate
 from vxp_data.errors import UserError as DataUserError
+from vxp_data.settings.words import gpu_hour_rate
 from vxp_model.data.frames import FrameOptions
 from vxp_model.errors import UserError
 from vxp_model.settings.mllm import ALL_PARTS, LoraSettings, Part
@@ -337,7 +337,7 @@ def test_the_log_has_the_utilisation_and_the_record_a_rate_that_vxp_data_reads(
         assert entry["mfu"] == pytest.approx(entry["flop"] / entry["step_s"] / 0.5e12)
     log = read_log(known.out / "log.jsonl")[1:]
     expected = sum(e["visual_tokens"] for e in log) / sum(e["step_s"] for e in log) * 3600
-    assert gpu_hour_rate(str(known.out / "run.json")) == pytest.approx(expected)
+    assert gpu_hour_rate(known.out / "run.json", "rate") == pytest.approx(expected)
     unknown = train_mllm(recipe(shards, tmp_path / "b", run__steps=1), context, lambda _: None)
     (entry,) = read_log(unknown.out / "log.jsonl")
     assert entry["mfu"] is None  # nobody says what a CPU could do
