@@ -180,5 +180,5 @@ def test_show_prints_what_is_there_and_how_to_get_the_rest(tmp_path):
 
 
 def test_a_mixture_that_is_not_there_is_the_users_error(tmp_path):
-    with pytest.raises(UserError, match=r"mix\.yaml: cannot read"):
+    with pytest.raises(UserError, match=r"mix\.yaml': there is no such file"):
         read_mixture(tmp_path / "mix.yaml")
