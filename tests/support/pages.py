@@ -6,8 +6,8 @@ A fenced block is run, unless an HTML comment before it, which readers do not se
     <!-- not run, lines with `vxp-model train`: needs GPUs -->
 
 How a block is run follows from its language: `bash` line by line, `python` as it stands, `text`
-that begins with '$ ' as commands whose output it shows ('...' stands for any lines). Other `text` shows
-output alone, and `console` is what cannot be run.
+that begins with '$ ' as commands whose output it shows ('...' stands for any lines). Other `text`
+shows output alone, and `console` is what cannot be run.
 """
 
 from __future__ import annotations
