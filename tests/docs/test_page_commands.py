@@ -12,7 +12,13 @@ import pytest
 from support.page_commands import make_place, restore_place, run_block
 from support.pages import PAGES, Block, blocks_of
 
-RUN = [page for page in PAGES if any(block.is_run() for block in blocks_of(page))]
+OWN_TESTS = ("python", "extending")
+"""Pages whose blocks follow on one another, each with a test of its own beside this file."""
+RUN = [
+    page
+    for page in PAGES
+    if page.stem not in OWN_TESTS and any(block.is_run() for block in blocks_of(page))
+]
 
 
 @pytest.fixture(scope="module")
