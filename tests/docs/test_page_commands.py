@@ -12,8 +12,8 @@ import pytest
 from support.page_commands import make_place, restore_place, run_block
 from support.pages import PAGES, Block, blocks_of
 
-OWN_TESTS = {"extending", "python"}
-"""Pages that a test module of their own runs."""
+OWN_TESTS = ("python", "extending")
+"""Pages whose blocks follow on one another, each with a test of its own beside this file."""
 RUN = [
     page
     for page in PAGES
