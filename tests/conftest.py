@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from vxp_model.train.distributed import DistributedContext
 
 
-@pytest.fixture(scope="module", autouse=True)
-def later_imports(request: pytest.FixtureRequest) -> None:
-    """Import what the test module names under `if LATER:`, before its first test."""
-    run_later(request.module)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Import what the test module names under `if LATER:`, before any of its fixtures."""
+    module = item.getparent(pytest.Module)
+    if module is not None:
+        run_later(module.obj)
 
 
 @pytest.fixture(scope="session")

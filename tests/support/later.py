@@ -3,8 +3,8 @@
     if LATER:
         import torch
 
-binds `torch` in the test module, for readers and checkers like any import; the fixture
-`later_imports` of tests/conftest.py executes it.
+binds `torch` in the test module, for readers and checkers like any import; tests/conftest.py
+executes it.
 """
 
 import ast
@@ -17,6 +17,9 @@ LATER: Final[bool] = False
 
 def run_later(module: ModuleType) -> None:
     """Execute what stands at the top level of a module under `if LATER:`, in its namespace."""
+    if module.__dict__.setdefault("_later_is_done", False):
+        return
+    vars(module)["_later_is_done"] = True
     path = Path(str(module.__file__))
     later = [
         statement
