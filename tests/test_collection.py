@@ -8,7 +8,8 @@ from support.repo import ROOT
 HEAVY = ("torch", "transformers", "open_clip", "deepspeed", "ray", "datasets", "faiss")
 COLLECT = f"""
 import sys, pytest
-status = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", "-m", "not gpu", *sys.argv[1:]])
+options = ["--collect-only", "-qq", "-p", "no:cacheprovider", "-m", "not gpu"]
+status = pytest.main([*options, *sys.argv[1:]])
 print("loaded:", *(name for name in {HEAVY} if name in sys.modules))
 sys.exit(status)
 """
