@@ -70,9 +70,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_the_files_that_are_found_by_name_and_no_scripts(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    shipped = {
-        name.removeprefix("vxp_data/_files/") for name in names if name.startswith("vxp_data/_")
-    } - {"vxp_data/__init__.py"}
+    top = "vxp_data/_files/"
+    shipped = {name.removeprefix(top) for name in names if name.startswith(top)}
     found = {
         f"{kind.folder}/{name}.yaml"
         for kind in (DATASETS, MIXTURES, RECIPES)
