@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-
-from support.repo import ROOT
-
-sys.path.insert(0, str(ROOT / "pipelines"))
-
 import readme_table
 
 

@@ -10,12 +10,12 @@ import time
 import psutil
 import pytest
 
-from support import loader_rank
 from support.later import LATER
 from support.shard_fixtures import text_shards
 from vxp_model.data.order import BatchRule, OrderRule
 
 if LATER:
+    from support import loader_rank
     from vxp_model.data.loader import ShardLoader
 
 NUM_SAMPLES = 211
