@@ -4,8 +4,7 @@
         import torch
 
 binds `torch` in the test module, for readers and checkers like any import; the fixture
-`later_imports` of tests/conftest.py executes it. It is of a module's scope: a module's fixtures
-that use such names are of no wider one.
+`later_imports` of tests/conftest.py executes it.
 """
 
 import ast

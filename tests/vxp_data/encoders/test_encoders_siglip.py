@@ -31,12 +31,12 @@ if LATER:
     from vxp_data.encoders.siglip_weights import find_model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_siglip(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def siglip(tiny: Path) -> SiglipEncoder:
     return SiglipEncoder.load(Settings(checkpoint=str(tiny)))
 
