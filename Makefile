@@ -11,6 +11,8 @@ UV := $(BIN)/uv
 # Videos for `make demo`, `make bench` and `make fuzz`: VIDEOS=DIR; for the last two else VXP_CORPUS.
 BENCH_VIDEOS = $(or $(VIDEOS),$(if $(VXP_CORPUS),$(VXP_CORPUS)/real))
 FUZZ_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
+# As pytest has it: helpers of tests and scripts are imported by name.
+TESTS_PATH := tests:pipelines:pipelines/bench
 
 .PHONY: help setup demo pipeline test test-slow check docs bench code-facts readme-table chaos fuzz gpu-test schemas lock clean
 
@@ -59,10 +61,10 @@ readme-table: $(STAMP) ## write the tables of run records and filters into docs/
 
 fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=DIR or VXP_CORPUS
 	@test -n "$(FUZZ_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
-	PYTHONPATH=tests $(BIN)/python -m support.fuzz "$(FUZZ_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
+	PYTHONPATH=$(TESTS_PATH) $(BIN)/python -m support.fuzz "$(FUZZ_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
 
 chaos: $(STAMP) ## kill prune N=50 times at random moments, compare the bytes, write the record
-	PYTHONPATH=tests $(BIN)/python -m support.chaos --kills $(or $(N),50) $(if $(APPEND),--append)
+	PYTHONPATH=$(TESTS_PATH) $(BIN)/python -m support.chaos --kills $(or $(N),50) $(if $(APPEND),--append)
 
 # PYTHON=python3 takes an image's own packages instead of .venv; see tests/gpu/conftest.py.
 gpu-test: $(if $(PYTHON),,$(STAMP)) ## run the GPU tests, write their record; fails without a CUDA device

@@ -1,4 +1,4 @@
-"""Who may import whom (the layers of the design), registry targets, and sizes.
+"""Who may import whom (the layers of the design), private names, registry targets, and sizes.
 
 Reads the sources and imports nothing of ours, so that a broken module is judged like any other.
 """
@@ -146,6 +146,16 @@ ONLY = {
     "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
+}
+
+# Private names of others that are used all the same: nothing public does it.
+PRIVATE = {
+    "os._exit": "documented, and ends a process without its parent's clean-up",
+    "vxp_data/decoders/child_process.py: _config": "whether a process is a daemon, to be hidden",
+    "vxp_data/storage/object_store.py: _call_s3": "a range with a condition; s3fs's own has none",
+    "vxp_model/data/loader.py: _iterator": "torch ends persistent workers by this alone",
+    "vxp_model/models/siglip.py: _attn_implementation": "fixed before the model is built",
+    "tests/pipelines/test_cluster_files.py: ray.autoscaler._private.util": "Ray's own check",
 }
 
 # Modules that must load at once: `--help` waits for them.
@@ -328,6 +338,93 @@ def too_long(root: Path) -> Iterator[str]:
                             f"{where}:{node.lineno}: {node.name} has {length} lines; "
                             f"at most {MAX_FUNCTION_LINES}"
                         )
+
+
+def private_names(path: Path, root: Path) -> Iterator[str]:
+    """Every private name that a file takes from elsewhere: neither its own nor its base's."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    where = path.relative_to(root)
+    own = names_defined(tree)
+    for node in ast.walk(tree):
+        for name in names_taken(node):
+            if any(is_private(part) and part not in own for part in name.split(".")):
+                exact = f"{where}: {name}"
+                yield name if name in PRIVATE else exact
+
+
+def names_defined(tree: ast.AST) -> set[str]:
+    """Names that a file defines: functions, classes, variables, and attributes of `self`."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node):
+            names.add(node.attr)
+    return names
+
+
+def names_taken(node: ast.AST) -> list[str]:
+    """Names that an import, an attribute or a name in a string takes from something else."""
+    if isinstance(node, ast.ImportFrom):
+        private = [alias.name for alias in node.names if is_private(alias.name)]
+        return private or [node.module or ""]
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.Attribute) and not is_self(node):
+        return ["os._exit" if ast.unparse(node) == "os._exit" else node.attr]
+    if isinstance(node, ast.Call):
+        function = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if function in ("getattr", "setattr", "delattr", "hasattr"):
+            values = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
+            return [value for value in values if isinstance(value, str)]
+    return []
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_self(node: ast.Attribute) -> bool:
+    """Whether it is of the object or class itself, or of its base."""
+    return ast.unparse(node.value) in ("self", "cls", "super()")
+
+
+def all_private_names(root: Path) -> list[str]:
+    folders = (*PACKAGES, "tests")
+    paths = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+    return [name for path in paths for name in private_names(path, root)]
+
+
+def test_private_names_stay_private():
+    assert set(all_private_names(ROOT)) == set(PRIVATE)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("from vxp_data.core.b import _x", "_x"),
+        ("from vxp_data._b import x", "vxp_data._b"),
+        ("import vxp_data._b", "vxp_data._b"),
+        ("import b\nb._x", "_x"),
+        ("def f(patch):\n    patch.setattr(b, '_x', 1)", "_x"),
+        ("def f(patch):\n    patch.setattr('vxp_data.b._x', 1)", "vxp_data.b._x"),
+        ("class A:\n    def f(self, b):\n        self._b = b\n        return self._b._x", "_x"),
+    ],
+)
+def test_a_private_name_of_another_is_found(tmp_path, source, name):
+    tree(tmp_path, {"tests/test_a.py": source})
+    assert all_private_names(tmp_path) == [f"tests/test_a.py: {name}"]
+
+
+def test_own_private_names_pass(tmp_path):
+    source = (
+        "import os\n_X = 1\nclass A:\n    _y: int\n    def _f(self, other):\n"
+        "        self._z = os.environ\n        return self._base + other._f(other._y) + other._z\n"
+    )
+    tree(tmp_path, {"vxp_data/core/a.py": source})
+    assert all_private_names(tmp_path) == []
 
 
 def test_imports_point_down_only():

@@ -7,13 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import code_facts
 import pytest
 
 from support.repo import ROOT
-
-sys.path.insert(0, str(ROOT / "pipelines"))
-
-import code_facts
 
 BASE = '''\
 # A licence: no comment on the code.

@@ -9,12 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from support.repo import BENCH
-
 
 @pytest.fixture
-def function_shares(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCH))
+def function_shares() -> ModuleType:
     return importlib.import_module("function_shares")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import tarfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import make_schemas
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -20,25 +19,18 @@ from vxp_data.settings.safe_yaml import load_yaml
 NAMES = [path.name.split(".")[0] for path in (ROOT / "manifests/schemas").glob("*.schema.json")]
 
 
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "pipelines"))
-        return importlib.import_module("make_schemas")
-
-
 def errors(name: str, value: Any) -> list[str]:
     path = ROOT / f"manifests/schemas/{name}.schema.json"
     validator = Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
     return [f"{error.json_path}: {error.message:.200}" for error in validator.iter_errors(value)]
 
 
-def test_they_are_up_to_date(maker: ModuleType) -> None:
-    assert sorted(NAMES) == sorted(maker.RECORDS)
+def test_they_are_up_to_date() -> None:
+    assert sorted(NAMES) == sorted(make_schemas.RECORDS)
     stale = [
         name
         for name in NAMES
-        if maker.path_of(name).read_text(encoding="utf-8") != maker.text_of(name)
+        if make_schemas.path_of(name).read_text(encoding="utf-8") != make_schemas.text_of(name)
     ]
     assert not stale, "run: make schemas"
 

@@ -16,11 +16,6 @@ from numpy.typing import NDArray
 from support.repo import BENCH
 
 
-@pytest.fixture(autouse=True)
-def _find_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCH))
-
-
 def coloured(frame_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where a frame is not grey."""
     pixels_HWC = frame_HWC.astype(int)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
-import pytest
-
-from support.repo import ROOT
-
-sys.path.insert(0, str(ROOT / "pipelines"))
-
 import filter_table
+import pytest
 import readme_table
 
 from vxp_data.registry import FILTERS

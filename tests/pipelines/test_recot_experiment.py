@@ -14,11 +14,6 @@ from support.recot_runs import recipe_file, training_shards
 from support.repo import BENCH
 
 
-@pytest.fixture(autouse=True)
-def _find_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCH))
-
-
 def test_only_tokens_that_the_patch_covers_or_leaves_change() -> None:
     from sgm_clips import MOTIONS, draw_clip
 

@@ -10,11 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from support.repo import ROOT
-
-sys.path.insert(0, str(ROOT / "pipelines"))
-
 from smoke import evaluate
 
 from support.repo import ROOT

@@ -22,19 +22,11 @@ POOL = 48
 PER_TASK = POOL // 4
 
 
-@pytest.fixture(autouse=True)
-def _find_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCH))
-
-
 @pytest.fixture(scope="module")
 def truth() -> dict[str, Any]:
-    sys.path.insert(0, str(BENCH))
-    try:
-        from table7 import truth_of
-        from table7_clips import draw_pool
-    finally:
-        sys.path.remove(str(BENCH))
+    from table7 import truth_of
+    from table7_clips import draw_pool
+
     return truth_of({f"pool{seed}": draw_pool(POOL, seed=seed) for seed in range(2)})
 
 

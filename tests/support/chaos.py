@@ -1,6 +1,6 @@
 """Kill `vxp-data prune` at random moments, run it again until it ends, and compare the bytes.
 
-From the command line: make chaos N=50, or PYTHONPATH=tests python -m support.chaos --kills 50.
+From the command line: make chaos N=50.
 
 Every attempt is the real command in a process of its own, over real files. Which files are opened
 is heard from the kernel (inotify), not from the program. Three ways to die, all by SIGKILL:
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
+from demo_videos import make_videos
 
 from support.media_watch import OpenedFiles
 from support.repo import ROOT
@@ -213,11 +214,6 @@ def make_arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
 
 def make_media(folder: Path, *, copies: int) -> Path:
     """Draw the demo's videos, some under several names; return the manifest."""
-    sys.path.insert(0, str(ROOT / "pipelines"))
-    try:
-        from demo_videos import make_videos
-    finally:
-        sys.path.pop(0)
     manifest: Path = make_videos(folder)
     rows = json.loads(manifest.read_text(encoding="utf-8"))
     originals = sorted((folder / "videos").iterdir())
@@ -455,7 +451,6 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=2)
     parser.add_argument("--append", action="store_true", help="add to the record that is there")
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "pipelines" / "bench"))
     import records
 
     from support.tiny_models import write_tiny_siglip

@@ -1,6 +1,6 @@
 """Damage media, manifests and shards at random, read them as a run does, and record what came.
 
-    PYTHONPATH=tests python -m support.fuzz VIDEOS [-n 2000] [--out manifests/runs/fuzz.json]
+    make fuzz VIDEOS=DIR N=2000
 
 Media go through the callable that Ray runs (`stages.decode_files`): gate, real decoders, the
 sandbox, and the table that would be stored. What counts as a failure is an exception that escapes
@@ -31,7 +31,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from support.repo import BENCH
 from support.shard_fixtures import make_video, media_clip, text_clip, write_shards
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.errors import UserError
@@ -377,7 +376,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures = [f"{name} {what}" for name, tally in tallies.items() for what in tally.failures]
     sys.stdout.write("\n".join(failures[:50]) + "\n")
     if options.out:
-        sys.path.insert(0, str(BENCH))
         import records
 
         command = ["-m", "support.fuzz", options.videos.name, "-n", str(options.n)]

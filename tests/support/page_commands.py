@@ -13,9 +13,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from demo_videos import make_videos
 
 from support.pages import Block, shows
-from support.repo import PIPELINES, ROOT
+from support.repo import ROOT
 from support.runs import write_rows
 from vxp_data import cli as data_cli
 
@@ -29,9 +30,6 @@ def make_place(folder: Path) -> None:
     With recipes and manifests of the checkout, the demo's videos and run (`runs/demo`), and some
     of these as the user's own (`train.json`, `videos`, `runs/first`, `shards/first`).
     """
-    sys.path.insert(0, str(PIPELINES))
-    from demo_videos import make_videos
-
     made = make_videos(folder / "runs" / "demo-videos")
     for name in ("pipelines", "manifests"):
         (folder / name).symlink_to(ROOT / name)

@@ -16,7 +16,7 @@ from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
 from vxp_data.pipeline.embed.work_items import read_wanted_media
-from vxp_data.pipeline.embed.workers import _embedding_column
+from vxp_data.pipeline.embed.workers import embedding_column
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_table
 from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
@@ -85,7 +85,7 @@ def stored_run(
     embeddings = [clip.emb_FD.astype(np.float16) for clip in clips.values()]
     dim = embeddings[0].shape[1]
     part = pa.Table.from_pylist(table, EMBEDDING_FACTS)
-    part = part.append_column("embedding", _embedding_column(embeddings, dim))
+    part = part.append_column("embedding", embedding_column(embeddings, dim))
     write_table(run.parts.file("part-0.parquet"), part.cast(embedding_schema(dim)))
     score_clips(run, sources, encoder=encoder, sampler=SAMPLER)
     run.write_run(

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from demo_videos import make_videos
 
 from support.commands import VXP_DATA, vxp_data
-from support.repo import PIPELINES
 from support.runs import caption_row, write_rows
 
 
@@ -107,13 +107,7 @@ def test_show_config_names_the_origin_of_each_value(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    sys.path.insert(0, str(PIPELINES))
-    try:
-        from demo_videos import make_videos
-
-        manifest = make_videos(tmp_path / "videos")
-    finally:
-        sys.path.pop(0)
+    manifest = make_videos(tmp_path / "videos")
     out = tmp_path / "run"
     command = ["prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
     settings = ["--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100"]

@@ -27,7 +27,7 @@ NORM_TOLERANCE: Final = 1e-2
 """How far a row's norm may be from 1: embeddings are stored as float16, then normalised again."""
 
 _GRID: Final = 2.0**26
-_BLOCK_VALUES: Final = 2**18
+BLOCK_VALUES: Final = 2**18
 """Embedding values worked on at once, 2 MB of float64: a block that stays in the CPU's cache."""
 
 _Number = TypeVar("_Number", float, NDArray[np.float64])
@@ -125,7 +125,7 @@ def _blocks(embeddings: Sequence[NDArray[np.floating[Any]]]) -> Iterator[list[in
             )
         by_num_frames.setdefault(len(emb_FD), []).append(video)
     for videos in by_num_frames.values():
-        step = max(1, _BLOCK_VALUES // max(1, embeddings[videos[0]].size))
+        step = max(1, BLOCK_VALUES // max(1, embeddings[videos[0]].size))
         for start in range(0, len(videos), step):
             yield videos[start : start + step]
 

@@ -29,7 +29,7 @@ from vxp_data.decoders.probe import open_video
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
-_NEAR_PACKETS = 48
+NEAR_PACKETS = 48
 """A run that starts this many packets ahead is reached by reading on, not by a seek."""
 
 
@@ -71,11 +71,11 @@ class PyavDecoder:
         """
         runs = list(runs_of(plan)) if plan.timed else []
         try:
-            frames = _decode(path, media, plan, size, runs, skip_nonref=True)
+            frames = decode_runs(path, media, plan, size, runs, skip_nonref=True)
             if plan.timed and not frames.is_exact_F.all():
-                frames = _decode(path, media, plan, size, runs, skip_nonref=False)
+                frames = decode_runs(path, media, plan, size, runs, skip_nonref=False)
         except _SeekError:  # one pass from the top gives the same frames, for more work
-            frames = _decode(path, media, plan, size, [_whole(plan)], skip_nonref=False)
+            frames = decode_runs(path, media, plan, size, [whole_run(plan)], skip_nonref=False)
         return frames
 
 
@@ -95,7 +95,7 @@ def displayed_geometry(path: str, media: Media) -> Geometry:
         return geometry_of(frame, stream.sample_aspect_ratio, orientation)
 
 
-def _decode(
+def decode_runs(
     path: str,
     media: Media,
     plan: FramePlan,
@@ -104,6 +104,19 @@ def _decode(
     *,
     skip_nonref: bool,
 ) -> DecodedFrames:
+    """Decode planned frames run by run; untimed frames, in order.
+
+    Args:
+        path: of a local file.
+        media: what was found there.
+        plan: the frames.
+        size: to scale to; None: as they are.
+        runs: of the plan, in decode order.
+        skip_nonref: leave out images on which no planned frame depends.
+
+    Raises:
+        MediaError: a frame cannot be decoded.
+    """
     with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
         session = _Session(container, stream, plan, size)
         if plan.timed:
@@ -114,7 +127,8 @@ def _decode(
         return session.frames()
 
 
-def _whole(plan: FramePlan) -> Run:
+def whole_run(plan: FramePlan) -> Run:
+    """Return the one run that reads from the first packet to the last planned frame."""
     # From packet 0, which a file just opened reaches without a seek.
     return Run(0, len(plan) - 1, 0, 0, 0, int(plan.position_F.max()))
 
@@ -245,7 +259,7 @@ class _Session:
     def _go_to(self, run: Run) -> None:
         """Move the demuxer to a run's first packet: by reading on, or by a seek."""
         packets_ahead = run.start - self._next_position
-        if 0 <= packets_ahead <= _NEAR_PACKETS:
+        if 0 <= packets_ahead <= NEAR_PACKETS:
             for _ in range(packets_ahead):
                 next(self._packets, None)
         else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vxp_data.neighbours.base import float32_rows
 
-_BLOCK_COSINES: Final = 1 << 22
+BLOCK_COSINES: Final = 1 << 22
 """Of a block of queries with all vectors: 16 MB, and 100 MB to rank them."""
 
 
@@ -32,7 +32,7 @@ class NumpyIndex:
         cosine_BK = np.full((len(emb_BD), num_neighbours), -np.inf, dtype=np.float32)
         row_BK = np.full((len(emb_BD), num_neighbours), -1, dtype=np.int64)
         num_found = min(num_neighbours, len(self._emb_ND))
-        block = max(1, _BLOCK_COSINES // max(1, len(self._emb_ND)))
+        block = max(1, BLOCK_COSINES // max(1, len(self._emb_ND)))
         for start in range(0, len(emb_BD) if num_found else 0, block):
             queries_BD = float32_rows(emb_BD[start : start + block])
             cosine_BN = queries_BD @ self._emb_ND.T

@@ -169,7 +169,7 @@ class SemanticGuidedMasking(nn.Module):
         mask_BTN = draw_mask(
             scores_BTN.detach(), noise_BTN, num_masked=num_masked, num_pool=num_pool
         )
-        masked_BTNC = self._replace(x_BTNC, mask_BTN, scores_BTN, num_pool=num_pool)
+        masked_BTNC = self.mask_tokens(x_BTNC, mask_BTN, scores_BTN, num_pool=num_pool)
         return Masked(x_BTNC=masked_BTNC, mask_BTN=mask_BTN, scores_BTN=scores_BTN)
 
     def hide(self, x_BTNC: Tensor, mask_BTN: Tensor) -> Tensor:
@@ -234,9 +234,17 @@ class SemanticGuidedMasking(nn.Module):
         loss_BT = -(target_BTN * log_share_BTN).sum(-1)
         return (loss_BT * valid_BT).sum() / valid_BT.sum()
 
-    def _replace(
+    def mask_tokens(
         self, x_BTNC: Tensor, mask_BTN: Tensor, scores_BTN: Tensor, *, num_pool: int
     ) -> Tensor:
+        """Put the mask token where the mask is True, with the gradient that the mode asks for.
+
+        Args:
+            x_BTNC: tokens.
+            mask_BTN: bool.
+            scores_BTN: of `scores`.
+            num_pool: tokens of a frame from which the masked ones were drawn.
+        """
         if self.config.grad_mode == "additive":
             # Scores sum to 2 over a frame, so that the floor under their spread goes with 1 / N.
             low_BT1, high_BT1 = scores_BTN.aminmax(dim=-1, keepdim=True)

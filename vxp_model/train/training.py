@@ -65,6 +65,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
     Attributes:
         state: after the last step done.
         loader: of the shards.
+        engine: steps the model.
     """
 
     MAY_CHANGE: ClassVar[frozenset[str]]
@@ -74,6 +75,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
 
     state: TrainState
     loader: ShardLoader
+    engine: Engine
 
     def __init__(self, loaded: Loaded[Recipe], context: DistributedContext, say: Say) -> None:
         """Hold the settings; a kind of training builds its parts and then calls `_begin`.
@@ -99,7 +101,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             frozen_digest: of weights that are given and must be the same when the run goes on.
         """
         recipe, context = self._recipe, self._context
-        self._engine, self.loader = engine, loader
+        self.engine, self.loader = engine, loader
         self._steps_per_epoch = num_samples // recipe.batch.global_samples
         self.state = TrainState(
             step=0,
@@ -122,7 +124,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         """Return what begins."""
 
     @abstractmethod
-    def _micro_batches(self) -> Iterator[list[MicroBatch]]:
+    def micro_batches(self) -> Iterator[list[MicroBatch]]:
         """Return each step's micro-batches, without end."""
 
     @abstractmethod
@@ -181,7 +183,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             zero_stage=self._recipe.engine.zero_stage,
         )
         self.loader.load_state_dict(saved.loader)
-        self._engine.load(found.folder, num_steps=saved.step)
+        self.engine.load(found.folder, num_steps=saved.step)
         restore_random_states(found.folder, self._context)
         self.state = replace(saved, settings=self.state.settings, world_size=self._context.size)
         self._say(f"going on after step {saved.step} of {saved.total_steps} ({found.folder})")
@@ -194,7 +196,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             UserError: a step failed in a way that its message says; too many broken clips.
         """
         state = self.state
-        self._engine.train()
+        self.engine.train()
         if not self._context.is_first:
             self._steps(request, None, None)
             return
@@ -215,7 +217,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         run = self._recipe.run
         if self.is_done():
             return
-        for batches, wait_s in _timed(self._micro_batches()):
+        for batches, wait_s in _timed(self.micro_batches()):
             began_s = time.monotonic() - wait_s
             (wants_stop,) = self._context.sum([float(request.came)])
             result = self._step(batches)
@@ -278,7 +280,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         save_checkpoint(
             self._out / CHECKPOINTS,
             self.state,
-            self._engine.save,
+            self.engine.save,
             self._context,
             keep=self._recipe.run.keep_checkpoints,
         )

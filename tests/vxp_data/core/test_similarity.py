@@ -149,7 +149,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     rng = np.random.default_rng(6)
     videos = [random_video(rng, n) for n in rng.integers(1, 5, size=50)]
     before = score_videos(videos, ALL)
-    monkeypatch.setattr(similarity, "_BLOCK_VALUES", 1)
+    monkeypatch.setattr(similarity, "BLOCK_VALUES", 1)
     after = score_videos(videos, ALL)
     assert {n: s.tolist() for n, s in before.items()} == {n: s.tolist() for n, s in after.items()}
 

@@ -369,14 +369,14 @@ def test_each_group_of_images_is_decoded_once(made):
 )
 @pytest.mark.parametrize("step", [1, 3, 13])
 def test_frames_are_bit_for_bit_those_of_one_forward_pass(clip, step, made, monkeypatch):
-    monkeypatch.setattr(pyav_decoder, "_NEAR_PACKETS", 0)  # short clips: seek to every run
+    monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)  # short clips: seek to every run
     path = str(made[clip])
     found = probe(path, "clip")
     plan = found.timeline.plan(np.arange(step - 1, len(found.timeline), step))
     runs = list(pyav_decoder.runs_of(plan))
-    whole = [pyav_decoder._whole(plan)]
-    by_runs = pyav_decoder._decode(path, found.media, plan, SIDE, runs, skip_nonref=True)
-    at_once = pyav_decoder._decode(path, found.media, plan, SIDE, whole, skip_nonref=False)
+    whole = [pyav_decoder.whole_run(plan)]
+    by_runs = pyav_decoder.decode_runs(path, found.media, plan, SIDE, runs, skip_nonref=True)
+    at_once = pyav_decoder.decode_runs(path, found.media, plan, SIDE, whole, skip_nonref=False)
     assert by_runs.is_exact_F.all()
     assert at_once.is_exact_F.all()
     assert (by_runs.frames_FHWC == at_once.frames_FHWC).all()

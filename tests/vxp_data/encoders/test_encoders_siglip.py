@@ -28,6 +28,7 @@ if LATER:
     from safetensors.torch import load_file
 
     from vxp_data.encoders.siglip import SiglipEncoder
+    from vxp_data.encoders.siglip_weights import find_model
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +81,7 @@ def test_squashed_frames_embed_as_with_open_clips_own_transform(
     )
     full = [Image.fromarray(f.to_ndarray(format="rgb24", interpolation=SQUASH)) for f in frames]
     with torch.inference_mode():
-        wanted_FD = siglip._visual(torch.stack([transform(image) for image in full]))
+        wanted_FD = siglip.visual(torch.stack([transform(image) for image in full]))
     wanted_FD = torch.nn.functional.normalize(wanted_FD, dim=-1).numpy()
     cosine_F = (siglip.embed(squashed) * wanted_FD).sum(axis=1)
     assert len(cosine_F) == 3
@@ -97,7 +98,7 @@ def test_frames_of_the_models_own_size_embed_as_with_open_clips_own_transform(
     )
     frames = images(3, 64)
     with torch.inference_mode():
-        wanted_FD = siglip._visual(torch.stack([transform(Image.fromarray(f)) for f in frames]))
+        wanted_FD = siglip.visual(torch.stack([transform(Image.fromarray(f)) for f in frames]))
     wanted_FD = torch.nn.functional.normalize(wanted_FD, dim=-1).numpy()
     np.testing.assert_allclose(siglip.embed(frames), wanted_FD, atol=1e-5)
 
@@ -108,10 +109,10 @@ def test_frames_of_the_models_own_size_embed_as_with_open_clips_own_transform(
 def test_only_the_image_tower_is_kept(siglip: SiglipEncoder, tiny: Path) -> None:
     state = load_file(tiny / "open_clip_model.safetensors")
     visual = sum(t.numel() for name, t in state.items() if name.startswith("visual."))
-    assert sum(p.numel() for p in siglip._visual.parameters()) == visual
+    assert sum(p.numel() for p in siglip.visual.parameters()) == visual
     assert visual < sum(t.numel() for t in state.values())
     modules = [value for value in vars(siglip).values() if isinstance(value, torch.nn.Module)]
-    assert modules == [siglip._visual]
+    assert modules == [siglip.visual]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
@@ -276,18 +277,24 @@ def test_cuda_where_there_is_none_is_said(tiny: Path) -> None:
 
 
 @pytest.fixture
-def batched(tiny: Path) -> SiglipEncoder:
+def batched(siglip: SiglipEncoder, tiny: Path) -> SiglipEncoder:
     """An encoder that batches as on CUDA, 8 images at once."""
-    encoder = SiglipEncoder.load(Settings(checkpoint=str(tiny)))
-    encoder._batch_frames = 8
-    return encoder
+    settings = Settings(checkpoint=str(tiny))
+    return SiglipEncoder(
+        siglip.spec,
+        find_model(settings),
+        SiglipEncoder.load(settings).visual,
+        device=torch.device("cpu"),
+        bf16=False,
+        batch_frames=8,
+    )
 
 
 def test_every_pass_has_one_shape_and_neighbours_change_nothing(
     batched: SiglipEncoder, siglip: SiglipEncoder
 ) -> None:
     shapes = []
-    batched._visual.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    batched.visual.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
     frames = images(11, 64)
     emb_FD = batched.embed(frames)
     assert shapes == [(8, 3, 64, 64)] * 2
@@ -303,7 +310,7 @@ def limit_memory(encoder: SiglipEncoder, max_frames: int) -> None:
         if len(args[0]) > max_frames:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    encoder._visual.register_forward_pre_hook(check)
+    encoder.visual.register_forward_pre_hook(check)
 
 
 def test_out_of_memory_halves_the_batch_for_good_and_says_so_once(
@@ -328,7 +335,7 @@ def test_one_image_that_does_not_fit_ends_with_a_message(batched: SiglipEncoder)
 
 def test_weights_that_are_not_finite_are_an_error(tiny: Path) -> None:
     encoder = SiglipEncoder.load(Settings(checkpoint=str(tiny)))
-    next(encoder._visual.parameters()).fill_(float("nan"))
+    next(encoder.visual.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="not finite"):
         encoder.embed(images(1, 64))
 
@@ -339,6 +346,6 @@ def test_the_default_architecture_embeds_within_8_gb(tmp_path: Path) -> None:
     encoder = SiglipEncoder.load(Settings(checkpoint=str(write_random_so400m(tmp_path))))
     emb_FD = encoder.embed(images(2, 384))
     assert emb_FD.shape == (2, 1152)
-    assert sum(p.numel() for p in encoder._visual.parameters()) == 428_225_600
+    assert sum(p.numel() for p in encoder.visual.parameters()) == 428_225_600
     assert emb_FD[0] @ emb_FD[1] < 0.99
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 8e6  # kB on Linux

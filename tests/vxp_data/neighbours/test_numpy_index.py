@@ -66,7 +66,7 @@ def test_blocks_change_nothing(monkeypatch):
     emb_ND = unit(np.random.default_rng(5), 500)
     index = NumpyIndex(emb_ND)
     whole = index.search(emb_ND, 9, 0.0)
-    monkeypatch.setattr("vxp_data.neighbours.numpy_index._BLOCK_COSINES", 500 * 7)
+    monkeypatch.setattr("vxp_data.neighbours.numpy_index.BLOCK_COSINES", 500 * 7)
     np.testing.assert_array_equal(index.search(emb_ND, 9, 0.0)[1], whole[1])
 
 

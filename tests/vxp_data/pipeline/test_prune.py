@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from demo_videos import make_videos
 
 from support import tiny_models
-from support.repo import PIPELINES
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.core.timeline import unpack_timeline
@@ -29,11 +27,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's videos and annotations."""
     folder = tmp_path_factory.mktemp("videos")
-    sys.path.insert(0, str(PIPELINES))
-    try:
-        manifest: Path = importlib.import_module("demo_videos").make_videos(folder)
-    finally:
-        sys.path.pop(0)
+    manifest: Path = make_videos(folder)
     return manifest
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from demo_videos import make_videos
 
-from support.repo import PIPELINES
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
 from support.s3 import Bucket
 from vxp_data.core.thresholds import parse_keep
@@ -36,11 +34,7 @@ OUTPUTS = (
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight of the demo's videos, and their annotations."""
     folder = tmp_path_factory.mktemp("videos")
-    sys.path.insert(0, str(PIPELINES))
-    try:
-        manifest: Path = importlib.import_module("demo_videos").make_videos(folder)
-    finally:
-        sys.path.pop(0)
+    manifest: Path = make_videos(folder)
     rows = json.loads(manifest.read_text(encoding="utf-8"))
     wanted = sorted({row["video"] for row in rows})[::3]
     return write_rows(folder / "some.json", [row for row in rows if row["video"] in wanted])

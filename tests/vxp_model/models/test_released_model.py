@@ -26,19 +26,19 @@ if LATER:
     from vxp_model.models.visual_sequence import Kind
 
     VISION = replace(recot_preset("tiny").vision, width=WIDTH, num_heads=4)
+    TEXT = {
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": NUM_TOKENS,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+    }
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TEXT = {
-    "hidden_size": 24,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": True,
-}
 
 
 def siglip() -> SiglipVisionModel:
@@ -59,11 +59,7 @@ def siglip() -> SiglipVisionModel:
 def qwen() -> Qwen2ForCausalLM:
     torch.manual_seed(2)
     return Qwen2ForCausalLM(
-        Qwen2Config(
-            **TEXT,
-            vocab_size=NUM_TOKENS,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        )
+        Qwen2Config(**TEXT, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
     ).eval()
 
 

@@ -255,7 +255,7 @@ def test_the_gate_is_a_sigmoid_around_the_edge_of_the_pool() -> None:
     scores_BTN *= 2 / scores_BTN.sum(-1, keepdim=True)
     mask_BTN, x_BTNC = random(1, 2, 16) < 0, random(1, 2, 16, WIDTH)
     got = scores_BTN.clone().requires_grad_()
-    module._replace(x_BTNC, mask_BTN, got, num_pool=12).sum().backward()
+    module.mask_tokens(x_BTNC, mask_BTN, got, num_pool=12).sum().backward()
     wanted = scores_BTN.clone().requires_grad_()
     z_BTN = (wanted - wanted.mean(-1, keepdim=True)) / wanted.std(-1, keepdim=True, correction=0)
     edge_BT1 = z_BTN.detach().topk(5, dim=-1).values[..., -1:]  # twelfth lowest of sixteen

@@ -83,7 +83,7 @@ def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSe
     media = read_table(run.media, columns=[*CLIP_KEY, "media_id", "file_stamp", "reason"])
     todo = {
         pair.key: pair
-        for pair in _pairs(run, media, settings.spec.fingerprint)
+        for pair in image_pairs(run, media, settings.spec.fingerprint)
         if pair.key not in known
     }
     pairs = list(todo.values())
@@ -91,7 +91,7 @@ def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSe
         return 0
     with ray_session(config.cluster):
         for first in range(0, len(pairs), PAIRS_PER_JOB):
-            table = _with_images(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
+            table = with_images(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
             known |= _measured(table, config, settings)
             keys = sorted(known)
             columns = {"pair": keys, "similarity": [known[key] for key in keys]}
@@ -124,7 +124,7 @@ class CompareTexts:
         return pa.table(columns, schema=SIMILARITY_SCHEMA)
 
 
-def _pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
+def image_pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
     """Return the captions about images that have an embedding."""
     columns = ["modality", "task", "reason", "exchanges", *SAMPLE_CLIP_KEY]
     wanted = (
@@ -143,7 +143,7 @@ def _pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
                 yield Pair(key=key, text=text, index=index)
 
 
-def _with_images(
+def with_images(
     run: RunDirectory, media: pa.Table, pairs: list[Pair], settings: JobSettings
 ) -> pa.Table:
     """Convert pairs to columns, each with its image's embedding."""

@@ -232,7 +232,7 @@ def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
         vectors = iter(np.split(emb_FD, np.cumsum([len(f) for f in there])[:-1]))
     embeddings = [None if f is None else next(vectors) for f in frames]
     facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
-    column = _embedding_column(embeddings, settings.spec.dim)
+    column = embedding_column(embeddings, settings.spec.dim)
     part = facts.append_column("embedding", column).cast(embedding_schema(settings.spec.dim))
     name = _part_name(part)
     if settings.thumbnails is not None:  # first: clips with embeddings are never read again
@@ -309,7 +309,7 @@ def _frames_of(value: Any, frame_px: int) -> NDArray[np.uint8] | None:
     return flat.reshape(-1, frame_px, frame_px, 3)
 
 
-def _embedding_column(embeddings: list[NDArray[np.float16] | None], dim: int) -> pa.Array:
+def embedding_column(embeddings: list[NDArray[np.float16] | None], dim: int) -> pa.Array:
     """Build a list<fixed_size_list<float16>[dim]> column, null where there is no embedding."""
     there = [emb for emb in embeddings if emb is not None]
     flat = np.concatenate(there).reshape(-1) if there else np.zeros(0, dtype=np.float16)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 PIECE_BYTES: Final = 8 << 20
 """Most bytes of one request."""
 _PIECES_AT_ONCE: Final = 4
-_GAP_BYTES: Final = 1 << 18
+GAP_BYTES: Final = 1 << 18
 """Two ranges that lie closer are fetched as one: a request costs more than these bytes."""
 _PREFIX: Final = "vxp-fetch-"
 _LOCK: Final = "in-use"
@@ -126,7 +126,7 @@ class FetchedFile:
             UserError: the scratch folder is full.
         """
         within = ((max(0, start), min(stop, self.num_bytes)) for start, stop in ranges)
-        wanted = _merged([*within, *self._there], gap=_GAP_BYTES)
+        wanted = _merged([*within, *self._there], gap=GAP_BYTES)
         if _total(wanted) > self._max_bytes:
             raise MediaError(
                 Reason.TOO_LARGE,
@@ -152,7 +152,7 @@ class FetchedFile:
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop), fetched if need be with those around; see `fetch`."""
         if not self.has([(start, stop)]):
-            self.fetch([(start, max(stop, start + _GAP_BYTES))])
+            self.fetch([(start, max(stop, start + GAP_BYTES))])
         return os.pread(self._fd, stop - start, start)
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class RunLock:
         self._renewed_s = time.monotonic()
         self._lost_to = ""
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
         self._thread.start()
 
     def check(self) -> None:
@@ -88,6 +88,20 @@ class RunLock:
                 "the same command again when nobody else works there."
             )
 
+    def renew(self) -> bool:
+        """Renew the lease now, as its thread does each minute; False where it is another's.
+
+        Raises:
+            UserError: the lease cannot be read.
+        """
+        self._look()
+        if self._lost_to:
+            return False
+        renewed = replace(self._holder, renewed_at_s=time.time())
+        self._folder.write_bytes(LOCK_NAME, renewed.to_bytes())
+        self._renewed_s = time.monotonic()
+        return True
+
     def release(self) -> None:
         """Release the directory, unless it is another's by now."""
         self._done.set()
@@ -105,15 +119,11 @@ class RunLock:
         elif found is None or found.token != self._holder.token:
             self._lost_to = f"it was taken over by {found or 'another run'}"
 
-    def _renew(self) -> None:
+    def _keep_renewing(self) -> None:
         while not self._done.wait(RENEW_S):
             with suppress(UserError):  # a store that fails for a moment: try again
-                self._look()
-                if self._lost_to:
+                if not self.renew():
                     return
-                renewed = replace(self._holder, renewed_at_s=time.time())
-                self._folder.write_bytes(LOCK_NAME, renewed.to_bytes())
-                self._renewed_s = time.monotonic()
 
 
 @contextmanager

@@ -86,10 +86,10 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
 
     def finish(self) -> None:
         """Write the model, its processor and its card."""
-        weights = self._engine.full_weights()
+        weights = self.engine.full_weights()
         if self._context.is_first:
             folder = self._out / MODEL_NAME
-            dtype = next(self._engine.module.parameters()).dtype
+            dtype = next(self.engine.module.parameters()).dtype
             # Of tied weights the language model's own name alone is among the parameters.
             state = {name: tensor.to(dtype) for name, tensor in weights.items()}
             if (rule := self._recipe.lora).rank:
@@ -137,12 +137,13 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         recipe = self._recipe
         return (
             f"{recipe.stage}: {', '.join(recipe.trained_parts())} "
-            f"({trained_parameters(self._engine.module):,} parameters); {self.state.total_steps} "
+            f"({trained_parameters(self.engine.module):,} parameters); {self.state.total_steps} "
             f"steps of {recipe.batch.global_samples} samples ({self._steps_per_epoch} are an "
             f"epoch), on {self._context.size} x {self._context.device.type}"
         )
 
-    def _micro_batches(self) -> Iterator[list[MllmBatch]]:
+    def micro_batches(self) -> Iterator[list[MllmBatch]]:
+        """Return each step's micro-batches; see `Training.micro_batches`."""
         seed = self._recipe.run.seed
         for step in step_batches(self.loader, self._accumulation):
             yield [collate(batch.samples, processor=self._processor, seed=seed) for batch in step]
@@ -160,7 +161,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         step, total = self.state.step, self.state.total_steps
         if self._validator is None or not self._validator.is_due(step, total_steps=total):
             return {}
-        measures = self._validator.run(self._engine)
+        measures = self._validator.run(self.engine)
         words = ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
         self._say(f"held-out rows after step {step}: {words}")
         return measures

@@ -105,7 +105,7 @@ class MllmStepper:
             correct += _add_losses(output, batch.tasks, sums)
             kept += sum(selection.num_kept for selection in output.selections or ())
             visual += sum(selection.num_visual for selection in output.selections or ())
-            flop += self._flop(batch, output.selections or ())
+            flop += self.flop_of(batch, output.selections or ())
         ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
         ids = [sample_id for everyone in context.gather(ids) for sample_id in everyone]
         tasks = _merged(context.gather(dict(sums)))
@@ -145,7 +145,8 @@ class MllmStepper:
             raise UserError(f"samples {', '.join(batch.sample_ids)}: {error}") from error
         return output
 
-    def _flop(self, batch: MllmBatch, selections: Sequence[Selection]) -> float:
+    def flop_of(self, batch: MllmBatch, selections: Sequence[Selection]) -> float:
+        """Return the operations of one pass over a batch, of what the selector left of it."""
         before = batch.inputs["attention_mask"].sum(-1).tolist()
         gone = [s.num_visual - s.num_kept + s.num_dropped_time for s in selections]
         return self._flops.of_samples(

@@ -146,7 +146,7 @@ def activation_bytes_per_group(config: ReCoTConfig, *, bf16: bool, checkpoint: b
 
     def kept(checkpointed: bool) -> float:
         low, high = (
-            _kept_bytes(config, width, bf16=bf16, checkpoint=checkpointed) for width in _NARROW
+            kept_bytes(config, width, bf16=bf16, checkpoint=checkpointed) for width in _NARROW
         )
         return low + (high - low) / (_NARROW[1] - _NARROW[0]) * (config.dts.width - _NARROW[0])
 
@@ -250,7 +250,8 @@ def _memory(
     return memory, optimizer if engine.offload != "none" else 0
 
 
-def _kept_bytes(config: ReCoTConfig, width: int, *, bf16: bool, checkpoint: bool) -> int:
+def kept_bytes(config: ReCoTConfig, width: int, *, bf16: bool, checkpoint: bool) -> int:
+    """Measure what autograd keeps of one group, by a model of `width` channels on this CPU."""
     norm_groups = min(config.dts.norm_groups, width)
     narrow = replace(
         config,

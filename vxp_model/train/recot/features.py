@@ -21,6 +21,8 @@ class FeatureSource:
     """The tower, and before it the cache.
 
     Attributes:
+        tower: computes what the cache does not have.
+        cache: None where the settings name no folder.
         digest: SHA-256 of the weights, their precision and the token grid.
     """
 
@@ -31,14 +33,14 @@ class FeatureSource:
         settings: TowerSettings,
         context: DistributedContext,
     ) -> None:
-        self._tower = tower.to(context.device)
+        self.tower = tower.to(context.device)
         self._resampler = GridResampler(config.grid)
         self._shape = (config.vision.width, config.grid, config.grid)
         self._device = context.device
         self.digest = tower_digest(tower, grid=config.grid)
-        self._cache: FeatureCache | None = None
+        self.cache: FeatureCache | None = None
         if settings.cache_dir is not None:
-            self._cache = FeatureCache(
+            self.cache = FeatureCache(
                 Path(settings.cache_dir).expanduser(),
                 digest=self.digest,
                 max_bytes=round(settings.cache_gib * 2**30),
@@ -55,22 +57,22 @@ class FeatureSource:
         Returns:
             features_FCHW: in the tower's dtype, on the device.
         """
-        if self._cache is None:
+        if self.cache is None:
             return self._compute(frames_FHWC)
-        keys = self._cache.keys(frames_FHWC)
-        found = self._cache.get(keys, self._shape)
+        keys = self.cache.keys(frames_FHWC)
+        found = self.cache.get(keys, self._shape)
         missing = [index for index, features in enumerate(found) if features is None]
         if missing:
             new_MCHW = self._compute(frames_FHWC[missing])
             for index, features in zip(missing, new_MCHW.cpu(), strict=True):
-                self._cache.put(keys[index], features)
+                self.cache.put(keys[index], features)
                 found[index] = features
         known = [features for features in found if features is not None]
         return torch.stack(known).to(self._device)
 
     def _compute(self, frames_FHWC: Tensor) -> Tensor:
         pixels_FCHW = normalise_frames(frames_FHWC.to(self._device, non_blocking=True))
-        features_FCHW: Tensor = self._resampler(self._tower(pixels_FCHW))
+        features_FCHW: Tensor = self._resampler(self.tower(pixels_FCHW))
         return features_FCHW
 
 

@@ -40,7 +40,12 @@ def train_recot(loaded: Loaded[ReCoTRecipe], context: DistributedContext, say: S
 
 
 class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
-    """Trains the compressor by reconstruction, behind a frozen tower."""
+    """Trains the compressor by reconstruction, behind a frozen tower.
+
+    Attributes:
+        config: of the model.
+        features: the tower, and the cache before it.
+    """
 
     MAY_CHANGE = RECOT_MAY_CHANGE
     LOSS = "reconstruction_loss"
@@ -53,7 +58,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         """
         super().__init__(loaded, context, say)
         recipe = loaded.config
-        self._config = config = model_config(recipe.model)
+        self.config = config = model_config(recipe.model)
         num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
         bf16 = uses_bf16(recipe.engine, context.device)
         tower = build_tower(
@@ -62,7 +67,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             seed=recipe.run.seed,
             dtype=torch.bfloat16 if bf16 else torch.float32,
         )
-        self._features = FeatureSource(tower, config, recipe.tower, context)
+        self.features = FeatureSource(tower, config, recipe.tower, context)
         model = new_model(config, seed=recipe.run.seed)
         model.checkpoint_stages = recipe.model.checkpoint_stages
         self._grouper = model.grouper
@@ -76,7 +81,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             context=context,
             rate_mults={"sgm.": recipe.optim.sgm_lr_mult},
         )
-        self._stepper = Stepper(engine, model, self._features, context)
+        self._stepper = Stepper(engine, model, self.features, context)
         loader = open_loader(
             recipe,
             image_px=config.vision.image_px,
@@ -88,15 +93,15 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             engine=engine,
             loader=loader,
             num_samples=num_samples,
-            frozen_digest=self._features.digest,
+            frozen_digest=self.features.digest,
         )
 
     def finish(self) -> None:
         """Write the model and its card."""
-        weights = self._engine.full_weights()
+        weights = self.engine.full_weights()
         if self._context.is_first:
             model = write_model(
-                weights, self._config, loaded=self._loaded, state=self.state, out=self._out
+                weights, self.config, loaded=self._loaded, state=self.state, out=self._out
             )
             self._write_record({"final_loss": last_mean(self._out, self.LOSS)})
             self._say(f"model written to {model}")
@@ -113,13 +118,14 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             f"{batch.micro_samples} at once, on {self._context.device.type}"
         )
 
-    def _micro_batches(self) -> Iterator[list[MicroBatch]]:
+    def micro_batches(self) -> Iterator[list[MicroBatch]]:
+        """Return each step's micro-batches; see `Training.micro_batches`."""
         for step in step_batches(self.loader, self._accumulation):
             yield [
                 collate(
                     batch.samples,
                     grouper=self._grouper,
-                    num_tokens=self._config.grid**2,
+                    num_tokens=self.config.grid**2,
                     seed=self._recipe.run.seed,
                 )
                 for batch in step
@@ -145,13 +151,13 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         self.state = replace(
             state,
             step=state.step + 1,
-            num_tokens=state.num_tokens + num_frames * self._config.grid**2,
+            num_tokens=state.num_tokens + num_frames * self.config.grid**2,
             bad_batches=[*state.bad_batches, *result.bad_batches],
         )
         return result
 
     def _mask_ratio(self) -> float:
-        return self._config.sgm.ratio_at(self.state.step / self.state.total_steps)
+        return self.config.sgm.ratio_at(self.state.step / self.state.total_steps)
 
     def _facts(self, result: StepResult) -> dict[str, Any]:
         return {
@@ -160,7 +166,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             "grad_norm": result.grad_norm,
             "lr": result.lr,
             "mask_ratio": result.mask_ratio,
-            "tokens": result.num_frames * self._config.grid**2,
+            "tokens": result.num_frames * self.config.grid**2,
             **result.diagnostics,
         }
 

@@ -21,9 +21,9 @@ from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.image_text import (
     CompareTexts,
-    _pairs,
-    _with_images,
+    image_pairs,
     wants_similarity,
+    with_images,
 )
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key
 from vxp_data.pipeline.embed.workers import JobSettings
@@ -150,7 +150,7 @@ def test_pairs_are_captions_with_words_of_images_that_could_be_read(tmp_path: Pa
     ]
     run = stored_run(tmp_path, files, rows)
     media = read_table(run.media)
-    pairs = list(_pairs(run, media, ENCODER))
+    pairs = list(image_pairs(run, media, ENCODER))
     names = [Path(media["uri"][pair.index].as_py()).name for pair in pairs]
     assert list(zip(names, [pair.text for pair in pairs], strict=True)) == [
         ("b.png", "The sea."),
@@ -164,7 +164,7 @@ def test_pairs_are_captions_with_words_of_images_that_could_be_read(tmp_path: Pa
         frames=config.frames, decode=config.decode, fetch=config.fetch, encoder=config.encoder,
         spec=spec, sampler=SAMPLER, parts=run.parts,
     )  # fmt: skip
-    table = _with_images(run, media, pairs, settings)
+    table = with_images(run, media, pairs, settings)
     assert table["pair"].to_pylist() == [pair.key for pair in pairs]
     assert table["text"].to_pylist() == [pair.text for pair in pairs]
     assert np.array(table["embedding"].to_pylist()).argmax(axis=1).tolist() == [3, 2, 3]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from synthetic_run import write_synthetic_run
 from typer.testing import CliRunner
 
-from support.repo import BENCH
 from support.runs import table
 from vxp_data.cli import app
 from vxp_data.core.thresholds import parse_keep
@@ -24,19 +22,14 @@ from vxp_data.pipeline.redecide import redecide
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A quarter kept; the same with other thresholds."""
     folder = tmp_path_factory.mktemp("pair")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCH))
-        from synthetic_run import write_synthetic_run
-
-        write_synthetic_run(folder / "a", num_rows=300, num_videos=100, seed=5)
-        shutil.copytree(folder / "a", folder / "b")
-        redecide(folder / "b", measure=None, thresholds={"caption": parse_keep("0.1")},
-                 default=parse_keep("0.5"))  # fmt: skip
-        yield folder / "a", folder / "b"
-    sys.modules.pop("synthetic_run", None)
+    write_synthetic_run(folder / "a", num_rows=300, num_videos=100, seed=5)
+    shutil.copytree(folder / "a", folder / "b")
+    redecide(folder / "b", measure=None, thresholds={"caption": parse_keep("0.1")},
+             default=parse_keep("0.5"))  # fmt: skip
+    return folder / "a", folder / "b"
 
 
 def said(*words: object) -> str:

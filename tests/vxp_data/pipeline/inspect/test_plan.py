@@ -6,15 +6,13 @@ import csv
 import io
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_run import write_synthetic_run
 from typer.testing import CliRunner
 
-from support.repo import BENCH
 from support.runs import table
 from vxp_data.cli import app
 from vxp_data.core.budgets import parse_budget
@@ -26,16 +24,11 @@ from vxp_data.pipeline.verify.run import verify_run
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of 600 rows over 200 videos, made of numbers."""
     folder = tmp_path_factory.mktemp("synthetic") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCH))
-        from synthetic_run import write_synthetic_run
-
-        write_synthetic_run(folder, num_rows=600, num_videos=200, seed=5)
-        yield folder
-    sys.modules.pop("synthetic_run", None)
+    write_synthetic_run(folder, num_rows=600, num_videos=200, seed=5)
+    return folder
 
 
 @pytest.fixture

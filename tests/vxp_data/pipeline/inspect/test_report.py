@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from synthetic_run import write_synthetic_run
 
-from support.repo import BENCH
 from support.runs import table
 from vxp_data.core.run_report import RunReport
 from vxp_data.core.thresholds import parse_keep
@@ -42,16 +41,11 @@ OWN_REQUESTS = re.compile(r"https?://[a-z0-9.]*(google|googleapis|gvt1)\.com/")
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of 400 rows over 150 videos, made of numbers, with contact sheets."""
     folder = tmp_path_factory.mktemp("synthetic") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCH))
-        from synthetic_run import write_synthetic_run
-
-        write_synthetic_run(folder, num_rows=400, num_videos=150, seed=9, sheets=True)
-        yield folder
-    sys.modules.pop("synthetic_run", None)
+    write_synthetic_run(folder, num_rows=400, num_videos=150, seed=9, sheets=True)
+    return folder
 
 
 @pytest.fixture

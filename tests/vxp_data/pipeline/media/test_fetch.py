@@ -383,7 +383,7 @@ def all_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read every file in parts, however small, without fetching what lies near."""
     monkeypatch.setattr(media_reader, "FULL_BYTES", 0)
     monkeypatch.setattr(media_reader, "sampled_ranges", lambda _: [(0, 1 << 16)])
-    monkeypatch.setattr(fetch_module, "_GAP_BYTES", 0)
+    monkeypatch.setattr(fetch_module, "GAP_BYTES", 0)
 
 
 @pytest.mark.usefixtures("all_in_parts")

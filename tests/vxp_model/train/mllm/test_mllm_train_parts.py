@@ -293,7 +293,7 @@ def test_a_steps_operations_are_of_what_the_selector_left(
     flops, group_tokens = MllmFlops.of(model.config, ALL_PARTS), model.config.group_tokens
     stepper = MllmStepper(engine, context, flops=flops, group_tokens=group_tokens, packed=False)
     clips = batch.inputs["clip_frames"].tolist()
-    assert stepper._flop(batch, output.selections) == flops.of_samples(
+    assert stepper.flop_of(batch, output.selections) == flops.of_samples(
         num_frames=sum(clips),
         num_groups=sum(-(-frames // model.config.temporal_factor) for frames in clips),
         positions=asked[0]["attention_mask"].sum(-1).tolist(),

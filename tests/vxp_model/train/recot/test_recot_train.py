@@ -25,7 +25,6 @@ if LATER:
     from vxp_model.train.distributed import DistributedContext
     from vxp_model.train.engine import deepspeed_config
     from vxp_model.train.recot.run import ReCoTTraining, train_recot
-    from vxp_model.train.recot.step import Stepper
     from vxp_model.train.training import TrainResult
 
 pytestmark = [
@@ -142,12 +141,12 @@ def test_the_step_is_the_one_of_plain_torch(
 ) -> None:
     loaded = recipe(shards, tmp_path / "run", run__steps=2)
     training = ReCoTTraining(loaded, context, print)
-    batches = next(training._micro_batches())
-    model = new_model(training._config, seed=0).train()
+    batches = next(training.micro_batches())
+    model = new_model(training.config, seed=0).train()
     total = sum(batch.num_valid for batch in batches)
     expected = torch.zeros(())
     for batch in batches:
-        features_FCHW = training._features(batch.frames_FHWC)
+        features_FCHW = training.features(batch.frames_FHWC)
         output = model(
             groups=batch.groups, features_FCHW=features_FCHW, noise_GTN=batch.noise_GTN
         )  # fmt: skip
@@ -172,7 +171,7 @@ def test_the_step_is_the_one_of_plain_torch(
     stopped(again, context, after=1)
     resumed = ReCoTTraining(again, context, print)
     resumed.resume()
-    weights = resumed._engine.full_weights()
+    weights = resumed.engine.full_weights()
     resumed.loader.close()
     for name, parameter in model.named_parameters():
         wanted = parameter.detach()
@@ -271,7 +270,7 @@ def test_images_and_videos_come_one_to_three_and_padding_is_left_out(
     training = ReCoTTraining(
         recipe(shards, tmp_path, batch={"global_samples": 8, "micro_samples": 8}), context, print
     )
-    steps = training._micro_batches()
+    steps = training.micro_batches()
     for _ in range(4):
         (batch,) = next(steps)
         kinds = [name.partition("/")[0] for name in batch.sample_ids]
@@ -289,12 +288,12 @@ def test_the_feature_cache_gives_the_same_losses_without_the_tower(
     cached = {"tower": {"init": "random", "cache_dir": str(tmp_path / "cache")}}
     first = train_recot(recipe(shards, tmp_path / "a", **cached), context, print)
     training = ReCoTTraining(recipe(shards, tmp_path / "b", **cached), context, print)
-    training._features._tower = random_tower(training._config.vision, seed=9)  # would be noticed
-    batches = next(training._micro_batches())
+    training.features.tower = random_tower(training.config.vision, seed=9)  # would be noticed
+    batches = next(training.micro_batches())
     for batch in batches:
-        training._features(batch.frames_FHWC)
+        training.features(batch.frames_FHWC)
     training.loader.close()
-    cache = training._features._cache
+    cache = training.features.cache
     assert cache is not None
     assert (cache.hits, cache.misses) == (sum(len(b.frames_FHWC) for b in batches), 0)
     got, wanted = learning(first.out), learning(whole.out)
@@ -324,15 +323,15 @@ def test_a_loss_that_is_no_number_stops_with_the_samples(
         train_recot(recipe(shards, tmp_path / "run", optim={"lr": 1e30}), context, print)
 
 
-class PoisonedFeatures:
+class PoisonedTower:
     """The tower, with one micro-batch spoilt."""
 
     def __init__(self, real: Any, call: int) -> None:
         self._real, self._left = real, call
 
-    def __call__(self, frames_FHWC: Tensor) -> Tensor:
+    def __call__(self, pixels_FCHW: Tensor) -> Tensor:
         self._left -= 1
-        features_FCHW: Tensor = self._real(frames_FHWC)
+        features_FCHW: Tensor = self._real(pixels_FCHW)
         return features_FCHW * (math.nan if self._left == 0 else 1.0)
 
 
@@ -343,15 +342,13 @@ def test_bad_batches_may_be_left_out_up_to_a_number(
 ) -> None:  # fmt: skip
     changes = {"engine": mode, "run": {"steps": 3, "max_bad_batches": 1}}
     training = ReCoTTraining(recipe(shards, tmp_path / "run", **changes), context, print)
-    stepper = training._stepper
-    spoilt = PoisonedFeatures(training._features, 3)
-    training._stepper = Stepper(stepper._engine, stepper._model, spoilt, context)  # type: ignore[arg-type]
+    training.features.tower = PoisonedTower(training.features.tower, 3)  # type: ignore[assignment]
     training.run(StopAfter(training, 99))  # type: ignore[arg-type]
     assert len(training.state.bad_batches) == 1
     said = capsys.readouterr().out
     assert f"not a number: {', '.join(training.state.bad_batches[0])}; they were left out" in said
     assert all(math.isfinite(entry["loss"]) for entry in log(tmp_path / "run"))
-    assert all(bool(w.isfinite().all()) for w in training._engine.full_weights().values())
+    assert all(bool(w.isfinite().all()) for w in training.engine.full_weights().values())
     training.loader.close()
 
 
@@ -360,10 +357,10 @@ def test_out_of_memory_says_what_to_set(
 ) -> None:
     training = ReCoTTraining(recipe(shards, tmp_path / "run"), context, print)
 
-    def too_much(frames_FHWC: Tensor) -> Tensor:
-        return torch.empty(len(frames_FHWC) << 45)
+    def too_much(pixels_FCHW: Tensor) -> Tensor:
+        return torch.empty(len(pixels_FCHW) << 45)
 
-    training._stepper._features = too_much  # type: ignore[assignment]
+    training.features.tower = too_much  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"out of memory with 2 samples at once .*micro_samples"):
         training.run(StopAfter(training, 99))  # type: ignore[arg-type]
     training.loader.close()

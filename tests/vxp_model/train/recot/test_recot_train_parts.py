@@ -324,9 +324,9 @@ def test_what_autograd_keeps_grows_with_the_channels_in_a_straight_line() -> Non
         return activation_bytes_per_group(config, bf16=False, checkpoint=checkpoint)
 
     # 96 is the model itself, measured beside the straight line through 32 and 64.
-    from vxp_model.train.recot.estimate import _kept_bytes
+    from vxp_model.train.recot.estimate import kept_bytes
 
-    real = _kept_bytes(TINY, 96, bf16=False, checkpoint=False)
+    real = kept_bytes(TINY, 96, bf16=False, checkpoint=False)
     assert kept(96) == pytest.approx(real, rel=0.02)
     assert kept(96, checkpoint=True) < 0.6 * kept(96)
 
