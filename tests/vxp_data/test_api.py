@@ -251,7 +251,7 @@ def test_the_report_is_the_commands(mixed_run: Path, tmp_path: Path) -> None:
         ({"tokens_per_gpu_hour": "nowhere.json"}, "tokens_per_gpu_hour='nowhere.json': wanted a n"),
         ({"encoder": "siglp"}, "encoder='siglp': .*Did you mean 'siglip'"),
         ({"measure": "centriod"}, "measure='centriod': .*Did you mean 'centroid'"),
-        ({"recipe": "nowhere.yaml"}, "recipe nowhere.yaml: no such file"),
+        ({"recipe": "nowhere.yaml"}, "recipe 'nowhere.yaml': there is no such file"),
         ({"media_root": "nowhere"}, "nowhere: no such folder"),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ from vxp_data.extras import EXTRAS, require_extra
 from vxp_data.neighbours import choose
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import DecodeConfig
-from vxp_data.storage.folder import open_folder
+from vxp_data.storage.object_store import require_store
 
 HEAVY = ("torch", "ray", "faiss", "transformers", "deepspeed", "open_clip")
 
@@ -92,9 +92,8 @@ def test_an_encoder_names_its_extra(without):
 @pytest.mark.parametrize(("uri", "module", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")])
 def test_a_store_names_its_extra(without, uri, module, extra):
     without(module)
-    folder = open_folder(f"{uri}://bucket-of-test-extras/a")
     with pytest.raises(UserError, match=rf"{uri}:// needs vxp\[{extra}\] \({module} is not"):
-        folder.exists("b")
+        require_store(f"{uri}://bucket-of-test-extras/a")
 
 
 def test_prune_asks_for_ray_before_it_makes_a_run_directory(without, tmp_path):

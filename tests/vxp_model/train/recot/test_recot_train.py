@@ -177,8 +177,8 @@ def test_the_step_is_the_one_of_plain_torch(
         wanted = parameter.detach()
         torch.testing.assert_close(weights[name], wanted, rtol=1e-4, atol=1e-5)
         # Where a gradient is about Adam's epsilon, its rounding shows in the step of 1e-3.
-        is_close = torch.isclose(weights[name], wanted, rtol=1e-5, atol=2e-7)
-        assert is_close.float().mean() > 0.99
+        is_far = ~torch.isclose(weights[name], wanted, rtol=1e-5, atol=2e-7)
+        assert is_far.sum() <= max(1, is_far.numel() // 100), name
 
 
 @pytest.mark.parametrize("micro_samples", [1, 4])
