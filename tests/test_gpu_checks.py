@@ -205,6 +205,7 @@ def gpu_session(record: Path, **environment: str) -> tuple[int, str]:
         "CUDA_VISIBLE_DEVICES": "",
         "VXP_GPU_RECORD": str(record),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_ADDOPTS": "",
     }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu", "tests/gpu"],

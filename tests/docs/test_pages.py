@@ -187,7 +187,7 @@ def test_the_readme_is_short_and_says_early_what_one_must_know() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.encode()) <= MAX_README_BYTES
     early = text[: len(text) // 2]
-    for words in ("8 GB", "600 MB", "is not semantic", "ReCoT is optional", "make demo"):
+    for words in ("8 GB", "550 MB", "is not semantic", "ReCoT is optional", "make demo"):
         assert words in early
 
 
