@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.gpu_checks.packages import require_packages
-from support.repo import BENCH, ROOT
+from support.repo import ROOT
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from vxp_model.train.distributed import DistributedContext
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def _find_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCH))
 
 
 @pytest.fixture

@@ -19,15 +19,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-
-from support.repo import BENCH
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +91,6 @@ def pytest_sessionfinish() -> None:
     target = os.environ.get(RECORD)
     if not target or not _figures:
         return
-    sys.path.insert(0, str(BENCH))
     import records
 
     path = Path(target).absolute()
@@ -106,12 +102,6 @@ def pytest_sessionfinish() -> None:
         folder=path.parent,
         wall_s=time.perf_counter() - _BEGAN_S,
     )
-
-
-@pytest.fixture(autouse=True)
-def _find_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the checks import the benchmarks' yardsticks."""
-    monkeypatch.syspath_prepend(str(BENCH))
 
 
 @pytest.fixture

@@ -13,13 +13,14 @@ from types import ModuleType
 from typing import Final
 
 LATER: Final[bool] = False
+_DONE: Final[set[ModuleType]] = set()
 
 
 def run_later(module: ModuleType) -> None:
     """Execute what stands at the top level of a module under `if LATER:`, in its namespace."""
-    if module.__dict__.setdefault("_later_is_done", False):
+    if module in _DONE:
         return
-    vars(module)["_later_is_done"] = True
+    _DONE.add(module)
     path = Path(str(module.__file__))
     later = [
         statement

@@ -61,25 +61,6 @@ def midpoint(num_available: int, num_frames: int) -> NDArray[np.int64]:
     return odd_F * num_available // (2 * num_frames)  # whole numbers: no rounding to think about
 
 
-def nearest_keyframes(
-    index_F: NDArray[np.int64], time_s_N: NDArray[np.float64], is_key_N: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Replace each target by the key frame nearest in time; the earlier of two equally near.
-
-    Args:
-        index_F: targets, indices into the video's N frames.
-        time_s_N: float64, presentation time of every frame, seconds, never decreasing.
-        is_key_N: bool, which frames are key frames; at least one.
-
-    Returns:
-        index: int64, strictly increasing, at most F: targets that share a key frame become one.
-
-    Raises:
-        ValueError: no key frame, lengths differ, or time goes backwards or is NaN.
-    """
-    return np.unique(_nearest_key(index_F, time_s_N, is_key_N))
-
-
 def plan_indices(
     time_s_N: NDArray[np.float64],
     is_key_N: NDArray[np.bool_],
@@ -148,11 +129,11 @@ def frames_within(time_s_N: NDArray[np.float64], start_s: float, end_s: float) -
 def _nearest_key(
     index_F: NDArray[np.int64], time_s_N: NDArray[np.float64], is_key_N: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Return the nearest key frame of each target, in the targets' order, repeats included."""
-    _check_timeline(time_s_N, is_key_N)
+    """Return the key frame nearest in time to each target; the earlier of two equally near.
+
+    In the targets' order, repeats included; there is at least one key frame.
+    """
     key_K = np.flatnonzero(is_key_N)
-    if len(key_K) == 0:
-        raise ValueError(f"none of {len(is_key_N)} frames is a key frame; use the exact targets")
     time_s_K, target_s_F = time_s_N[key_K], time_s_N[index_F]
     after_F = np.minimum(np.searchsorted(time_s_K, target_s_F), len(key_K) - 1)
     before_F = np.maximum(after_F - 1, 0)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from vxp_data.core.frame_sampling import (
     frames_within,
     midpoint,
-    nearest_keyframes,
     plan_indices,
     uniform,
 )
@@ -92,15 +91,22 @@ def test_counts_out_of_range_are_refused(sampler):
         sampler(-1, 20)
 
 
+def at_keys(index_F, time_s_N, is_key_N):
+    """The plan for given targets, by key frames."""
+    return plan_indices(
+        time_s_N, is_key_N, sampler=lambda *_: index_F, num_frames=len(index_F), seek="keyframe"
+    )
+
+
 def test_targets_go_to_the_key_frame_nearest_in_time_not_in_index():
     time_s_N = np.array([0.0, 1.0, 1.1, 1.2, 5.0, 5.1])
-    index = nearest_keyframes(np.array([0, 1, 2, 3, 4, 5]), time_s_N, keys(6, 1, 4))
+    index = at_keys(np.array([0, 1, 2, 3, 4, 5]), time_s_N, keys(6, 1, 4))
     assert index.tolist() == [1, 4]
-    assert nearest_keyframes(np.array([3]), time_s_N, keys(6, 0, 4)).tolist() == [0]
+    assert at_keys(np.array([3]), time_s_N, keys(6, 0, 4)).tolist() == [0]
 
 
 def test_the_earlier_of_two_equally_near_key_frames_is_taken():
-    assert nearest_keyframes(np.array([2]), np.arange(5.0), keys(5, 0, 4)).tolist() == [0]
+    assert at_keys(np.array([2]), np.arange(5.0), keys(5, 0, 4)).tolist() == [0]
 
 
 @given(timeline=timelines, num_frames=st.integers(1, 20))
@@ -108,7 +114,7 @@ def test_nearest_key_frames_equal_brute_force(timeline, num_frames):
     time_s_N, is_key_N = timeline
     is_key_N[0] |= not is_key_N.any()
     target_F = uniform(len(time_s_N), num_frames)
-    planned = nearest_keyframes(target_F, time_s_N, is_key_N)
+    planned = at_keys(target_F, time_s_N, is_key_N)
     key_K = np.flatnonzero(is_key_N)
     nearest_s_F = [abs(time_s_N[key_K] - time_s_N[target]).min() for target in target_F]
     reached_s_F = [abs(time_s_N[planned] - time_s_N[target]).min() for target in target_F]
@@ -116,11 +122,6 @@ def test_nearest_key_frames_equal_brute_force(timeline, num_frames):
     assert is_key_N[planned].all()
     assert (np.diff(planned) > 0).all()
     assert len(planned) <= len(target_F)
-
-
-def test_no_key_frame_at_all_is_refused():
-    with pytest.raises(ValueError, match="none of 5 frames is a key frame"):
-        nearest_keyframes(np.array([0]), np.arange(5.0), keys(5))
 
 
 @pytest.mark.parametrize(
