@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from demo_videos import make_videos
 
 from vxp_data.cli import app
+from vxp_data.engines.choose import one_engine
 from vxp_data.errors import VxpError
-from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.settings.prune import load_config
 
 RUN = Path("runs/demo")
@@ -36,7 +36,7 @@ def main() -> int:
         manifest = videos
     shutil.rmtree(SHARDS, ignore_errors=True)  # of an earlier demo, perhaps over other videos
     try:
-        with ray_session(load_config(RECIPE, []).config.cluster):  # one Ray for all the steps
+        with one_engine(load_config(RECIPE, []).config.cluster):  # starts nothing twice
             run("prune", str(manifest), "--out", str(RUN), "--recipe", str(RECIPE))
             run("sample", str(RUN))
             run("shard", str(RUN), "--out", str(SHARDS), "--world-size", "2")
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def run(*command: str) -> None:
-    """Run a command of vxp-data here, in the Ray that is there."""
+    """Run a command of vxp-data here."""
     print("$ vxp-data " + " ".join(command), flush=True)
     app(list(command), standalone_mode=False)
     print()

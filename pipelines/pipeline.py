@@ -30,7 +30,7 @@ from smoke.clips import make_clips
 
 from vxp_data.cli import app
 from vxp_data.errors import VxpError
-from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.engines.choose import one_engine
 from vxp_data.settings.prune import ClusterConfig
 from vxp_model.train.metrics_log import read_log
 
@@ -103,8 +103,8 @@ def main() -> int:
 
 
 def make_data() -> None:
-    """Run the data recipes, in one Ray; what an earlier run has made is not made again."""
-    with ray_session(ClusterConfig(num_cpus=2, object_store_mib=256)):
+    """Run the data recipes with one engine; what an earlier run has made is not made again."""
+    with one_engine(ClusterConfig(num_cpus=2)):
         for name in DATA:
             recipe = str(RECIPES / f"{name}_data.yaml")
             print(f"$ vxp-data run {recipe}", flush=True)

@@ -91,6 +91,15 @@ TEXT_ENCODERS: Final = Registry(
 )
 """By the name of the image encoder whose vectors theirs are compared with."""
 
+ENGINES: Final = Registry(
+    "engine",
+    "vxp_data.engines",
+    {
+        "local": "vxp_data.engines.local.engine:LocalEngine",
+        "ray": "vxp_data.engines.ray.engine:RayEngine",
+    },
+)
+
 FRAME_SAMPLERS: Final = Registry(
     "frame sampler",
     "vxp_data.frame_samplers",

@@ -32,7 +32,7 @@ from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from vxp_data.cli import app
-from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.engines.choose import one_engine
 from vxp_data.settings.file import read_yaml
 from vxp_data.settings.prune import load_config
 from vxp_model.eval.probe import ProbeResult, describe, run_probe
@@ -128,7 +128,7 @@ def draw(folder: Path, count: int, *, seed: int) -> list[Clip]:
 def shard(out: Path) -> None:
     """Prune, all kept; plan every frame; write shards of images; in one Ray."""
     run, recipe = str(out / "run"), str(CURATION)
-    with ray_session(load_config(CURATION, []).config.cluster):
+    with one_engine(load_config(CURATION, []).config.cluster):
         curate("prune", str(out / "clips"), "--out", run, "--recipe", recipe, "--keep", "1.0")
         curate("sample", run, "--set", "sampling.policy=uniform_n",
                "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip

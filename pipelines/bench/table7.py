@@ -40,7 +40,7 @@ from table7_clips import QUESTIONS, SIDE_PX, PoolClip, draw_clips, draw_pool, wr
 from table7_train import Answerer, Examples, read_examples, right_answers, train
 
 from vxp_data.cli import app
-from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.engines.choose import one_engine
 from vxp_data.settings.prune import load_config
 
 CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     held = {"heldout": draw_clips(args.heldout, np.random.default_rng(HELDOUT_SEED))}
     if not args.reuse:
         shutil.rmtree(out, ignore_errors=True)
-        with ray_session(load_config(CURATION, []).config.cluster):
+        with one_engine(load_config(CURATION, []).config.cluster):
             prepare(pools, out / "pool")
             prepare(held, out / "heldout")
     chosen = choose(str(out / "pool" / "run"), per_task=args.pool // 4)

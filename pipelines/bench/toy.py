@@ -27,7 +27,7 @@ from toy_clips import NUM_FRAMES, SIDE_PX, TASKS, draw_clips, task_of, write_row
 from wilson import share
 
 from vxp_data.cli import app
-from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.engines.choose import one_engine
 from vxp_data.settings.file import read_yaml
 from vxp_data.settings.prune import load_config
 from vxp_model.settings.mllm import MLLM_RECIPES
@@ -88,7 +88,7 @@ def shard(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
         asked: held-out questions by task.
     """
     asked: Counter[str] = Counter()
-    with ray_session(load_config(CURATION, []).config.cluster):
+    with one_engine(load_config(CURATION, []).config.cluster):
         for part, seed in PARTS.items():
             clips = draw_clips(counts[part], seed=seed)
             if part == "heldout":

@@ -52,13 +52,14 @@ def prune(
     duplicates: str | None = None,
     exclude: Where | Sequence[Where] | None = None,
     address: str | None = None,
+    engine: str | None = None,
     settings: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """Keep the informative videos: what `vxp-data prune` does, in this process.
 
-    Starts a local Ray, or uses one that this process has initialised. What an earlier, stopped call
-    has embedded into `out` is used: the same call goes on from there, also after Ctrl-C.
+    Works with processes of this machine, or on a Ray cluster. What an earlier, stopped call has
+    embedded into `out` is used: the same call goes on from there, also after Ctrl-C.
 
     Args:
         manifests: one or several: LLaVA JSON or JSON Lines, Parquet, CSV, a folder of videos, a
@@ -79,6 +80,8 @@ def prune(
         duplicates: what becomes of the same video twice: 'off', 'report', 'drop' or 'relink'.
         exclude: evaluation sets to take out: lists of ids, or runs over their videos.
         address: of a Ray cluster: 'auto', or 'HOST:PORT'.
+        engine: what runs the job, a name in `registry.ENGINES`: 'local' or 'ray'; None: 'ray' with
+            an address, else 'local'.
         settings: all others, by dotted key: `{"frames.num_frames": 8}`; see `vxp-data show-config`.
         observer: told the progress; nothing is printed.
 
@@ -96,6 +99,7 @@ def prune(
         duplicates=duplicates,
         exclude=exclusions(exclude),
         address=address,
+        engine=engine,
         tokens_per_gpu_hour=_rate(tokens_per_gpu_hour),
     )
     given += target_overrides(target_texts(threshold, keep, budget))
@@ -279,6 +283,7 @@ class Run:
         world_size: int | None = None,
         workers: int | None = None,
         address: str | None = None,
+        engine: str | None = None,
         settings: Mapping[str, Any] | None = None,
         observer: ShardObserver | None = None,
     ) -> Shards:
@@ -294,6 +299,7 @@ class Run:
             world_size: training processes; divides the number of shards.
             workers: loader workers of each training process.
             address: of a Ray cluster; see `prune`.
+            engine: what runs the job; see `prune`.
             settings: others, by dotted key; those of `shard` and `sampling` matter here.
             observer: told the progress; nothing is printed.
 
@@ -308,6 +314,7 @@ class Run:
             world_size=world_size,
             workers=workers,
             address=address,
+            engine=engine,
         )
         record = self.record
         config = load_config(None, given, run_settings=record["config"]).config

@@ -9,6 +9,7 @@ import typer
 
 from vxp_data.commands.options import (
     Address,
+    EngineName,
     ManifestFormatName,
     Recipe,
     Set,
@@ -36,14 +37,16 @@ def doctor(
     recipe: Recipe = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="As for prune.")] = None,
     address: Address = None,
+    engine: EngineName = None,
     settings: Set = None,
 ) -> None:
     """Check what a prune needs: decoders, isolation, weights, space, manifests, media, nodes.
 
     Example: vxp-data doctor train.json --media-root videos --out runs/a --encoder thumbnail
     """
-    overrides = read_overrides(settings, encoder=encoder, address=address)
+    overrides = read_overrides(settings, encoder=encoder, address=address, engine=engine)
     config = load_settings(recipe, overrides).config
+    from vxp_data.engines.choose import open_engine
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.manifests.samples import TaskRules
     from vxp_data.pipeline.embed.preflight import (
@@ -76,8 +79,9 @@ def doctor(
             show(check)
         show(check_media(sample_of(media)))
     if config.cluster.address is not None:
-        for check in check_nodes(config, folder, sample_of(media)):
-            show(check)
+        with open_engine(config.cluster) as engine:
+            for check in check_nodes(config, folder, sample_of(media), engine):
+                show(check)
     if num_failed:
         raise UserError(f"{num_failed} checks failed; what to do stands beside each.")
     say("All that was checked will do.")

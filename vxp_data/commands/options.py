@@ -21,7 +21,16 @@ Set = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="Ray cluster: auto, or HOST:PORT. [a local Ray for this run]"),
+    typer.Option("--address", help="Ray cluster: auto, or HOST:PORT. [this machine]"),
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What runs the job: 'local' (processes of this machine) or 'ray' (Ray Data). "
+        "[ray with an address, else local]",
+    ),
 ]
 ManifestFormatName = Annotated[
     str | None,

@@ -8,6 +8,7 @@ import typer
 
 from vxp_data.commands.options import (
     Address,
+    EngineName,
     ManifestFormatName,
     Recipe,
     Run,
@@ -46,13 +47,14 @@ def prune(
     keep: KeepOptions,
     excluded: ExcludeOptions,
     address: Address = None,
+    engine: EngineName = None,
     settings: Set = None,
 ) -> None:
     """Keep the informative videos. Reads manifests and video, writes OUT, deletes nothing.
 
     Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
     """
-    overrides = read_overrides(settings, encoder=encoder, address=address)
+    overrides = read_overrides(settings, encoder=encoder, address=address, engine=engine)
     loaded = load_settings(recipe, overrides + keep.overrides() + excluded.overrides())
     from vxp_data.commands.progress import PruneProgress
     from vxp_data.manifests.datasets import resolve_datasets

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vxp_data.commands.options import Address, Set, read_overrides, say
+from vxp_data.commands.options import Address, EngineName, Set, read_overrides, say
 from vxp_data.errors import StoppedError
 
 
@@ -22,6 +22,7 @@ def run(
         str | None, typer.Option("--out", help="Instead of the recipe's own folder.")
     ] = None,
     address: Address = None,
+    engine: EngineName = None,
     settings: Set = None,
 ) -> None:
     """Make shards of annotated video: ingest, prune, near-duplicates, sample, shard.
@@ -35,7 +36,7 @@ def run(
     from vxp_data.report.sampling import sampling_figure
     from vxp_data.settings.data import load_data_recipe
 
-    loaded = load_data_recipe(recipe, read_overrides(settings, out=out, address=address))
+    loaded = load_data_recipe(recipe, read_overrides(settings, out=out, address=address, engine=engine))
 
     class Shown(RecipeObserver):
         prune = PruneProgress()

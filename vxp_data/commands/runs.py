@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands.options import Address, Run, Set, read_overrides, say
+from vxp_data.commands.options import Address, EngineName, Run, Set, read_overrides, say
 from vxp_data.errors import StoppedError, UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def retry(
         ),
     ] = None,
     address: Address = None,
+    engine: EngineName = None,
     settings: Set = None,
 ) -> None:
     """Try quarantined media of a finished run again; what succeeds is scored and decided.
@@ -59,7 +60,7 @@ def retry(
         decoder=decoder,
         timeout=timeout_s,
         memory=memory_mib,
-        address=address,
+        address=address, engine=engine,
     )
     chosen = frozenset(map(Reason, reasons)) if reasons else RETRIED
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vxp_data.commands.options import Address, Run, Set, read_overrides, say
+from vxp_data.commands.options import Address, EngineName, Run, Set, read_overrides, say
 from vxp_data.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def shard(
         int | None, typer.Option("--workers", help="Loader workers of each training process.")
     ] = None,
     address: Address = None,
+    engine: EngineName = None,
     settings: Set = None,
 ) -> None:
     """Write a run's kept rows as WebDataset shards, with their sampling plans.
@@ -88,7 +89,7 @@ def shard(
         max_samples=max_samples,
         world_size=world_size,
         workers=workers,
-        address=address,
+        address=address, engine=engine,
     )
     directory = open_run(run)
     record = directory.read_run()

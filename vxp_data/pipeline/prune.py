@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
+from vxp_data.engines.base import Engine
+from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, TaskRules
 from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
 from vxp_data.pipeline.curate.image_text import (
@@ -22,18 +24,19 @@ from vxp_data.pipeline.embed.preflight import (
     check_children,
     check_machine,
     check_media,
+    check_room,
     require,
     sample_of,
 )
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
+from vxp_data.pipeline.embed.stages import JobSettings, encoder_needs
 from vxp_data.pipeline.embed.work_items import (
     WantedMedia,
     done_clips,
     media_items,
     read_wanted_media,
 )
-from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
 from vxp_data.pipeline.run_dir.samples import write_samples
@@ -81,10 +84,13 @@ def prune(
         UserError: something the user can fix; nothing already written is lost.
         ExpectationError: the run has ended and is written, but not as the recipe expects.
     """
-    require_installed("prune", loaded.config, datasets)
+    require_installed(loaded.config, datasets)
     run = open_run(out)
-    with run_lock(run.root, "vxp-data prune") as lock:
-        return _prune(datasets, loaded, str(out), run, lock, observer)
+    with (
+        open_engine(loaded.config.cluster) as engine,
+        run_lock(run.root, "vxp-data prune") as lock,
+    ):
+        return _prune(datasets, loaded, str(out), run, lock, engine, observer)
 
 
 def _prune(
@@ -93,6 +99,7 @@ def _prune(
     out: str,
     run: RunDirectory,
     lock: RunLock,
+    engine: Engine,
     observer: Observer,
 ) -> PruneResult:
     started = time.monotonic()
@@ -117,10 +124,12 @@ def _prune(
     )
     sources = read_wanted_media(run)
     require_neighbours(config.duplicates, sources)
-    totals, num_files = embed_missing(run, sources, config, settings, observer, but=TRIED_AGAIN)
+    totals, num_files = embed_missing(
+        run, sources, config, settings, engine, observer, but=TRIED_AGAIN
+    )
     embed_s = time.monotonic() - started
     lock.check()
-    decided, changed = score_and_decide(run, datasets, config, settings, sources)
+    decided, changed = score_and_decide(run, datasets, config, settings, sources, engine)
     wall_s = time.monotonic() - started
     result = PruneResult(
         out=out,
@@ -156,6 +165,7 @@ def embed_missing(
     sources: Mapping[str, WantedMedia],
     config: PruneConfig,
     settings: JobSettings,
+    engine: Engine,
     observer: Observer,
     *,
     but: Collection[str] = (),
@@ -174,14 +184,20 @@ def embed_missing(
     items = media_items(sources, done)
     if items:  # files that need not be read are not looked at either
         media = sample_of(item.uri for item in items)
-        on_cluster = config.cluster.address is not None
-        found = check_nodes(config, run.root, media) if on_cluster else [check_media(media)]
+        found = (
+            check_nodes(config, run.root, media, engine)
+            if engine.spans_machines
+            else [check_media(media)]
+        )
+        found += check_room(engine, encoder_needs(settings, config.encoder.device))
         observer.warned(require(found))
     num_todo = sum(len(item.clips_s) for item in items)
     observer.started(num_todo, len(done))
     try:
         totals = (
-            embed_media(items, config, settings, observer.progressed) if items else EmbedTotals()
+            embed_media(items, engine, config.encoder.device, settings, observer.progressed)
+            if items
+            else EmbedTotals()
         )
     finally:
         observer.ended()
@@ -203,6 +219,7 @@ def score_and_decide(
     config: PruneConfig,
     settings: JobSettings,
     sources: Mapping[str, WantedMedia],
+    engine: Engine,
 ) -> tuple[Decided, tuple[str, ...]]:
     """Write everything of a run that follows from its embeddings, but for run.json.
 
@@ -213,7 +230,7 @@ def score_and_decide(
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
     score_clips(run, sources, **fingerprints)
     if wants_similarity(config):
-        measure_similarities(run, config, settings)
+        measure_similarities(run, settings, config.encoder.device, engine)
     decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))
     return decided, changed_files(before, media_ids(run))
 

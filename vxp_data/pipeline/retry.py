@@ -13,12 +13,13 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from vxp_data.encoders.base import EncoderSpec
+from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
+from vxp_data.pipeline.embed.stages import JobSettings
 from vxp_data.pipeline.embed.work_items import read_wanted_media
-from vxp_data.pipeline.embed.workers import JobSettings
 from vxp_data.pipeline.prune import (
     Observer,
     check_decoders,
@@ -117,7 +118,7 @@ def retry(
             )
     run = open_run(out)
     record = run.read_run(stopped=True)  # before a lock is put where no run is
-    require_installed("retry", PruneConfig.model_validate(record["config"]))
+    require_installed(PruneConfig.model_validate(record["config"]))
     with run_lock(run.root, "vxp-data retry") as lock:
         return _retry(run, overrides, reasons, observer, lock)
 
@@ -153,11 +154,14 @@ def _retry(
     sources = read_wanted_media(run)
     require_neighbours(kept_config.duplicates, sources)
     run.remove_unfinished()
-    totals, num_files = embed_missing(run, sources, config, settings, observer, but=reasons)
-    lock.check()
-    run.begin_change(record, "vxp-data retry")
-    datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-    decided, changed = score_and_decide(run, datasets, kept_config, settings, sources)
+    with open_engine(config.cluster) as engine:
+        totals, num_files = embed_missing(
+            run, sources, config, settings, engine, observer, but=reasons
+        )
+        lock.check()
+        run.begin_change(record, "vxp-data retry")
+        datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
+        decided, changed = score_and_decide(run, datasets, kept_config, settings, sources, engine)
     after = _failed_clips(run)
     tried = {key: reason for key, reason in before.items() if reason in reasons}
     result = RetryResult(

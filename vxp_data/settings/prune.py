@@ -17,7 +17,14 @@ from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
 from vxp_data.extras import second_decoder
 from vxp_data.records import MediaLimits
-from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES, Registry
+from vxp_data.registry import (
+    DECODERS,
+    ENCODERS,
+    ENGINES,
+    FRAME_SAMPLERS,
+    MEASURES,
+    Registry,
+)
 from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_recipe
 
 
@@ -142,18 +149,30 @@ class ThumbnailsConfig(Settings):
 class ClusterConfig(Settings):
     """Where the job runs."""
 
+    engine: str | None = None
+    """A name in registry.ENGINES: 'local' is processes of this machine, 'ray' is Ray Data on a
+    cluster or, without an address, on this machine. None: 'ray' with an address, else 'local'."""
     address: str | None = None
-    """None: a local Ray, started and stopped by the command. Else 'auto' on one of its
-    machines, or 'HOST:PORT' of its head ('10.0.0.5:6379')."""
+    """Of a Ray cluster: 'auto' on one of its machines, or 'HOST:PORT' of its head
+    ('10.0.0.5:6379'). None: this machine."""
     num_cpus: int | None = Field(None, ge=1)
-    """Cores a local Ray may use; None: all of them."""
+    """Cores that may be used without a cluster; None: all that this process may use."""
     num_gpus: int | None = Field(None, ge=0)
-    """GPUs a local Ray may use; None: all of them."""
-    object_store_mib: int = Field(1024, ge=80)
-    """Shared memory of a local Ray, MiB: frames on their way to the encoder."""
+    """GPUs that may be used without a cluster; None: all that this process sees."""
+    memory_threshold: float = Field(0.95, gt=0, le=1)
+    """For 'local': share of this machine's memory, or of its container's, in use from which the
+    worker that holds most is ended, and what it did is tried again, in the end alone."""
+    object_store_mib: int | None = Field(None, ge=80)
+    """For 'ray' without a cluster: its shared memory, MiB. None: what frames on their way to the
+    encoders take, 354 MiB for each encoder of 20 frames at 384 px, and at least 256."""
     node_wait_s: float = Field(300.0, ge=0)
     """How long a lost machine may take to be replaced before the job goes on without it, where it
     cannot end otherwise (an encoder was there, or the last cores that decode)."""
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, name: str | None) -> str | None:
+        return name if name is None else _known(ENGINES, name)
 
 
 class ShardConfig(Settings):

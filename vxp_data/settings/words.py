@@ -25,6 +25,7 @@ KEY_OF: Final[Mapping[str, str]] = {
     "exclude": "duplicates.exclude",
     "tokens_per_gpu_hour": "costs.tokens_per_gpu_hour",
     "address": "cluster.address",
+    "engine": "cluster.engine",
     "decoder": "decode.decoder",
     "timeout": "decode.timeout_s",
     "memory": "decode.memory_mib",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,10 @@ import pyarrow.compute as pc
 from vxp_data.core.filters import IMAGE_TEXT_SIMILARITY
 from vxp_data.core.text_rules import caption
 from vxp_data.encoders.base import TextEncoder
+from vxp_data.engines.base import Engine
+from vxp_data.engines.stage_plan import Device, EncoderNeeds
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key, read_similarities
-from vxp_data.pipeline.embed.job import cluster_stages, user_error_inside
-from vxp_data.pipeline.embed.ray_session import ray_session
-from vxp_data.pipeline.embed.workers import JobSettings
+from vxp_data.pipeline.embed.stages import JobSettings, encoder_needs
 from vxp_data.pipeline.run_dir.clip_facts import indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.run_dir.stored_frames import stored_frames
@@ -30,7 +31,7 @@ from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import EncoderConfig, PruneConfig
 
 PAIRS_PER_JOB: Final = 100_000
-"""Pairs that Ray is given at a time, and that a stopped run loses at most."""
+"""Pairs that the engine is given at a time, and that a stopped run loses at most."""
 _PAIRS_AT_ONCE: Final = 256
 _DECIMALS: Final = 4
 """Of a similarity that is kept: what machines of one kind agree on."""
@@ -65,13 +66,16 @@ def prepare_text_encoder(config: PruneConfig) -> None:
         encoder.prepare(config.encoder)
 
 
-def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSettings) -> int:
+def measure_similarities(
+    run: RunDirectory, settings: JobSettings, device: Device, engine: Engine
+) -> int:
     """Compare those captions with their images that have not been; keep what was measured.
 
     Args:
         run: with samples, media and embeddings.
-        config: for the cluster and the encoder's device.
-        settings: fingerprints of the embeddings.
+        settings: the encoder, and fingerprints of the embeddings.
+        device: the encoder's.
+        engine: what runs the text encoders.
 
     Returns:
         How many pairs were measured now.
@@ -89,31 +93,28 @@ def measure_similarities(run: RunDirectory, config: PruneConfig, settings: JobSe
     pairs = list(todo.values())
     if not pairs:
         return 0
-    with ray_session(config.cluster):
-        for first in range(0, len(pairs), PAIRS_PER_JOB):
-            table = with_images(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
-            known |= _measured(table, config, settings)
-            keys = sorted(known)
-            columns = {"pair": keys, "similarity": [known[key] for key in keys]}
-            write_table(run.similarities, pa.table(columns, schema=SIMILARITY_SCHEMA))
+    needs = encoder_needs(settings, device)
+    for first in range(0, len(pairs), PAIRS_PER_JOB):
+        table = with_images(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
+        known |= _measured(table, engine, settings.encoder, needs)
+        keys = sorted(known)
+        columns = {"pair": keys, "similarity": [known[key] for key in keys]}
+        write_table(run.similarities, pa.table(columns, schema=SIMILARITY_SCHEMA))
     return len(pairs)
 
 
 class CompareTexts:
-    """Holds one text encoder, and compares table after table of pairs."""
+    """Holds one text encoder, and compares table after table of pairs.
+
+    Raises:
+        UserError: the encoder cannot be loaded here.
+    """
 
     def __init__(self, settings: EncoderConfig) -> None:
-        self._settings = settings
-        self._encoder: TextEncoder | None = None
+        self._encoder: TextEncoder = TEXT_ENCODERS.load(settings.name).load(settings)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
-        """Return SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding.
-
-        Raises:
-            UserError: the encoder cannot be loaded here.
-        """
-        if self._encoder is None:  # an error in __init__ would lose all but its text
-            self._encoder = TEXT_ENCODERS.load(self._settings.name).load(self._settings)
+        """Return SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding."""
         text_TD = self._encoder.embed_texts(pairs["text"].to_pylist())
         column = pairs["embedding"].combine_chunks()
         image_TD = column.flatten().to_numpy(zero_copy_only=False).reshape(len(pairs), -1)
@@ -165,35 +166,16 @@ def with_images(
     )
 
 
-def _measured(table: pa.Table, config: PruneConfig, settings: JobSettings) -> Mapping[str, float]:
-    """Compare pairs on the cluster, an encoder on each GPU, or on each CPU if it needs none."""
-    import ray
-
-    stages = cluster_stages(config, settings)
-    stage = stages.embed or stages.decode  # an encoder cheap enough to decode beside, so its texts
-    context = ray.data.DataContext.get_current()
-    context.raise_original_map_exception = True
+def _measured(
+    table: pa.Table, engine: Engine, encoder: EncoderConfig, needs: EncoderNeeds
+) -> Mapping[str, float]:
+    """Compare pairs, with an encoder on each GPU, or on each core if it needs none."""
     starts = range(0, len(table), _PAIRS_AT_ONCE)
-    dataset: Any = ray.data.from_arrow([table.slice(s, _PAIRS_AT_ONCE) for s in starts])
-    dataset = dataset.map_batches(
-        CompareTexts,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_constructor_args=(config.encoder,),
-        num_cpus=stage.num_cpus,
-        num_gpus=stage.num_gpus or None,
-        memory=stage.memory_bytes,
-        compute=ray.data.ActorPoolStrategy(size=min(stage.workers, len(starts))),
-    )
+    tables = [table.slice(start, _PAIRS_AT_ONCE) for start in starts]
     measured: dict[str, float] = {}
-    try:
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            keys, values = batch["pair"].to_pylist(), batch["similarity"].to_pylist()
-            measured |= dict(zip(keys, values, strict=True))
-    except ray.exceptions.RayError as error:
-        if user_error := user_error_inside(error):
-            raise user_error from None
-        raise
+    for batch in engine.map_tables(partial(CompareTexts, encoder), tables, needs):
+        keys, values = batch["pair"].to_pylist(), batch["similarity"].to_pylist()
+        measured |= dict(zip(keys, values, strict=True))
     if lost := set(table["pair"].to_pylist()) - measured.keys():
         raise RuntimeError(f"{len(lost)} pairs did not come back; this is a bug in a stage")
     return measured

@@ -21,9 +21,11 @@ from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.child_process import child_isolation
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder
+from vxp_data.engines.base import Engine
+from vxp_data.engines.choose import engine_class
+from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError, UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
-from vxp_data.pipeline.embed.preflight_extras import require_engine
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import ClusterConfig, DecodeConfig, EncoderConfig, PruneConfig
 from vxp_data.storage.folder import Folder, find_file
@@ -81,9 +83,9 @@ def check_machine(config: PruneConfig, out: Folder | None) -> Iterator[Check]:
     """
     if out is not None:
         yield check_output(out)
-    yield from check_scratch(config.cluster)
+    yield check_scratch()
     yield from check_children(config.decode)
-    yield check_engine()
+    yield check_engine(config.cluster)
     yield check_encoder(config.encoder)
 
 
@@ -117,13 +119,20 @@ def check_children(decode: DecodeConfig) -> Iterator[Check]:
     )
 
 
-def check_engine() -> Check:
-    """Check that what reads many files at once is installed."""
+def check_engine(cluster: ClusterConfig) -> Check:
+    """Check that what reads many files at once can run."""
     try:
-        require_engine("prune")
+        return _ok("engine", engine_class(cluster).check(cluster))
     except UserError as error:
         return _failed("engine", str(error))
-    return _ok("engine", "Ray is installed")
+
+
+def check_room(engine: Engine, needs: EncoderNeeds) -> list[Check]:
+    """Check whether the engine has room for frames on their way to the encoders."""
+    return [
+        Check(name=short.name, verdict=Verdict.WARNING, message=short.message, remedy=short.remedy)
+        for short in engine.shortages(needs)
+    ]
 
 
 def check_encoder(encoder: EncoderConfig) -> Check:
@@ -164,22 +173,9 @@ def check_output(out: Folder) -> Check:
     return _ok("output", f"{out} can be written") if out.is_remote else _space("output", out.uri)
 
 
-def check_scratch(cluster: ClusterConfig) -> Iterator[Check]:
-    """Check the space for temporary files and, for a local Ray, for its shared memory."""
-    folder = tempfile.gettempdir()
-    yield _space("scratch space", folder)
-    wanted = cluster.object_store_mib << 20
-    shared = Path("/dev/shm")
-    if cluster.address is None and shared.is_dir() and shutil.disk_usage(shared).free < wanted:
-        free_mib = shutil.disk_usage(shared).free >> 20
-        yield Check(
-            name="shared memory",
-            verdict=Verdict.WARNING,
-            message=f"{shared} has {free_mib} MiB free, Ray wants {cluster.object_store_mib}, and "
-            f"would use {folder} instead, which is slow.",
-            remedy="Give the container more (docker run --shm-size), or set "
-            "cluster.object_store_mib.",
-        )
+def check_scratch() -> Check:
+    """Check the space for temporary files."""
+    return _space("scratch space", tempfile.gettempdir())
 
 
 def check_manifests(datasets: Sequence[Dataset], rules: TaskRules) -> tuple[list[Check], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vxp_data.engines.choose import engine_class
 from vxp_data.extras import require_extra
 from vxp_data.manifests.samples import Dataset
 from vxp_data.neighbours.base import FLAT_VECTORS
@@ -13,22 +14,13 @@ from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
 from vxp_data.storage.object_store import require_store
 
 
-def require_engine(command: str) -> None:
-    """Check that what reads many files at once is installed: Ray.
-
-    Raises:
-        UserError: it is not.
-    """
-    require_extra("ray", f"`vxp-data {command}`")
-
-
-def require_installed(command: str, config: PruneConfig, datasets: Sequence[Dataset] = ()) -> None:
-    """Check that what embedding needs is installed: Ray, the encoder's packages, stores' clients.
+def require_installed(config: PruneConfig, datasets: Sequence[Dataset] = ()) -> None:
+    """Check that what embedding needs is installed: the engine's and encoder's packages, clients.
 
     Raises:
         UserError: something is not; with the extra that it comes with.
     """
-    require_engine(command)
+    engine_class(config.cluster).check(config.cluster)
     ENCODERS.load(config.encoder.name)
     for dataset in datasets:
         require_store(str(dataset.manifest))

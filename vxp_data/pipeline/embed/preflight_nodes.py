@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
-from vxp_data.errors import UserError
+from vxp_data.engines.base import Engine
 from vxp_data.pipeline.embed.preflight import (
     Check,
     Verdict,
@@ -15,25 +15,23 @@ from vxp_data.pipeline.embed.preflight import (
     check_media,
     check_scratch,
 )
-from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.folder import Folder
 
-_TIMEOUT_S = 600.0
 
-
-def check_nodes(config: PruneConfig, out: Folder | None, media: Sequence[str]) -> list[Check]:
-    """Check each node of the cluster at `cluster.address`; what all agree in is said once.
+def check_nodes(
+    config: PruneConfig, out: Folder | None, media: Sequence[str], engine: Engine
+) -> list[Check]:
+    """Check each machine of an engine's cluster; what all agree in is said once.
 
     Raises:
-        UserError: there is no cluster at the address.
+        UserError: there is no cluster.
     """
     token = f".vxp-check.{secrets.token_hex(4)}.part"  # left by a kill, it goes as half-written
     if out is not None:
         out.write_bytes(token, b"vxp")
     try:
-        with ray_session(config.cluster):
-            found = _on_every_node(config, out, token, list(media))
+        found = engine.on_every_machine(partial(check_here, config, out, token, list(media)))
     finally:
         if out is not None:
             out.remove(token)
@@ -44,7 +42,7 @@ def check_here(
     config: PruneConfig, out: Folder | None, token: str, media: list[str]
 ) -> list[Check]:
     """Check the node that this runs on."""
-    checks = [*check_scratch(config.cluster), *check_children(config.decode)]
+    checks = [check_scratch(), *check_children(config.decode)]
     checks += [check_encoder(config.encoder), check_media(media)]
     if out is not None:
         is_there = out.exists(token)
@@ -59,31 +57,7 @@ def check_here(
     return checks
 
 
-def _on_every_node(
-    config: PruneConfig, out: Folder | None, token: str, media: list[str]
-) -> dict[str, list[Check]]:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    task: Any = ray.remote(check_here)
-    refs = {
-        str(node["NodeManagerHostname"]) + " " + str(node["NodeID"])[:8]: task.options(
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(config, out, token, media)
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    }
-    try:
-        return {name: ray.get(ref, timeout=_TIMEOUT_S) for name, ref in refs.items()}
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise UserError(
-            f"the nodes of the cluster cannot be checked: {error}. Is this version of vxp "
-            "installed on all of them, with the same Python?"
-        ) from error
-
-
-def _summed_up(found: dict[str, list[Check]]) -> Iterator[Check]:
+def _summed_up(found: Mapping[str, list[Check]]) -> Iterator[Check]:
     """Return what is well once, and what is not once for each way of not being well."""
     nodes_of: dict[Check, list[str]] = {}
     for node, checks in found.items():

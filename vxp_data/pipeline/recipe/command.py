@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
 
 from vxp_data.core.frame_plan_counts import PlanCounts
+from vxp_data.engines.choose import one_engine
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.formats import FOLDER
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.embed.preflight_extras import require_installed
-from vxp_data.pipeline.embed.ray_session import ray_session
 from vxp_data.pipeline.prune import (
     TRIED_AGAIN,
     Observer,
@@ -116,12 +115,12 @@ def run_recipe(
         UserError: something the user can fix; what is written stays, and the same call goes on.
         ExpectationError: all is done and written, but not as the recipe expects.
     """
-    require_installed("run", loaded.config)
+    require_installed(loaded.config)
     started_s = time.monotonic()
     out = open_folder(loaded.config.out)
-    with run_lock(out, "vxp-data run") as lock, ExitStack() as ray:
+    with run_lock(out, "vxp-data run") as lock, one_engine(loaded.config.cluster):
         cache = StepCache.open(out, STEPS)
-        run = _RecipeRun(loaded, out, cache, lock, draw, observer, ray)
+        run = _RecipeRun(loaded, out, cache, lock, draw, observer)
         for step in (run.ingest, run.prune, run.near_duplicates, run.sample, run.shard):
             run.do(step())
         accounting = RecipeAccounting.of(run.run.read_run(), read_index(run.shards))
@@ -154,8 +153,6 @@ class _RecipeRun:
     lock: RunLock
     draw: Callable[[PlanCounts], bytes]
     observer: RecipeObserver
-    ray: ExitStack
-    """Ends Ray, where a step has started it."""
     done: list[str] = field(default_factory=list)
     speeds: dict[str, float | None] = field(
         default_factory=lambda: {"videos_per_s": None, "clips_per_s": None}
@@ -228,7 +225,6 @@ class _RecipeRun:
         return _Step(name="prune", inputs=inputs, work=self._prune, is_stale=is_stale)
 
     def _prune(self) -> tuple[str, Iterable[str]]:
-        self._start_ray()
         alone = self.config.model_copy(
             update={"duplicates": self.config.duplicates.model_copy(update=_NO_DUPLICATES)}
         )
@@ -315,7 +311,6 @@ class _RecipeRun:
                 return True
 
         def work() -> tuple[str, Iterable[str]]:
-            self._start_ray()
             result = shard_run(
                 self.run,
                 self.run.read_run(),
@@ -350,10 +345,6 @@ class _RecipeRun:
         others = {run.plans.name, run.sampling_figure.name, run.report.name, run.run_json.name}
         names = [name for name in run.root.names() if name not in others | {LOCK_NAME}]
         return [f"{RUN_FOLDER}/{name}" for name in names]
-
-    def _start_ray(self) -> None:
-        """Keep one Ray for all the steps, from the first one on that needs it."""
-        self.ray.enter_context(ray_session(self.config.cluster))
 
 
 _NO_DUPLICATES: Final = {"mode": "off", "exclude": ()}

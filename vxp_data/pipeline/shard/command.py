@@ -1,6 +1,6 @@
 """`vxp-data shard`: from a pruned run to WebDataset shards. The order of the steps.
 
-Kept rows -> clips -> planned shards -> one Ray task a shard -> samples.parquet, quarantine.parquet,
+Kept rows -> clips -> planned shards -> one task a shard -> samples.parquet, quarantine.parquet,
 and index.json last. Shards that an earlier, stopped run has written are kept.
 """
 
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -21,15 +22,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vxp_data.core.shard_planning import PlannedShard, plan_shards
+from vxp_data.engines.base import Engine, WorkerDiedError
+from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
-from vxp_data.pipeline.embed.preflight_extras import require_engine
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.shard.clip_records import ShardSettings
 from vxp_data.pipeline.shard.costs import Weighed, weigh
 from vxp_data.pipeline.shard.kept_rows import kept_rows
-from vxp_data.pipeline.shard.ray_tasks import ShardJob, run_jobs
-from vxp_data.pipeline.shard.write_shard import SAMPLE_SCHEMA, WrittenShard
+from vxp_data.pipeline.shard.write_shard import (
+    SAMPLE_SCHEMA,
+    ShardJob,
+    WrittenShard,
+    write_or_find_shard,
+)
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.shard_format import (
     INDEX_NAME,
@@ -100,7 +106,6 @@ def shard_run(
         UserError: nothing was kept or no file of it can be used, or `out` holds something else, is
             in use, or cannot be written to.
     """
-    require_engine("shard")
     started_s = time.monotonic()
     rows = kept_rows(run)
     if not rows.num_rows:
@@ -121,11 +126,11 @@ def shard_run(
     settle = _remove_other_tars if replace else _refuse_other_files
     if not replace:
         _refuse_other_files(out, shards)  # before a lock is put where something else lies
-    with run_lock(out, "vxp-data shard") as lock:
+    with open_engine(config.cluster) as engine, run_lock(out, "vxp-data shard") as lock:
         out.remove_unfinished()
         settle(out, shards)
         out.remove(INDEX_NAME)
-        written = _write_all(shards, weighed, out, settings, config, observer)
+        written = _write_all(shards, weighed, out, settings, engine, observer)
         lock.check()
         out.remove_unfinished()  # of workers that died
         index = _commit(written, out, settings)
@@ -212,7 +217,7 @@ def _write_all(
     weighed: Weighed,
     out: Folder,
     settings: ShardSettings,
-    config: PruneConfig,
+    engine: Engine,
     observer: ShardObserver,
 ) -> list[WrittenShard]:
     """Write every shard, each as it is done told to the observer; return them as planned."""
@@ -231,10 +236,18 @@ def _write_all(
     done: dict[int, WrittenShard] = {}
     observer.started(len(keys))
     try:
-        with closing(run_jobs(jobs, out, settings, config.cluster)) as results:
+        write = partial(write_or_find_shard, out=out, settings=settings)
+        with closing(engine.run_tasks(write, jobs)) as results:
             for position, shard in results:
                 done[position] = shard
                 observer.progressed(shard)
+    except WorkerDiedError as error:
+        raise UserError(
+            f"{jobs[error.index].name}: the worker that wrote it died {error.deaths} times "
+            f"({error.what}). Most often it was killed for memory: give it more, or fewer workers "
+            "(--set cluster.num_cpus=N). Whole shards are kept: the same command goes on from "
+            "there."
+        ) from error
     finally:
         observer.ended()
     return [done[position] for position in range(len(shards))]

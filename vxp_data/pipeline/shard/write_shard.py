@@ -1,4 +1,4 @@
-"""Writes one shard. No Ray here: plain functions, tested as such.
+"""Writes one shard: plain functions, which know no engine.
 
 A shard is a function of its rows and settings alone; written again, anywhere, it has the same
 bytes. A clip whose file is not what it was when the run was pruned goes to quarantine, and the
@@ -47,6 +47,17 @@ _Broken = defaultdict[str, dict[str, MediaError]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """One shard to be written, or found written already."""
+
+    name: str
+    rows: pa.Table
+    """As `costs.weigh` gives them."""
+    is_there: bool
+    """A file of that name is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenShard:
     """What a shard became."""
 
@@ -69,6 +80,12 @@ class _SourceError(Exception):
         self.key = clip.record.key
         self.uri = clip.record.media.uri
         self.error = MediaError(reason, message)
+
+
+def write_or_find_shard(job: ShardJob, out: Folder, settings: ShardSettings) -> WrittenShard:
+    """Write a shard, or take the one that is there and whole."""
+    found = find_shard(job.name, job.rows, out, settings) if job.is_there else None
+    return found or write_shard(job.name, job.rows, out, settings)
 
 
 def find_shard(

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderNeeds:
+    """Where an encoder can run."""
+
+    in_decode_task: bool
+    """It is cheap enough to run where frames are decoded."""
+    device: Device
+    """'auto' takes GPUs where there are any."""
+    clip_bytes: int
+    """What a clip with its frames takes on its way to the encoder, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStage:
-    """One stage of the job, as Ray is told about it."""
+    """One stage of a job."""
 
     num_cpus: float
     num_gpus: float
     memory_bytes: int
     """What Ray counts for a worker; no limit."""
     workers: int
-    """Tasks or actors at most at a time."""
+    """Workers at most at a time."""
     rows: int
     """Rows that a worker takes at once, at most: files for decoding, clips for embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a machine offers to Ray."""
+    """What a machine offers."""
 
     num_cpus: float
     num_gpus: float
@@ -31,39 +45,33 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
-    """The stages of a prune job on one cluster; `embed` is None where decoding embeds too."""
+    """The stages of an embedding job; `embed` is None where decoding embeds too."""
 
     decode: WorkerStage
     embed: WorkerStage | None
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the encoders take GPUs."""
+        return self.embed is not None and self.embed.num_gpus > 0
 
-MAX_BLOCK_BYTES: Final = 64 << 20
-"""Frames that travel together from decoding to embedding: about 7 videos at 384 px."""
+    def waiting_bytes(self, needs: EncoderNeeds) -> int:
+        """Return what clips on their way to the encoders take: for each, two calls' worth."""
+        return self.embed.workers * 2 * self.embed.rows * needs.clip_bytes if self.embed else 0
+
 
 TASKS_PER_WORKER: Final = 4
 """Into how many tasks the work of one decoding worker is cut, at least; see core.task_packing."""
 
-FILES_PER_JOB: Final = 500_000
-"""Files that Ray Data is given at a time: what it keeps of each on the driver is bounded so."""
-
 MAX_WORKER_DEATHS: Final = 3
 """Worker processes that may die of one clip before it is quarantined."""
 
-MAX_ROUNDS_IN_VAIN: Final = 3
-"""How often in a row files are handed out and not one result comes back before the run ends."""
+MAX_START_DEATHS: Final = 3
+"""Workers that may die in a row while they start, as encoders that load weights, before the run
+ends."""
 
-MAX_ENCODER_START_DEATHS: Final = 3
-"""Encoder actors that may die in a row while they load weights before the run ends."""
-
-NO_PROGRESS_S: Final = 24 * 3600
-"""How long a job may go without a single result. Ray Data's own half hour would end a run whose
-last video takes longer; what one decode may take is limited by `decode.timeout_s`."""
-
-SHARD_CPUS: Final = 1.0
-"""Of a task that writes one shard."""
-
-SHARD_TASKS_PER_CPU: Final = 2
-"""Tasks handed to Ray at a time: one runs, one waits."""
+MAX_TASK_DEATHS: Final = 4
+"""Worker processes that may die of one task of which they are not told the parts: a shard."""
 
 _DECODE_MEMORY_BYTES: Final = 512 << 20
 _EMBED_MEMORY_BYTES: Final = 2 << 30
@@ -76,22 +84,23 @@ _EMBED_CPUS: Final = 1.0
 number. Ray is told of none: should machines be lost, encoders must not hold the last cores."""
 
 
-def plan_stages(machines: Sequence[Machine], *, in_decode_task: bool, on_gpu: bool) -> StagePlan:
-    """Share out a cluster.
+def plan_stages(machines: Sequence[Machine], needs: EncoderNeeds) -> StagePlan:
+    """Share out a cluster, or one machine.
 
-    Every GPU gets one encoder actor, for the length of the job, and its machine keeps a core free
-    for it; all other cores decode.
+    Every GPU gets one encoder, for the length of the job, and its machine keeps a core free for it;
+    all other cores decode.
 
     Args:
         machines: of the cluster.
-        in_decode_task: whether the encoder is cheap enough to run where frames are decoded.
-        on_gpu: whether the encoder wants a GPU.
+        needs: of the encoder; a GPU that it must have is there.
     """
     embed = None
     num_cpus = sum(machine.num_cpus for machine in machines)
-    if not in_decode_task:
+    num_gpus = sum(machine.num_gpus for machine in machines)
+    on_gpu = bool(num_gpus) and needs.device != "cpu"
+    if not needs.in_decode_task:
         if on_gpu:
-            encoders = int(sum(machine.num_gpus for machine in machines))
+            encoders = int(num_gpus)
             beside = sum(min(m.num_cpus, m.num_gpus * _EMBED_CPUS) for m in machines)
         else:
             encoders = max(1, int(num_cpus) // 2)

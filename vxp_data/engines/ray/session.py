@@ -11,27 +11,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import ray
+import ray.data
+
 from vxp_data.errors import UserError
 from vxp_data.settings.prune import ClusterConfig
 
 _CONNECT_TIMEOUT_S: Final = 20.0
 
+_LOCAL: Final = {
+    # Its only node may answer late, on a busy machine; Ray would take it for dead, and end.
+    "RAY_health_check_failure_threshold": "1000",
+    # Idle workers that import Ray before anybody has asked for one.
+    "RAY_prestart_worker_first_driver": "0",
+}
+
 
 @contextmanager
-def ray_session(cluster: ClusterConfig) -> Iterator[None]:
+def ray_session(cluster: ClusterConfig, store_bytes: int) -> Iterator[None]:
     """Run Ray for the length of a block; a session that is already there is used and left running.
+
+    Args:
+        cluster: where it runs.
+        store_bytes: shared memory of a local Ray.
 
     Raises:
         UserError: there is no cluster at the address, it wants a token, the address is one of Ray's
             client, or Ray does not start here.
     """
-    _refuse_client(cluster.address)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Ray's own statistics, which it sends and forgets; what we send is always waited for.
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    import ray
-
+    refuse_client(cluster.address)
     _silence()
     if ray.is_initialized():
         yield
@@ -40,7 +48,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         "address": "local",
         "num_cpus": cluster.num_cpus,
         "num_gpus": cluster.num_gpus,
-        "object_store_memory": cluster.object_store_mib << 20,
+        "object_store_memory": store_bytes,
         "include_dashboard": False,
     }
     where = here if cluster.address is None else {"address": cluster.address}
@@ -48,7 +56,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
         _check_answers(cluster.address)
     try:
         # Ray's C++ core writes past Python's logging
-        with _stderr_closed(), _retry_policy(is_local=cluster.address is None):
+        with _stderr_closed(), _local_settings(is_local=cluster.address is None):
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
@@ -73,23 +81,18 @@ def ray_session(cluster: ClusterConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _retry_policy(*, is_local: bool) -> Iterator[None]:
-    """Start a local Ray so that it bears with its only node where that answers late.
-
-    A busy machine does; Ray would take it for dead, and end.
-    """
-    name = "RAY_health_check_failure_threshold"
-    if not is_local or name in os.environ:
-        yield
-        return
-    os.environ[name] = "1000"
+def _local_settings(*, is_local: bool) -> Iterator[None]:
+    """Start a local Ray with settings that a cluster must not have."""
+    given = {} if not is_local else {k: v for k, v in _LOCAL.items() if k not in os.environ}
+    os.environ.update(given)
     try:
         yield
     finally:
-        del os.environ[name]  # a cluster that this process starts later must see its lost nodes
+        for name in given:
+            del os.environ[name]
 
 
-def _refuse_client(address: str | None) -> None:
+def refuse_client(address: str | None) -> None:
     """Refuse an address of Ray's client: Ray Data does not run through it (ray issue 48682)."""
     if address is not None and address.startswith("ray://"):
         host = address.removeprefix("ray://").partition(":")[0]
@@ -130,8 +133,6 @@ def _stderr_closed() -> Iterator[None]:
 
 def _silence() -> None:
     """Keep Ray Data's progress bars and plan print-outs off the terminal: ours are shown."""
-    import ray.data
-
     for name in ("ray", "ray.data"):  # what fails is raised, and told once
         logging.getLogger(name).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()

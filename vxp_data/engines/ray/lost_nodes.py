@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
-from vxp_data.pipeline.embed.crash_ledger import RemoteCrashLedger
+from vxp_data.engines.ray.ledger import RayCrashLedger
 
 _POLL_S: Final = 2.0
 
@@ -24,7 +24,7 @@ class NodeWatch:
         wait_s: how long a machine may take to be replaced.
     """
 
-    def __init__(self, ledger: RemoteCrashLedger, wait_s: float) -> None:
+    def __init__(self, ledger: RayCrashLedger, wait_s: float) -> None:
         self._ledger, self._wait_s = ledger, wait_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vxp-node-watch", daemon=True)

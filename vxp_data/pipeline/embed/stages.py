@@ -1,4 +1,4 @@
-"""The two callables that Ray runs, and the columns between them. Known without Ray, tested so.
+"""The stages of an embedding job, and the columns between them. They know no engine.
 
 Rows are flat Arrow columns. Frames cross one border at most, as uint8 at the encoder's size; what
 comes back to the driver is a few numbers a clip.
@@ -6,12 +6,14 @@ comes back to the driver is a few numbers a clip.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -20,9 +22,12 @@ from numpy.typing import NDArray
 
 from vxp_data.core.frame_statistics import frame_statistics
 from vxp_data.encoders.base import Encoder, EncoderSpec
-from vxp_data.errors import MediaError, UserError
+from vxp_data.engines.base import EmbedStages
+from vxp_data.engines.crash_ledger import Attempt
+from vxp_data.engines.files import FILE_SCHEMA
+from vxp_data.engines.stage_plan import Device, EncoderNeeds
+from vxp_data.errors import MediaError
 from vxp_data.images.contact_sheet import contact_sheet
-from vxp_data.pipeline.embed.crash_ledger import Attempt, CrashLedgerLike, RemoteCrashLedger
 from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem, failed_clips
 from vxp_data.pipeline.run_dir.directory import write_table
 from vxp_data.records import Reason
@@ -30,17 +35,6 @@ from vxp_data.registry import ENCODERS
 from vxp_data.schemas import EMBEDDING_FACTS, THUMBNAIL_SCHEMA, embedding_schema
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.storage.folder import Folder
-
-ITEM_SCHEMA: Final = pa.schema(
-    [
-        ("first_clip", pa.int64()),  # number of the file's first clip in the job
-        ("uri", pa.string()),
-        ("is_image", pa.bool_()),
-        ("file_version", pa.string()),
-        ("clip_start_s", pa.list_(pa.float64())),
-        ("clip_end_s", pa.list_(pa.float64())),
-    ]
-)
 
 _TIMINGS: Final = ("probe_cpu_s", "decode_cpu_s", "wall_s")
 FRAMES_SCHEMA: Final = pa.schema(
@@ -88,74 +82,81 @@ class JobSettings:
     """Most bytes of a contact sheet."""
 
 
-def item_table(items: Sequence[MediaItem], first_clip: Sequence[int]) -> pa.Table:
-    """Convert work items to columns; `first_clip` are the numbers of their first clips."""
-    return pa.table(
-        {
-            "first_clip": first_clip,
-            "uri": [item.uri for item in items],
-            "is_image": [item.is_image for item in items],
-            "file_version": [item.file_version for item in items],
-            "clip_start_s": [[start_s for start_s, _ in item.clips_s] for item in items],
-            "clip_end_s": [[end_s for _, end_s in item.clips_s] for item in items],
-        },
-        schema=ITEM_SCHEMA,
+def embed_stages(settings: JobSettings, device: Device) -> EmbedStages:
+    """Return what an engine runs over files; `device` is the encoder's."""
+    alone = settings.spec.in_decode_task
+    return EmbedStages(
+        decode=partial(decode_and_embed_files if alone else decode_files, settings=settings),
+        start_encoder=None if alone else partial(EmbedClips, settings),
+        needs=encoder_needs(settings, device),
     )
 
 
-def decode_files(
-    items: pa.Table, settings: JobSettings, ledger: CrashLedgerLike
-) -> Iterator[pa.Table]:
+def encoder_needs(settings: JobSettings, device: Device) -> EncoderNeeds:
+    """Return where the encoder can run, and what a clip takes on its way to it."""
+    frame_bytes = settings.spec.frame_px**2 * 3
+    return EncoderNeeds(
+        in_decode_task=settings.spec.in_decode_task,
+        device=device,
+        clip_bytes=settings.frames.num_frames * frame_bytes + settings.sheet_bytes,
+    )
+
+
+def file_table(items: Sequence[MediaItem]) -> pa.Table:
+    """Convert work items to columns (FILE_SCHEMA); their clips are numbered from 0."""
+    first = np.cumsum([0, *(len(item.clips_s) for item in items)]).tolist()
+    return pa.table(
+        {
+            "uri": [item.uri for item in items],
+            "is_image": [item.is_image for item in items],
+            "file_version": [item.file_version for item in items],
+            "num_bytes": [item.num_bytes for item in items],
+            "clip": [range(start, stop) for start, stop in pairwise(first)],
+            "clip_start_s": [[start_s for start_s, _ in item.clips_s] for item in items],
+            "clip_end_s": [[end_s for _, end_s in item.clips_s] for item in items],
+        },
+        schema=FILE_SCHEMA,
+    )
+
+
+def decode_files(files: pa.Table, attempt: Attempt, settings: JobSettings) -> Iterator[pa.Table]:
     """Return the frames of every clip of some files, one clip a table (FRAMES_SCHEMA)."""
-    yield from _decode(items, settings, Attempt(ledger, f"decode {items['uri'][0]}"))
+    yield from _decode(files, attempt, settings)
 
 
 def decode_and_embed_files(
-    items: pa.Table, settings: JobSettings, ledger: CrashLedgerLike
+    files: pa.Table, attempt: Attempt, settings: JobSettings
 ) -> Iterator[pa.Table]:
     """Decode and embed in one worker, for cheap encoders: frames never leave the process."""
     encoder = _encoder(settings.encoder)
-    attempt = Attempt(ledger, f"decode {items['uri'][0]}")
-    clips = _decode(items, settings, attempt)
+    clips = _decode(files, attempt, settings)
     if attempt.again:  # clip by clip, so that the one at which it dies again is known
         yield from (_embed_alone(clip, encoder, settings) for clip in clips)
     else:
         yield _embed_all(pa.concat_tables(clips), encoder, settings)
 
 
-class EmbedActor:
-    """Holds one encoder and embeds clip after clip."""
+class EmbedClips:
+    """Holds one encoder, and embeds clips after clips.
 
-    def __init__(self, settings: JobSettings, ledger: RemoteCrashLedger) -> None:
+    Raises:
+        UserError: the encoder cannot be loaded here.
+    """
+
+    def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
-        self._ledger = ledger
-        ledger.add_this_encoder()
-        self._encoder: Encoder | None = None
-        self._failure: UserError | None = None
-        try:
-            self._encoder = _encoder(settings.encoder)
-        except UserError as error:  # raised here, Ray would keep no more of it than its text
-            self._failure = error
+        self._encoder = _encoder(settings.encoder)
 
-    def __call__(self, clips: pa.Table) -> pa.Table:
-        """Embed clips (FRAMES_SCHEMA), write them as a part; report to the driver.
-
-        Raises:
-            UserError: the encoder cannot be loaded here.
-        """
-        if self._encoder is None:
-            assert self._failure is not None
-            raise self._failure
-        keys = zip(clips["uri"].to_pylist(), clips["clip_start_s"].to_pylist(), strict=True)
-        names = [f"{uri} from {start_s} s" for uri, start_s in keys]
-        attempt = Attempt(self._ledger, f"embed {names[0]}")
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> pa.Table:
+        """Embed clips (FRAMES_SCHEMA), write them as parts; return their reports."""
         if not attempt.again:
             return _embed_all(clips, self._encoder, self._settings)
+        keys = zip(clips["uri"].to_pylist(), clips["clip_start_s"].to_pylist(), strict=True)
         reports = []
-        for i, name in enumerate(names):
+        for i, (uri, start_s) in enumerate(keys):
             clip = clips.slice(i, 1)
             try:
-                attempt.enter(name)
+                attempt.enter(f"{uri} from {start_s} s")
             except MediaError as error:
                 clip = _without_frames(clip, error)
             reports.append(_embed_alone(clip, self._encoder, self._settings))
@@ -163,13 +164,13 @@ class EmbedActor:
         return pa.concat_tables(reports)
 
 
-def _decode(items: pa.Table, settings: JobSettings, attempt: Attempt) -> Iterator[pa.Table]:
+def _decode(files: pa.Table, attempt: Attempt, settings: JobSettings) -> Iterator[pa.Table]:
     """Read file after file; what one did to earlier workers, or to this one's memory, is a value.
 
     A file is to blame until the next one is asked for: for what is done with its frames, too.
     """
     reader = _reader(settings.frames, settings.decode, settings.spec.frame_px, settings.fetch)
-    for row in items.to_pylist():
+    for row in files.to_pylist():
         clips_s = tuple(zip(row["clip_start_s"], row["clip_end_s"], strict=True))
         item = MediaItem(
             uri=row["uri"],
@@ -181,16 +182,16 @@ def _decode(items: pa.Table, settings: JobSettings, attempt: Attempt) -> Iterato
         try:
             attempt.enter(item.uri)
             for clip in reader.read(item):
-                yield _frames_table(row["first_clip"] + num_read, clip, settings)
+                yield _frames_table(row["clip"][num_read], clip, settings)
                 num_read += 1
             continue
         except MediaError as error:
             failure = error
         except MemoryError:
             failure = MediaError(Reason.OUT_OF_MEMORY, "the worker has no memory for its frames")
-        for clip in failed_clips(item, failure)[num_read:]:
-            yield _frames_table(row["first_clip"] + num_read, clip, settings)
-            num_read += 1
+        failed = zip(row["clip"], failed_clips(item, failure), strict=True)
+        for number, clip in list(failed)[num_read:]:
+            yield _frames_table(number, clip, settings)
     attempt.leave()
 
 
@@ -249,7 +250,9 @@ def _reader(
     frames: FramesConfig, decode: DecodeConfig, frame_px: int, fetch: FetchConfig
 ) -> ClipReader:
     """Keep one reader, and so one child process, for the life of a worker."""
-    return ClipReader(frames, decode, frame_px, fetch)
+    reader = ClipReader(frames, decode, frame_px, fetch)
+    atexit.register(reader.close)
+    return reader
 
 
 @cache

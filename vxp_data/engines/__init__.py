@@ -1,0 +1,1 @@
+"""What runs stage functions over many files: this machine, or a cluster."""
