@@ -1,4 +1,4 @@
-"""What tests share: one Ray, an S3 server, the video corpus."""
+"""What tests share: one engine, one Ray, an S3 server, the video corpus."""
 
 import logging
 import os
@@ -47,21 +47,34 @@ def s3(s3_running: s3_server.Proxy) -> s3_server.Bucket:
 
 
 @pytest.fixture(scope="session")
-def ray_session(
+def misbehaving(
     tmp_path_factory: pytest.TempPathFactory,
     s3_proxy: s3_server.Proxy,  # noqa: ARG001 - workers find S3 by the environment they start with
 ) -> Iterator[None]:
-    """One local Ray for the whole session, started by the first test that asks for it.
+    """Have all workers that are started know what is called 'misbehaving'."""
+    with pytest.MonkeyPatch.context() as patch:
+        offer_misbehaving(tmp_path_factory.mktemp("misbehaving"), patch)
+        yield
 
-    Its workers know what is called 'misbehaving'.
-    """
+
+@pytest.fixture(scope="session")
+def engine(misbehaving: None) -> Iterator[None]:  # noqa: ARG001 - what its workers know
+    """One engine of this machine for the whole session, whatever runs with the usual settings."""
+    from vxp_data.engines.choose import one_engine
+    from vxp_data.settings.prune import ClusterConfig
+
+    with one_engine(ClusterConfig()):
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_session(misbehaving: None) -> Iterator[None]:  # noqa: ARG001 - what its workers know
+    """One local Ray for the whole session, started by the first test that asks for it."""
     # A CPU-only task must not hide the GPUs from its process: what Ray's own warning asks for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     import ray
 
-    patch = pytest.MonkeyPatch()
-    offer_misbehaving(tmp_path_factory.mktemp("misbehaving"), patch)
     with pytest.MonkeyPatch.context() as started:
         started.setenv("RAY_health_check_failure_threshold", "1000")  # a busy node is not lost
         ray.init(
@@ -74,13 +87,20 @@ def ray_session(
         )
     yield
     ray.shutdown()
-    patch.undo()
+
+
+@pytest.fixture(params=["local", "ray"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Each of our engines in turn, shared by the whole session."""
+    request.getfixturevalue({"local": "engine", "ray": "ray_session"}[request.param])
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")
 def mixed_run(
     tmp_path_factory: pytest.TempPathFactory,
-    ray_session: None,  # noqa: ARG001 - where it runs
+    engine: None,  # noqa: ARG001 - where it runs
 ) -> Path:
     """A finished run over a row of every kind; half of the multiple-choice rows are pruned."""
     folder = tmp_path_factory.mktemp("mixed")

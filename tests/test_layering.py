@@ -69,8 +69,18 @@ LAYERS = {
     ),
     "shards": Layer(modules="vxp_data.shards", own=_ADAPTER, third_party="numpy pyarrow PIL"),
     "images": Layer(modules="vxp_data.images", third_party="numpy PIL"),
+    "engines": Layer(
+        modules="vxp_data.engines", own=f"{_VALUES} settings decoders", third_party="pyarrow numpy"
+    ),
+    "engine-ray": Layer(
+        modules="vxp_data.engines.ray",
+        own=f"{_VALUES} settings engines",
+        third_party="ray pyarrow numpy",
+    ),
     "pipeline": Layer(
-        modules="vxp_data.pipeline", own=_BELOW_PIPELINE, third_party="ray pyarrow numpy"
+        modules="vxp_data.pipeline",
+        own=f"{_BELOW_PIPELINE} engines",
+        third_party="pyarrow numpy",
     ),
     "report": Layer(
         modules="vxp_data.report",
@@ -82,7 +92,7 @@ LAYERS = {
     ),
     "cli": Layer(
         modules="vxp_data.cli vxp_data.commands vxp_data.__main__",
-        own=f"data-root {_BELOW_PIPELINE} pipeline report",
+        own=f"data-root {_BELOW_PIPELINE} engines pipeline report",
         third_party="typer click rich",
     ),
     "data-root": Layer(modules="vxp_data", own="foundation api pipeline"),
@@ -139,6 +149,7 @@ LAYERS = {
 ONLY = {
     "vxp_model.errors": {"foundation": {"vxp_data.errors"}},
     "vxp_model.registry": {"foundation": {"vxp_data.registry"}},
+    "vxp_data.engines": {"decoders": {"vxp_data.decoders.child_process"}},
     "vxp_model.data": {
         "foundation": {"vxp_data.shard_format", "vxp_data.errors", "vxp_data.extras"}
     },

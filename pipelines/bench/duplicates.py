@@ -32,9 +32,10 @@ from vxp_data.core.thresholds import parse_keep
 from vxp_data.encoders.base import Encoder
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.pipeline.embed.crash_ledger import CrashLedger
+from vxp_data.engines.choose import open_engine
+from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
-from vxp_data.pipeline.embed.workers import JobSettings, decode_files, embed_clips, item_table
+from vxp_data.pipeline.embed.stages import JobSettings, decode_files, embed_clips, file_table
 from vxp_data.pipeline.prune import score_and_decide
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run, read_table
@@ -160,7 +161,10 @@ class Run:
 
     def duplicates(self, threshold: float) -> dict[str, str]:
         """Return the representative of each duplicate, by their stems."""
-        score_and_decide(self.run, self.datasets, self.config, self.job, self.sources)
+        with open_engine(self.config.cluster) as engine:
+            score_and_decide(
+                self.run, self.datasets, self.config, self.job, self.sources, engine
+            )
         record = {
             "config": self.config.model_dump(mode="json"),
             "datasets": [dataset_facts(dataset) for dataset in self.datasets],
@@ -184,8 +188,8 @@ def embed(runs: list[Run]) -> None:
     """Decode each video once, for all runs: their encoders take frames of the same size."""
     assert len({run.encoder.spec.frame_px for run in runs}) == 1
     items = media_items(runs[0].sources, ())
-    table = item_table(items, range(len(items)))
-    for clips in decode_files(table, runs[0].job, CrashLedger()):
+    attempt = Attempt(CrashLedger(), "bench")
+    for clips in decode_files(file_table(items), attempt, runs[0].job):
         for run in runs:
             run.embed(clips)
 

@@ -24,7 +24,7 @@ RUN = [
 @pytest.fixture(scope="module")
 def made_place(
     tmp_path_factory: pytest.TempPathFactory,
-    ray_session: None,  # noqa: ARG001 - where it runs
+    engine: None,  # noqa: ARG001 - where it runs
 ) -> Path:
     folder = tmp_path_factory.mktemp("place")
     make_place(folder)

@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("ray_session", "one_thread")
+@pytest.mark.usefixtures("engine", "one_thread")
 def test_its_code_runs_from_the_first_line_to_the_last(folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "page"}
     said = []

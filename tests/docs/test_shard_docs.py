@@ -62,7 +62,7 @@ def test_every_field_of_the_index_and_the_samples_table_is_named() -> None:
     assert not_named == {"samples", "quarantine"}  # named as files
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("library", ["webdataset", "datasets"])
 def test_the_examples_print_every_row(
     mixed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str

@@ -16,7 +16,7 @@ from support.later import LATER
 from support.repo import PIPELINES
 from vxp_data.cli import app
 from vxp_data.errors import UserError
-from vxp_data.pipeline.embed.ray_session import ray_session
+from vxp_data.engines.choose import open_engine
 from vxp_data.settings.prune import ClusterConfig
 
 if LATER:
@@ -103,6 +103,6 @@ def test_an_address_of_rays_client_is_refused_with_the_way_round() -> None:
     remedy = r"ray job submit --address http://head:8265 .* head:6379"
     with (
         pytest.raises(UserError, match=remedy),
-        ray_session(ClusterConfig(address="ray://head:10001")),
+        open_engine(ClusterConfig(address="ray://head:10001")),
     ):
         pass

@@ -2,7 +2,7 @@
 
     make fuzz VIDEOS=DIR N=2000
 
-Media go through the callable that Ray runs (`stages.decode_files`): gate, real decoders, the
+Media go through the stage that engines run (`stages.decode_files`): gate, real decoders, the
 sandbox, and the table that would be stored. What counts as a failure is an exception that escapes
 (it would end the run), a clip that takes longer than its limits add up to, and a row that says it
 is good and is not. Input number i is the same for the same seed and the same files.
@@ -35,8 +35,8 @@ from support.shard_fixtures import make_video, media_clip, text_clip, write_shar
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
-from vxp_data.pipeline.embed.crash_ledger import CrashLedger
-from vxp_data.pipeline.embed.workers import JobSettings, decode_files, item_table
+from vxp_data.engines.crash_ledger import Attempt, CrashLedger
+from vxp_data.pipeline.embed.stages import JobSettings, decode_files, file_table
 from vxp_data.pipeline.media.clips import MediaItem
 from vxp_data.schemas import SAMPLE_SCHEMA
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
@@ -201,7 +201,8 @@ def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
     )
     with alarm(3 * TIMEOUT_S + 400.0):  # many frames may take long; see `limit_s`
         started_s = time.monotonic()
-        (table,) = list(decode_files(item_table([item], [0]), settings, CrashLedger()))
+        attempt = Attempt(CrashLedger(), "fuzz")
+        (table,) = list(decode_files(file_table([item]), attempt, settings))
         wall_s = time.monotonic() - started_s
     row = table.to_pylist()[0]
     if wall_s > (limit := limit_s(row["num_frames"])):

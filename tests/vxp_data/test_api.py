@@ -97,7 +97,7 @@ class HeardShards(vxp_data.ShardObserver):
         self.num_clips += shard.entry.num_clips
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("engine")
 def test_python_writes_the_bytes_that_the_commands_write_and_prints_nothing(
     videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

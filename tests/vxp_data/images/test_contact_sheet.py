@@ -53,9 +53,9 @@ def test_a_sheet_keeps_within_its_bound_or_is_none() -> None:
 
 
 def test_prune_keeps_a_sheet_a_clip_and_the_same_embeddings_without(
-    tmp_path: Path, ray_session: None
+    tmp_path: Path, engine: None
 ) -> None:
-    del ray_session
+    del engine
     for number in range(2):
         make_video(tmp_path / f"{number}.mp4", 30, seed=number)
     rows = [caption_row(f"r{i}", name) for i, name in enumerate(["0.mp4", "1.mp4", "gone.mp4"])]

@@ -22,7 +22,7 @@ from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.settings.prune import load_config
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module")

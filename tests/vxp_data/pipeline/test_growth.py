@@ -13,7 +13,7 @@ from support.chaos import make_media
 from support.media_watch import opened_files
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module")

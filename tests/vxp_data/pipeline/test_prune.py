@@ -20,7 +20,7 @@ from vxp_data.core.timeline import unpack_timeline
 from vxp_data.errors import ExpectationError, UserError
 from vxp_data.pipeline.redecide import redecide
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module")

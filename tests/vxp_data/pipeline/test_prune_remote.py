@@ -17,7 +17,7 @@ from vxp_data.core.thresholds import parse_keep
 from vxp_data.errors import UserError
 from vxp_data.pipeline.redecide import redecide
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 OUTPUTS = (
     "decisions.parquet",

@@ -21,7 +21,7 @@ from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.records import QUARANTINE_REASONS, Reason
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 FAILING = {"hangs": "timeout", "crashes": "crashed", "killed": "out_of_memory"}
 

@@ -29,7 +29,7 @@ PAGE = ROOT / "docs" / "shards-and-loader.md"
 
 
 @pytest.fixture(scope="module")
-def run(ray_session, tmp_path_factory):  # noqa: ARG001 - Ray is there
+def run(engine, tmp_path_factory):  # noqa: ARG001 - Ray is there
     """Eleven rows over three videos, an image and no media; JSON and CSV."""
     folder = tmp_path_factory.mktemp("pipeline")
     for seed, num_frames in enumerate((60, 33, 1)):

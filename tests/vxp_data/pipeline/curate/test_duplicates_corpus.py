@@ -29,7 +29,7 @@ def labelled(*kinds: str) -> set[frozenset[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("engine")
 def test_labelled_pairs_of_the_corpus_are_found_and_no_others(corpus: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (corpus / "real").iterdir())
     manifest = write_rows(tmp_path / "rows.json", [{"id": n, "video": n} for n in names])

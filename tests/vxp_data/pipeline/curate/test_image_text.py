@@ -26,7 +26,7 @@ from vxp_data.pipeline.curate.image_text import (
     with_images,
 )
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key
-from vxp_data.pipeline.embed.workers import JobSettings
+from vxp_data.pipeline.embed.stages import JobSettings
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_table
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import EncoderConfig, PruneConfig
@@ -186,7 +186,7 @@ def test_texts_are_embedded_only_where_a_filter_asks_and_the_encoder_can(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("engine")
 def test_prune_compares_each_pair_once(tiny: Path, tmp_path: Path) -> None:
     for index, frame in enumerate(images(3, 64)):
         Image.fromarray(frame).save(tmp_path / f"{index}.png")

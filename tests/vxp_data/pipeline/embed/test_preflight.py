@@ -14,6 +14,7 @@ from support.commands import vxp_data
 from support.runs import caption_row, run_prune, write_rows
 from support.tiny_models import write_tiny_siglip
 from vxp_data.decoders import isolation
+from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, TaskRules
 from vxp_data.pipeline.embed import preflight
@@ -171,7 +172,7 @@ def test_missing_media_are_a_warning_and_all_missing_a_failure(tmp_path):
     assert len(sample_of(map(str, range(1000)))) == 100
 
 
-def test_prune_stops_before_ray_where_no_media_is_found(tmp_path):
+def test_prune_stops_before_a_worker_starts_where_no_media_is_found(tmp_path):
     rows = [caption_row(f"r{i}", f"{i}.mp4") for i in range(12)]
     with pytest.raises(UserError, match="12 of 12 sampled files cannot be opened"):
         run_prune(write_rows(tmp_path / "rows.json", rows), tmp_path / "run")
@@ -200,7 +201,9 @@ def test_every_node_of_a_cluster_is_checked(tmp_path):
     (tmp_path / "a.mp4").touch()
     config = THUMBNAIL.model_copy(update={"cluster": ClusterConfig(address="auto")})
     out = open_folder(tmp_path / "run")
-    checks = check_nodes(config, out, [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")])
+    with open_engine(config.cluster) as engine:
+        media = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+        checks = check_nodes(config, out, media, engine)
     found = {check.name: check for check in checks}
     assert {"isolation", "decoder pyav", "encoder thumbnail", "media", "output"} <= found.keys()
     assert all(check.message.startswith("on all 1 nodes: ") for check in checks)

@@ -24,7 +24,7 @@ def begun_and_ended() -> dict[int, list[tuple[float, float]]]:
 
 
 @pytest.mark.slow  # it is about time, which others on the machine take
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("statistics", ["long", "short"])
 def test_a_long_video_costs_the_end_no_more_than_itself(tmp_path: Path, statistics: str) -> None:
     for mark in Path(os.environ[MARKS]).iterdir():

@@ -1,4 +1,4 @@
-"""Workers and encoder actors that die: the run ends, and every row is accounted for."""
+"""Workers and encoders that die: the run ends, and every row is accounted for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.flat_videos import (
 from support.misbehaving import MARKS, offer_misbehaving
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.errors import MediaError, UserError
-from vxp_data.pipeline.embed.crash_ledger import Attempt, CrashLedger
+from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.records import Reason
 
 
@@ -49,12 +49,11 @@ def clips_in_parts(out: Path) -> set[str]:
     return {Path(uri).stem for part in parts for uri in part["uri"].to_pylist()}
 
 
-@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
     "encoder", ["thumbnail", pytest.param("misbehaving", marks=pytest.mark.slow)]
 )
 def test_a_file_that_kills_worker_after_worker_is_quarantined_alone(
-    manifest, tmp_path: Path, encoder: str
+    manifest, tmp_path: Path, encoder: str, engine_name: str
 ) -> None:
     videos = {f"fine{i}": (5 + i, GREY) for i in range(6)}
     videos |= {
@@ -65,6 +64,7 @@ def test_a_file_that_kills_worker_after_worker_is_quarantined_alone(
     result = run_prune(
         manifest(videos),
         tmp_path / "run",
+        cluster__engine=engine_name,
         encoder__name=encoder,
         frames__sampler="misbehaving",
         thresholds__default="keep 1.0",
@@ -81,26 +81,28 @@ def test_a_file_that_kills_worker_after_worker_is_quarantined_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
 def test_weights_missing_on_a_worker_end_the_run_with_their_own_message(
-    manifest, tmp_path: Path
+    manifest, tmp_path: Path, engine_name: str
 ) -> None:
     with pytest.raises(UserError, match="no weights on this machine: copy them"):
         run_prune(
             manifest({"fine": (5, GREY)}),
             tmp_path / "run",
+            cluster__engine=engine_name,
             encoder__name="misbehaving",
             encoder__checkpoint="absent",
         )
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_clip_that_kills_the_encoder_is_quarantined_alone(manifest, tmp_path: Path) -> None:
+def test_a_clip_that_kills_the_encoder_is_quarantined_alone(
+    manifest, tmp_path: Path, engine_name: str
+) -> None:
     videos = {f"fine{i}": (5, (100 + 8 * i, 128, 128)) for i in range(6)}
     videos |= {"red": (5, RED), "blue": (5, BLUE), "green": (5, GREEN)}
     result = run_prune(
         manifest(videos),
         tmp_path / "run",
+        cluster__engine=engine_name,
         encoder__name="misbehaving",
         thresholds__default="keep 1.0",
     )
@@ -114,9 +116,10 @@ def test_a_clip_that_kills_the_encoder_is_quarantined_alone(manifest, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", ["local", "ray"])
 @pytest.mark.parametrize("who", ["worker", "encoder"])
-def test_ray_kills_who_hoards_memory_and_his_clip_is_quarantined_alone(
-    manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+def test_who_hoards_memory_is_killed_and_his_clip_is_quarantined_alone(
+    manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, engine: str
 ) -> None:
     offer_misbehaving(tmp_path / "misbehaving", monkeypatch)
     memory = psutil.virtual_memory()
@@ -128,6 +131,8 @@ def test_ray_kills_who_hoards_memory_and_his_clip_is_quarantined_alone(
         *("prune", manifest(videos), "--out", tmp_path / "run", "--keep", "1.0"),
         *("--encoder", "misbehaving" if who == "encoder" else "thumbnail"),
         *("--set", "frames.sampler=misbehaving", "--set", "cluster.num_cpus=2"),
+        *("--engine", engine),
+        *("--set", f"cluster.memory_threshold={allowed / memory.total:.3f}"),
         RAY_memory_usage_threshold=f"{allowed / memory.total:.3f}",
         RAY_memory_monitor_refresh_ms="50",
     )

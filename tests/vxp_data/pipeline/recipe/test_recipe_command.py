@@ -52,7 +52,7 @@ def run(recipe: Path, **settings: Any) -> RecipeResult:
 @pytest.fixture(scope="module")
 def smoke(
     tmp_path_factory: pytest.TempPathFactory,
-    ray_session: None,  # noqa: ARG001 - where it runs
+    engine: None,  # noqa: ARG001 - where it runs
 ) -> Iterator[tuple[Path, RecipeResult]]:
     """The clips of pipelines/smoke, and the fine-tuning data made of them as its recipe says."""
     folder = tmp_path_factory.mktemp("smoke")

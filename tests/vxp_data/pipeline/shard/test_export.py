@@ -16,7 +16,7 @@ from support.runs import table
 from vxp_data.cli import app
 from vxp_data.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module")

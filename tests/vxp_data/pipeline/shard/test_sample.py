@@ -45,9 +45,9 @@ def encode(path: Path, pts_ms: list[int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+def pruned(tmp_path_factory: pytest.TempPathFactory, engine: None) -> Path:
     """A finished run of every kind of row; all that can be used are kept."""
-    del ray_session
+    del engine
     root = tmp_path_factory.mktemp("sample")
     encode(root / "vfr.mp4", VFR_MS)
     encode(root / "minute.mp4", [100 * i for i in range(600)])

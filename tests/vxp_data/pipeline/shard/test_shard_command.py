@@ -37,7 +37,7 @@ from vxp_data.shards.shard_file import read_clips
 from vxp_data.shards.tar_file import read_bytes
 from vxp_data.storage.folder import open_folder
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 VXP_DATA = Path(sys.executable).with_name("vxp-data")
 

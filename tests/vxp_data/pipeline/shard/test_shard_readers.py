@@ -19,7 +19,7 @@ from vxp_data.pipeline.shard.index import read_index
 from vxp_data.shard_format import ClipRecord
 from vxp_data.storage.folder import open_folder
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 SUFFIX = {"video": {"video": "video", "image": "image"},
           "frames": {"video": "frames.tar", "image": "frames.tar"}, "none": {}}  # fmt: skip

@@ -15,7 +15,7 @@ from support.runs import run_shard, shard_bytes
 from vxp_data.pipeline.verify.shards import verify_shards
 from vxp_data.storage.folder import open_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("engine")]
 
 SETTINGS = {"shard__payload": "frames", "shard__max_samples": 2, "shard__frame_px": 640}
 

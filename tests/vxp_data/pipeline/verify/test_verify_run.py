@@ -24,7 +24,7 @@ from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.verify.run import verify_run
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module")

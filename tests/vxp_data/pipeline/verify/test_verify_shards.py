@@ -24,7 +24,7 @@ from vxp_data.shards.shard_file import ShardClip, read_clips
 from vxp_data.shards.tar_file import TarWriter, read_bytes, read_members
 from vxp_data.storage.folder import open_folder
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module", params=["video", "frames"])
