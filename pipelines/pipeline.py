@@ -29,9 +29,9 @@ from matplotlib import pyplot
 from smoke.clips import make_clips
 
 from vxp_data.cli import app
-from vxp_data.errors import VxpError
 from vxp_data.engines.choose import one_engine
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.errors import VxpError
+from vxp_data.settings.cluster import ClusterConfig
 from vxp_model.train.metrics_log import read_log
 
 SMOKE: Final = Path("runs/smoke")

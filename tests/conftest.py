@@ -61,7 +61,7 @@ def misbehaving(
 def engine(misbehaving: None) -> Iterator[None]:  # noqa: ARG001 - what its workers know
     """One engine of this machine for the whole session, whatever runs with the usual settings."""
     from vxp_data.engines.choose import one_engine
-    from vxp_data.settings.prune import ClusterConfig
+    from vxp_data.settings.cluster import ClusterConfig
 
     with one_engine(ClusterConfig()):
         yield

@@ -30,12 +30,12 @@ from records import ROOT, write_record
 
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.encoders.base import Encoder
-from vxp_data.manifests.datasets import resolve_datasets
-from vxp_data.manifests.samples import TaskRules
 from vxp_data.engines.choose import open_engine
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
-from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
+from vxp_data.manifests.datasets import resolve_datasets
+from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.embed.stages import JobSettings, decode_files, embed_clips, file_table
+from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
 from vxp_data.pipeline.prune import score_and_decide
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run, read_table
@@ -162,9 +162,7 @@ class Run:
     def duplicates(self, threshold: float) -> dict[str, str]:
         """Return the representative of each duplicate, by their stems."""
         with open_engine(self.config.cluster) as engine:
-            score_and_decide(
-                self.run, self.datasets, self.config, self.job, self.sources, engine
-            )
+            score_and_decide(self.run, self.datasets, self.config, self.job, self.sources, engine)
         record = {
             "config": self.config.model_dump(mode="json"),
             "datasets": [dataset_facts(dataset) for dataset in self.datasets],

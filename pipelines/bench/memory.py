@@ -88,10 +88,12 @@ def spilled_bytes() -> int:
 
 def run_one(manifest: Path, out: Path) -> dict[str, Any]:
     """Prune in this process; return what it held."""
-    from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.embed.ray_session import ray_session
+
+    from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.prune import Observer, prune
-    from vxp_data.settings.prune import ClusterConfig, load_config
+    from vxp_data.settings.cluster import ClusterConfig
+    from vxp_data.settings.prune import load_config
 
     overrides = {
         "decode.decoder": "fake",

@@ -15,10 +15,12 @@ from support.chaos import Arena, chaos, make_arena
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """Videos, and a Ray cluster that outlives the commands."""
-    with make_arena(tmp_path_factory.mktemp("chaos")) as arena:
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def arena(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Arena]:
+    """Videos, and for Ray a cluster that outlives the commands."""
+    with make_arena(tmp_path_factory.mktemp("chaos"), request.param) as arena:
         yield arena
 
 

@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 from support.later import LATER
 from support.repo import PIPELINES
 from vxp_data.cli import app
-from vxp_data.errors import UserError
 from vxp_data.engines.choose import open_engine
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.errors import UserError
+from vxp_data.settings.cluster import ClusterConfig
 
 if LATER:
     from ray.autoscaler._private.util import prepare_config, validate_config

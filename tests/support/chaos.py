@@ -1,11 +1,12 @@
 """Kill `vxp-data prune` at random moments, run it again until it ends, and compare the bytes.
 
-From the command line: make chaos N=50.
+From the command line: make chaos N=25, so many kills on each engine.
 
 Every attempt is the real command in a process of its own, over real files. Which files are opened
 is heard from the kernel (inotify), not from the program. Three ways to die, all by SIGKILL:
-'driver', the command, in a Ray cluster that lives on; 'worker', one Ray worker of the cluster, the
-command must end by itself; 'machine', the command, its own Ray, all workers and decoding children.
+'driver', the command alone: its own workers must end by themselves, a Ray cluster lives on;
+'worker', one worker, and the command must end by itself; 'machine', the command, its own Ray, all
+workers and decoding children.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ MOMENTS: Final = ("start", "files", "files", "files", "files", "end")
 """When to kill: before any file is opened, when a random file is, or after the last one."""
 _PATIENCE_S: Final = 300.0
 _STARTS: Final = 5
+_ALONE_S: Final = 10.0
+"""How long workers may live on without the command that started them."""
 _NO_RAY: Final = "timed out during startup"
 
 
@@ -58,6 +61,7 @@ _NO_RAY: Final = "timed out during startup"
 class Kill:
     """One kill, and what was wasted by it."""
 
+    engine: str
     mode: str
     encoder: str
     after_s: float
@@ -95,6 +99,7 @@ class Outcome:
         again = [kill.files_read_again for kill in self.kills]
         return {
             "kills": len(self.kills),
+            "kills_by_engine": dict(sorted(Counter(k.engine for k in self.kills).items())),
             "kills_by_mode": dict(sorted(Counter(k.mode for k in self.kills).items())),
             "kills_by_encoder": dict(sorted(Counter(k.encoder for k in self.kills).items())),
             "kills_while_files_were_read": sum(1 for k in self.kills if k.files_read),
@@ -115,10 +120,12 @@ class Outcome:
 
 
 class Arena:
-    """Videos, a Ray cluster of our own, and the command over them."""
+    """Videos, the command over them, and for the engine 'ray' a cluster of our own."""
 
-    def __init__(self, folder: Path, *, copies: int = 1) -> None:
+    def __init__(self, folder: Path, engine: str, *, copies: int = 1) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.engine = engine
         self.manifest = make_media(folder / "media", copies=copies)
         self.opened = OpenedFiles(self.manifest.parent / "videos")
         self.num_files = sum(1 for _ in (self.manifest.parent / "videos").iterdir())
@@ -130,20 +137,24 @@ class Arena:
             "OMP_NUM_THREADS": "1",
         }
         self._temp = Path(tempfile.mkdtemp(prefix="vxp-chaos-", dir="/tmp"))  # sockets: short names
-        self.address = self._start_cluster()
+        self._cluster: subprocess.Popen[bytes] | None = None
+        self._address = self._start_cluster() if engine == "ray" else ""
 
     def close(self) -> None:
         """Kill what is left of us, and only that."""
         self.opened.close()
         for pid in self.ours():
             _kill(pid)
-        self._cluster.wait()
+        if self._cluster is not None:
+            self._cluster.wait()
         shutil.rmtree(self._temp, ignore_errors=True)
 
     def command(self, out: Path, *options: str, own_ray: bool = False) -> list[str]:
         """Return the words of `vxp-data prune`."""
-        small = ["cluster.num_cpus=2", "cluster.object_store_mib=100"]
-        where = [f"cluster.address={self.address}"] if not own_ray else small
+        where = [f"cluster.engine={self.engine}", "cluster.num_cpus=2"]
+        if self.engine == "ray":
+            small = "cluster.object_store_mib=100"
+            where.append(small if own_ray else f"cluster.address={self._address}")
         more = [word for setting in where for word in ("--set", setting)]
         return [PROGRAM, "prune", str(self.manifest), "--out", str(out), *options, *more]
 
@@ -171,9 +182,13 @@ class Arena:
                         found.append(int(entry.name))
         return found
 
-    def workers(self, among: Sequence[int]) -> list[int]:
-        """Find the Ray workers at work, or any worker where none is."""
+    def workers(self, among: Sequence[int], command: int) -> list[int]:
+        """Find the workers of a command at work, or any worker where none is."""
         names = {pid: _command_line(pid) for pid in among}
+        if self.engine == "local":
+            return [
+                p for p, name in names.items() if "spawn_main" in name and _parent(p) == command
+            ]
         busy = [
             pid for pid, name in names.items() if name.startswith("ray::") and "IDLE" not in name
         ]
@@ -203,9 +218,9 @@ class Arena:
 
 
 @contextmanager
-def make_arena(folder: Path, *, copies: int = 1) -> Iterator[Arena]:
+def make_arena(folder: Path, engine: str, *, copies: int = 1) -> Iterator[Arena]:
     """Hold an Arena for the length of a block."""
-    arena = Arena(folder, copies=copies)
+    arena = Arena(folder, engine, copies=copies)
     try:
         yield arena
     finally:
@@ -287,6 +302,7 @@ class Chaos:
             self._killed_s = time.monotonic()
             if self._kill(process, mode):
                 kill = Kill(
+                    engine=self._arena.engine,
                     mode=mode,
                     encoder=encoder,
                     after_s=round(self._killed_s - self._began_s, 3),
@@ -318,17 +334,26 @@ class Chaos:
     def _kill(self, process: subprocess.Popen[str], mode: str) -> bool:
         """Kill; False: there was nothing to kill any more."""
         if mode == "driver":
-            _kill(process.pid, group=True)
-            return True
+            _kill(process.pid)
+            process.wait()
+            return self._is_quiet()
         ours = self._arena.ours()
         if mode == "worker":
-            workers = self._arena.workers(ours)
+            workers = self._arena.workers(ours, process.pid)
             if workers:
                 _kill(self._random.choice(workers))
             return bool(workers)
         mine = [pid for pid in ours if _session(pid) == process.pid or _is_below(pid, process.pid)]
         for pid in [process.pid, *mine]:
             _kill(pid)
+        return True
+
+    def _is_quiet(self) -> bool:
+        """Wait until the workers of a dead command have ended: nobody has told them to."""
+        until_s = time.monotonic() + _ALONE_S
+        while self._arena.engine == "local" and (left := self._arena.ours()):
+            assert time.monotonic() < until_s, [_command_line(pid) for pid in left]
+            time.sleep(0.02)
         return True
 
     def _finish(self, out: Path, encoder: str) -> None:
@@ -449,6 +474,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--copies", type=int, default=2)
+    parser.add_argument("--engine", choices=["local", "ray"], action="append", help="both")
     parser.add_argument("--append", action="store_true", help="add to the record that is there")
     options = parser.parse_args()
     import records
@@ -457,11 +483,16 @@ def main() -> None:
 
     record = records.RUNS / "chaos.json"
     earlier = json.loads(record.read_text())["figures"] if options.append else None
+    before: list[Outcome] = []
 
     def write(outcome: Outcome) -> None:
-        figures = add_figures(earlier, outcome.figures())
+        figures = earlier
+        for each in (*before, outcome):
+            figures = add_figures(figures, each.figures())
+        assert figures is not None
         argv = ["-m", "support.chaos", "--kills", options.kills, "--seed", options.seed]
         argv += ["--copies", options.copies, *(["--append"] if options.append else [])]
+        argv += [word for engine in options.engine or () for word in ("--engine", engine)]
         records.write_record("chaos", figures, argv=[*map(str, argv)])
         sys.stderr.write(
             f"{figures['kills']} kills, {figures['rows_lost']} rows lost, "
@@ -472,11 +503,13 @@ def main() -> None:
         checkpoint = write_tiny_siglip(Path(scratch) / "siglip")
         tiny = ["--encoder", "siglip", "--set", f"encoder.checkpoint={checkpoint}"]
         encoders = {"thumbnail": ["--encoder", "thumbnail"], "siglip": tiny}
-        with make_arena(Path(scratch), copies=options.copies) as arena:
-            outcome = chaos(
-                arena, kills=options.kills, encoders=encoders, seed=options.seed, done=write
-            )
-    bad = outcome.lost or outcome.doubled or outcome.different or outcome.left_behind
+        for engine in options.engine or ("local", "ray"):
+            with make_arena(Path(scratch) / engine, engine, copies=options.copies) as arena:
+                outcome = chaos(
+                    arena, kills=options.kills, encoders=encoders, seed=options.seed, done=write
+                )
+            before.append(outcome)
+    bad = any(o.lost or o.doubled or o.different or o.left_behind for o in before)
     sys.exit(1 if bad else 0)
 
 
@@ -493,9 +526,9 @@ def add_figures(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, 
     return total
 
 
-def _kill(pid: int, *, group: bool = False) -> None:
+def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
-        (os.killpg if group else os.kill)(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
 
 def _session(pid: int) -> int:
@@ -507,14 +540,17 @@ def _session(pid: int) -> int:
 
 def _is_below(pid: int, ancestor: int) -> bool:
     while pid > 1:
-        try:
-            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return False
-        pid = int(words[1])
+        pid = _parent(pid)
         if pid == ancestor:
             return True
     return False
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _command_line(pid: int) -> str:

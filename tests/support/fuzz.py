@@ -33,9 +33,9 @@ import pyarrow.parquet as pq
 
 from support.shard_fixtures import make_video, media_clip, text_clip, write_shards
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
+from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
-from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.pipeline.embed.stages import JobSettings, decode_files, file_table
 from vxp_data.pipeline.media.clips import MediaItem
 from vxp_data.schemas import SAMPLE_SCHEMA

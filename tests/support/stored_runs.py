@@ -15,8 +15,8 @@ from support import runs
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.embed.stages import embedding_column
+from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_table
 from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples

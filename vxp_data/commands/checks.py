@@ -79,8 +79,8 @@ def doctor(
             show(check)
         show(check_media(sample_of(media)))
     if config.cluster.address is not None:
-        with open_engine(config.cluster) as engine:
-            for check in check_nodes(config, folder, sample_of(media), engine):
+        with open_engine(config.cluster) as machines:
+            for check in check_nodes(config, folder, sample_of(media), machines):
                 show(check)
     if num_failed:
         raise UserError(f"{num_failed} checks failed; what to do stands beside each.")

@@ -36,7 +36,9 @@ def run(
     from vxp_data.report.sampling import sampling_figure
     from vxp_data.settings.data import load_data_recipe
 
-    loaded = load_data_recipe(recipe, read_overrides(settings, out=out, address=address, engine=engine))
+    loaded = load_data_recipe(
+        recipe, read_overrides(settings, out=out, address=address, engine=engine)
+    )
 
     class Shown(RecipeObserver):
         prune = PruneProgress()

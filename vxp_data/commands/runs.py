@@ -60,7 +60,8 @@ def retry(
         decoder=decoder,
         timeout=timeout_s,
         memory=memory_mib,
-        address=address, engine=engine,
+        address=address,
+        engine=engine,
     )
     chosen = frozenset(map(Reason, reasons)) if reasons else RETRIED
     try:

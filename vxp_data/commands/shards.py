@@ -89,7 +89,8 @@ def shard(
         max_samples=max_samples,
         world_size=world_size,
         workers=workers,
-        address=address, engine=engine,
+        address=address,
+        engine=engine,
     )
     directory = open_run(run)
     record = directory.read_run()

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -37,6 +38,10 @@ T = TypeVar("T")
 
 _TASKS_PER_CHILD: Final = 2000
 """A child is replaced after so many calls: decoders leak."""
+
+
+_MOST_BROKEN: Final = 3
+"""Children that may die before they take up a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +120,14 @@ class Sandbox:
         *,
         mechanisms: tuple[str, ...] = (),
     ) -> None:
-        self._pool = ProcessPool(
-            max_workers=1,
-            max_tasks=_TASKS_PER_CHILD,
-            initializer=enter_child,
-            initargs=[
-                os.getpid(),
-                memory_bytes,
-                arena and arena.path,
-                buffer and buffer.path,
-                mechanisms,
-            ],
-            context=ChildContext(),
-        )
+        self._initargs = [
+            os.getpid(),
+            memory_bytes,
+            arena and arena.path,
+            buffer and buffer.path,
+            mechanisms,
+        ]
+        self._pool = self._new_pool()
 
     def call(self, function: Callable[..., T], *args: Any, timeout_s: float) -> Timed[T]:
         """Call a module-level function in the child.
@@ -135,9 +135,37 @@ class Sandbox:
         Raises:
             MediaError: what the function raised, or `timeout`, `crashed`, `out_of_memory`.
         """
-        future = self._pool.schedule(_timed, args=[function, *args], timeout=timeout_s)
+        for _ in range(_MOST_BROKEN):
+            try:
+                return self._call(function, args, timeout_s)
+            except _BrokenError:
+                self.close()
+                self._pool = self._new_pool()
+        raise MediaError(Reason.CRASHED, f"{_MOST_BROKEN} decoding processes died as they started")
+
+    def close(self) -> None:
+        """Stop the child."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=1,
+            max_tasks=_TASKS_PER_CHILD,
+            initializer=enter_child,
+            initargs=self._initargs,
+            context=ChildContext(),
+        )
+
+    def _call(self, function: Callable[..., T], args: Any, timeout_s: float) -> Timed[T]:
+        try:
+            future = self._pool.schedule(_timed, args=[function, *args], timeout=timeout_s)
+        except RuntimeError as error:
+            raise _BrokenError from error
         try:
             result: Timed[T] = future.result()
+        except BrokenProcessPool as error:
+            raise _BrokenError from error
         except FutureTimeoutError as error:
             raise MediaError(Reason.TIMEOUT, f"killed after {timeout_s:.0f} s") from error
         except ProcessExpired as error:
@@ -146,10 +174,9 @@ class Sandbox:
             raise MediaError(Reason.OUT_OF_MEMORY, str(error) or "allocation refused") from error
         return result
 
-    def close(self) -> None:
-        """Stop the child."""
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+
+class _BrokenError(Exception):
+    """The child died while it had nothing to do: pebble takes its pool for lost then."""
 
 
 def put_frames(frames: NDArray[np.uint8]) -> None:

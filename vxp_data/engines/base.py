@@ -17,7 +17,7 @@ from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.stage_plan import EncoderNeeds, StagePlan
 
 if TYPE_CHECKING:
-    from vxp_data.settings.prune import ClusterConfig
+    from vxp_data.settings.cluster import ClusterConfig
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from vxp_data.engines.base import Engine
 from vxp_data.registry import ENGINES
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.settings.cluster import ClusterConfig
 
 _shared: ContextVar[tuple[ClusterConfig, Engine] | None] = ContextVar("shared", default=None)
 

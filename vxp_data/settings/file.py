@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vxp_data.errors import UserError, unknown_name
+from vxp_data.registry import Registry
 from vxp_data.settings.safe_yaml import load_yaml
 from vxp_data.shipped_files import RECIPES
 
@@ -210,3 +211,16 @@ def _readable(error: ValidationError, origin_of: Mapping[str, str], source: str)
             continue
         lines.append(f"{_origin(key, origin_of)}: {key}: {message}; got {problem['input']!r}")
     return "\n".join(lines)
+
+
+def known_name(registry: Registry, name: str) -> str:
+    """Return a name that a registry has, as a field's validator does.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    try:
+        registry.require(name)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return name

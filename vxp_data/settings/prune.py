@@ -17,15 +17,9 @@ from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
 from vxp_data.extras import second_decoder
 from vxp_data.records import MediaLimits
-from vxp_data.registry import (
-    DECODERS,
-    ENCODERS,
-    ENGINES,
-    FRAME_SAMPLERS,
-    MEASURES,
-    Registry,
-)
-from vxp_data.settings.file import Loaded, Settings, SettingsFile, read_recipe
+from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES
+from vxp_data.settings.cluster import ClusterConfig
+from vxp_data.settings.file import Loaded, Settings, SettingsFile, known_name, read_recipe
 
 
 class TasksConfig(Settings):
@@ -52,7 +46,7 @@ class FramesConfig(Settings):
     @field_validator("sampler")
     @classmethod
     def _known_sampler(cls, name: str) -> str:
-        return _known(FRAME_SAMPLERS, name)
+        return known_name(FRAME_SAMPLERS, name)
 
 
 _LIMITS: Final = MediaLimits()
@@ -84,7 +78,7 @@ class DecodeConfig(Settings):
     @field_validator("decoder", "fallback")
     @classmethod
     def _known_decoder(cls, name: str | None) -> str | None:
-        return name if name is None else _known(DECODERS, name)
+        return name if name is None else known_name(DECODERS, name)
 
     def limits(self) -> MediaLimits:
         """Return the limits on a file as the decoders take them."""
@@ -135,7 +129,7 @@ class EncoderConfig(Settings):
     @field_validator("name")
     @classmethod
     def _known_encoder(cls, name: str) -> str:
-        return _known(ENCODERS, name)
+        return known_name(ENCODERS, name)
 
 
 class ThumbnailsConfig(Settings):
@@ -144,35 +138,6 @@ class ThumbnailsConfig(Settings):
     max_bytes: int = Field(16_384, ge=0)
     """Most bytes of a clip's contact sheet; the usual is 4,000 to 8,000. 0: none are kept. Changes
     no embedding: clips that have embeddings already get no sheet."""
-
-
-class ClusterConfig(Settings):
-    """Where the job runs."""
-
-    engine: str | None = None
-    """A name in registry.ENGINES: 'local' is processes of this machine, 'ray' is Ray Data on a
-    cluster or, without an address, on this machine. None: 'ray' with an address, else 'local'."""
-    address: str | None = None
-    """Of a Ray cluster: 'auto' on one of its machines, or 'HOST:PORT' of its head
-    ('10.0.0.5:6379'). None: this machine."""
-    num_cpus: int | None = Field(None, ge=1)
-    """Cores that may be used without a cluster; None: all that this process may use."""
-    num_gpus: int | None = Field(None, ge=0)
-    """GPUs that may be used without a cluster; None: all that this process sees."""
-    memory_threshold: float = Field(0.95, gt=0, le=1)
-    """For 'local': share of this machine's memory, or of its container's, in use from which the
-    worker that holds most is ended, and what it did is tried again, in the end alone."""
-    object_store_mib: int | None = Field(None, ge=80)
-    """For 'ray' without a cluster: its shared memory, MiB. None: what frames on their way to the
-    encoders take, 354 MiB for each encoder of 20 frames at 384 px, and at least 256."""
-    node_wait_s: float = Field(300.0, ge=0)
-    """How long a lost machine may take to be replaced before the job goes on without it, where it
-    cannot end otherwise (an encoder was there, or the last cores that decode)."""
-
-    @field_validator("engine")
-    @classmethod
-    def _known_engine(cls, name: str | None) -> str | None:
-        return name if name is None else _known(ENGINES, name)
 
 
 class ShardConfig(Settings):
@@ -304,7 +269,7 @@ class PruneConfig(Settings):
     @field_validator("measure")
     @classmethod
     def _known_measure(cls, name: str) -> str:
-        return _known(MEASURES, name)
+        return known_name(MEASURES, name)
 
     @field_validator("thresholds")
     @classmethod
@@ -355,14 +320,6 @@ def threshold_spec(text: str) -> Target:
     if text.startswith("keep "):
         return parse_keep(text.removeprefix("keep ").strip())
     return parse_threshold(text)
-
-
-def _known(registry: Registry, name: str) -> str:
-    try:
-        registry.require(name)
-    except UserError as error:
-        raise ValueError(str(error)) from error
-    return name
 
 
 LoadedConfig = Loaded[PruneConfig]

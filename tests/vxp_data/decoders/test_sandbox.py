@@ -97,6 +97,13 @@ def test_failure_of_a_child_is_a_reason_and_the_next_call_works(
     assert sandbox.call(math.sqrt, 9, timeout_s=30).value == 3
 
 
+def test_a_child_that_dies_while_it_has_nothing_to_do_is_replaced(sandbox):
+    for wait_s in (0.0, 0.5):  # before pebble has seen it, and after
+        os.kill(sandbox.call(os.getpid, timeout_s=30).value, signal.SIGKILL)
+        time.sleep(wait_s)
+        assert sandbox.call(os.getpid, timeout_s=30).value > 0
+
+
 def test_child_is_kept_between_calls_and_its_cpu_time_is_told(sandbox):
     timed = sandbox.call(spin, 0.2, timeout_s=60)
     assert 0.2 <= timed.cpu_s < 0.4

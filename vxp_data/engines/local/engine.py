@@ -23,7 +23,7 @@ from vxp_data.engines.local.tasks import results
 from vxp_data.engines.local.workers import Crew, Start, Worker, WorkerPool, WorkerTask
 from vxp_data.engines.stage_plan import EncoderNeeds, StagePlan, WorkerStage, plan_stages
 from vxp_data.errors import UserError
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.settings.cluster import ClusterConfig
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from vxp_data.engines.stage_plan import Machine
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.settings.cluster import ClusterConfig
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _MEMINFO: Final = Path("/proc/meminfo")

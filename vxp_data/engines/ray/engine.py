@@ -20,7 +20,7 @@ from vxp_data.engines.ray.session import ray_session, refuse_client
 from vxp_data.engines.ray.tasks import map_tables, run_tasks
 from vxp_data.engines.stage_plan import EncoderNeeds, Machine, StagePlan, plan_stages
 from vxp_data.errors import UserError
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.settings.cluster import ClusterConfig
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ import ray
 import ray.data
 
 from vxp_data.errors import UserError
-from vxp_data.settings.prune import ClusterConfig
+from vxp_data.settings.cluster import ClusterConfig
 
 _CONNECT_TIMEOUT_S: Final = 20.0
 

@@ -27,7 +27,8 @@ from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError, UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.registry import ENCODERS
-from vxp_data.settings.prune import ClusterConfig, DecodeConfig, EncoderConfig, PruneConfig
+from vxp_data.settings.cluster import ClusterConfig
+from vxp_data.settings.prune import DecodeConfig, EncoderConfig, PruneConfig
 from vxp_data.storage.folder import Folder, find_file
 
 SAMPLED_ROWS: Final = 100

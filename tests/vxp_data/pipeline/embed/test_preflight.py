@@ -32,7 +32,8 @@ from vxp_data.pipeline.embed.preflight import (
     sample_of,
 )
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
-from vxp_data.settings.prune import ClusterConfig, DecodeConfig, EncoderConfig, PruneConfig
+from vxp_data.settings.cluster import ClusterConfig
+from vxp_data.settings.prune import DecodeConfig, EncoderConfig, PruneConfig
 from vxp_data.storage.folder import open_folder
 
 THUMBNAIL = PruneConfig(encoder=EncoderConfig(name="thumbnail"))

@@ -24,8 +24,8 @@ from support.flat_videos import (
 )
 from support.misbehaving import MARKS, offer_misbehaving
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
-from vxp_data.errors import MediaError, UserError
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
+from vxp_data.errors import MediaError, UserError
 from vxp_data.records import Reason
 
 

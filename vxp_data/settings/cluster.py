@@ -1,0 +1,37 @@
+"""Settings of where a job runs."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from vxp_data.registry import ENGINES
+from vxp_data.settings.file import Settings, known_name
+
+
+class ClusterConfig(Settings):
+    """Where the job runs."""
+
+    engine: str | None = None
+    """A name in registry.ENGINES: 'local' is processes of this machine, 'ray' is Ray Data on a
+    cluster or, without an address, on this machine. None: 'ray' with an address, else 'local'."""
+    address: str | None = None
+    """Of a Ray cluster: 'auto' on one of its machines, or 'HOST:PORT' of its head
+    ('10.0.0.5:6379'). None: this machine."""
+    num_cpus: int | None = Field(None, ge=1)
+    """Cores that may be used without a cluster; None: all that this process may use."""
+    num_gpus: int | None = Field(None, ge=0)
+    """GPUs that may be used without a cluster; None: all that this process sees."""
+    memory_threshold: float = Field(0.95, gt=0, le=1)
+    """For 'local': share of this machine's memory, or of its container's, in use from which the
+    worker that holds most is ended, and what it did is tried again, in the end alone."""
+    object_store_mib: int | None = Field(None, ge=80)
+    """For 'ray' without a cluster: its shared memory, MiB. None: what frames on their way to the
+    encoders take, 354 MiB for each encoder of 20 frames at 384 px, and at least 256."""
+    node_wait_s: float = Field(300.0, ge=0)
+    """How long a lost machine may take to be replaced before the job goes on without it, where it
+    cannot end otherwise (an encoder was there, or the last cores that decode)."""
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, name: str | None) -> str | None:
+        return name if name is None else known_name(ENGINES, name)
