@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing.process
+import multiprocessing.resource_tracker
 import os
 import signal
 import stat
@@ -55,10 +56,15 @@ def enter_child(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _this_child.memory_bytes = memory_bytes
-    if arena_path is not None:
-        _this_child.arena_fd = os.open(arena_path, os.O_RDWR | os.O_CLOEXEC)
-    if buffer_path is not None:
-        _this_child.buffer_fd = os.open(buffer_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if arena_path is not None:
+            _this_child.arena_fd = os.open(arena_path, os.O_RDWR | os.O_CLOEXEC)
+        if buffer_path is not None:
+            _this_child.buffer_fd = os.open(buffer_path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        if os.getppid() != parent_pid:  # both were the parent's, which has died
+            os._exit(1)
+        raise
     scratch = _scratch_folder()
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch) if scratch else os.devnull
     _this_child.isolation = isolate(mechanisms, scratch=scratch)
@@ -132,6 +138,24 @@ class ChildContext(SpawnContext):
     """Starts such processes."""
 
     Process = ChildProcess
+
+    def __init__(self) -> None:
+        super().__init__()
+        _start_tracker()
+
+
+def _start_tracker() -> None:
+    """Start Python's resource tracker so that it frees what a killed worker held without a word."""
+    name, ignored = "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker"
+    before = os.environ.get(name)
+    os.environ[name] = f"{before},{ignored}" if before else ignored
+    try:
+        multiprocessing.resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

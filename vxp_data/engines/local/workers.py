@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any, Final
 
@@ -59,7 +58,6 @@ class Worker:
     """One process."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        _start_tracker()
         self.connection, theirs = ChildContext().Pipe(duplex=True)
         self._process = ChildContext().Process(
             target=serve, args=(theirs, os.getpid(), {**_ONE_THREAD, **environment}), daemon=True
@@ -127,20 +125,6 @@ class Worker:
     def _say(self, message: tuple[Any, ...], tables: Sequence[Parcel] = ()) -> None:
         with suppress(OSError):  # it has just died, which is heard of where its messages are read
             send_message(self.connection, self._process.pid or 0, message, tables)
-
-
-def _start_tracker() -> None:
-    """Start Python's resource tracker so that it frees what a killed worker held without a word."""
-    name, ignored = "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker"
-    before = os.environ.get(name)
-    os.environ[name] = f"{before},{ignored}" if before else ignored
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +231,8 @@ class WorkerPool:
                 task.close()
                 return Done(task=task)
             case ("failed", error, words):
-                error.add_note(f"In a {self._what}:\n{words}")
+                if not isinstance(error, UserError):
+                    error.add_note(f"In a {self._what}:\n{words}")
                 raise error
         return None
 

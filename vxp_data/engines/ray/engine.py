@@ -117,12 +117,12 @@ class RayEngine:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._start()
-        task: Any = ray.remote(function)
+        task: Any = ray.remote(_ask)
         references = {
             f"{node['NodeManagerHostname']} {node['NodeID'][:8]}": task.options(
                 num_cpus=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote()
+            ).remote(function)
             for node in _nodes()
         }
         try:
@@ -145,6 +145,10 @@ class RayEngine:
         here = this_machine(self._cluster)
         wanted = plan_stages([here], needs).waiting_bytes(needs) if needs else 0
         return max(_LEAST_STORE_BYTES, int(wanted * _STORE_ROOM))
+
+
+def _ask(function: Callable[[], T]) -> T:
+    return function()
 
 
 def _short_of_shm(wanted: float) -> Iterator[Shortage]:
