@@ -131,9 +131,9 @@ def test_the_plain_install_names_the_extra_of_what_it_cannot_do(
     programs = installed("")
     rows, run = demo / "videos/annotations.json", demo / "run"
     for command, extra in (
-        (["vxp-data", "prune", rows, "--out", "new", "--encoder", "thumbnail"], "ray"),
-        (["vxp-data", "shard", run, "--out", "new"], "ray"),
-        (["vxp-data", "run", "smoke/sft_data"], "ray"),
+        (["vxp-data", "prune", rows, "--out", "new", "--engine", "ray"], "ray"),
+        (["vxp-data", "shard", run, "--out", "new", "--address", "auto"], "ray"),
+        (["vxp-data", "prune", rows, "--out", "new"], "siglip"),
         (["vxp-data", "prune", "s3://bucket/a.json", "--out", "new"], "s3"),
         (["vxp-data", "verify", "gs://bucket/run"], "gcs"),
         (["vxp-model", "recot", "smoke/recot"], "train"),
@@ -148,10 +148,10 @@ def test_the_plain_install_names_the_extra_of_what_it_cannot_do(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_with_ray_it_prunes_and_shards_as_the_checkout_does(
+def test_the_plain_install_prunes_and_shards_as_the_checkout_does(
     installed: Callable[[str], Path], demo: Path, tmp_path: Path
 ) -> None:
-    data = installed("[ray]") / "vxp-data"
+    data = installed("") / "vxp-data"
     rows = demo / "videos/annotations.json"
     done([data, "prune", rows, "--out", "run", "--recipe", "demo"], tmp_path)
     for name in ("decisions.parquet", "scores.parquet", "kept.json"):

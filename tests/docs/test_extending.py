@@ -161,7 +161,7 @@ def all_prunes() -> list[str]:
 
 
 def test_its_commands_run_one_after_the_other(installed: Path) -> None:
-    small = ("--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100")
+    small = ("--set", "cluster.num_cpus=1")
     out = installed / "runs/a"
     told = run(*all_prunes(), *small)
     assert "6 rows in" in told

@@ -110,7 +110,7 @@ def test_ctrl_c_stops_within_seconds_and_the_same_command_goes_on(tmp_path: Path
     manifest = make_videos(tmp_path / "videos")
     out = tmp_path / "run"
     command = ["prune", str(manifest), "--out", str(out), "--encoder", "thumbnail"]
-    settings = ["--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100"]
+    settings = ["--set", "cluster.num_cpus=1"]
     with subprocess.Popen(
         [VXP_DATA, *command, *settings], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as running:

@@ -96,15 +96,20 @@ def test_a_store_names_its_extra(without, uri, module, extra):
         require_store(f"{uri}://bucket-of-test-extras/a")
 
 
-def test_prune_asks_for_ray_before_it_makes_a_run_directory(without, tmp_path):
+def test_the_engine_ray_asks_for_it_before_a_run_directory_is_made(
+    without, tmp_path, monkeypatch
+):
     from vxp_data.cli import app
 
     rows = tmp_path / "rows.json"
     rows.write_text("[]")
+    for module in [name for name in sys.modules if name.startswith("vxp_data.engines.ray")]:
+        monkeypatch.delitem(sys.modules, module)
     without("ray")
-    done = CliRunner().invoke(app, ["prune", str(rows), "--out", str(tmp_path / "run")])
+    command = ["prune", str(rows), "--out", str(tmp_path / "run"), "--engine", "ray"]
+    done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, UserError)
-    assert str(done.exception).startswith("`vxp-data prune` needs vxp[ray] (ray is not installed)")
+    assert str(done.exception).startswith("engine 'ray' needs vxp[ray] (ray is not installed)")
     assert not (tmp_path / "run").exists()
 
 

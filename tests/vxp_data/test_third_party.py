@@ -14,7 +14,7 @@ from vxp_data.errors import UserError
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.verify.run import verify_run
 
-SMALL = ("--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100")
+SMALL = ("--set", "cluster.num_cpus=1")
 ROWS = {
     "still": b"still|still.mp4|It stays | as it is.",
     "turning": b"turning|turning.mp4|It turns blue.",

@@ -234,7 +234,7 @@ def test_the_same_run_gives_the_same_bytes_again(
 def test_another_number_of_workers_gives_the_same_bytes(mixed_run: Path, tmp_path: Path) -> None:
     run_shard(mixed_run, tmp_path / "two", shard__workers=3)
     command = [VXP_DATA, "shard", mixed_run, "--out", tmp_path / "one", "--workers", "3"]
-    small = ["--set", "cluster.num_cpus=1", "--set", "cluster.object_store_mib=100"]
+    small = ["--set", "cluster.num_cpus=1"]
     done = subprocess.run(
         [*command, *small], capture_output=True, text=True, timeout=200, check=False
     )
