@@ -1,10 +1,10 @@
-"""Count media per second over 1 to 64 Ray workers whose decoding and embedding only wait.
+"""Count media per second over 1 to 64 workers whose decoding and embedding only wait.
 
-    python pipelines/bench/scaling.py [--workers 1,2,4,8,16,32,64] [--videos DIR]
+    python pipelines/bench/scaling.py [--engine local] [--workers 1,2,4,8,16,32,64] [--videos DIR]
 
 With a folder, its videos are pruned first, by 1 worker process and by 2 (`thumbnail`). Then files
-that only wait: all but the decoder and the encoder is the real thing: gate, sandboxed children, Ray
-Data, parts, scores, decisions. A file waits 3 s to be decoded and 1 s to be embedded, in one task,
+that only wait: all but the decoder and the encoder is the real thing: gate, sandboxed children,
+the engine, parts, scores, decisions. A file waits 3 s to be decoded and 1 s to be embedded, in one task,
 and uses next to no core for it, so that many more workers than cores can be had on one machine.
 What counts is what came per second in the middle half of a run, its efficiency that against
 workers / 4 s. What binds here in the end are the cores that the driver shares with all workers; the
@@ -56,8 +56,6 @@ def run_one(
     manifest: Path, out: Path, workers: int, settings: Mapping[str, Any]
 ) -> dict[str, float]:
     """Prune in this process; return the files a second of the middle half."""
-    import ray
-
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.embed.job import EmbedTotals
     from vxp_data.pipeline.prune import Observer, prune
@@ -70,14 +68,17 @@ def run_one(
         def progressed(self, totals: EmbedTotals) -> None:
             seen.append((time.monotonic(), totals.clips))
 
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        object_store_memory=1 << 30,
-        include_dashboard=False,
-        _memory=workers * MEMORY_A_WORKER,
-        log_to_driver=False,
-    )
+    if settings["cluster.engine"] == "ray":
+        import ray
+
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            object_store_memory=1 << 30,
+            include_dashboard=False,
+            _memory=workers * MEMORY_A_WORKER,
+            log_to_driver=False,
+        )
     started_s = time.monotonic()
     result = prune(resolve_datasets([manifest], None), loaded, str(out), Times())
     wall_s = time.monotonic() - started_s
@@ -90,14 +91,14 @@ def run_one(
 
 
 def measure(
-    workers: int, videos: Sequence[Path], folder: Path, *, real: bool = False
+    workers: int, videos: Sequence[Path], folder: Path, engine: str, *, real: bool = False
 ) -> dict[str, Any]:
     """Prune with so many workers in a process of its own; return speed and CPU seconds."""
     number = REAL_FILES if real else max(FEWEST_FILES, FILES_A_WORKER * workers)
     name = f"{'real' if real else 'waiting'}-{workers}"
     manifest = link_videos(videos, number, folder / name)
     command = [sys.executable, __file__, "--one", str(manifest), str(folder / f"run-{name}")]
-    command += [str(workers), "real" if real else "waiting"]
+    command += [str(workers), "real" if real else "waiting", "--engine", engine]
     with (folder / f"{name}.log").open("w+", encoding="utf-8") as stream:
         process = subprocess.Popen(command, stdout=stream)
         tree = Tree(psutil.Process(process.pid))
@@ -144,7 +145,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--videos", type=Path, help="folder of good videos, pruned for real")
     words = ("MANIFEST", "RUN", "N", "KIND")
     parser.add_argument("--one", nargs=4, metavar=words, help=argparse.SUPPRESS)
+    parser.add_argument("--engine", default="local", help="local or ray")
     options = parser.parse_args(argv)
+    engine: str = options.engine
     os.environ["VXP_BENCH_DECODE_S"] = str(DECODE_S)
     os.environ["VXP_BENCH_EMBED_S"] = str(EMBED_S)
     os.environ["VXP_BENCH_FRAME_PX"] = str(FRAME_PX)
@@ -154,21 +157,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.one:
             register_fakes(folder / "fakes")
             manifest, out, workers, kind = options.one
-            settings = REAL if kind == "real" else FAKES
+            settings = dict(REAL if kind == "real" else FAKES)
+            settings |= {"cluster.engine": engine, "cluster.num_cpus": int(workers)}
             print(json.dumps(run_one(Path(manifest), Path(out), int(workers), settings)))
             return
         real = [
-            measure(number, sorted(options.videos.resolve().iterdir()), folder, real=True)
+            measure(number, sorted(options.videos.resolve().iterdir()), folder, engine, real=True)
             for number in (REAL_WORKERS if options.videos else ())
         ]
         videos = tiny_videos(folder)
         numbers = [int(text) for text in options.workers.split(",")]
-        facts = figures([measure(number, videos, folder) for number in numbers])
+        facts = figures([measure(number, videos, folder, engine) for number in numbers])
     if real:
         one, two = (run["files_per_s"] for run in real)
         facts["real_videos"] = {"two_workers_over_one": round(two / one, 3), "runs": real}
     print(json.dumps(facts, indent=1))
-    argv = ["pipelines/bench/scaling.py", "--workers", options.workers]
+    facts["engine"] = engine
+    argv = ["pipelines/bench/scaling.py", "--engine", engine, "--workers", options.workers]
     argv += ["--videos", str(options.videos)] if options.videos else []
     records.write_record(options.out.stem, facts, argv=argv, folder=options.out.parent)
 
