@@ -1,11 +1,11 @@
-"""Measure what the driver of a prune holds, and whether the object store spills.
+"""Measure what the driver of a prune and its processes hold, and whether frames are spilled.
 
-    python pipelines/bench/memory.py [--small 5000 --large 20000]
+    python pipelines/bench/memory.py [--engine local] [--small 5000 --large 20000]
 
 Two prunes over so many links to tiny videos, with a decoder that reads no file and an encoder that
-looks at few pixels; all else is the real thing: gate, sandbox, 20 frames of 384 px a clip through
-the object store, encoder actors, parts, scores, decisions. The two runs give what a further clip
-takes of the driver, and the phase in which the peak was says what takes it.
+looks at few pixels; all else is the real thing: gate, sandbox, 20 frames of 384 px a clip on their
+way to the encoders, parts, scores, decisions. The two runs give what a further clip takes of the
+driver, and the phase in which the peak was says what takes it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ LIMIT_BYTES: Final = 1_500_000_000
 
 
 class Peaks:
-    """Most memory that this process held in each phase, bytes; shared memory apart."""
+    """Most memory that was held in each phase, bytes: by this process, and by those below it."""
 
     def __init__(self) -> None:
         self.phase = "start"
         self.private: dict[str, int] = {}
+        """Without shared memory."""
         self.resident: dict[str, int] = {}
+        self.children: dict[str, int] = {}
+        """Proportional: memory that several share is counted once."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
@@ -55,6 +58,7 @@ class Peaks:
             for table, value in (
                 (self.private, held.rss - held.shared),
                 (self.resident, held.rss),
+                (self.children, sum(map(proportional_bytes, process.children(recursive=True)))),
             ):
                 table[self.phase] = max(table.get(self.phase, 0), value)
 
@@ -62,6 +66,15 @@ class Peaks:
         """Stop looking."""
         self._ended.set()
         self._thread.join()
+
+
+def proportional_bytes(process: psutil.Process) -> int:
+    """Return what a process holds, its part of what is shared; 0 where it has ended."""
+    try:
+        pss: int = process.memory_full_info().pss
+    except psutil.Error:
+        return 0
+    return pss
 
 
 def register_fakes(folder: Path) -> None:
@@ -86,13 +99,11 @@ def spilled_bytes() -> int:
     return int(found.group(1)) << 20 if found else 0
 
 
-def run_one(manifest: Path, out: Path) -> dict[str, Any]:
+def run_one(manifest: Path, out: Path, engine: str) -> dict[str, Any]:
     """Prune in this process; return what it held."""
-    from vxp_data.pipeline.embed.ray_session import ray_session
-
+    from vxp_data.engines.choose import one_engine
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.prune import Observer, prune
-    from vxp_data.settings.cluster import ClusterConfig
     from vxp_data.settings.prune import load_config
 
     overrides = {
@@ -100,6 +111,7 @@ def run_one(manifest: Path, out: Path) -> dict[str, Any]:
         "decode.fallback": None,
         "encoder.name": "fake",
         "cluster.num_cpus": 2,
+        "cluster.engine": engine,
     }
     loaded = load_config(None, [(name, value, "bench") for name, value in overrides.items()])
     peaks = Peaks()
@@ -112,12 +124,11 @@ def run_one(manifest: Path, out: Path) -> dict[str, Any]:
         def ended(self) -> None:
             peaks.phase = "score and decide"
 
-    cluster: ClusterConfig = loaded.config.cluster
     started_s = time.monotonic()
-    with ray_session(cluster):
+    with one_engine(loaded.config.cluster):
         result = prune(resolve_datasets([manifest], None), loaded, str(out), Phases())
         wall_s = time.monotonic() - started_s
-        spilled = spilled_bytes()
+        spilled = spilled_bytes() if engine == "ray" else 0
     peaks.end()
     return {
         "media": result.decided.num_in,
@@ -126,8 +137,8 @@ def run_one(manifest: Path, out: Path) -> dict[str, Any]:
         "media_per_s": round(result.decided.num_in / wall_s, 1),
         "driver_peak_resident_mb": {k: round(v / 1e6) for k, v in peaks.resident.items()},
         "driver_peak_private_mb": {k: round(v / 1e6) for k, v in peaks.private.items()},
-        "object_store_mb": round((cluster.object_store_mib << 20) / 1e6),
-        "frames_through_object_store_mb": round(result.decided.num_in * 20 * 384 * 384 * 3 / 1e6),
+        "processes_peak_mb": {k: round(v / 1e6) for k, v in peaks.children.items()},
+        "frames_on_their_way_mb": round(result.decided.num_in * 20 * 384 * 384 * 3 / 1e6),
         "spilled_mb": round(spilled / 1e6),
         "run_directory_bytes_per_media": _folder_bytes(out) // result.decided.num_in,
     }
@@ -162,17 +173,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--large", type=int, default=20_000, help="media of the longer run")
     parser.add_argument("--out", type=Path, default=records.RUNS / "memory.json", help="record")
     parser.add_argument("--one", nargs=2, metavar=("MANIFEST", "RUN"), help=argparse.SUPPRESS)
+    parser.add_argument("--engine", default="local", help="local or ray")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         folder = Path(temporary)
         if options.one:
             register_fakes(folder / "fakes")
-            print(json.dumps(run_one(*map(Path, options.one))))
+            print(json.dumps(run_one(*map(Path, options.one), options.engine)))
             return
-        runs = [_run_apart(number, folder) for number in (options.small, options.large)]
-    facts = figures(*runs)
+        runs = [
+            _run_apart(number, folder, options.engine) for number in (options.small, options.large)
+        ]
+    facts = {"engine": options.engine, **figures(*runs)}
     print(json.dumps(facts, indent=1))
-    command = ["pipelines/bench/memory.py", "--small", options.small, "--large", options.large]
+    command = ["pipelines/bench/memory.py", "--engine", options.engine]
+    command += ["--small", options.small, "--large", options.large]
     records.write_record(
         options.out.stem, facts, argv=[*map(str, command)], folder=options.out.parent
     )
@@ -187,9 +202,10 @@ def tiny_videos(folder: Path) -> list[Path]:
     return sorted((scenes / "videos").iterdir(), key=lambda path: path.stat().st_size)[2:6]
 
 
-def _run_apart(number: int, folder: Path) -> dict[str, Any]:
+def _run_apart(number: int, folder: Path, engine: str) -> dict[str, Any]:
     manifest = link_videos(tiny_videos(folder), number, folder / str(number))
     command = [sys.executable, __file__, "--one", str(manifest), str(folder / f"run-{number}")]
+    command += ["--engine", engine]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"{number} media: {facts['wall_s']} s", file=sys.stderr, flush=True)

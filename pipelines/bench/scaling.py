@@ -4,8 +4,8 @@
 
 With a folder, its videos are pruned first, by 1 worker process and by 2 (`thumbnail`). Then files
 that only wait: all but the decoder and the encoder is the real thing: gate, sandboxed children,
-the engine, parts, scores, decisions. A file waits 3 s to be decoded and 1 s to be embedded, in one task,
-and uses next to no core for it, so that many more workers than cores can be had on one machine.
+the engine, parts, scores, decisions. A file waits 3 s to be decoded and 1 s to be embedded, in one
+task, and uses next to no core for it, so that one machine can have many more workers than cores.
 What counts is what came per second in the middle half of a run, its efficiency that against
 workers / 4 s. What binds here in the end are the cores that the driver shares with all workers; the
 driver's own CPU time a file says where it would bind if it had a core alone.
