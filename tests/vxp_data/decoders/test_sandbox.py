@@ -55,7 +55,7 @@ def spin(seconds: float) -> int:
 
 
 def num_threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def read_buffer() -> list[bytes]:
