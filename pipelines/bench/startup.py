@@ -90,8 +90,9 @@ class Bench:
         return [*words, "--world-size", "2", *engine_words(engine)]
 
     def retry(self, engine: str) -> list[str]:
-        """Return a retry of the run's quarantined files: the clip that is cut off."""
-        return [COMMAND, "retry", str(self.run), *engine_words(engine)]
+        """Return a retry of the run's quarantined file, which is cut off and will stay so."""
+        words = [COMMAND, "retry", str(self.run), "--reason", "truncated"]
+        return [*words, *engine_words(engine)]
 
     @property
     def run(self) -> Path:
