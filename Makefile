@@ -84,8 +84,9 @@ clean: ## remove .venv, caches and build folders; runs/ stays
 
 # A venv made some other way, say by `uv venv`, is kept as it is and completed.
 $(STAMP): requirements.lock pyproject.toml | $(UV)
-	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --require-hashes -r requirements.lock
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --no-deps -e .
+	$(BIN)/python -m compileall -q vxp_data vxp_model
 	@touch $@
 
 $(UV): | $(BIN)/python

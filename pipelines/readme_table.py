@@ -93,6 +93,12 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{tools[decord_script][cpu_s_per_further_clip]:.2f}, Ray Data "
         "{tools[ray_data][cpu_s_per_further_clip]:.2f}"
     ),
+    "startup": (
+        "{clips} clips, thumbnail, warm: local {commands[prune thumbnail][local][warm][wall_s]} s "
+        "and {commands[prune thumbnail][local][warm][cpu_s]} CPU-s, Ray "
+        "{commands[prune thumbnail][ray][warm][cpu_s]} CPU-s, script "
+        "{commands[prune thumbnail][script][warm][cpu_s]}"
+    ),
     "table7": (
         "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
         "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ from support.misbehaving import offer_misbehaving
 
 if TYPE_CHECKING:
     from vxp_model.train.distributed import DistributedContext
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C, as tests and the commands they start do, also where a shell has us ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

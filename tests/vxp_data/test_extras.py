@@ -1,7 +1,6 @@
 """What is missing is named with its extra, in one line, before a run is touched."""
 
 import re
-import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -171,34 +170,3 @@ def test_the_second_decoder_is_decord_only_where_it_is_installed(without):
     assert DecodeConfig().fallback is None
     with pytest.raises(UserError, match=r"--set decode\.fallback=null"):
         DecordDecoder().check()
-
-
-def test_commands_that_need_nothing_heavy_load_nothing_heavy(tmp_path):
-    run = stored_run(tmp_path, family())
-    decide(run)
-    at = str(run.root)
-    commands = [
-        ["decide", at, "--keep", "0.5", "--duplicates", "report"],
-        ["plan", at],
-        ["mixture", "show", "video_xl_pro_sft"],
-        ["show-config", "prune"],
-        ["ingest", "charades", "--root", str(tmp_path), "--out", str(tmp_path / "c.jsonl")],
-    ]
-    # faiss is hidden, not watched: where it is installed, looking for duplicates takes it.
-    script = f"""
-import sys
-sys.modules["faiss"] = None
-from vxp_data.cli import app
-from vxp_data.errors import UserError
-for command in {commands}:
-    try:
-        app(command, standalone_mode=False)
-    except UserError as error:
-        assert command[0] == "ingest", error
-    loaded = [name for name in {HEAVY} if sys.modules.get(name)]
-    assert not loaded, (command, loaded)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -55,6 +55,8 @@ def enter_child(
         mechanisms: see `isolation.isolate`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # numpy, loaded later, would start a thread for each core, and none has work: a child decodes
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _this_child.memory_bytes = memory_bytes
     try:
         if arena_path is not None:

@@ -10,17 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import ExpectationError
 from vxp_data.manifests.samples import Dataset, ManifestCounts
 from vxp_data.pipeline.curate.decide import Decided
-from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.run_dir.samples import dataset_facts
 from vxp_data.pipeline.run_dir.summary import SubsetSummary
 from vxp_data.settings.prune import ExpectConfig, LoadedConfig
+
+if TYPE_CHECKING:  # the commands that decide again need no decoder
+    from vxp_data.pipeline.embed.job import EmbedTotals
 
 _VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
 _NAMES_SHOWN: Final = 20

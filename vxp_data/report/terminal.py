@@ -6,19 +6,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Final, Protocol
 
 from vxp_data.shard_format import ShardEntry
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _LINE_EVERY_S: Final = 10.0
 _EXAMPLE_CHARS: Final = 52
@@ -54,6 +48,15 @@ class ClipProgress:
         self._total, self._started_s = total, time.monotonic()
         self._line_at_s = self._started_s + _LINE_EVERY_S
         if self.console.is_terminal and total:
+            from rich.progress import (  # tables alone need none of it
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                SpinnerColumn,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -107,7 +108,7 @@ class SettingsFile(Generic[SettingsT]):
         return _keys(self.kind, "")
 
     def _check_key(self, key: str, origin: str) -> None:
-        known = set(self.known_keys())
+        known = _all_keys(self.kind)
         if key in known or any(key.startswith(f"{free}.") for free in self.free_maps):
             return
         raise UserError(
@@ -147,6 +148,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"recipe {path}: wanted sections (key: value), got {type(tree).__name__}")
     return tree
+
+
+@cache
+def _all_keys(kind: type[Any]) -> frozenset[str]:
+    return frozenset(_keys(kind, ""))
 
 
 def _keys(model: type[Any], prefix: str) -> Iterator[str]:

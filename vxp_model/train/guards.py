@@ -16,7 +16,8 @@ from vxp_model.errors import UserError
 class StopRequest:
     """Notes SIGTERM and Ctrl-C, so that the step under way is finished and saved.
 
-    A second one acts as ever. Only where signals can be caught: in the main thread.
+    A second one acts as ever. Only where signals can be caught: in the main thread. What is ignored
+    stays ignored: a shell starts what a script runs in the background without Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,8 @@ class StopRequest:
     def __enter__(self) -> Self:
         """Begin to note."""
         for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             try:
                 self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread

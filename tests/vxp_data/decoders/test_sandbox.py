@@ -54,6 +54,10 @@ def spin(seconds: float) -> int:
     return os.getpid()
 
 
+def num_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
 def read_buffer() -> list[bytes]:
     return [Path(SharedBuffer.child_path()).read_bytes() for _ in range(2)]
 
@@ -108,6 +112,16 @@ def test_child_is_kept_between_calls_and_its_cpu_time_is_told(sandbox):
     timed = sandbox.call(spin, 0.2, timeout_s=60)
     assert 0.2 <= timed.cpu_s < 0.4
     assert timed.value == sandbox.call(os.getpid, timeout_s=60).value != os.getpid()
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="numpy has no second thread to start")
+def test_numpy_starts_no_threads_in_a_child_unless_told_to(sandbox, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert sandbox.call(num_threads, timeout_s=30).value == 1
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    asked_for = Sandbox(CAP_BYTES)
+    assert asked_for.call(num_threads, timeout_s=30).value == 2
+    asked_for.close()
 
 
 def test_what_is_within_the_cap_may_be_allocated_again_and_again(sandbox):

@@ -115,6 +115,19 @@ def test_a_request_to_stop_is_noted_and_a_second_one_acts() -> None:
         interrupted()
 
 
+def test_in_the_background_of_a_script_ctrl_c_stays_ignored_and_sigterm_is_noted() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not request.came
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert request.came
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 def test_an_error_of_the_user_is_one_line_and_status_2(tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path / "r.yaml", str(tmp_path / "none"), tmp_path / "run")
