@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -27,6 +28,8 @@ _ONE_THREAD: Final = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 }
 """Results must not depend on how many there are: 2 change a last bit of 0.2 % of the values."""
+_WORTH_S: Final = 1.0
+"""Work that must be left for one more worker: to start one takes about as much of a core."""
 _TIDY_S: Final = 1.0
 """How long a worker may take to end by itself."""
 _HOARD_BYTES: Final = 256 << 20
@@ -179,6 +182,9 @@ class WorkerPool:
         self._spare = spare
         self._ledger = CrashLedger()
         self._deaths_at_start = 0
+        self._num_done = 0
+        self._began_s = math.inf
+        """When the first worker could begin."""
         self.workers: dict[Worker, Mapping[str, str]] = {}
 
     def can_take(self) -> bool:
@@ -190,14 +196,24 @@ class WorkerPool:
         return sum(worker.task is not None for worker in self.workers)
 
     def start_for(self, num_waiting: int) -> None:
-        """Start workers, so that tasks that wait have one each, as far as there may be so many."""
+        """Start workers for tasks that wait: one at first, the others if that is worth it."""
+        if self.workers and not self._is_worth_it(num_waiting):
+            return
         num_open = sum(worker.task is None for worker in self.workers)
-        while self._free and num_open < num_waiting:
+        num_wanted = num_waiting if self.workers else min(1, num_waiting)
+        while self._free and num_open < num_wanted:
             environment = self._free.pop()
             worker = self._spare.pop() if self._spare else Worker(environment)
             self.workers[worker] = environment
             worker.start(self._start)
             num_open += 1
+
+    def _is_worth_it(self, num_waiting: int) -> bool:
+        """Whether those that are there would take long over tasks of the kind that is done."""
+        elapsed_s = time.monotonic() - self._began_s
+        if not self._num_done:
+            return elapsed_s > _WORTH_S
+        return elapsed_s / self._num_done * num_waiting > _WORTH_S
 
     def give(self, task: WorkerTask) -> None:
         """Give a task to a worker that can take it."""
@@ -217,6 +233,7 @@ class WorkerPool:
         match message:
             case ("ready",):
                 worker.is_ready, self._deaths_at_start = True, 0
+                self._began_s = min(self._began_s, time.monotonic())
             case ("begin", key):
                 worker.begun(self._ledger.begin(key))
             case ("name", key, thing):
@@ -228,6 +245,7 @@ class WorkerPool:
                 assert worker.task is not None
                 task, worker.task = worker.task, None
                 self._ledger.forget(task.key)
+                self._num_done += 1
                 task.close()
                 return Done(task=task)
             case ("failed", error, words):
