@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from support import mixed_media, runs
 from support import s3 as s3_server
@@ -30,6 +31,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     module = item.getparent(pytest.Module)
     if module is not None:
         run_later(module.obj)
+
+
+class _OneRay(LoadFileScheduling):
+    """A file a process, but all files of the engines go to one: it alone starts Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return "engines" if "/engines/" in scope else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """Called where tests run in several processes."""
+    return _OneRay(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

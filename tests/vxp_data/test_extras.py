@@ -95,9 +95,7 @@ def test_a_store_names_its_extra(without, uri, module, extra):
         require_store(f"{uri}://bucket-of-test-extras/a")
 
 
-def test_the_engine_ray_asks_for_it_before_a_run_directory_is_made(
-    without, tmp_path, monkeypatch
-):
+def test_the_engine_ray_asks_for_it_before_a_run_directory_is_made(without, tmp_path, monkeypatch):
     from vxp_data.cli import app
 
     rows = tmp_path / "rows.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.budgets import Budget, RowsToCut, fit, parse_budget, resolve
@@ -190,6 +190,7 @@ def first_rows(rows: RowsToCut, task: str, number: int) -> list[int]:
     return sorted(mine, key=lambda i: (rows.score_N[i], rows.sample_id_N[i]))[:number]
 
 
+@settings(deadline=None)
 @given(rows=rows_of_a_run, unit=st.sampled_from(UNITS), part=st.floats(0, 1.2))
 def test_a_budget_is_never_exceeded_and_what_is_left_pays_for_no_further_share(
     rows: list[tuple[str, float, int, int, bool]], unit: str, part: float
@@ -215,6 +216,7 @@ def test_a_budget_is_never_exceeded_and_what_is_left_pays_for_no_further_share(
         assert cost_by_hand(table, further, unit) > budget.amount - 1e-6 * max(1, budget.amount)
 
 
+@settings(deadline=None)
 @given(
     rows=rows_of_a_run,
     unit=st.sampled_from(UNITS),
@@ -305,6 +307,7 @@ def test_a_measure_of_the_other_direction_keeps_its_high_end() -> None:
         assert (done.decision == "keep").tolist() == kept
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.sampled_from([0.1, 0.2, 0.3]) | st.floats(-1, 1), max_size=25))
 def test_keep_order_begins_with_the_rows_that_count_keeps(values: list[float]) -> None:
     names = [f"s{7 * i % 29:02d}" for i in range(len(values))]
@@ -344,6 +347,7 @@ def test_a_curve_says_what_every_share_keeps_and_costs() -> None:
     assert len(keep_curve(np.zeros(0, dtype=np.intp), score, costs, num_points=100)) == 0
 
 
+@settings(deadline=None)
 @given(sizes=st.tuples(st.integers(0, 9), st.integers(0, 9)), points=st.integers(1, 12))
 def test_a_joint_curve_keeps_of_each_subset_what_the_policy_share_keeps(
     sizes: tuple[int, int], points: int

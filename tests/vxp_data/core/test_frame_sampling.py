@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.frame_sampling import (
@@ -56,6 +56,7 @@ def test_midpoint_takes_the_middle_of_equal_parts(num_available, num_frames, exp
     assert midpoint(num_available, num_frames).tolist() == expected
 
 
+@settings(deadline=None)
 @given(num_frames=st.integers(1, 400), more=st.integers(1, 10**7))
 def test_uniform_is_the_rounded_exact_fraction(num_frames, more):
     num_available = num_frames + more
@@ -109,6 +110,7 @@ def test_the_earlier_of_two_equally_near_key_frames_is_taken():
     assert at_keys(np.array([2]), np.arange(5.0), keys(5, 0, 4)).tolist() == [0]
 
 
+@settings(deadline=None)
 @given(timeline=timelines, num_frames=st.integers(1, 20))
 def test_nearest_key_frames_equal_brute_force(timeline, num_frames):
     time_s_N, is_key_N = timeline
@@ -157,6 +159,7 @@ def test_videos_shorter_than_the_plan_give_all_their_frames(seek, num_available)
     assert planned.dtype == np.int64
 
 
+@settings(deadline=None)
 @given(timeline=timelines, num_frames=st.integers(1, 20))
 def test_auto_is_either_exact_or_key_frames_close_to_as_many_targets(timeline, num_frames):
     time_s_N, is_key_N = timeline

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.sampling_plans import (
@@ -77,6 +77,7 @@ def shown_at_rate(time_ms_N, start_ms, end_ms, fps):
     return sorted(found)
 
 
+@settings(deadline=None)
 @given(video=videos, fps=rates, clip=clips)
 def test_the_frames_of_a_rate_are_those_shown_at_its_moments(video, fps, clip):
     time_ms_N, duration_ms = video
@@ -93,6 +94,7 @@ def test_the_frames_of_a_rate_are_those_shown_at_its_moments(video, fps, clip):
     assert plan.frame_index_F.tolist() == expected
 
 
+@settings(deadline=None)
 @given(
     video=videos,
     clip=clips,

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.shard_planning import ClipCosts, PlannedShard, decode_cost, plan_shards
@@ -55,6 +55,7 @@ any_limits = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(costs=any_clips(), limits=any_limits)
 def test_every_clip_is_in_one_shard_of_its_kind_and_no_shard_is_empty(costs, limits):
     shards = plan_shards(costs, **limits)
@@ -66,6 +67,7 @@ def test_every_clip_is_in_one_shard_of_its_kind_and_no_shard_is_empty(costs, lim
     assert len({shard.name for shard in shards}) == len(shards)
 
 
+@settings(deadline=None)
 @given(costs=any_clips(), limits=any_limits)
 def test_the_number_of_shards_divides_and_keeps_to_the_limits_where_clips_suffice(costs, limits):
     shards = plan_shards(costs, **limits)
@@ -83,6 +85,7 @@ def test_the_number_of_shards_divides_and_keeps_to_the_limits_where_clips_suffic
             assert number > len(own) - limits["divisor"]
 
 
+@settings(deadline=None)
 @given(costs=any_clips(), limits=any_limits, order=st.randoms(use_true_random=False))
 def test_the_plan_does_not_depend_on_the_order_of_the_clips(costs, limits, order):
     indices = list(range(len(costs.key)))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.similarity import EFFECTIVE_FRAMES, MEAN_PAIRWISE
@@ -69,6 +69,7 @@ def test_text_is_read_and_its_canonical_text_reads_the_same(parse, text, policy,
     assert parse(canonical) == spec
 
 
+@settings(deadline=None)
 @given(value=st.floats(0, 1, exclude_min=True))
 def test_canonical_text_of_any_share_and_quantile_reads_the_same(value):
     for policy, parse in (("share", parse_keep), ("quantile", parse_threshold)):
@@ -76,6 +77,7 @@ def test_canonical_text_of_any_share_and_quantile_reads_the_same(value):
         assert parse(str(spec)) == spec
 
 
+@settings(deadline=None)
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_canonical_text_of_any_fixed_value_reads_the_same(value):
     spec = ThresholdSpec("fixed", value)
@@ -139,6 +141,7 @@ def test_policies_cut_where_one_can_check_by_eye():
     }
 
 
+@settings(deadline=None)
 @given(values=scores, wanted=st.integers(0, 35))
 def test_count_is_met_exactly_with_the_rows_first_by_redundancy_then_id(values, wanted):
     names = ids(len(values))
@@ -148,12 +151,14 @@ def test_count_is_met_exactly_with_the_rows_first_by_redundancy_then_id(values, 
     assert done.threshold == values[order[-1]] if order else not math.isfinite(done.threshold)
 
 
+@settings(deadline=None)
 @given(values=scores, wanted=st.floats(0, 1, exclude_min=True))
 def test_share_keeps_the_nearest_whole_number_of_rows(values, wanted):
     done = share(np.array(values, dtype=np.float64), ids(len(values)), wanted)
     assert done.keep_N.sum() == math.floor(wanted * len(values) + 0.5)
 
 
+@settings(deadline=None)
 @given(values=scores.filter(len), wanted=st.floats(0, 1))
 def test_quantile_keeps_at_least_its_share_and_no_row_above_it(values, wanted):
     redundancy_N = np.array(values)
@@ -162,6 +167,7 @@ def test_quantile_keeps_at_least_its_share_and_no_row_above_it(values, wanted):
     assert done.keep_N.sum() >= math.floor(wanted * (len(values) - 1)) + 1 - 1e-9
 
 
+@settings(deadline=None)
 @given(
     values=scores,
     policy=st.sampled_from([fixed, quantile, share]),
@@ -173,6 +179,7 @@ def test_a_larger_value_never_drops_a_row_that_a_smaller_one_keeps(values, polic
     assert not (small.keep_N & ~large.keep_N).any()
 
 
+@settings(deadline=None)
 @given(values=scores, small=st.integers(0, 35), more=st.integers(0, 5))
 def test_a_larger_count_never_drops_a_row_that_a_smaller_one_keeps(values, small, more):
     redundancy_N, names = np.array(values, dtype=np.float64), ids(len(values))

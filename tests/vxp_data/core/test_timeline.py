@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.timeline import frame_times, pack_timeline, unpack_timeline
@@ -14,6 +14,7 @@ from vxp_data.core.timeline import frame_times, pack_timeline, unpack_timeline
 gaps = st.lists(st.integers(0, 2**40), max_size=200)
 
 
+@settings(deadline=None)
 @given(gaps=gaps, first=st.integers(-(2**40), 2**40), rate=st.integers(1, 10**9))
 def test_times_come_back_to_the_bit(gaps, first, rate):
     tick_N = np.cumsum(np.array([first, *gaps], dtype=np.int64))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import shard_fixtures as fixtures
@@ -55,6 +55,7 @@ def first_image() -> bytes:
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(members=st.dictionaries(names, st.binary(max_size=2000), max_size=6))
 def test_pythons_tarfile_reads_what_we_write_at_the_places_we_say(members):
     data, written = write_tar(members)

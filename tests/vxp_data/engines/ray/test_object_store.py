@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,22 @@ from support.commands import vxp_data
 from support.flat_videos import write_flat_video
 from support.runs import caption_row, table, write_rows
 from support.tiny_models import write_tiny_siglip
+from vxp_data.engines.choose import open_engine
+from vxp_data.engines.stage_plan import EncoderNeeds
+from vxp_data.settings.cluster import ClusterConfig
 
 NUM_VIDEOS = 24
 """Times 20 frames of 384 x 384 x 3 bytes: 212 MB."""
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_too_small_a_store_is_told_before_anything_is_spent() -> None:
+    needs = EncoderNeeds(in_decode_task=False, device="cpu", clip_bytes=20 * 384 * 384 * 3)
+    with open_engine(ClusterConfig(engine="ray")) as engine:  # the session's Ray: 256 MiB
+        (short,) = [s for s in engine.shortages(needs) if s.name == "object store"]
+        assert "holds 268 MB, and frames on their way to the encoders take 283" in short.message
+        cheap = replace(needs, in_decode_task=True)
+        assert [s for s in engine.shortages(cheap) if s.name == "object store"] == []
 
 
 @pytest.mark.slow
@@ -27,9 +41,10 @@ def test_frames_of_three_times_the_object_store_pass_through_it(tmp_path: Path) 
         done = vxp_data(
             *("prune", manifest, "--out", tmp_path / str(store_mib), "--encoder", "siglip"),
             *("--set", f"encoder.checkpoint={checkpoint}", "--set", "cluster.num_cpus=2"),
-            *("--set", f"cluster.object_store_mib={store_mib}"),
+            *("--set", f"cluster.object_store_mib={store_mib}", "--engine", "ray"),
         )
         assert done.returncode == 0, done.stderr
+        assert ("object store" in done.stderr) is (store_mib == 80)
     assert len(table(tmp_path / "80", "decisions")) == NUM_VIDEOS
     for name in ("decisions", "scores"):
         assert table(tmp_path / "80", name) == table(tmp_path / "1024", name)

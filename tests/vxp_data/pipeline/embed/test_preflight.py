@@ -14,7 +14,6 @@ from support.commands import vxp_data
 from support.runs import caption_row, run_prune, write_rows
 from support.tiny_models import write_tiny_siglip
 from vxp_data.decoders import isolation
-from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, TaskRules
 from vxp_data.pipeline.embed import preflight
@@ -31,8 +30,6 @@ from vxp_data.pipeline.embed.preflight import (
     require,
     sample_of,
 )
-from vxp_data.pipeline.embed.preflight_nodes import check_nodes
-from vxp_data.settings.cluster import ClusterConfig
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, PruneConfig
 from vxp_data.storage.folder import open_folder
 
@@ -72,10 +69,7 @@ def test_little_space_is_a_warning(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": free})
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage)
     assert check_output(open_folder(tmp_path)).verdict is Verdict.WARNING
-    found = {check.name: check for check in check_scratch(ClusterConfig())}
-    assert found["scratch space"].verdict is Verdict.WARNING
-    assert "--shm-size" in found["shared memory"].remedy
-    assert [c.name for c in check_scratch(ClusterConfig(address="auto"))] == ["scratch space"]
+    assert check_scratch().verdict is Verdict.WARNING
 
 
 def test_a_decoder_that_cannot_work_fails_with_what_to_install(monkeypatch, tmp_path):
@@ -195,19 +189,3 @@ def test_doctor_shows_every_check_and_ends_with_2_where_one_failed(tmp_path):
     assert failed.returncode == 2
     assert "FAILED   manifest rows: " in failed.stdout
     assert "1 checks failed" in failed.stderr
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_every_node_of_a_cluster_is_checked(tmp_path):
-    (tmp_path / "a.mp4").touch()
-    config = THUMBNAIL.model_copy(update={"cluster": ClusterConfig(address="auto")})
-    out = open_folder(tmp_path / "run")
-    with open_engine(config.cluster) as engine:
-        media = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
-        checks = check_nodes(config, out, media, engine)
-    found = {check.name: check for check in checks}
-    assert {"isolation", "decoder pyav", "encoder thumbnail", "media", "output"} <= found.keys()
-    assert all(check.message.startswith("on all 1 nodes: ") for check in checks)
-    assert found["media"].verdict is Verdict.WARNING
-    assert found["output"].verdict is Verdict.OK
-    assert list((tmp_path / "run").iterdir()) == []
