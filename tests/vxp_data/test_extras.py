@@ -18,7 +18,7 @@ from vxp_data.errors import UserError
 from vxp_data.extras import EXTRAS, require_extra
 from vxp_data.neighbours import choose
 from vxp_data.registry import ENCODERS
-from vxp_data.settings.prune import DecodeConfig
+from vxp_data.settings.prune import DecodeConfig, EncoderConfig
 from vxp_data.storage.object_store import require_store
 
 HEAVY = ("torch", "ray", "faiss", "transformers", "deepspeed", "open_clip")
@@ -80,13 +80,14 @@ def test_all_that_is_missing_of_an_extra_stands_in_one_line(without):
     )
 
 
-def test_an_encoder_names_its_extra(without):
-    for module in ("vxp_data.encoders.siglip", "vxp_data.encoders.siglip_weights"):
-        sys.modules.pop(module, None)
-    without("open_clip")
-    wanted = r"encoder 'siglip' needs vxp\[siglip\] \(open_clip is not installed\): pip install"
-    with pytest.raises(UserError, match=wanted):
-        ENCODERS.load("siglip")
+@pytest.mark.parametrize("missing", ["torch", "open_clip"])
+def test_an_encoder_names_its_extra(without, missing):
+    without(missing)
+    wanted = rf"encoder 'siglip' needs vxp\[siglip\] \({missing} is not installed\): pip install"
+    given = EncoderConfig(device="cpu")
+    for ask in (ENCODERS.load("siglip").prepare, ENCODERS.load("siglip").describe):
+        with pytest.raises(UserError, match=rf"{wanted}.*\n.*--encoder thumbnail"):
+            ask(given)
 
 
 @pytest.mark.parametrize(("uri", "module", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")])
