@@ -20,7 +20,7 @@ from support.repo import ROOT
 if TYPE_CHECKING:
     import torch
 
-    from vxp_model.modules.siglip import VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
     from vxp_model.train.distributed import DistributedContext
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -33,7 +33,7 @@ def test_the_tower_in_bf16_gives_the_features_of_fp32_whatever_the_chunk(
     require_packages(*TOWER)
     from support.gpu_checks import siglip
     from support.gpu_checks.common import random_frames
-    from vxp_model.modules.siglip import VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
 
     frames_FHWC = random_frames(32, 384)
     figures |= siglip.tower_parity(VisionConfig(), card, frames_FHWC, chunks=(32, 1, 7))
@@ -51,7 +51,7 @@ def test_the_tower_reaches_a_third_of_the_matmul_rate(
     from device_rates import matmul_flops
 
     from support.gpu_checks import siglip
-    from vxp_model.modules.siglip import VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
 
     peak = matmul_flops(card)
     figures |= {"matmul_tflops": round(peak / 1e12, 1)}

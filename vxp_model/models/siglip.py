@@ -14,7 +14,8 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from vxp_model.errors import UserError
 from vxp_model.models.tensor_files import TensorFiles
-from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig
+from vxp_model.modules.shapes import VisionConfig
+from vxp_model.modules.siglip import SiglipVisionTower
 
 SO400M: Final = "google/siglip-so400m-patch14-384"
 SO400M_REVISION: Final = "9fdffc58afc957d1a03a25b10dba0329ab15c2a3"

@@ -19,7 +19,8 @@ if LATER:
     from support.tensors import random
     from vxp_model.models.presets import recot_preset
     from vxp_model.models.siglip import SO400M, load_tower, random_tower
-    from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig, normalise_frames
+    from vxp_model.modules.shapes import VisionConfig
+    from vxp_model.modules.siglip import SiglipVisionTower, normalise_frames
 
     TINY = recot_preset("tiny")
 

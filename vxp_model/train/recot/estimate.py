@@ -14,13 +14,14 @@ import torch
 from vxp_model.data.dataset import ShardDataset
 from vxp_model.data.order import part_counts
 from vxp_model.errors import UserError, require
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.models.recot import ReCoTModel
+from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.modules.frame_groups import FrameGrouper
-from vxp_model.modules.siglip import VisionConfig
+from vxp_model.modules.shapes import VisionConfig
 from vxp_model.settings.recot import ReCoTRecipe
-from vxp_model.train.batches import accumulation, epoch_samples, sources_of
-from vxp_model.train.build import model_config
 from vxp_model.train.flops import PEAK_TFLOPS, recot_flop_per_group, tower_flop_per_frame
+from vxp_model.train.mixture import accumulation, epoch_samples, sources_of
+from vxp_model.train.model_config import model_config
 
 _NARROW: Final = (32, 64)
 """Channels of the models that are measured."""

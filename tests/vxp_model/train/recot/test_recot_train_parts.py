@@ -29,20 +29,18 @@ from vxp_model.train.schedule import lr_factor
 if LATER:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
+    from vxp_model.models.parameter_counts import tower_parameters
 
     from vxp_model.models.presets import recot_preset
-    from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+    from vxp_model.models.recot import ReCoTModel
+    from vxp_model.models.recot_config import ReCoTConfig
     from vxp_model.models.siglip import random_tower
-    from vxp_model.train.batches import accumulation
-    from vxp_model.train.build import model_config
     from vxp_model.train.checkpoints import TrainState, require_same_run
     from vxp_model.train.engine import parameter_groups
     from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
-    from vxp_model.train.recot.estimate import (
-        activation_bytes_per_group,
-        estimate_recot,
-        tower_parameters,
-    )
+    from vxp_model.train.mixture import accumulation
+    from vxp_model.train.model_config import model_config
+    from vxp_model.train.recot.estimate import activation_bytes_per_group, estimate_recot
     from vxp_model.train.recot.feature_cache import FeatureCache
     from vxp_model.train.recot.features import tower_digest
     from vxp_model.train.recot.mask_image import draw_mask, write_image

@@ -22,7 +22,7 @@ def child(code: str, *folders: Path) -> list[str]:
 def test_torch_says_the_same() -> None:
     told, without_torch, torch_says = child(
         "import sys\n"
-        "from vxp_data.encoders.cuda import has_cuda\n"
+        "from vxp_data.cuda import has_cuda\n"
         "print(has_cuda())\n"
         "print('torch' not in sys.modules)\n"
         "import torch\n"
@@ -52,7 +52,7 @@ def load(name):
     return Driver()
 
 ctypes.CDLL = load
-from vxp_data.encoders.cuda import has_cuda
+from vxp_data.cuda import has_cuda
 print(has_cuda(), 'torch' in sys.modules)
 """
 
