@@ -57,9 +57,11 @@ LAYERS = {
         own=f"{_VALUES} storage",
         third_party="numpy av decord torchcodec torch pebble",
     ),
+    # What torch says of the machine, without torch where that can be told.
+    "cuda": Layer(modules="vxp_data.cuda", third_party="torch"),
     "encoders": Layer(
         modules="vxp_data.encoders",
-        own=_ADAPTER,
+        own=f"{_ADAPTER} cuda",
         third_party="numpy torch open_clip huggingface_hub safetensors",
     ),
     "neighbours": Layer(modules="vxp_data.neighbours", own=_ADAPTER, third_party="numpy faiss"),
@@ -116,7 +118,9 @@ LAYERS = {
         third_party="torch transformers numpy safetensors deepspeed peft PIL rich",
     ),
     "inference": Layer(
-        modules="vxp_model.inference", own=_BELOW_TRAIN, third_party="torch transformers numpy"
+        modules="vxp_model.inference",
+        own=f"{_BELOW_TRAIN} cuda",
+        third_party="torch transformers numpy",
     ),
     # Questions and scores: no model, no video.
     "benchmarks": Layer(

@@ -114,11 +114,10 @@ def test_prune_asks_for_ray_before_it_makes_a_run_directory(without, tmp_path):
     [
         (["recot", "smoke/recot"], "deepspeed"),
         (["train", "smoke/sft"], "deepspeed"),
-        (["estimate", "smoke/recot"], "torch"),
         (["probe", "probe"], "transformers"),
-        (["frames"], "torch"),
         (["generate", "m", "--video", "v", "--prompt", "p"], "torch"),
         (["chat", "m", "--video", "v"], "torch"),
+        (["frames", "--model", "m"], "transformers"),
     ],
 )
 def test_commands_of_training_name_their_extra(without, command, module):
@@ -127,9 +126,8 @@ def test_commands_of_training_name_their_extra(without, command, module):
     without(module)
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, UserError), done.output
-    assert str(done.exception).startswith(
-        f"`vxp-model {command[0]}` needs vxp[train] ({module} is not installed)"
-    )
+    assert str(done.exception).startswith(f"`vxp-model {command[0]}` ")
+    assert f" needs vxp[train] ({module} is not installed)" in str(done.exception)
 
 
 def test_duplicates_without_faiss_are_those_with_it(without, tmp_path):

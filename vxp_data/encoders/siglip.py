@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.encoders.base import EncoderSettings, EncoderSpec, check_frames, fingerprint
 from vxp_data.cuda import has_cuda
+from vxp_data.encoders.base import EncoderSettings, EncoderSpec, check_frames, fingerprint
 from vxp_data.encoders.siglip_model import SiglipModel, find_model, find_weights, require_siglip
 from vxp_data.errors import UserError, unknown_name
 
