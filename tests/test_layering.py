@@ -158,7 +158,6 @@ PRIVATE = {
     "vxp_data/decoders/child_process.py: _config": "whether a process is a daemon, to be hidden",
     "vxp_data/storage/object_store.py: _call_s3": "a range with a condition; s3fs's own has none",
     "vxp_model/data/loader.py: _iterator": "torch ends persistent workers by this alone",
-    "vxp_model/models/siglip.py: _attn_implementation": "fixed before the model is built",
     "tests/pipelines/test_cluster_files.py: ray.autoscaler._private.util": "Ray's own check",
 }
 
