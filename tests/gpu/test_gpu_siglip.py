@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,3 +114,17 @@ def test_the_encoder_halves_its_batch_when_the_card_is_full(
     assert figures["batch_frames_with_enough"] == 512
     assert figures["batch_frames_after"] in {2**power for power in range(9)}
     assert figures["min_centred_cosine"] > 0.999
+
+
+@pytest.mark.parametrize(("visible", "told"), [(None, "True False"), ("", "False False")])
+def test_the_card_is_seen_without_torch(card: torch.device, visible: str | None, told: str) -> None:
+    """Expect a second."""
+    assert card.type == "cuda"
+    environment = os.environ if visible is None else {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    code = (
+        "import sys; from vxp_data.cuda import has_cuda; print(has_cuda(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == told

@@ -1,6 +1,6 @@
 """SigLIP on a device: precision, batch sizes, memory that runs out, speed.
 
-Two programs run it: `vxp_model`'s own tower, and `vxp_data`'s encoder, which is open_clip's.
+Two programs run it: `vxp_model`'s own tower, and `vxp_data`'s encoder.
 """
 
 from __future__ import annotations
