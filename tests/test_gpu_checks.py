@@ -20,7 +20,7 @@ from support.repo import ROOT
 if TYPE_CHECKING:
     import torch
 
-    from vxp_model.modules.siglip import VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
     from vxp_model.train.distributed import DistributedContext
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,7 +131,7 @@ def test_halving_is_counted_and_the_vectors_stay(checkpoint: Path) -> None:
     from support.gpu_checks.common import random_frames
     from support.tiny_models import Settings
     from vxp_data.encoders.siglip import SiglipEncoder
-    from vxp_data.encoders.siglip_weights import find_model
+    from vxp_data.encoders.siglip_model import find_model
 
     class Cramped(torch.nn.Module):
         """Stands in for a tower: gives what it sees, in a memory of so many images."""

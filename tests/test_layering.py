@@ -57,9 +57,11 @@ LAYERS = {
         own=f"{_VALUES} storage",
         third_party="numpy av decord torchcodec torch pebble",
     ),
+    # What torch says of the machine, without torch where that can be told.
+    "cuda": Layer(modules="vxp_data.cuda", third_party="torch"),
     "encoders": Layer(
         modules="vxp_data.encoders",
-        own=_ADAPTER,
+        own=f"{_ADAPTER} cuda",
         third_party="numpy torch open_clip huggingface_hub safetensors",
     ),
     "neighbours": Layer(modules="vxp_data.neighbours", own=_ADAPTER, third_party="numpy faiss"),
@@ -126,7 +128,9 @@ LAYERS = {
         third_party="torch transformers numpy safetensors deepspeed peft PIL rich",
     ),
     "inference": Layer(
-        modules="vxp_model.inference", own=_BELOW_TRAIN, third_party="torch transformers numpy"
+        modules="vxp_model.inference",
+        own=f"{_BELOW_TRAIN} cuda",
+        third_party="torch transformers numpy",
     ),
     # Questions and scores: no model, no video.
     "benchmarks": Layer(
@@ -165,7 +169,6 @@ PRIVATE = {
     "vxp_data/decoders/child_process.py: _config": "whether a process is a daemon, to be hidden",
     "vxp_data/storage/object_store.py: _call_s3": "a range with a condition; s3fs's own has none",
     "vxp_model/data/loader.py: _iterator": "torch ends persistent workers by this alone",
-    "vxp_model/models/siglip.py: _attn_implementation": "fixed before the model is built",
     "tests/pipelines/test_cluster_files.py: ray.autoscaler._private.util": "Ray's own check",
 }
 

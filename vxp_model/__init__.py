@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from vxp_model.data.dataset import Source
     from vxp_model.data.frames import FrameOptions
     from vxp_model.data.loader import ShardLoader
     from vxp_model.data.order import BatchRule, OrderRule
     from vxp_model.data.seeded_draws import WindowRule
+    from vxp_model.data.sources import Source
     from vxp_model.data.visuals import FrameChoice
     from vxp_model.errors import UserError
     from vxp_model.inference.session import LongVideoModel
@@ -39,7 +39,7 @@ _MODULE_OF: Final = {
     "LongVideoModel": "vxp_model.inference.session",
     "OrderRule": "vxp_model.data.order",
     "ShardLoader": "vxp_model.data.loader",
-    "Source": "vxp_model.data.dataset",
+    "Source": "vxp_model.data.sources",
     "UserError": "vxp_model.errors",
     "WindowRule": "vxp_model.data.seeded_draws",
 }

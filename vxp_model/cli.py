@@ -150,7 +150,6 @@ def estimate(
 
     vxp-model estimate video_xl_pro/sft --gpus 8 --frames 360
     """
-    require_extra("train", "`vxp-model estimate`", INFERENCE)
     from vxp_data.settings.file import read_recipe
 
     tree = read_recipe(recipe)

@@ -176,7 +176,8 @@ def frames(
 
     Example: vxp-model frames --memory-gb 80
     """
-    require_extra("train", "`vxp-model frames`", INFERENCE)
+    if model is not None:
+        require_extra("train", "`vxp-model frames` of a model", INFERENCE)
     from vxp_model.inference.fit import describe_fit
 
     for line in describe_fit(

@@ -29,23 +29,16 @@ from device_rates import matmul_flops, peak_bytes, wait_for
 from torch import nn
 
 from vxp_data.settings.file import Loaded
-from vxp_model.data.dataset import ShardDataset
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.models.recot import ReCoTModel
+from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.settings.recot import RECIPES, ReCoTRecipe, load_recipe
-from vxp_model.train.batches import (
-    MicroBatch,
-    accumulation,
-    collate,
-    epoch_samples,
-    open_loader,
-    recot_window,
-    sources_of,
-    step_batches,
-)
-from vxp_model.train.build import model_config, new_model, uses_bf16
+from vxp_model.train.batches import MicroBatch, collate, open_loader, recot_window, step_batches
+from vxp_model.train.build import new_model, uses_bf16
 from vxp_model.train.distributed import DistributedContext, join_distributed
 from vxp_model.train.engine import Engine
 from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
+from vxp_model.train.mixture import accumulation, epoch_samples, rows_of
+from vxp_model.train.model_config import model_config
 from vxp_model.train.recot.features import FeatureSource, build_tower
 from vxp_model.train.recot.step import Stepper
 
@@ -132,7 +125,7 @@ class Bench:
         )
         engine.train()
         self.stepper = Stepper(engine, self.model, features, context)
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
+        num_samples = epoch_samples(recipe, rows_of(recipe))
         self.loader = open_loader(
             recipe,
             image_px=self.config.vision.image_px,

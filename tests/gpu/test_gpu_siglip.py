@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +36,7 @@ def test_the_tower_in_bf16_gives_the_features_of_fp32_whatever_the_chunk(
     require_packages(*TOWER)
     from support.gpu_checks import siglip
     from support.gpu_checks.common import random_frames
-    from vxp_model.modules.siglip import VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
 
     frames_FHWC = random_frames(32, 384)
     figures |= siglip.tower_parity(VisionConfig(), card, frames_FHWC, chunks=(32, 1, 7))
@@ -51,7 +54,7 @@ def test_the_tower_reaches_a_third_of_the_matmul_rate(
     from device_rates import matmul_flops
 
     from support.gpu_checks import siglip
-    from vxp_model.modules.siglip import VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
 
     peak = matmul_flops(card)
     figures |= {"matmul_tflops": round(peak / 1e12, 1)}
@@ -111,3 +114,17 @@ def test_the_encoder_halves_its_batch_when_the_card_is_full(
     assert figures["batch_frames_with_enough"] == 512
     assert figures["batch_frames_after"] in {2**power for power in range(9)}
     assert figures["min_centred_cosine"] > 0.999
+
+
+@pytest.mark.parametrize(("visible", "told"), [(None, "True False"), ("", "False False")])
+def test_the_card_is_seen_without_torch(card: torch.device, visible: str | None, told: str) -> None:
+    """Expect a second."""
+    assert card.type == "cuda"
+    environment = os.environ if visible is None else {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    code = (
+        "import sys; from vxp_data.cuda import has_cuda; print(has_cuda(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == told

@@ -63,7 +63,14 @@ def images(num: int, px: int, *, seed: int = 0) -> NDArray[np.uint8]:
     return image_FHWC
 
 
-def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Path:
+def write_tiny_siglip(
+    folder: Path,
+    *,
+    image_px: int = 64,
+    seed: int = 0,
+    timm_model_name: str = "test_vit",
+    pool: str = "map",
+) -> Path:
     """Write a SigLIP of 0.5 M parameters with random weights as an open_clip local-dir checkpoint.
 
     The layout and tensor names are those of the real models (timm ViT with attention pooling,
@@ -73,6 +80,9 @@ def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Pat
     Args:
         folder: made if missing; gets open_clip_config.json and open_clip_model.safetensors.
         image_px: side of the square input; a multiple of 16.
+        seed: of the weights.
+        timm_model_name: another image tower of width 64.
+        pool: how it pools, as open_clip names it.
     """
     config = {
         "embed_dim": 64,
@@ -80,9 +90,9 @@ def write_tiny_siglip(folder: Path, *, image_px: int = 64, seed: int = 0) -> Pat
         "custom_text": True,
         "vision_cfg": {
             "image_size": image_px,
-            "timm_model_name": "test_vit",
+            "timm_model_name": timm_model_name,
             "timm_model_pretrained": False,
-            "timm_pool": "map",
+            "timm_pool": pool,
             "timm_proj": "none",
         },
         "text_cfg": {

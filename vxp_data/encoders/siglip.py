@@ -1,30 +1,29 @@
-"""SigLIP image encoder, from open_clip: the product's embedding."""
+"""SigLIP image encoder: the product's embedding.
+
+torch is imported where a model is built and run: the command that plans a run loads none.
+"""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-import open_clip
-import torch
 from numpy.typing import NDArray
 
+from vxp_data.cuda import has_cuda
 from vxp_data.encoders.base import EncoderSettings, EncoderSpec, check_frames, fingerprint
-from vxp_data.encoders.siglip_weights import SiglipModel, find_model, find_weights, with_weights
+from vxp_data.encoders.siglip_model import SiglipModel, find_model, find_weights, require_siglip
 from vxp_data.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION: Final = 1
 """Counts up with every change of the numbers; enters the fingerprint."""
 
-_SMALLEST_TEXT: Final = {
-    "context_length": 1,
-    "vocab_size": 1,
-    "width": 1,
-    "heads": 1,
-    "layers": 1,
-}
+_NEEDS: Final = ("torch", "safetensors")
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +60,8 @@ class SiglipEncoder:
         bf16: bool,
         batch_frames: int,
     ) -> None:
+        import torch
+
         self.spec: Final = spec
         self.visual: Final = visual
         self._device = device
@@ -74,6 +75,7 @@ class SiglipEncoder:
     @classmethod
     def prepare(cls, settings: EncoderSettings) -> Path:
         """Find or fetch the weights; see `Encoder.prepare`."""
+        require_siglip(*_NEEDS)
         return find_weights(find_model(settings))
 
     @classmethod
@@ -87,6 +89,7 @@ class SiglipEncoder:
         Raises:
             UserError: unknown model, tag, device or precision; no such checkpoint; not a SigLIP.
         """
+        require_siglip(*_NEEDS)
         return _spec(find_model(settings), bf16=is_bf16(settings, device_type_of(settings)))
 
     @classmethod
@@ -96,6 +99,11 @@ class SiglipEncoder:
         Raises:
             UserError: as `describe`; the weights cannot be had or do not fit; no CUDA device.
         """
+        require_siglip(*_NEEDS)
+        import torch
+
+        from vxp_data.encoders.siglip_weights import load_image_tower
+
         device_type = device_type_of(settings)
         bf16 = is_bf16(settings, device_type)
         if settings.batch_frames < 1:
@@ -107,7 +115,7 @@ class SiglipEncoder:
             )
         model = find_model(settings)
         device = torch.device(device_type)
-        visual = _load_visual(model, device)
+        visual = load_image_tower(model, device)
         return cls(
             _spec(model, bf16=bf16),  # after the weights: a download has made their revision known
             model,
@@ -138,6 +146,8 @@ class SiglipEncoder:
             UserError: one image alone does not fit into device memory; the weights give vectors
                 that are not finite.
         """
+        import torch
+
         check_frames(frames_FHWC, frame_px=self.spec.frame_px)
         emb_FD = np.empty((len(frames_FHWC), self.spec.dim), np.float32)
         start = 0
@@ -160,6 +170,8 @@ class SiglipEncoder:
 
     def _forward(self, frames_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed up to batch_frames images in one pass of fixed shape."""
+        import torch
+
         # Always the full batch: other shapes may take other kernels, which round otherwise.
         padded_BHWC = np.zeros((self._batch_frames, *frames_BHWC.shape[1:]), np.uint8)
         padded_BHWC[: len(frames_BHWC)] = frames_BHWC
@@ -205,7 +217,7 @@ def device_type_of(settings: EncoderSettings) -> str:
         raise unknown_name("encoder device", settings.device, known)
     if settings.device != "auto":
         return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if has_cuda() else "cpu"
 
 
 def is_bf16(settings: EncoderSettings, device_type: str) -> bool:
@@ -237,30 +249,3 @@ def _spec(model: SiglipModel, *, bf16: bool) -> EncoderSpec:
         fingerprint=fingerprint(facts),
         in_decode_task=False,
     )
-
-
-def _load_visual(model: SiglipModel, device: torch.device) -> torch.nn.Module:
-    """Build the image tower without memory, check it, then give it the weights.
-
-    Raises:
-        UserError: open_clip cannot build it, or the weights do not fit it.
-    """
-    try:
-        with torch.device("meta"):  # shapes only: no memory, no random numbers drawn
-            visual: torch.nn.Module = open_clip.CustomTextCLIP(
-                embed_dim=model.embed_dim,
-                vision_cfg={**model.vision_cfg, "timm_model_pretrained": False},
-                text_cfg=_SMALLEST_TEXT,  # the class insists on a text tower; it is dropped here
-                quick_gelu=model.quick_gelu,
-            ).visual
-            shape = tuple(visual(torch.empty(1, 3, model.image_px, model.image_px)).shape)
-    except Exception as error:
-        raise UserError(
-            f"open_clip cannot build the image tower of {model.name}: {error}"
-        ) from error
-    if shape != (1, model.embed_dim):
-        raise UserError(
-            f"the image tower of {model.name} gives {list(shape)}, its config says "
-            f"embed_dim {model.embed_dim}."
-        )
-    return with_weights(visual, model, "visual", device)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from vxp_data.encoders.base import EncoderSettings
 from vxp_data.encoders.siglip import device_type_of, is_bf16
-from vxp_data.encoders.siglip_weights import (
+from vxp_data.encoders.siglip_model import (
     SiglipModel,
     find_model,
     find_tokenizer,
     find_weights,
-    with_weights,
 )
+from vxp_data.encoders.siglip_weights import with_weights
 from vxp_data.errors import UserError
 
 _SMALLEST_VISION: Final = {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -19,72 +19,18 @@ from torch.utils.data import Dataset
 from vxp_model.data.clip import plan_of, read_clip
 from vxp_model.data.conversation import read_turns
 from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
-from vxp_model.data.index import ShardTable, load_index
-from vxp_model.data.order import Part
+from vxp_model.data.index import ShardTable
 from vxp_model.data.sample import TrainSample
 from vxp_model.data.seeded_draws import WindowRule, cut_window
+from vxp_model.data.sources import Rows, Source
 from vxp_model.data.state import Replacement
 from vxp_model.errors import UserError
 
 _MAX_TRIES: Final = 20
 """Clips in a row that may be broken: more, and it is not the clips."""
-_KINDS: Final = ("video", "image", "text")
 _MAY_PASS: Final = frozenset({"unreadable", "missing"})
 """Reasons that may be gone a minute later: a file server's."""
 _DEFAULT_FRAMES: Final = FrameOptions()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One part of a mixture: a shard directory, or its shards of some kinds."""
-
-    uri: str
-    """A path, or a URI of an object store: 's3://bucket/shards'."""
-    weight: float | None = None
-    """Share of the epoch's samples, against the other sources' weights; see `order.part_counts`."""
-    kinds: tuple[str, ...] | None = None
-    """Of 'video', 'image', 'text'; None: all."""
-
-    def __post_init__(self) -> None:
-        for kind in self.kinds or ():
-            if kind not in _KINDS:
-                raise UserError(
-                    f"source {self.uri}: unknown kind {kind!r}, wanted some of {', '.join(_KINDS)}."
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A source's index, and which of its rows belong to it."""
-
-    source: Source
-    table: ShardTable
-    row_N: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, source: Source) -> Self:
-        """Read the index.
-
-        Raises:
-            UserError: it cannot be used, or has no rows of these kinds.
-        """
-        table = load_index(source.uri)
-        row_N = table.rows_of(source.kinds)
-        if not len(row_N):
-            kinds = "" if source.kinds is None else f" of kind {', '.join(source.kinds)}"
-            raise UserError(
-                f"{source.uri}: the index has no samples{kinds}, wanted one at least. Shard a run "
-                "that keeps some, or leave the source out."
-            )
-        return cls(source, table, row_N)
-
-    def part(self) -> Part:
-        """Return what the order depends on."""
-        return Part(
-            digest=self.table.digest,
-            num_frames_N=self.table.num_frames_N[self.row_N],
-            weight=self.source.weight,
-        )
 
 
 class SampleIndex(NamedTuple):

@@ -19,11 +19,12 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from vxp_data.core.seeds import hash64
-from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
+from vxp_model.data.dataset import SampleIndex, ShardDataset
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
 from vxp_model.data.sample import Batch, TrainSample
 from vxp_model.data.seeded_draws import WindowRule
+from vxp_model.data.sources import Source
 from vxp_model.data.state import (
     STATE_VERSION,
     LoaderState,

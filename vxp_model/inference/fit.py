@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-from transformers import AutoProcessor
-
+from vxp_data.cuda import has_cuda
 from vxp_model.errors import UserError
 from vxp_model.models.budget import GIGABYTE, ContextBudget
-from vxp_model.models.processor import VideoXLProProcessor
-from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
+from vxp_model.models.video_xl_pro_shape import ModelShape, preset_shape
 
 _USUAL_CARD_GB = 80.0
 
@@ -40,18 +37,10 @@ def describe_fit(
         UserError: no such model, or it does not fit the card.
     """
     if memory_gb is None:
-        memory_gb = _USUAL_CARD_GB
-        if torch.cuda.is_available():
-            memory_gb = torch.cuda.get_device_properties(0).total_memory / GIGABYTE
+        memory_gb = _card_gb()
     if workspace_gb >= memory_gb:
         raise UserError(f"--workspace-gb {workspace_gb:g} leaves nothing of {memory_gb:g} GB.")
-    if folder is None:
-        config = video_xl_pro_preset(preset)
-        budget = ContextBudget.of(config)
-    else:
-        config = VideoXLProConfig.from_pretrained(folder)
-        processor: VideoXLProProcessor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-        budget = ContextBudget.of(config, time_tokens=processor.time_tokens)
+    config, budget = _of_preset(preset) if folder is None else _of_folder(folder)
     yield (
         f"{budget.num_weights / 1e9:.2f} B weights in bf16; {budget.group_tokens} visual tokens "
         f"and {budget.time_tokens} of time text for {budget.frames_per_group} frames; "
@@ -71,3 +60,29 @@ def describe_fit(
         f"{budget.max_frames(room, context_limit=limit):,} with selection to {limit:,} positions"
     )
     yield f"every token of {budget.frames_within(limit):,} frames fits {limit:,} positions"
+
+
+def _of_preset(name: str) -> tuple[ModelShape, ContextBudget]:
+    shape = preset_shape(name)
+    return shape, ContextBudget.of(shape)
+
+
+def _of_folder(folder: Path) -> tuple[ModelShape, ContextBudget]:
+    """Read a model's config, and its tokenizer for the length of a time text."""
+    from transformers import AutoProcessor
+
+    from vxp_model.models.processor import VideoXLProProcessor
+    from vxp_model.models.video_xl_pro_config import VideoXLProConfig
+
+    config = VideoXLProConfig.from_pretrained(folder)
+    processor: VideoXLProProcessor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    return config, ContextBudget.of(config, time_tokens=processor.time_tokens)
+
+
+def _card_gb() -> float:
+    """Return the memory of this machine's first GPU, or of a usual one."""
+    if not has_cuda():
+        return _USUAL_CARD_GB
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / GIGABYTE

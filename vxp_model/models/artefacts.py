@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vxp_model.errors import UserError
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.models.recot import ReCoTModel
+from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.models.tensor_files import TensorFiles
 from vxp_model.modules.dts import DynamicTokenSynthesizer
 from vxp_model.modules.siglip import SiglipVisionTower

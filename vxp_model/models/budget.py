@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
-
 from vxp_model.errors import UserError
-from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
-from vxp_model.models.video_xl_pro_config import VideoXLProConfig
+from vxp_model.models.parameter_counts import head_width, part_parameters
+from vxp_model.models.video_xl_pro_shape import ModelShape
 
 TIME_TOKENS = 10
 """Tokens of a time text such as 'Time 0012.3s:' with Qwen's tokenizer below 10,000 seconds."""
@@ -58,9 +56,9 @@ class ContextBudget:
 
     @classmethod
     def of(
-        cls, config: VideoXLProConfig, *, bytes_per_number: int = 2, time_tokens: int = TIME_TOKENS
+        cls, config: ModelShape, *, bytes_per_number: int = 2, time_tokens: int = TIME_TOKENS
     ) -> Self:
-        """Read the numbers from a model's configuration; nothing is allocated.
+        """Compute the numbers from a model's shape.
 
         Args:
             config: of the model.
@@ -68,12 +66,9 @@ class ContextBudget:
             time_tokens: positions of a group's time text.
         """
         text: Any = config.text_config
-        head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        with torch.device("meta"):
-            model = VideoXLProForConditionalGeneration(config)
-        per_layer = 2 * text.num_key_value_heads * head_width
+        per_layer = 2 * text.num_key_value_heads * head_width(text)
         return cls(
-            num_weights=sum(parameter.numel() for parameter in model.parameters()),
+            num_weights=sum(part_parameters(config).values()),
             cache_bytes_per_position=text.num_hidden_layers * per_layer * bytes_per_number,
             embedding_bytes_per_position=text.hidden_size * bytes_per_number,
             bytes_per_number=bytes_per_number,

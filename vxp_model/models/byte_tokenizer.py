@@ -5,10 +5,10 @@ For models that are trained from nothing, as in tests and demonstrations.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SPECIAL: Final = (
     "<|endoftext|>",
@@ -32,6 +32,10 @@ NUM_TOKENS: Final = 268
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Build it: 12 special tokens, then the 256 bytes."""
+    # The numbers above are read where no tokenizer is needed, nor torch, which this brings in.
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *alphabet))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

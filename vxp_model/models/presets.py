@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from vxp_model.errors import UserError
-from vxp_model.models.recot import ReCoTConfig
-from vxp_model.modules.dts import DTSConfig
-from vxp_model.modules.masking import SGMConfig
-from vxp_model.modules.siglip import VisionConfig
+from vxp_model.models.recot_config import ReCoTConfig
+from vxp_model.modules.shapes import DTSConfig, SGMConfig, VisionConfig
 
 RECOT_PRESETS: Final = {
     # The paper's model: 93.5 M compressor, 46.8 M decoder, behind 397.7 M of SigLIP SO400M/14.

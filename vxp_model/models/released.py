@@ -18,8 +18,9 @@ from torch import Tensor
 
 from vxp_model.errors import UserError
 from vxp_model.models.tensor_files import TensorFiles
-from vxp_model.modules.dts import DTSConfig, DynamicTokenSynthesizer
+from vxp_model.modules.dts import DynamicTokenSynthesizer
 from vxp_model.modules.projector import MlpProjector
+from vxp_model.modules.shapes import DTSConfig
 
 _DTS_PREFIXES = ("model.sae.", "sae.", "module.", "")
 _PROJECTOR_PREFIXES = ("model.mm_projector.", "mm_projector.")

@@ -26,7 +26,7 @@ from vxp_model.models.released import OTHER_PARTS, load_released_dts, load_relea
 from vxp_model.models.tensor_files import TensorFiles
 from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig, vision_to_transformers
-from vxp_model.modules.siglip import VisionConfig
+from vxp_model.modules.shapes import VisionConfig
 
 _TOWER: Final = "model.vision_tower.vision_tower.vision_model."
 _TEXT_FIELDS: Final = (

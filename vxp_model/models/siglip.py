@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
-from huggingface_hub import snapshot_download
-from torch import Tensor, nn
-from transformers import SiglipVisionConfig, SiglipVisionModel
+from torch import Tensor
 
 from vxp_model.errors import UserError
 from vxp_model.models.tensor_files import TensorFiles
-from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig
+from vxp_model.modules.shapes import VisionConfig
+from vxp_model.modules.siglip import SiglipVisionTower
+from vxp_model.modules.siglip_layers import (
+    APPROXIMATIONS,
+    USUAL_ACTIVATION,
+    USUAL_EPS,
+    build_tower,
+    draw_weights,
+)
 
 SO400M: Final = "google/siglip-so400m-patch14-384"
 SO400M_REVISION: Final = "9fdffc58afc957d1a03a25b10dba0329ab15c2a3"
@@ -35,6 +41,19 @@ _FIELDS: Final = {
     "num_heads": "num_attention_heads",
 }
 """Fields of VisionConfig and what transformers calls them."""
+
+_DEFAULTS: Final = {
+    "image_size": 224,
+    "patch_size": 16,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "num_channels": 3,
+    "hidden_act": USUAL_ACTIVATION,
+    "layer_norm_eps": USUAL_EPS,
+}
+"""What transformers takes where config.json says nothing."""
 
 
 def load_tower(
@@ -67,9 +86,15 @@ def load_tower(
         raise UserError(f"the tower's source {str(source)!r} is a folder: it has no revision.")
     theirs = _read_config(folder)
     _check_shape(config, theirs, folder)
-    tower = _build(config, theirs, chunk_frames=chunk_frames, device="meta")
+    with torch.device("meta"):
+        tower = build_tower(
+            config,
+            activation=theirs["hidden_act"],
+            norm_eps=theirs["layer_norm_eps"],
+            chunk_frames=chunk_frames,
+        )
     _fill(tower, TensorFiles(folder), dtype=dtype)
-    return tower
+    return tower.eval()
 
 
 def random_tower(
@@ -83,30 +108,19 @@ def random_tower(
 
     Same config and seed, same weights; torch's own random state is left as it was.
     """
-    theirs = SiglipVisionConfig(
-        **{name: getattr(config, ours) for ours, name in _FIELDS.items()},
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _build(config, theirs, chunk_frames=chunk_frames, device="cpu").to(dtype)
+        tower = build_tower(config, chunk_frames=chunk_frames)
+        draw_weights(tower, config)
+    return tower.eval().to(dtype)
 
 
-def _build(
-    config: VisionConfig, theirs: SiglipVisionConfig, *, chunk_frames: int, device: str
-) -> SiglipVisionTower:
-    theirs.num_hidden_layers = config.layer
-    theirs.vision_use_head = False
-    theirs._attn_implementation = "sdpa"
-    with torch.device(device):
-        model = SiglipVisionModel(theirs)
-    tower = SiglipVisionTower(
-        embeddings=model.embeddings, layers=model.encoder.layers, chunk_frames=chunk_frames
-    )
-    return tower.eval()
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return transformers' settings of the tower.
 
-
-def _read_config(folder: Path) -> SiglipVisionConfig:
-    # transformers' own reader gives its defaults for a folder without the file.
+    Raises:
+        UserError: no config.json; of another model.
+    """
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = values["model_type"]
@@ -116,17 +130,22 @@ def _read_config(folder: Path) -> SiglipVisionConfig:
         ) from error
     if kind not in _MODEL_TYPES:
         raise UserError(f"{str(folder)!r} is a {kind}; wanted: {' or '.join(_MODEL_TYPES)}.")
-    return SiglipVisionConfig.from_pretrained(folder, local_files_only=True)
+    told = values.get("vision_config") or {} if kind == "siglip" else values
+    return {name: told.get(name, usual) for name, usual in _DEFAULTS.items()}
 
 
-def _check_shape(config: VisionConfig, theirs: SiglipVisionConfig, folder: Path) -> None:
+def _check_shape(config: VisionConfig, theirs: dict[str, Any], folder: Path) -> None:
     wrong = [
-        f"{ours} {getattr(theirs, name)} (wanted {getattr(config, ours)})"
+        f"{ours} {theirs[name]} (wanted {getattr(config, ours)})"
         for ours, name in _FIELDS.items()
-        if getattr(theirs, name) != getattr(config, ours)
+        if theirs[name] != getattr(config, ours)
     ]
-    if theirs.num_hidden_layers < config.layer:
-        wrong.append(f"{theirs.num_hidden_layers} layers (wanted {config.layer} or more)")
+    if theirs["num_hidden_layers"] < config.layer:
+        wrong.append(f"{theirs['num_hidden_layers']} layers (wanted {config.layer} or more)")
+    if theirs["num_channels"] != 3:
+        wrong.append(f"{theirs['num_channels']} colours (wanted 3)")
+    if (activation := theirs["hidden_act"]) not in APPROXIMATIONS:
+        wrong.append(f"activation {activation!r} (wanted {' or '.join(APPROXIMATIONS)})")
     if wrong:
         raise UserError(
             f"the SigLIP in {str(folder)!r} is not the one in the settings: {'; '.join(wrong)}. "
@@ -153,10 +172,6 @@ def _fill(tower: SiglipVisionTower, files: TensorFiles, *, dtype: torch.dtype) -
     except RuntimeError as error:
         raise UserError(f"the weights in {str(files.path)!r} do not fit: {error}") from error
     tower.requires_grad_(False)  # `assign` has brought in new parameters
-    positions: nn.Module = tower.embeddings
-    assert isinstance(positions.position_embedding, nn.Embedding)
-    # The one buffer that no checkpoint holds.
-    positions.position_ids = torch.arange(positions.position_embedding.num_embeddings)[None]
 
 
 def _fetch(source: str, revision: str | None) -> Path:
@@ -169,6 +184,8 @@ def _fetch(source: str, revision: str | None) -> Path:
             f"the tower's source {source!r} is a hub repository, and its revision is {revision!r}. "
             "Wanted: a commit of 40 hexadecimal digits, so that the weights stay the same."
         )
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(
             snapshot_download(

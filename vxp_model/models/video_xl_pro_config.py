@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from transformers import AutoConfig, PreTrainedConfig, Qwen2Config, SiglipVisionConfig
 
-from vxp_model.errors import UserError, require
-from vxp_model.models import byte_tokenizer
-from vxp_model.models.presets import recot_preset
-from vxp_model.modules.dts import DTSConfig
+from vxp_model.errors import require
+from vxp_model.models.video_xl_pro_shape import preset_shape
 from vxp_model.modules.selector import SelectorConfig
-from vxp_model.modules.siglip import VisionConfig
+from vxp_model.modules.shapes import DTSConfig, VisionConfig
 
 TEXT_MODELS: Final = ("qwen2", "qwen3")
 """Families of language models; Qwen2.5 is of the type 'qwen2'."""
@@ -166,67 +165,24 @@ def vision_to_transformers(vision: VisionConfig) -> SiglipVisionConfig:
     return SiglipVisionConfig(**values, vision_use_head=False)
 
 
-_QWEN25: Final[dict[str, dict[str, Any]]] = {
-    "3b": {
-        "hidden_size": 2048,
-        "intermediate_size": 11_008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151_936,
-        "tie_word_embeddings": True,
-    },
-    "7b": {
-        "hidden_size": 3584,
-        "intermediate_size": 18_944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152_064,
-        "tie_word_embeddings": False,
-    },
-}
-"""Qwen2.5-Instruct of these sizes; rotary base 1e6, 32,768 positions."""
-
-
 def video_xl_pro_preset(name: str) -> VideoXLProConfig:
-    """Return the configuration of a preset: '3b' (the paper's), '7b', or 'tiny' for tests.
-
-    The tiny one has 4 visual tokens a group and the vocabulary of `byte_tokenizer`.
+    """Return the configuration of a preset, to be built; see `preset_shape`.
 
     Raises:
         UserError: no preset of that name.
     """
-    if name in _QWEN25:
-        text = Qwen2Config(
-            **_QWEN25[name],
-            max_position_embeddings=32_768,
-            rms_norm_eps=1e-6,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        )
-        return VideoXLProConfig(text_config=text)
-    if name == "tiny":
-        recot = recot_preset("tiny")
-        text = Qwen2Config(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=byte_tokenizer.NUM_TOKENS,
-            max_position_embeddings=32_768,
-            tie_word_embeddings=True,
-            # 64**-0.5. At transformers' 0.02, which suits widths of thousands, a model this narrow
-            # hears so little of its visual tokens that it never learns to look at them.
-            initializer_range=0.125,
-        )
-        return VideoXLProConfig(
-            vision_config=vision_to_transformers(recot.vision),
-            text_config=text,
-            grid=recot.grid,
-            temporal_factor=recot.dts.temporal_factor,
-            dts_norm_groups=recot.dts.norm_groups,
-            visual_token_id=byte_tokenizer.VISUAL_ID,
-            chunk_frames=8,
-        )
-    raise UserError(f"unknown preset {name!r}. Known: 3b, 7b, tiny.")
+    shape = preset_shape(name)
+    text = {key: value for key, value in asdict(shape.text_config).items() if key != "model_type"}
+    return VideoXLProConfig(
+        vision_config=vision_to_transformers(shape.vision),
+        text_config=Qwen2Config(
+            **text, rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 1e6}
+        ),
+        grid=shape.grid,
+        temporal_factor=shape.temporal_factor,
+        dts_norm_groups=shape.dts.norm_groups,
+        pool_stride=shape.pool_stride,
+        visual_token_id=shape.visual_token_id,
+        context_limit=shape.context_limit,
+        chunk_frames=shape.chunk_frames,
+    )

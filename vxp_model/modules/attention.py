@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MAX_DISTANCE = 64
-"""The relative position tables reach this many frames either way: 129 rows, as released."""
+from vxp_model.modules.shapes import MAX_DISTANCE
 
 NORM_EPS = 1e-6
 

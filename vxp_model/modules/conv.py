@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-KERNEL = 3
+from vxp_model.modules.shapes import KERNEL
 
 
 class FrontPaddedConv3d(nn.Conv3d):

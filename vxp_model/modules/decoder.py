@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vxp_model.modules.attention import SpatialAttention, TemporalAttention
 from vxp_model.modules.conv import FrontPaddedConv3d
-from vxp_model.modules.dts import DTSConfig
+from vxp_model.modules.shapes import DTSConfig
 
 
 class ReconstructionDecoder(nn.Module):

@@ -5,53 +5,13 @@ Shape suffixes: G groups, T frames of a group, H W grid, N = H W grid positions,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vxp_model.errors import require
 from vxp_model.modules.attention import SpatialAttention, TemporalAttention
 from vxp_model.modules.conv import FrontPaddedConv3d
-
-STRIDES = {2: (2, 1), 4: (2, 2), 8: (4, 2)}
-"""Stride in time of the two stages, by temporal factor."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DTSConfig:
-    """The shape of the compressor and of its decoder."""
-
-    width: int = 1152
-    """Channels, C: the vision tower's."""
-
-    temporal_factor: int = 4
-    """Frames that become one: 2, 4 or 8. The number of stages, and so of parameters, stays."""
-
-    num_heads: int = 1
-    """Heads of both attentions; divides the width."""
-
-    norm_groups: int = 32
-    """Channel groups of the norms; divides the width."""
-
-    legacy_frame_layout: bool = False
-    """Mix up frames and channels as the released inference code does: for its weights only."""
-
-    legacy_relpos_transpose: bool = False
-    """Add the key position table transposed, as the released code does: for its weights only."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.temporal_factor in STRIDES,
-            f"dts.temporal_factor must be 2, 4 or 8, got {self.temporal_factor}.",
-        )
-        for name in ("num_heads", "norm_groups"):
-            value = getattr(self, name)
-            require(
-                value >= 1 and self.width >= 1 and self.width % value == 0,
-                f"dts.{name} must divide dts.width {self.width}, got {value}.",
-            )
+from vxp_model.modules.shapes import STRIDES, DTSConfig
 
 
 class DTSStage(nn.Module):

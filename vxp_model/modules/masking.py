@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vxp_model.errors import require
-
-GradMode = Literal["ste", "rank", "ste+rank", "none", "additive"]
+from vxp_model.modules.shapes import SGMConfig
 
 QUERY_STD = 0.02
 """Small, so that the queries can turn negative: a literal similarity would spare the redundant."""
@@ -25,69 +22,6 @@ GATE_WIDTH = 0.5
 
 SPREAD_EPS = 1e-6
 """Least spread of scores of mean one: below it all tokens of the frame are alike."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SGMConfig:
-    """What is masked, and how the queries learn."""
-
-    num_queries: int = 4
-    """Learned queries of each kind, K."""
-
-    ratio: float = 0.5
-    """Share of each frame's tokens that is masked, in [0, 1)."""
-
-    ratio_start: float | None = None
-    """Share at the first step, from where it goes straight to `ratio`; None: `ratio` throughout."""
-
-    ratio_ramp: float = 0.0
-    """Share of the training over which the ratio goes from `ratio_start` to `ratio`, in [0, 1]."""
-
-    pool: float = 0.75
-    """Masked tokens are drawn from this share of lowest scores, in (0, 1]; 1: random masking."""
-
-    grad_mode: GradMode = "rank"
-    """How scores learn: a straight-through gate, ranking by the reconstruction error, both, not at
-    all, or scores added to the tokens that stay.
-
-    "rank" is the default because the gate can learn the reverse, and then stays there: early on, a
-    moving token that is let through shows as a ghost in the other frames of its group, so that
-    hiding it lowers the error. With the real compressor, on clips of one colour with a moving patch
-    (5 x 5 tokens, 300 steps), the patch came to score above the background in all pairs with
-    "rank" and in a tenth or less with "ste"; a wider gate did not change that."""
-
-    rank_weight: float = 0.1
-    """Weight of the ranking loss beside the reconstruction's; for the modes with "rank"."""
-
-    def __post_init__(self) -> None:
-        require(self.num_queries >= 1, f"sgm.num_queries must be >= 1, got {self.num_queries}.")
-        require(0 < self.pool <= 1, f"sgm.pool must be in (0, 1], got {self.pool}.")
-        require(0 <= self.ratio_ramp <= 1, f"sgm.ratio_ramp must be in [0, 1]: {self.ratio_ramp}.")
-        require(self.rank_weight >= 0, f"sgm.rank_weight must be >= 0, got {self.rank_weight}.")
-        for name in ("ratio", "ratio_start"):
-            ratio = getattr(self, name)
-            require(ratio is None or 0 <= ratio < 1, f"sgm.{name} must be in [0, 1), got {ratio}.")
-        known = get_args(GradMode)
-        require(
-            self.grad_mode in known,
-            f"sgm.grad_mode must be one of {', '.join(known)}; got {self.grad_mode!r}.",
-        )
-
-    @property
-    def straight_through(self) -> bool:
-        """Whether the mask lets a gradient through to the scores."""
-        return self.grad_mode in ("ste", "ste+rank")
-
-    @property
-    def ranks(self) -> bool:
-        """Whether the ranking loss is part of the training."""
-        return self.grad_mode in ("rank", "ste+rank")
-
-    def ratio_at(self, progress: float) -> float:
-        """Return the mask ratio at a share of the training, 0 at its start and 1 at its end."""
-        if self.ratio_start is None or progress >= self.ratio_ramp:
-            return self.ratio
-        return self.ratio_start + (self.ratio - self.ratio_start) * progress / self.ratio_ramp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

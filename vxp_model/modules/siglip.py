@@ -6,54 +6,12 @@ Shape suffixes: F frames, H W pixels, N patches of a frame (row by row), C chann
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vxp_model.errors import require
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionConfig:
-    """The shape of the tower; the defaults are SigLIP SO400M/14 at 384 px."""
-
-    image_px: int = 384
-    """Side of the square input, pixels."""
-
-    patch_px: int = 14
-    """Side of a patch, pixels; what is left over at the right and bottom edge is not seen."""
-
-    width: int = 1152
-    """Channels, C."""
-
-    mlp_width: int = 4304
-    """Channels inside each layer's MLP."""
-
-    num_heads: int = 16
-    """Attention heads; divides the width."""
-
-    layer: int = 26
-    """Layers that are run, of the model's 27: the features are the output of the last of them."""
-
-    def __post_init__(self) -> None:
-        for name in ("image_px", "patch_px", "width", "mlp_width", "num_heads", "layer"):
-            value = getattr(self, name)
-            require(value >= 1, f"vision.{name} must be 1 or more, got {value}.")
-        require(
-            self.image_px >= self.patch_px,
-            f"vision.image_px {self.image_px} is less than one patch of {self.patch_px} px.",
-        )
-        require(
-            self.width % self.num_heads == 0,
-            f"vision.width {self.width} is not a multiple of its num_heads {self.num_heads}.",
-        )
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side: 27 for the defaults."""
-        return self.image_px // self.patch_px
 
 
 class SiglipVisionTower(nn.Module):

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vxp_model.data.dataset import ShardDataset, Source
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.loader import ShardLoader
-from vxp_model.data.order import BatchRule, OrderRule, part_counts
+from vxp_model.data.order import BatchRule, OrderRule
 from vxp_model.data.sample import Batch, TrainSample
 from vxp_model.data.seeded_draws import WindowRule, mask_seed
-from vxp_model.errors import UserError, require
+from vxp_model.errors import UserError
 from vxp_model.modules.frame_groups import FrameGrouper, FrameGroups
 from vxp_model.modules.masking import seeded_noise
-from vxp_model.settings.recot import BatchSettings, ReCoTRecipe, SourceSettings, TrainRecipe
+from vxp_model.settings.recot import ReCoTRecipe, SourceSettings, TrainRecipe
 from vxp_model.train.distributed import DistributedContext
+from vxp_model.train.mixture import sources_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,37 +37,6 @@ class MicroBatch:
     num_valid: int
     """Frames that count; the copies of an image count each."""
     sample_ids: list[str]
-
-
-def accumulation(batch: BatchSettings, world_size: int) -> int:
-    """Return how many micro-batches each process runs for a step.
-
-    Raises:
-        UserError: the step's samples cannot be dealt out evenly.
-    """
-    at_once = batch.micro_samples * world_size
-    require(
-        batch.global_samples % at_once == 0,
-        f"batch.global_samples {batch.global_samples} is no multiple of batch.micro_samples "
-        f"{batch.micro_samples} x {world_size} processes: change one of them.",
-    )
-    return batch.global_samples // at_once
-
-
-def sources_of(sources: Sequence[SourceSettings]) -> list[Source]:
-    """Return the mixture as the loader takes it."""
-    return [
-        Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
-        for source in sources
-    ]
-
-
-def epoch_samples(recipe: TrainRecipe, dataset: ShardDataset) -> int:
-    """Return the samples of an epoch: every sample at least once, and no step cut short."""
-    sizes = [len(rows.row_N) for rows in dataset.rows]
-    weights = [rows.source.weight for rows in dataset.rows]
-    step = recipe.batch.global_samples
-    return -(-sum(part_counts(sizes, weights, None)) // step) * step
 
 
 def open_loader(

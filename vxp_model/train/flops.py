@@ -24,15 +24,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from torch import nn
-from transformers import AutoModelForCausalLM
-
-from vxp_model.models.recot import ReCoTConfig
-from vxp_model.models.video_xl_pro_config import VideoXLProConfig
-from vxp_model.modules.conv import KERNEL
-from vxp_model.modules.dts import STRIDES, DTSConfig
-from vxp_model.modules.siglip import VisionConfig
+from vxp_model.models.parameter_counts import head_width, layer_matrices
+from vxp_model.models.recot_config import ReCoTConfig
+from vxp_model.models.video_xl_pro_shape import ModelShape
+from vxp_model.modules.shapes import KERNEL, STRIDES, DTSConfig, VisionConfig
 
 if TYPE_CHECKING:  # a count of operations needs no settings, nor what reads them
     from vxp_model.settings.mllm import Part
@@ -58,7 +53,7 @@ class MllmFlops:
 
     @classmethod
     def of(
-        cls, config: VideoXLProConfig, trained: Collection[Part], *, with_lora: bool = False
+        cls, config: ModelShape, trained: Collection[Part], *, with_lora: bool = False
     ) -> MllmFlops:
         """Count.
 
@@ -68,12 +63,11 @@ class MllmFlops:
             with_lora: of the language model, only matrices beside its own are trained.
         """
         text: Any = config.text_config
-        head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         vision, grid = config.vision, config.grid
         projector = 2 * grid**2 * (vision.width * text.hidden_size + text.hidden_size**2)
         tower, dts, projecting = (_passes(part, trained) for part in ("tower", "dts", "projector"))
         language = 2 if with_lora else _passes("language_model", trained)
-        attention = 2 * text.num_hidden_layers * text.num_attention_heads * head_width
+        attention = 2 * text.num_hidden_layers * text.num_attention_heads * head_width(text)
         return cls(
             frame=tower * tower_flop_per_frame(vision),
             group=dts * compressor_flop_per_group(config.dts, grid) + projecting * projector,
@@ -102,15 +96,11 @@ class MllmFlops:
         )
 
 
-def decoder_matrices(config: VideoXLProConfig) -> int:
+def decoder_matrices(config: ModelShape) -> int:
     """Count the numbers in the language model's matrices, without embedding and head."""
-    with torch.device("meta"):
-        model: nn.Module = AutoModelForCausalLM.from_config(config.text_config)  # type: ignore[no-untyped-call]
-    return sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if ".layers." in name and parameter.ndim == 2
-    )
+    text: Any = config.text_config
+    layer = sum(rows * columns for rows, columns in layer_matrices(text).values())
+    return int(text.num_hidden_layers * layer)
 
 
 def peak_tflops(device_name: str) -> float | None:

@@ -21,7 +21,6 @@ from vxp_model.data.loader import ShardLoader
 from vxp_model.data.state import merge_states
 from vxp_model.errors import StoppedError
 from vxp_model.settings.recot import TrainRecipe
-from vxp_model.train.batches import accumulation
 from vxp_model.train.checkpoints import (
     TrainState,
     clear_leftovers,
@@ -34,6 +33,7 @@ from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
 from vxp_model.train.metrics_log import MODEL_NAME, MetricsLog, last_mean
+from vxp_model.train.mixture import accumulation
 from vxp_model.train.progress import StepProgress
 from vxp_model.train.run_record import write_run_record
 from vxp_model.train.schedule import lr_factor

@@ -1,6 +1,6 @@
 """SigLIP on a device: precision, batch sizes, memory that runs out, speed.
 
-Two programs run it: `vxp_model`'s own tower, and `vxp_data`'s encoder, which is open_clip's.
+Two programs run it: `vxp_model`'s own tower, and `vxp_data`'s encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from support.gpu_checks.common import GIB, beside_estimate, clear_device, compar
 
 if TYPE_CHECKING:
     from vxp_data.encoders.siglip import SiglipEncoder
-    from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig
+    from vxp_model.modules.shapes import VisionConfig
+    from vxp_model.modules.siglip import SiglipVisionTower
 
 
 def build_tower(

@@ -76,8 +76,9 @@ def draw_sample(position: int, *, num_frames: int, px: int, text: str, answer: s
 def recot_steps(recipe: ReCoTRecipe, context: DistributedContext, *, steps: int) -> dict[str, Any]:
     """Run steps of a ReCoT training on drawn windows."""
     from vxp_model.train.batches import collate
-    from vxp_model.train.build import model_config, new_model, uses_bf16
+    from vxp_model.train.build import new_model, uses_bf16
     from vxp_model.train.engine import Engine
+    from vxp_model.train.model_config import model_config
     from vxp_model.train.recot.estimate import estimate_recot
     from vxp_model.train.recot.features import FeatureSource, build_tower
     from vxp_model.train.recot.step import Stepper

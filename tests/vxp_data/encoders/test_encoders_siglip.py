@@ -28,7 +28,7 @@ if LATER:
     from safetensors.torch import load_file
 
     from vxp_data.encoders.siglip import SiglipEncoder
-    from vxp_data.encoders.siglip_weights import find_model
+    from vxp_data.encoders.siglip_model import find_model
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,9 @@ from vxp_model.errors import UserError
 if LATER:
     import torch
 
-    from vxp_model.data.dataset import SampleIndex, ShardDataset, Source
+    from vxp_model.data.dataset import SampleIndex, ShardDataset
     from vxp_model.data.loader import ShardLoader, TooManyBrokenError
+    from vxp_model.data.sources import Source
 
 THREADS = "ignore:This process .* is multi-threaded:DeprecationWarning"
 """Python 3.12's, where torch forks workers of a process with threads."""

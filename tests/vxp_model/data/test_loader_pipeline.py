@@ -21,8 +21,8 @@ from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, OrderRule
 
 if LATER:
-    from vxp_model.data.dataset import Source
     from vxp_model.data.loader import ShardLoader
+    from vxp_model.data.sources import Source
 
 PX = 48
 PAGE = ROOT / "docs" / "shards-and-loader.md"

@@ -30,8 +30,9 @@ if LATER:
     from vxp_model.eval.probe_features import Rebuilt, add_rebuilt, average, compressed
     from vxp_model.models.artefacts import save_recot
     from vxp_model.models.presets import recot_preset
-    from vxp_model.models.recot import ReCoTConfig, ReCoTModel
-    from vxp_model.modules.dts import DTSConfig
+    from vxp_model.models.recot import ReCoTModel
+    from vxp_model.models.recot_config import ReCoTConfig
+    from vxp_model.modules.shapes import DTSConfig
 
     TINY = recot_preset("tiny")
 

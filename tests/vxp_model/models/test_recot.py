@@ -20,7 +20,8 @@ if LATER:
     from vxp_model.models.presets import recot_preset
     from vxp_model.models.recot import ReCoTModel
     from vxp_model.models.siglip import random_tower
-    from vxp_model.modules.masking import SGMConfig, seeded_noise
+    from vxp_model.modules.masking import seeded_noise
+    from vxp_model.modules.shapes import SGMConfig
 
     TINY = recot_preset("tiny")
 

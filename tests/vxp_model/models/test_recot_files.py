@@ -21,7 +21,8 @@ if LATER:
     from support.tensors import random
     from vxp_model.models.artefacts import config_from_dict, load_dts, load_recot, save_recot
     from vxp_model.models.presets import recot_preset
-    from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+    from vxp_model.models.recot import ReCoTModel
+    from vxp_model.models.recot_config import ReCoTConfig
     from vxp_model.models.released import load_released_dts, load_released_projector
 
     TINY = recot_preset("tiny")

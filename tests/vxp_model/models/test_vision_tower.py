@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,9 @@ if LATER:
     from support.tensors import random
     from vxp_model.models.presets import recot_preset
     from vxp_model.models.siglip import SO400M, load_tower, random_tower
-    from vxp_model.modules.siglip import SiglipVisionTower, VisionConfig, normalise_frames
+    from vxp_model.modules.shapes import VisionConfig
+    from vxp_model.modules.siglip import SiglipVisionTower, normalise_frames
+    from vxp_model.modules.siglip_layers import build_tower
 
     TINY = recot_preset("tiny")
 
@@ -69,19 +72,43 @@ def test_the_tower_gives_hidden_state_26_of_transformers_27_layers(
 
 def test_the_tower_sees_so400m_shapes() -> None:
     with torch.device("meta"):
-        config = SiglipVisionConfig(
-            hidden_size=1152,
-            intermediate_size=4304,
-            num_hidden_layers=26,
-            num_attention_heads=16,
-            image_size=384,
-            patch_size=14,
-            vision_use_head=False,
-        )
-        parts = SiglipVisionModel(config)
-        tower = SiglipVisionTower(embeddings=parts.embeddings, layers=parts.encoder.layers)
+        tower = build_tower(VisionConfig())
     assert VisionConfig().grid == 27
     assert sum(p.numel() for p in tower.parameters()) == 397_745_440
+
+
+def transformers_tower(vision: VisionConfig, **more: Any) -> SiglipVisionTower:
+    config = SiglipVisionConfig(
+        hidden_size=vision.width, intermediate_size=vision.mlp_width,
+        num_hidden_layers=vision.layer, num_attention_heads=vision.num_heads,
+        image_size=vision.image_px, patch_size=vision.patch_px, vision_use_head=False, **more,
+    )  # fmt: skip
+    parts = SiglipVisionModel(config).eval()
+    return SiglipVisionTower(embeddings=parts.embeddings, layers=parts.encoder.layers)
+
+
+def test_a_seed_gives_the_weights_that_transformers_draws() -> None:
+    torch.manual_seed(7)
+    theirs = transformers_tower(TINY.vision).state_dict()
+    ours = random_tower(TINY.vision, seed=7).state_dict()
+    assert list(ours) == list(theirs)
+    assert [name for name, drawn in ours.items() if not torch.equal(drawn, theirs[name])] == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_pytorch_tanh"])
+def test_the_bits_are_those_of_transformers(activation: str, dtype: str) -> None:
+    vision = VisionConfig(
+        image_px=60, patch_px=14, width=96, mlp_width=200, num_heads=3, layer=3
+    )  # 4 px at the edge are not seen
+    theirs = transformers_tower(vision, hidden_act=activation, layer_norm_eps=1e-5)
+    ours = build_tower(vision, activation=activation, norm_eps=1e-5)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    pixels_FCHW = random(3, 3, 60, 60)
+    kind = getattr(torch, dtype)
+    wanted_FNC = theirs.to(kind)(pixels_FCHW)
+    assert torch.equal(ours.to(kind)(pixels_FCHW), wanted_FNC)
+    assert float(wanted_FNC.float().std()) > 0.1
 
 
 def test_a_frozen_tower_has_no_graph_and_a_trained_one_is_checkpointed() -> None:

@@ -17,14 +17,8 @@ if LATER:
 
     from support.tensors import random
     from vxp_model.modules.mask_diagnostics import mask_diagnostics
-    from vxp_model.modules.masking import (
-        GradMode,
-        Masked,
-        SemanticGuidedMasking,
-        SGMConfig,
-        draw_mask,
-        seeded_noise,
-    )
+    from vxp_model.modules.masking import Masked, SemanticGuidedMasking, draw_mask, seeded_noise
+    from vxp_model.modules.shapes import GradMode, SGMConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

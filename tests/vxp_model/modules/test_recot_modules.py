@@ -15,13 +15,14 @@ if LATER:
     from torch.nn import functional
 
     from support.tensors import random
-    from vxp_model.modules.attention import MAX_DISTANCE, SpatialAttention, TemporalAttention
+    from vxp_model.modules.attention import SpatialAttention, TemporalAttention
     from vxp_model.modules.conv import FrontPaddedConv3d
     from vxp_model.modules.decoder import ReconstructionDecoder
-    from vxp_model.modules.dts import DTSConfig, DynamicTokenSynthesizer
+    from vxp_model.modules.dts import DynamicTokenSynthesizer
     from vxp_model.modules.frame_groups import FrameGrouper
     from vxp_model.modules.grid import GridResampler
     from vxp_model.modules.projector import MlpProjector, SpatialPool2d
+    from vxp_model.modules.shapes import MAX_DISTANCE, DTSConfig
 
     TINY = DTSConfig(width=16, norm_groups=4)
 

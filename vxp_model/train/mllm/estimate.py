@@ -34,16 +34,14 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import torch
-
 from vxp_model.errors import UserError, require
 from vxp_model.models.budget import TIME_TOKENS
-from vxp_model.models.video_xl_pro import PARTS, VideoXLProForConditionalGeneration
-from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
-from vxp_model.modules.dts import STRIDES
+from vxp_model.models.parameter_counts import head_width, layer_matrices, part_parameters
+from vxp_model.models.video_xl_pro_shape import ModelShape, preset_shape
+from vxp_model.modules.shapes import STRIDES
 from vxp_model.settings.mllm import LoraSettings, MllmRecipe
 from vxp_model.train.flops import PEAK_TFLOPS, MllmFlops
-from vxp_model.train.mllm.lora import adapted_modules
+from vxp_model.train.mllm.lora_targets import adapted_names
 
 GIB: Final = 2**30
 SPARE_BYTES: Final = 2 * GIB
@@ -99,7 +97,7 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
     for what, number in asdict(shape).items():
         require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
-    config = video_xl_pro_preset(recipe.start.preset)
+    config = preset_shape(recipe.start.preset)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
     groups = math.ceil(shape.num_frames / config.temporal_factor)
@@ -124,18 +122,16 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     )
 
 
-def count_parameters(config: VideoXLProConfig, recipe: MllmRecipe) -> tuple[int, int]:
+def count_parameters(config: ModelShape, recipe: MllmRecipe) -> tuple[int, int]:
     """Return how many parameters there are, LoRA's included, and how many of them are trained."""
-    with torch.device("meta"):
-        model = VideoXLProForConditionalGeneration(config)
+    parts = part_parameters(config)
     trained = sum(
-        parameter.numel()
+        parts[part]
         for part in recipe.trained_parts()
         if part != "language_model" or not recipe.lora.rank
-        for parameter in model.get_submodule(PARTS[part]).parameters()
     )
-    own = _lora_parameters(model.language_model, recipe.lora)
-    return sum(p.numel() for p in model.parameters()) + own, trained + own
+    own = _lora_parameters(config.text_config, recipe.lora)
+    return sum(parts.values()) + own, trained + own
 
 
 def model_states(
@@ -220,22 +216,26 @@ def tower_layer_numbers(width: int, mlp_width: int) -> int:
 
 def text_layer_numbers(text: Any) -> int:
     """Return how many numbers a layer of the language model keeps for a position."""
-    heads, width = text.num_attention_heads, text.hidden_size
-    head_width = getattr(text, "head_dim", None) or width // heads
-    return int(8 * width + 5 * heads * head_width + 4 * text.intermediate_size)
+    heads = text.num_attention_heads * head_width(text)
+    return int(8 * text.hidden_size + 5 * heads + 4 * text.intermediate_size)
 
 
-def _lora_parameters(language_model: Any, rule: LoraSettings) -> int:
+def _lora_parameters(text: Any, rule: LoraSettings) -> int:
     if not rule.rank:
         return 0
-    return sum(
-        rule.rank * (module.in_features + module.out_features)
-        for module in adapted_modules(language_model, rule).values()
-    )
+    matrices = {
+        f"model.layers.{layer}.{name}": sizes
+        for layer in range(text.num_hidden_layers)
+        for name, sizes in layer_matrices(text).items()
+    }
+    if not text.tie_word_embeddings:
+        matrices["lm_head"] = (text.hidden_size, text.vocab_size)
+    names = adapted_names(rule, matrices=matrices, modules=matrices)
+    return rule.rank * sum(sum(matrices[name]) for name in names)
 
 
 def _vision(
-    config: VideoXLProConfig, recipe: MllmRecipe, sample_frames: int, samples: int, *, size: int
+    config: ModelShape, recipe: MllmRecipe, sample_frames: int, samples: int, *, size: int
 ) -> dict[str, int]:
     vision, trained = config.vision, recipe.trained_parts()
     frames = sample_frames * samples
@@ -255,7 +255,7 @@ def _vision(
     }
 
 
-def _compressor(config: VideoXLProConfig, recipe: MllmRecipe, frames: int, chunk: int) -> int:
+def _compressor(config: ModelShape, recipe: MllmRecipe, frames: int, chunk: int) -> int:
     """Count the numbers that the compressor keeps; none where nothing up to it is trained."""
     if not {"tower", "dts"} & set(recipe.trained_parts()):
         return 0
@@ -270,7 +270,7 @@ def _compressor(config: VideoXLProConfig, recipe: MllmRecipe, frames: int, chunk
 
 
 def _text(
-    config: VideoXLProConfig, recipe: MllmRecipe, positions: int, labels: int, *, size: int
+    config: ModelShape, recipe: MllmRecipe, positions: int, labels: int, *, size: int
 ) -> dict[str, int]:
     text: Any = config.text_config
     layer, layers = text_layer_numbers(text), text.num_hidden_layers

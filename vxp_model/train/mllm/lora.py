@@ -15,8 +15,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vxp_model.errors import UserError
 from vxp_model.settings.mllm import LoraSettings
+from vxp_model.train.mllm.lora_targets import adapted_names
 
 ADAPTER_NAME: Final = "adapter"
 """Folder of the matrices alone, within the run directory."""
@@ -49,17 +49,8 @@ def adapted_modules(language_model: Any, rule: LoraSettings) -> dict[str, nn.Lin
     head = language_model.get_output_embeddings()
     if head is not None and head.weight is language_model.get_input_embeddings().weight:
         matrices = {name: own for name, own in matrices.items() if own is not head}
-    found: dict[str, nn.Linear] = {}
-    for target in rule.targets:
-        named = [name for name in modules if f".{name}".endswith(f".{target}")]
-        if not named or not matrices.keys() >= set(named):
-            known = sorted({name.rpartition(".")[2] for name in matrices})
-            raise UserError(
-                f"lora.targets has {target!r}, which is no matrix of the language model's own; "
-                f"wanted some of: {', '.join(known)}."
-            )
-        found |= {name: matrices[name] for name in named}
-    return found
+    names = adapted_names(rule, matrices=matrices, modules=modules)
+    return {name: matrices[name] for name in names}
 
 
 def add_lora(language_model: nn.Module, rule: LoraSettings, *, seed: int) -> None:

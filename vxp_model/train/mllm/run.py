@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from vxp_data.settings.file import Loaded
-from vxp_model.data.dataset import ShardDataset
 from vxp_model.models.video_xl_pro import PARTS
 from vxp_model.settings.mllm import MLLM_MAY_CHANGE, MllmRecipe
-from vxp_model.train.batches import epoch_samples, open_loader, sources_of, step_batches
+from vxp_model.train.batches import open_loader, step_batches
 from vxp_model.train.build import uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.flops import MllmFlops, peak_tflops
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
+from vxp_model.train.mixture import epoch_samples, rows_of
 from vxp_model.train.mllm.batches import MllmBatch, collate
 from vxp_model.train.mllm.card import write_mllm_card
 from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
@@ -45,7 +45,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         """
         super().__init__(loaded, context, say)
         recipe = loaded.config
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
+        num_samples = epoch_samples(recipe, rows_of(recipe))
         model, self._processor = start_model(recipe)
         self._model = model
         config: Any = model.config

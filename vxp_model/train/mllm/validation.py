@@ -15,9 +15,10 @@ from vxp_model.data.sample import TrainSample
 from vxp_model.models.output import VideoXLProOutput
 from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.settings.mllm import MllmRecipe
-from vxp_model.train.batches import open_loader, sources_of
+from vxp_model.train.batches import open_loader
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
+from vxp_model.train.mixture import sources_of
 from vxp_model.train.mllm.batches import collate
 
 _OPTION: Final = re.compile(r"\(?[A-J]\)?([.):].*)?", re.DOTALL)

@@ -5,25 +5,23 @@ Operations are counted as matmuls and convolutions, two for each multiply-add; t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-import torch
 
-from vxp_model.data.dataset import ShardDataset
 from vxp_model.data.order import part_counts
 from vxp_model.errors import UserError, require
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
-from vxp_model.modules.frame_groups import FrameGrouper
-from vxp_model.modules.siglip import VisionConfig
+from vxp_model.models.parameter_counts import recot_parameters, tower_parameters
+from vxp_model.models.recot_config import ReCoTConfig
+from vxp_model.modules.shapes import KERNEL, STRIDES
 from vxp_model.settings.recot import ReCoTRecipe
-from vxp_model.train.batches import accumulation, epoch_samples, sources_of
-from vxp_model.train.build import model_config
 from vxp_model.train.flops import PEAK_TFLOPS, recot_flop_per_group, tower_flop_per_frame
+from vxp_model.train.mixture import accumulation, epoch_samples, rows_of
+from vxp_model.train.model_config import model_config
 
-_NARROW: Final = (32, 64)
-"""Channels of the models that are measured."""
+_KEPT_BY_ATTENTIONS: Final = 14
+"""Numbers that autograd keeps for each channel of each token."""
 _SPARE_GIB: Final = 2.0
 """CUDA's own, and what the allocator cannot use."""
 
@@ -129,28 +127,23 @@ def estimate_recot(
     )
 
 
-def tower_parameters(vision: VisionConfig) -> int:
-    """Count the tower's parameters: 397.7 M for the default."""
-    width, mlp = vision.width, vision.mlp_width
-    layer = 4 * (width**2 + width) + 2 * width * mlp + mlp + width + 4 * width
-    return 3 * vision.patch_px**2 * width + width + vision.grid**2 * width + vision.layer * layer
-
-
 def activation_bytes_per_group(config: ReCoTConfig, *, bf16: bool, checkpoint: bool) -> int:
-    """Measure what one group's forward pass leaves for its backward pass.
+    """Compute what one group's forward pass leaves for its backward pass.
 
-    Two narrow models of the same build are run on the CPU: what autograd keeps grows with the
-    channels in a straight line. With checkpointing, kept is what the stages take in, and in the
-    backward pass what one of the three stages keeps: about a third of the whole.
+    Of T frames, N tokens each, C channels: 2 T N C + N C of masking and loss, in fp32; in each of
+    the compressor's stages and in the decoder 14 C for a token of its attentions, and the padded
+    input of its convolution. With checkpointing, what the stages take in instead, and in the
+    backward pass what one of them keeps: that of the largest.
     """
-
-    def kept(checkpointed: bool) -> float:
-        low, high = (
-            kept_bytes(config, width, bf16=bf16, checkpoint=checkpointed) for width in _NARROW
-        )
-        return low + (high - low) / (_NARROW[1] - _NARROW[0]) * (config.dts.width - _NARROW[0])
-
-    return round(kept(True) + kept(False) / 3 if checkpoint else kept(False))
+    width, tokens, factor = config.dts.width, config.grid**2, config.dts.temporal_factor
+    stages, inputs, frames = [], tokens * width, factor
+    for stride in STRIDES[factor]:
+        stages.append(_stage_numbers(config, attended=frames, convolved=_padded(frames, stride)))
+        inputs += frames * tokens * width
+        frames //= stride
+    stages.append(_stage_numbers(config, attended=factor, convolved=_padded(factor, 1)))
+    numbers = inputs + max(stages) if checkpoint else sum(stages)
+    return 4 * (2 * factor + 1) * tokens * width + (2 if bf16 else 4) * numbers
 
 
 def describe(result: Estimate) -> str:
@@ -181,12 +174,12 @@ def _gib(num_bytes: int) -> str:
 
 
 def _epoch_of_shards(recipe: ReCoTRecipe, config: ReCoTConfig) -> EpochContent:
-    dataset = ShardDataset(sources_of(recipe.data.sources))
-    num_samples = epoch_samples(recipe, dataset)
-    sizes = [len(rows.row_N) for rows in dataset.rows]
-    counts = part_counts(sizes, [rows.source.weight for rows in dataset.rows], num_samples)
+    parts = rows_of(recipe)
+    num_samples = epoch_samples(recipe, parts)
+    sizes = [len(rows.row_N) for rows in parts]
+    counts = part_counts(sizes, [rows.source.weight for rows in parts], num_samples)
     images = videos = frames = groups = 0.0
-    for rows, count, size in zip(dataset.rows, counts, sizes, strict=True):
+    for rows, count, size in zip(parts, counts, sizes, strict=True):
         still_N = np.isin(rows.row_N, rows.table.rows_of(["image"]))
         shown_N = np.minimum(rows.table.num_frames_N[rows.row_N], recipe.data.window_frames)
         groups_N = -(-shown_N // config.dts.temporal_factor)
@@ -227,8 +220,7 @@ def _memory(
     engine = recipe.engine
     bf16 = engine.precision != "fp32"
     size = 2 if bf16 else 4
-    with torch.device("meta"):
-        trained = sum(p.numel() for p in ReCoTModel(config).parameters())
+    trained = recot_parameters(config)
     optimizer = trained * (12 if bf16 else 8)  # master copy and two moments; or the moments
     if engine.zero_stage:
         optimizer //= num_gpus
@@ -250,37 +242,17 @@ def _memory(
     return memory, optimizer if engine.offload != "none" else 0
 
 
-def kept_bytes(config: ReCoTConfig, width: int, *, bf16: bool, checkpoint: bool) -> int:
-    """Measure what autograd keeps of one group, by a model of `width` channels on this CPU."""
-    norm_groups = min(config.dts.norm_groups, width)
-    narrow = replace(
-        config,
-        vision=replace(config.vision, width=width, num_heads=1),
-        dts=replace(config.dts, width=width, norm_groups=norm_groups, num_heads=1),
+def _stage_numbers(config: ReCoTConfig, *, attended: int, convolved: int) -> int:
+    """Count what both attentions on so many frames, and a convolution of so many, keep."""
+    dts, tokens = config.dts, config.grid**2
+    norms = 2 * tokens * dts.norm_groups  # means and deviations of the norm over time
+    return (
+        _KEPT_BY_ATTENTIONS * attended * tokens * dts.width
+        + convolved * (config.grid + KERNEL - 1) ** 2 * dts.width
+        + norms
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = ReCoTModel(narrow).train()
-        features_FCHW = torch.randn(config.dts.temporal_factor, width, config.grid, config.grid)
-    if bf16:
-        model, features_FCHW = model.bfloat16(), features_FCHW.bfloat16()
-    model.checkpoint_stages = checkpoint
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    groups = FrameGrouper(config.dts.temporal_factor)([config.dts.temporal_factor])
-    with torch.autograd.graph.saved_tensors_hooks(note, _as_is):
-        output = model(groups=groups, features_FCHW=features_FCHW)
-        total = sum(kept.values())
-    del output
-    return total
 
 
-def _as_is(value: Any) -> Any:
-    return value
+def _padded(frames: int, stride: int) -> int:
+    """Return the frames that a convolution sees: with what is put before and behind."""
+    return frames // 2 + 1 if stride == 4 else frames + (1 if stride == 2 else 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vxp_model.models.recot import ReCoTConfig
+from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.models.siglip import load_tower, random_tower
 from vxp_model.modules.grid import GridResampler
 from vxp_model.modules.siglip import SiglipVisionTower, normalise_frames

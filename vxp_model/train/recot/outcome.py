@@ -13,7 +13,8 @@ from torch import Tensor
 from vxp_data.settings.file import Loaded
 from vxp_model.data.state import LoaderState
 from vxp_model.models.artefacts import PARTS, save_recot
-from vxp_model.models.recot import ReCoTConfig, ReCoTModel
+from vxp_model.models.recot import ReCoTModel
+from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.settings.recot import ReCoTRecipe
 from vxp_model.train.checkpoints import TrainState
 from vxp_model.train.metrics_log import LAST_STEPS, LOG_NAME, MODEL_NAME, last_mean, read_log

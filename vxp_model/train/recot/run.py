@@ -9,22 +9,15 @@ from typing import Any, Final
 import torch
 
 from vxp_data.settings.file import Loaded
-from vxp_model.data.dataset import ShardDataset
 from vxp_model.errors import UserError
 from vxp_model.settings.recot import RECOT_MAY_CHANGE, ReCoTRecipe
-from vxp_model.train.batches import (
-    MicroBatch,
-    collate,
-    epoch_samples,
-    open_loader,
-    recot_window,
-    sources_of,
-    step_batches,
-)
-from vxp_model.train.build import model_config, new_model, uses_bf16
+from vxp_model.train.batches import MicroBatch, collate, open_loader, recot_window, step_batches
+from vxp_model.train.build import new_model, uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import last_mean
+from vxp_model.train.mixture import epoch_samples, rows_of
+from vxp_model.train.model_config import model_config
 from vxp_model.train.recot.features import FeatureSource, build_tower
 from vxp_model.train.recot.mask_image import draw_mask, write_image
 from vxp_model.train.recot.outcome import write_model
@@ -59,7 +52,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         super().__init__(loaded, context, say)
         recipe = loaded.config
         self.config = config = model_config(recipe.model)
-        num_samples = epoch_samples(recipe, ShardDataset(sources_of(recipe.data.sources)))
+        num_samples = epoch_samples(recipe, rows_of(recipe))
         bf16 = uses_bf16(recipe.engine, context.device)
         tower = build_tower(
             config,

@@ -1,0 +1,50 @@
+"""What a recipe makes of its shards: how many samples a step and an epoch have. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vxp_model.data.order import part_counts
+from vxp_model.data.sources import Rows, Source
+from vxp_model.errors import require
+from vxp_model.settings.recot import BatchSettings, SourceSettings, TrainRecipe
+
+
+def accumulation(batch: BatchSettings, world_size: int) -> int:
+    """Return how many micro-batches each process runs for a step.
+
+    Raises:
+        UserError: the step's samples cannot be dealt out evenly.
+    """
+    at_once = batch.micro_samples * world_size
+    require(
+        batch.global_samples % at_once == 0,
+        f"batch.global_samples {batch.global_samples} is no multiple of batch.micro_samples "
+        f"{batch.micro_samples} x {world_size} processes: change one of them.",
+    )
+    return batch.global_samples // at_once
+
+
+def sources_of(sources: Sequence[SourceSettings]) -> list[Source]:
+    """Return the mixture as the loader takes it."""
+    return [
+        Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
+        for source in sources
+    ]
+
+
+def rows_of(recipe: TrainRecipe) -> list[Rows]:
+    """Read the indexes of a recipe's shards.
+
+    Raises:
+        UserError: an index cannot be used or has no samples of the kinds asked for.
+    """
+    return [Rows.of(source) for source in sources_of(recipe.data.sources)]
+
+
+def epoch_samples(recipe: TrainRecipe, parts: Sequence[Rows]) -> int:
+    """Return the samples of an epoch: every sample at least once, and no step cut short."""
+    sizes = [len(rows.row_N) for rows in parts]
+    weights = [rows.source.weight for rows in parts]
+    step = recipe.batch.global_samples
+    return -(-sum(part_counts(sizes, weights, None)) // step) * step
