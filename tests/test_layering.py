@@ -72,7 +72,9 @@ LAYERS = {
     "shards": Layer(modules="vxp_data.shards", own=_ADAPTER, third_party="numpy pyarrow PIL"),
     "images": Layer(modules="vxp_data.images", third_party="numpy PIL"),
     "engines": Layer(
-        modules="vxp_data.engines", own=f"{_VALUES} settings decoders", third_party="pyarrow numpy"
+        modules="vxp_data.engines",
+        own=f"{_VALUES} settings cuda decoders",
+        third_party="pyarrow numpy",
     ),
     "engine-ray": Layer(
         modules="vxp_data.engines.ray",

@@ -1,9 +1,10 @@
-"""Whether there is a CUDA device, told without loading torch, which takes seconds."""
+"""Whether there are CUDA devices, told without loading torch, which takes seconds."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -39,19 +40,34 @@ def _told_without_torch() -> bool | None:
         return False
     if cuda is None or sys.platform != "linux":
         return None
-    return _driver_shows_device(at_least=int(cuda.partition(".")[0]))
+    version, num_devices = _driver()
+    return version >= int(cuda.partition(".")[0]) and num_devices > 0
 
 
-def _driver_shows_device(*, at_least: int) -> bool:
-    """Whether the CUDA driver, of that major version or later, has a device for this process."""
+def visible_devices() -> list[str]:
+    """Return this process's devices as CUDA_VISIBLE_DEVICES names them; none where torch has none.
+
+    Of ROCm's devices none is named.
+    """
+    if not has_cuda():
+        return []
+    _, num_devices = _driver()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return [str(index) for index in range(num_devices)]
+    return [name.strip() for name in names.split(",")][:num_devices]
+
+
+def _driver() -> tuple[int, int]:
+    """Return the CUDA driver's major version and how many devices it shows; zeros for no driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
+        return 0, 0
     version, num_devices = ctypes.c_int(), ctypes.c_int()
     answers = (
         driver.cuDriverGetVersion(ctypes.byref(version)),
         driver.cuInit(0),
         driver.cuDeviceGetCount(ctypes.byref(num_devices)),
     )
-    return not any(answers) and version.value // 1000 >= at_least and num_devices.value > 0
+    return (0, 0) if any(answers) else (version.value // 1000, num_devices.value)

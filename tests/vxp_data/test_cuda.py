@@ -87,6 +87,25 @@ def test_it_is_told_by_the_build_and_the_driver(
     assert child(ASK.format(**driver), tmp_path) == [told]
 
 
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [(None, ["0", "1", "2"]), ("3,GPU-7a, 5", ["3", "GPU-7a", "5"]), ("4,5,6,7", ["4", "5", "6"])],
+)
+def test_devices_have_the_names_by_which_one_can_be_chosen(
+    tmp_path: Path, visible: str | None, names: list[str]
+) -> None:
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "version.py").write_text("cuda = '13.2'\nhip = None\n")
+    chosen = (
+        "" if visible is None else f"import os\nos.environ['CUDA_VISIBLE_DEVICES'] = {visible!r}\n"
+    )
+    code = chosen + ASK.format(init=0, version=13020, count=3)
+    code += "from vxp_data.cuda import visible_devices\nprint(visible_devices())"
+    assert child(code, tmp_path)[-1] == repr(names)
+
+
 def test_without_torch_there_is_none() -> None:
     code = "import sys\nsys.modules['torch'] = None\n" + ASK
     assert child(code.format(init=0, version=13020, count=1)) == ["False True"]

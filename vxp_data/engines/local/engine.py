@@ -10,13 +10,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import pyarrow as pa
 
+from vxp_data.cuda import visible_devices
 from vxp_data.engines.base import EmbedStages, MapTable, Shortage
 from vxp_data.engines.local.embed_job import EmbedJob
-from vxp_data.engines.local.machine import this_machine, visible_gpus
+from vxp_data.engines.local.machine import this_machine
 from vxp_data.engines.local.shared_table import whole
 from vxp_data.engines.local.stages import call_stage, decode_stage, embed_stage, table_stage
 from vxp_data.engines.local.tasks import results
@@ -28,8 +29,8 @@ from vxp_data.settings.cluster import ClusterConfig
 T = TypeVar("T")
 R = TypeVar("R")
 
-_NO_GPU: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}
-"""Of workers that decode: libraries that see a GPU take memory of it."""
+_NO_GPU: Final[Mapping[str, str]] = {"CUDA_VISIBLE_DEVICES": ""}
+"""Of encoders that are to run on cores."""
 
 
 class LocalEngine:
@@ -86,7 +87,7 @@ class LocalEngine:
         """Run decoding and encoder workers beside each other; see `Engine.embed_files`."""
         plan = self.plan(stages.needs)
         decoders = self._pool(
-            "decoding worker", partial(decode_stage, stages.decode), [_NO_GPU] * plan.decode.workers
+            "decoding worker", partial(decode_stage, stages.decode), [{}] * plan.decode.workers
         )
         encoders = None
         if plan.embed is not None:
@@ -103,7 +104,7 @@ class LocalEngine:
     ) -> Generator[tuple[int, R], None, None]:
         """Run a task on each core; see `Engine.run_tasks`."""
         num_cpus = max(1, int(this_machine(self._cluster).num_cpus))
-        workers = self._pool("worker", partial(call_stage, function), [_NO_GPU] * num_cpus)
+        workers = self._pool("worker", partial(call_stage, function), [{}] * num_cpus)
         todo = [WorkerTask(key=str(index), value=task) for index, task in enumerate(tasks)]
         with self._crew(workers) as crew, closing(results(todo, workers, crew)) as done:
             for index, result in done:
@@ -127,7 +128,7 @@ class LocalEngine:
     def _encoders(self, what: str, start: Start, stage: WorkerStage) -> WorkerPool:
         environments: list[Mapping[str, str]] = [_NO_GPU] * stage.workers
         if stage.num_gpus:
-            gpus = visible_gpus()[: stage.workers]
+            gpus = visible_devices()[: stage.workers]
             environments = [{"CUDA_VISIBLE_DEVICES": name} for name in gpus]
         return WorkerPool(what, start, environments, spare=None)  # its memory is wanted elsewhere
 

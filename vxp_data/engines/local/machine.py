@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import Final
 
+from vxp_data.cuda import visible_devices
 from vxp_data.engines.stage_plan import Machine
 from vxp_data.settings.cluster import ClusterConfig
 
@@ -17,7 +17,7 @@ _MEMINFO: Final = Path("/proc/meminfo")
 def this_machine(cluster: ClusterConfig) -> Machine:
     """Return the cores and GPUs that a job may use here."""
     num_cpus = available_cpus() if cluster.num_cpus is None else cluster.num_cpus
-    num_gpus = len(visible_gpus()) if cluster.num_gpus is None else cluster.num_gpus
+    num_gpus = len(visible_devices()) if cluster.num_gpus is None else cluster.num_gpus
     return Machine(num_cpus=num_cpus, num_gpus=num_gpus)
 
 
@@ -29,21 +29,6 @@ def available_cpus(cgroup: Path = _CGROUP) -> int:
         return num_cpus if quota == "max" else max(1, min(num_cpus, int(quota) // int(period)))
     except (OSError, ValueError):
         return num_cpus
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return []
-    number = ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(number)):
-        return []
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if names is None:
-        return [str(index) for index in range(number.value)]
-    return [name.strip() for name in names.split(",")][: number.value]
 
 
 def memory_in_use(cgroup: Path = _CGROUP) -> float:
