@@ -92,8 +92,8 @@ def work(task: str, folder: Path) -> None:
 
 
 def _sources(folder: Path) -> dict[str, WantedMedia]:
-    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_stamp"])
-    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_stamp")), strict=True)
+    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_version"])
+    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_version")), strict=True)
     return {
         uri: WantedMedia(file_version=file_version, is_image=False, clips_s=((0.0, float("inf")),))
         for uri, file_version in versions

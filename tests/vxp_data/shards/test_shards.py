@@ -42,9 +42,9 @@ def some_frames(num_frames: int = 3) -> list[tuple[int, np.ndarray]]:
     ]
 
 
-def packed(picture_format: str = "jpeg", quality: int = 90) -> bytes:
+def packed(image_format: str = "jpeg", quality: int = 90) -> bytes:
     frames = [(i, frame_HWC.astype(np.uint8)) for i, frame_HWC in some_frames()]
-    return pack_frames(iter(frames), picture_format=picture_format, quality=quality)
+    return pack_frames(iter(frames), image_format=image_format, quality=quality)
 
 
 def first_image() -> bytes:
@@ -146,10 +146,10 @@ def test_what_is_written_and_read_is_hashed_on_the_way():
         reader.read(3)
 
 
-@pytest.mark.parametrize("picture_format", ["jpeg", "webp"])
-def test_frames_come_back_as_they_were_within_the_formats_error(picture_format):
-    data = packed(picture_format)
-    assert packed(picture_format) == data
+@pytest.mark.parametrize("image_format", ["jpeg", "webp"])
+def test_frames_come_back_as_they_were_within_the_formats_error(image_format):
+    data = packed(image_format)
+    assert packed(image_format) == data
     again = unpack_frames(data)
     assert list(again) == [0, 7, 14]
     for index, frame_HWC in some_frames():
@@ -158,7 +158,7 @@ def test_frames_come_back_as_they_were_within_the_formats_error(picture_format):
         assert away.mean() < 2
         assert np.percentile(away, 99) < 16
     member = next(read_members(io.BytesIO(data)))
-    assert member.name == frame_name(0, picture_format) == f"00000000.{picture_format}"
+    assert member.name == frame_name(0, image_format) == f"00000000.{image_format}"
 
 
 def test_quality_is_heard():

@@ -54,7 +54,7 @@ class ShardSettings:
     payload: Payload
     frame_px: int
     """Side of the square to which frames are squashed, as SigLIP sees them; frames payload only."""
-    picture_format: str
+    image_format: str
     quality: int
     rule: SamplingRule
     num_epochs: int
@@ -171,7 +171,7 @@ def payload_record(
         suffix=suffix.get(payload, ""),
         num_bytes=num_bytes,
         sha256=sha256,
-        picture_format=settings.picture_format if payload is Payload.FRAMES else "",
+        picture_format=settings.image_format if payload is Payload.FRAMES else "",
         width_px=frame_px,
         height_px=frame_px,
         num_frames=num_frames,
@@ -210,7 +210,7 @@ def _frames_payload(
             num_exact += exact
             yield from zip(index_B.tolist(), frames_BHWC, strict=True)
 
-    data = pack_frames(frames(), picture_format=settings.picture_format, quality=settings.quality)
+    data = pack_frames(frames(), image_format=settings.image_format, quality=settings.quality)
     record = payload_record(
         row["modality"],
         settings,
@@ -312,7 +312,7 @@ def _row_record(row: dict[str, Any], plans: Sequence[SamplingPlan]) -> RowRecord
         score=score if math.isfinite(score) else 0.0,
         has_threshold=math.isfinite(threshold),
         threshold=threshold if math.isfinite(threshold) else 0.0,
-        exchanges=row["exchanges"],
+        exchanges=row["turns"],
         annotation=row["annotation"].decode(),
         plans=[
             PlanRecord(

@@ -78,9 +78,13 @@ def change_embedding(run: Path, change: Callable[[np.ndarray], None]) -> None:
     table = pq.read_table(path)
     index = table.schema.get_field_index("embedding")
     field = table.schema.field(index)
-    rows = [np.array(row, dtype=np.float16) for row in table["embedding"].to_pylist()]
+    lengths = [len(frames) for frames in table["frame_index"].to_pylist()]
+    rows = [
+        np.frombuffer(value, np.float16).reshape(length, -1).copy()
+        for value, length in zip(table["embedding"].to_pylist(), lengths, strict=True)
+    ]
     change(rows[0])
-    values = pa.array([[list(vector) for vector in row] for row in rows], type=field.type)
+    values = pa.array([row.tobytes() for row in rows], type=field.type)
     pq.write_table(table.set_column(index, field, values), path)
 
 
