@@ -98,17 +98,14 @@ def upgrade(where: str | Path) -> Upgraded:
 def _upgrade(run: RunDirectory, lock: RunLock) -> Upgraded:
     run.remove_unfinished()
     record = run.read_json() if run.run_json.is_file() else None
-    samplers = _new_samplers(record)
+    samplers = _Samplers(record)
     parts = run.part_files()
     done = list(each_file(partial(_upgrade_part, run, lock, samplers), parts))
-    for file in run.thumbnail_files():  # of clips that were never embedded: the run was stopped
-        if "file_stamp" in column_names(file):
-            write_part(file, _renamed(read_table(file), THUMBNAIL_SCHEMA, samplers))
-    for file, schema in (
-        (run.samples, SAMPLE_SCHEMA),
-        (run.media, EMBEDDING_FACTS),
-        (run.duplicates, DUPLICATE_SCHEMA),
-    ):
+    named = {file.name for file in run.part_files()}
+    for file in run.thumbnail_files():
+        if file.name not in named:  # their clips were not embedded before the run was stopped
+            _upgrade_table(file, THUMBNAIL_SCHEMA, samplers)
+    for file, schema in _tables(run):
         _upgrade_table(file, schema, samplers)
     lock.check()
     if record is not None:
@@ -118,6 +115,16 @@ def _upgrade(run: RunDirectory, lock: RunLock) -> Upgraded:
         num_parts=sum(one is not None for one in done),
         num_unknown=sum(one is False for one in done),
     )
+
+
+def _tables(run: RunDirectory) -> list[tuple[File, pa.Schema]]:
+    """Return the tables with other names of columns, those that are there, and our schemas."""
+    tables = [
+        (run.samples, SAMPLE_SCHEMA),
+        (run.media, EMBEDDING_FACTS),
+        (run.duplicates, DUPLICATE_SCHEMA),
+    ]
+    return [(file, schema) for file, schema in tables if file.is_file()]
 
 
 def _is_current(run: RunDirectory) -> bool:
@@ -139,13 +146,13 @@ def _is_current(run: RunDirectory) -> bool:
             f"{run.root} holds no run: neither {run.run_json.name} nor {run.samples.name}. Name "
             "the directory that was given to `vxp-data prune --out`."
         )
-    tables = [run.samples, *run.part_files(), *run.thumbnail_files()]
-    return not any(set(names) & set(_COLUMNS) for names in each_file(column_names, tables))
+    for files in ([file for file, _ in _tables(run)], run.part_files(), run.thumbnail_files()):
+        if any(set(names) & set(_COLUMNS) for names in each_file(column_names, files)):
+            return False
+    return True
 
 
-def _upgrade_part(
-    run: RunDirectory, lock: RunLock, samplers: Mapping[str, str], file: File
-) -> bool | None:
+def _upgrade_part(run: RunDirectory, lock: RunLock, samplers: _Samplers, file: File) -> bool | None:
     """Write a part anew, under the name that it has in our format, and its contact sheets.
 
     Returns:
@@ -154,7 +161,7 @@ def _upgrade_part(
     part = read_table(file)
     if "file_stamp" not in part.column_names:
         return None
-    is_known = set(part["sampler"].to_pylist()) <= set(samplers)
+    is_known = all(map(samplers.knows, set(part["sampler"].to_pylist())))
     column = embedding_column([_matrix(value) for value in part["embedding"]])
     facts = _renamed(part.drop_columns("embedding"), EMBEDDING_FACTS, samplers)
     part = facts.append_column("embedding", column).cast(EMBEDDING_SCHEMA)
@@ -170,18 +177,19 @@ def _upgrade_part(
     return is_known
 
 
-def _upgrade_table(file: File, schema: pa.Schema, samplers: Mapping[str, str]) -> None:
-    if file.is_file() and column_names(file) != schema.names:
+def _upgrade_table(file: File, schema: pa.Schema, samplers: _Samplers) -> None:
+    if column_names(file) != schema.names:
         groups = (_renamed(group, schema, samplers) for group in read_row_groups(file))
         write_batches(file, schema, groups)
 
 
-def _renamed(table: pa.Table, schema: pa.Schema, samplers: Mapping[str, str]) -> pa.Table:
+def _renamed(table: pa.Table, schema: pa.Schema, samplers: _Samplers) -> pa.Table:
     """Give a table's columns their new names, and its clips' frame sampling its new name."""
     table = table.rename_columns([_COLUMNS.get(name, name) for name in table.column_names])
     if "sampler" in table.column_names:
         index = table.schema.get_field_index("sampler")
-        names = [samplers.get(name, name) for name in table["sampler"].to_pylist()]
+        new = {name: samplers.new_name(name) for name in set(table["sampler"].to_pylist())}
+        names = [new[name] for name in table["sampler"].to_pylist()]
         table = table.set_column(index, "sampler", pa.array(names, pa.string()))
     return table.cast(schema)
 
@@ -194,31 +202,49 @@ def _matrix(value: pa.Scalar) -> NDArray[np.float16] | None:
     return numbers.reshape(len(value.values), -1)
 
 
-def _new_samplers(record: Mapping[str, Any] | None) -> dict[str, str]:
-    """Map what named a frame sampling in format 4 to what names it now.
+class _Samplers:
+    """Tells what names a frame sampling now by what named it in format 4.
 
     A digest does not tell of what it was made. So all settings that there may have been are tried:
     a stopped run has none on record, and parts may be of earlier settings.
+
+    Args:
+        record: run.json, where the run has ended.
     """
-    kinds = product(FRAME_SAMPLERS.names(), range(1, _MOST_FRAMES + 1), get_args(Seek))
-    frames = [{"sampler": name, "num_frames": n, "seek": seek} for name, n, seek in kinds]
-    settings = list(product(frames, DECODERS.names()))
-    if record is not None:  # with plug-ins, perhaps, that are not installed here
-        config = record["config"]
-        settings.append((config["frames"], config["decode"]["decoder"]))
-    return dict(_old_and_new_name(frames, decoder) for frames, decoder in settings)
+
+    def __init__(self, record: Mapping[str, Any] | None) -> None:
+        kinds = product(FRAME_SAMPLERS.names(), range(1, _MOST_FRAMES + 1), get_args(Seek))
+        frames = [{"sampler": name, "num_frames": n, "seek": seek} for name, n, seek in kinds]
+        settings: list[tuple[dict[str, Any], str]] = list(product(frames, DECODERS.names()))
+        if record is not None:  # with plug-ins, perhaps, that are not installed here
+            config = record["config"]
+            settings.append((config["frames"], config["decode"]["decoder"]))
+        self._settings = {_old_name(*one): one for one in settings}
+
+    def knows(self, name: str) -> bool:
+        """Whether any settings give a frame sampling of this name in format 4."""
+        return name in self._settings
+
+    def new_name(self, name: str) -> str:
+        """Return what names it now; the same, where no settings give it."""
+        if name not in self._settings:
+            return name
+        frames, decoder = self._settings[name]
+        return sampler_fingerprint(
+            PruneConfig.model_construct(
+                frames=FramesConfig.model_construct(**frames),
+                decode=DecodeConfig.model_construct(decoder=decoder),
+            )
+        )
 
 
-def _old_and_new_name(frames: Mapping[str, Any], decoder: str) -> tuple[str, str]:
-    old = fingerprint({"frames": frames, "decoder": decoder, "run_format": UPGRADED_FORMAT_VERSION})
-    config = PruneConfig.model_construct(
-        frames=FramesConfig.model_construct(**frames),
-        decode=DecodeConfig.model_construct(decoder=decoder),
+def _old_name(frames: Mapping[str, Any], decoder: str) -> str:
+    return fingerprint(
+        {"frames": frames, "decoder": decoder, "run_format": UPGRADED_FORMAT_VERSION}
     )
-    return old, sampler_fingerprint(config)
 
 
-def _upgraded_record(record: Mapping[str, Any], samplers: Mapping[str, str]) -> dict[str, Any]:
+def _upgraded_record(record: Mapping[str, Any], samplers: _Samplers) -> dict[str, Any]:
     """Return run.json as our format has it."""
     config = {
         section: {_SETTINGS.get((section, name), name): value for name, value in values.items()}
@@ -227,7 +253,7 @@ def _upgraded_record(record: Mapping[str, Any], samplers: Mapping[str, str]) -> 
         for section, values in record["config"].items()
     }
     origins = {_new_key(key): origin for key, origin in record.get("config_origin", {}).items()}
-    sampler = samplers.get(record["sampler"], record["sampler"])
+    sampler = samplers.new_name(record["sampler"])
     changed = {"config": config, "config_origin": origins, "sampler": sampler}
     return {
         name: changed.get(name, value) for name, value in record.items() if name != "format_version"

@@ -8,8 +8,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from demo_videos import make_videos

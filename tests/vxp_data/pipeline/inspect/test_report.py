@@ -313,7 +313,8 @@ def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
     rows = [
         {"task": "", "sample_id": "", "uri": uri, "clip_start_s": 0.0, "clip_end_s": math.inf,
          "media_id": "", "reason": reason, "action": action, "source": source,
-         "representative_uri": representative, "representative_clip_start_s": None if source else 0.0,
+         "representative_uri": representative,
+         "representative_clip_start_s": None if source else 0.0,
          "representative_clip_end_s": None if source else math.inf, "agreement": agreement,
          "offset_s": 2.5}
         for uri, representative, reason, action, source, agreement in pairs
