@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
 import shutil
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,12 @@ from hypothesis import strategies as st
 from support import shard_fixtures as fixtures
 from vxp_data.shard_format import ClipRecord, ShardIndex, clip_key, frame_name
 from vxp_data.shards.frames_payload import pack_frames, unpack_frames
-from vxp_data.shards.hashing import HashingReader, HashingWriter
+from vxp_data.shards.hashing import (
+    HashingReader,
+    HashingThread,
+    HashingWriter,
+    ThreadedSha256,
+)
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.shards.tar_file import Member, TarWriter, read_bytes, read_members
 
@@ -144,6 +151,44 @@ def test_what_is_written_and_read_is_hashed_on_the_way():
     assert (reader.read(3), reader.sha256) == (b"abc", abc)
     with pytest.raises(EOFError, match="1 of 3 bytes"):
         reader.read(3)
+
+
+def test_what_is_hashed_in_a_thread_has_the_digest_that_it_has_elsewhere():
+    rng = np.random.default_rng(3)
+    pieces = [
+        rng.bytes(int(size)) for size in rng.integers(0, 3, 400) * rng.integers(1, 90_000, 400)
+    ]
+    with HashingThread() as thread:
+        first, second, empty = (thread.sha256() for _ in range(3))
+        for piece in pieces:
+            first.update(piece)
+        half = first.future()
+        for piece in reversed(pieces):
+            first.update(piece)
+            second.update(piece)
+        assert half.result() == hashlib.sha256(b"".join(pieces)).hexdigest()
+        whole = b"".join([*pieces, *reversed(pieces)])
+        assert first.hexdigest() == hashlib.sha256(whole).hexdigest()
+        assert second.hexdigest() == hashlib.sha256(b"".join(reversed(pieces))).hexdigest()
+        assert empty.hexdigest() == hashlib.sha256().hexdigest()
+
+
+def test_whoever_hands_over_waits_for_a_thread_that_does_not_follow():
+    goes_on, done = threading.Event(), threading.Event()
+
+    def hand_over(digest: ThreadedSha256) -> None:
+        for _ in range(100):
+            digest.update(bytes(1 << 18))
+        done.set()
+
+    with HashingThread() as thread:
+        thread.submit(goes_on.wait)
+        other = threading.Thread(target=hand_over, args=[thread.sha256()])
+        other.start()
+        assert not done.wait(0.2)
+        goes_on.set()
+        assert done.wait(30)
+        other.join()
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "webp"])

@@ -211,11 +211,8 @@ def _parts_in(folder: Folder) -> list[File]:
         names = folder.names()
     except OSError as error:
         raise _cannot_read(str(folder), error) from error
-    return [
-        folder.file(name)
-        for name in names
-        if name.startswith("part-") and name.endswith(".parquet")
-    ]
+    parts = (name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+    return list(map(folder.file, parts))
 
 
 def open_run(uri: str | Path) -> RunDirectory:

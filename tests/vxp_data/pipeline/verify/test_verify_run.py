@@ -146,7 +146,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a frame without embedding": (
         lambda run: change(good_part(run), "frame_index", 0, lambda x: [*x, x[-1] + 1]),
-        "20 embeddings for 21 frames",
+        "38400 bytes of embeddings for 21 frames",
     ),
     "a norm": (lambda run: change_embedding(run, double_row), "has norm 2, not 1"),
     "an embedding changed": (lambda run: change_embedding(run, swap_a_frame), "embeddings give"),
