@@ -24,7 +24,7 @@ _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Choose": (prune.decide, reports.plan),
     "Look": (reports.report, reports.compare),
     "Write": (shards.sample, shards.shard, shards.export),
-    "Check": (checks.doctor, runs.retry, runs.verify, checks.show_config),
+    "Check": (checks.doctor, runs.retry, runs.verify, runs.upgrade, checks.show_config),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

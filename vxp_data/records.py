@@ -177,7 +177,7 @@ class Sample:
     media_uri: str
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
-    exchanges: str = "[]"
+    turns: str = "[]"
     """The conversation as JSON: a list of [question, answer]. Options follow their question as
     lines 'A. ...'; a caption has the question ''."""
     annotation: bytes

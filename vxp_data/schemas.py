@@ -6,8 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 4
-"""Version of the run directory; raised when the meaning of a file or column changes."""
+RUN_FORMAT_VERSION: Final = 5
+"""Version of the run directory; raised when the meaning of a file or column changes. See
+UPGRADED_FORMAT_VERSION."""
+UPGRADED_FORMAT_VERSION: Final = 4
+"""The one version that `vxp-data upgrade` converts to ours."""
 
 CLIP_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 """Columns that name a clip where clips are listed: media, embeddings, duplicates."""
@@ -27,7 +30,7 @@ SAMPLE_SCHEMA: Final = pa.schema(
         ("clip_end_s", pa.float64()),
         ("reason", pa.string()),
         ("message", pa.string()),
-        ("exchanges", pa.large_string()),
+        ("turns", pa.large_string()),
         ("annotation", pa.large_binary()),
     ]
 )
@@ -59,7 +62,7 @@ EMBEDDING_FACTS: Final = pa.schema(
         *MEDIA_SCHEMA,
         ("clip_start_s", pa.float64()),
         ("clip_end_s", pa.float64()),
-        ("file_stamp", pa.string()),  # size and modification time: has the file changed since?
+        ("file_version", pa.string()),  # size and modification time: has the file changed since?
         ("bytes_fetched", pa.int64()),  # of a file in a store; the first clip of a file has them
         ("timeline", pa.string()),  # every frame's time, packed: core.timeline; '' where it failed
         ("frame_index", pa.list_(pa.int64())),
@@ -79,24 +82,21 @@ EMBEDDING_FACTS: Final = pa.schema(
 """One row a clip in `embeddings/part-*.parquet`, but for the embedding; `uri` and the clip's limits
 are its key."""
 
+EMBEDDING_SCHEMA: Final = EMBEDDING_FACTS.append(pa.field("embedding", pa.large_binary()))
+"""The same with the embedding: float16 [F, D] unit rows, little-endian, row after row; null where
+the clip failed. F is the length of `frame_index`, D the rest."""
 
 THUMBNAIL_SCHEMA: Final = pa.schema(
     [
         ("uri", pa.string()),
         ("clip_start_s", pa.float64()),
         ("clip_end_s", pa.float64()),
-        ("file_stamp", pa.string()),
+        ("file_version", pa.string()),
         ("sampler", pa.string()),
         ("sheet", pa.binary()),
     ]
 )
 """One row a clip in `thumbnails/part-*.parquet`; `sheet` is a WebP, null where none was drawn."""
-
-
-def embedding_schema(dim: int) -> pa.Schema:
-    """Return the schema of an embeddings part: facts, and float16 [F, dim] unit rows or null."""
-    rows_FD = pa.list_(pa.list_(pa.float16(), dim))
-    return EMBEDDING_FACTS.append(pa.field("embedding", rows_FD))
 
 
 DECISION_SCHEMA: Final = pa.schema(
@@ -125,14 +125,12 @@ DUPLICATE_SCHEMA: Final = pa.schema(
         ("media_id", pa.string()),
         ("reason", pa.string()),
         ("action", pa.string()),  # report, drop or relink
-        (
-            "source",
-            pa.string(),
-        ),  # '' for this run; the file or run that names or holds the representative
-        ("keeper_uri", pa.string()),  # or the id in a file
-        ("keeper_clip_start_s", pa.float64()),
-        ("keeper_clip_end_s", pa.float64()),
-        ("keeper_media_id", pa.string()),
+        # '' for this run; else the file or run that names or holds the representative
+        ("source", pa.string()),
+        ("representative_uri", pa.string()),  # or the id in a file
+        ("representative_clip_start_s", pa.float64()),
+        ("representative_clip_end_s", pa.float64()),
+        ("representative_media_id", pa.string()),
         ("agreement", pa.float64()),  # mean cosine of frames at the same moment
         ("offset_s", pa.float64()),  # where the clip begins in its representative
         ("num_matched", pa.int32()),  # frames of the longer one that were compared

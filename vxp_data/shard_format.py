@@ -284,9 +284,9 @@ def clip_key(
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def frame_name(frame_index: int, picture_format: str) -> str:
+def frame_name(frame_index: int, image_format: str) -> str:
     """Name an image in a frames payload by its index in the file's presentation order."""
-    return f"{frame_index:08d}.{picture_format}"
+    return f"{frame_index:08d}.{image_format}"
 
 
 def _plain(record: Any) -> dict[str, Any]:

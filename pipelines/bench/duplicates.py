@@ -179,7 +179,7 @@ class Run:
             overrides=[(name, value, "bench") for name, value in wanted.items()],
         )
         rows = read_table(self.run.duplicates).to_pylist()
-        return {Path(row["uri"]).stem: Path(row["keeper_uri"]).stem for row in rows}
+        return {Path(row["uri"]).stem: Path(row["representative_uri"]).stem for row in rows}
 
 
 def embed(runs: list[Run]) -> None:

@@ -5,7 +5,8 @@
 The parts of a run are made of numbers: 20 x 1152 float16 unit rows a clip, 46 KB. Reading the
 embedding columns alone, scoring as `prune` does in its end (all measures, media.parquet and
 scores.parquet) and deciding run over few and over many clips, each in a process of its own. What is
-said of a million media is the line through the two, not a measurement.
+said of a million media is the line through the two, not a measurement. Beside it, the column alone,
+built and written and read back, as it is and as run format 4 had it: a list of lists.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +28,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import records
+from numpy.typing import NDArray
 from synthetic_run import synthetic_media, write_synthetic_run
 
 from vxp_data.pipeline.curate.score import score_clips
 from vxp_data.pipeline.embed.work_items import WantedMedia
-from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_table
-from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_part
+from vxp_data.pipeline.run_dir.embedding_column import embedding_column, embedding_matrix
+from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
+from vxp_data.storage.folder import open_folder
 
 NUM_FRAMES: Final = 20
 DIM: Final = 1152
@@ -40,6 +46,7 @@ MADE_BY: Final = "synthetic"
 """Fingerprint of the encoder and of the sampler."""
 MILLION: Final = 1_000_000
 LIMIT_BYTES: Final = 4_000_000_000
+ROUNDS: Final = 5
 TASKS: Final = ("read", "score", "decide")
 
 
@@ -54,21 +61,78 @@ def make_run(folder: Path, num_clips: int) -> None:
         media = media.set_column(media.schema.get_field_index(name), name, by)
     for first in range(0, num_clips, CLIPS_IN_PART):
         facts = media.slice(first, CLIPS_IN_PART).cast(EMBEDDING_FACTS)
-        rows = _embeddings(facts.num_rows, rng)
-        part = facts.append_column("embedding", rows).cast(embedding_schema(DIM))
-        write_table(run.parts.file(f"part-{first:08d}.parquet"), part)
+        index = pa.array([list(range(NUM_FRAMES))] * facts.num_rows, pa.list_(pa.int64()))
+        facts = facts.set_column(facts.schema.get_field_index("frame_index"), "frame_index", index)
+        column = embedding_column(list(_embeddings(facts.num_rows, rng)))
+        part = facts.append_column("embedding", column).cast(EMBEDDING_SCHEMA)
+        write_part(run.parts.file(f"part-{first:08d}.parquet"), part)
 
 
-def _embeddings(num_clips: int, rng: np.random.Generator) -> pa.Array:
+def _embeddings(num_clips: int, rng: np.random.Generator) -> NDArray[np.float16]:
     """Draw unit rows: a direction a clip, and more or less of noise around it."""
     noise = rng.standard_normal((num_clips, NUM_FRAMES, DIM), dtype=np.float32)
     own = rng.standard_normal((num_clips, 1, DIM), dtype=np.float32)
     emb = own + rng.uniform(0.2, 2.0, (num_clips, 1, 1)).astype(np.float32) * noise
     emb /= np.linalg.norm(emb, axis=-1, keepdims=True)
-    flat = pa.array(emb.astype(np.float16).reshape(-1))
-    rows = pa.FixedSizeListArray.from_arrays(flat, DIM)
-    ends = np.arange(0, (num_clips + 1) * NUM_FRAMES, NUM_FRAMES, dtype=np.int32)
-    return pa.ListArray.from_arrays(ends, rows)
+    return emb.astype(np.float16)
+
+
+def column_speeds(folder: Path) -> dict[str, Any]:
+    """Write and read the column in both ways, by turns; MB a CPU second, the median of the rounds.
+
+    A part of CLIPS_IN_PART clips, in the page cache. What is read ends as one matrix a clip.
+    """
+    emb_CFD = _embeddings(CLIPS_IN_PART, np.random.default_rng(1))
+    ways = {"list of lists": (_write_lists, _read_lists), "one value a clip": (_write, _read)}
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(ROUNDS):
+        for way, (write, read) in ways.items():
+            started_s = time.process_time()
+            write(folder, emb_CFD)
+            written_s = time.process_time()
+            matrices = read(folder)
+            seconds[way, "read"].append(time.process_time() - written_s)
+            seconds[way, "write"].append(written_s - started_s)
+            if not np.array_equal(np.stack(matrices), emb_CFD):
+                raise SystemExit(f"{way}: what was read is not what was written")
+    speeds = {
+        way: {
+            f"{what}_mb_per_cpu_s": round(
+                emb_CFD.nbytes / 1e6 / statistics.median(seconds[way, what])
+            )
+            for what in ("write", "read")
+        }
+        for way in ways
+    }
+    old, new = speeds.values()
+    ratios = {name.partition("_")[0]: round(new[name] / old[name], 1) for name in new}
+    return {"mb_of_clip": CLIP_BYTES / 1e6, "clips": CLIPS_IN_PART, **speeds, "times": ratios}
+
+
+def _write(folder: Path, emb_CFD: NDArray[np.float16]) -> None:
+    column = embedding_column(list(emb_CFD))
+    write_part(open_folder(folder).file("new.parquet"), pa.table({"embedding": column}))
+
+
+def _read(folder: Path) -> list[NDArray[np.float16]]:
+    column = read_table(open_folder(folder).file("new.parquet"))["embedding"]
+    return [embedding_matrix(value, NUM_FRAMES) for value in column]
+
+
+def _write_lists(folder: Path, emb_CFD: NDArray[np.float16]) -> None:
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(emb_CFD.reshape(-1)), DIM)
+    ends = np.arange(0, len(emb_CFD) * NUM_FRAMES + 1, NUM_FRAMES, dtype=np.int32)
+    table = pa.table({"embedding": pa.ListArray.from_arrays(ends, rows)})
+    pq.write_table(table, folder / "old.parquet", compression="zstd")
+
+
+def _read_lists(folder: Path) -> list[NDArray[np.float16]]:
+    column = pq.read_table(folder / "old.parquet")["embedding"]
+    matrices = []
+    for value in column:
+        numbers = value.values.flatten().to_numpy(zero_copy_only=False)
+        matrices.append(numbers.reshape(NUM_FRAMES, DIM))
+    return matrices
 
 
 def work(task: str, folder: Path) -> None:
@@ -92,8 +156,8 @@ def work(task: str, folder: Path) -> None:
 
 
 def _sources(folder: Path) -> dict[str, WantedMedia]:
-    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_stamp"])
-    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_stamp")), strict=True)
+    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_version"])
+    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_version")), strict=True)
     return {
         uri: WantedMedia(file_version=file_version, is_image=False, clips_s=((0.0, float("inf")),))
         for uri, file_version in versions
@@ -144,7 +208,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = Path(temporary) / "run"
             measured(f"make {number}", folder)  # elsewhere: a child begins with its parent's memory
             runs[number] = {task: measured(task, folder) for task in TASKS}
+    with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
+        column = column_speeds(Path(temporary))
     facts: dict[str, Any] = {
+        "column": column,
         "clips": [options.few, options.many],
         "clip_bytes": CLIP_BYTES,
         **{task: line(task, options.few, options.many, runs) for task in TASKS},

@@ -6,7 +6,8 @@ The videos of a folder are pruned (thumbnail encoder, all kept). Writing: one sh
 process, over as many copies of the kept clips as make up the megabytes; `cp` copies the same files,
 and webdataset.ShardWriter writes the same members. All three end with the bytes on the disk
 (fsync); sources are in the page cache. They take turns; what counts is the median over the rounds.
-`cp` and ShardWriter hash nothing: ours hashes every file and the shard. Checking: a shard that is
+`cp` and ShardWriter hash nothing: ours hashes every file and the shard, in two threads, so that it
+needs more CPU seconds, and no more time where a core is free. Checking: a shard that is
 there, as a resumed run does. Frames: the planned frames of every clip at 384 px, decoded, encoded
 and written. Commands: `vxp-data shard` and `verify` with each payload, whole.
 """
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,11 +140,11 @@ def written_by_webdataset(members: Sequence[tuple[str, bytes, Path]], out: Path)
         flush(path)
 
 
-def timed(act: Callable[[], object]) -> float:
-    """Return the wall-clock seconds of a call."""
-    started = time.perf_counter()
+def timed(act: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall-clock and the CPU seconds of a call, with those of its child processes."""
+    started_s, started_cpu_s = time.perf_counter(), sum(os.times()[:4])
     act()
-    return time.perf_counter() - started
+    return time.perf_counter() - started_s, sum(os.times()[:4]) - started_cpu_s
 
 
 def figures(run: RunDirectory, folder: Path, rounds: int, num_bytes: int) -> dict[str, Any]:
@@ -160,7 +162,8 @@ def figures(run: RunDirectory, folder: Path, rounds: int, num_bytes: int) -> dic
         files = dict(zip(sorted(c.record.key for c in clips), clip_files(rows), strict=True))
         members = [(c.record.key, read_bytes(file, c.json), files[c.record.key]) for c in clips]
     payload_bytes = sum(path.stat().st_size for path in files.values())
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    cpu_seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         acts: dict[str, Callable[[], object]] = {
             "cp": lambda: copied(list(files.values()), folder / "cp"),
@@ -169,14 +172,24 @@ def figures(run: RunDirectory, folder: Path, rounds: int, num_bytes: int) -> dic
             "vxp, checking what is there": lambda: find_shard(SHARD, rows, out, settings),
         }
         for name, act in acts.items():
-            seconds.setdefault(name, []).append(timed(act))
+            if (
+                name == "vxp"
+            ):  # else it would have an old shard to remove, which the others have not
+                out.remove(SHARD)
+            wall_s, cpu_s = timed(act)
+            seconds[name].append(wall_s)
+            cpu_seconds[name].append(cpu_s)
             shutil.rmtree(folder / name, ignore_errors=True)
     return {
         "clips": len(clips),
         "payload_mb": payload_bytes / 1e6,
         "mb_per_s": {n: payload_bytes / 1e6 / statistics.median(s) for n, s in seconds.items()},
+        "mb_per_cpu_s": {
+            n: payload_bytes / 1e6 / statistics.median(s) for n, s in cpu_seconds.items()
+        },
         "of_cp": ratio(seconds, "vxp", "cp"),
         "of_webdataset": ratio(seconds, "vxp", "webdataset"),
+        "of_webdataset_cpu": ratio(cpu_seconds, "vxp", "webdataset"),
         "frames": frames_figures(weighed, out.child("frames").uri, settings),
     }
 

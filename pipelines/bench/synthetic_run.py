@@ -102,7 +102,7 @@ def _samples(uri_R: np.ndarray, task_R: np.ndarray) -> pa.Table:
         "clip_end_s": np.full(num_rows, np.inf),
         "reason": pa.repeat("", num_rows),
         "message": pa.repeat("", num_rows),
-        "exchanges": [exchanges[task] for task in task_R.tolist()],
+        "turns": [exchanges[task] for task in task_R.tolist()],
         "annotation": [b'{"id": %d}' % i for i in range(num_rows)],
     }
     return pa.table(columns, schema=SAMPLE_SCHEMA)
@@ -129,7 +129,7 @@ def synthetic_media(uris: Sequence[str], rng: np.random.Generator) -> pa.Table:
         "clip_start_s": np.zeros(num_videos),
         "clip_end_s": np.full(num_videos, np.inf),
         "timeline": pa.repeat(timeline, num_videos),
-        "file_stamp": pa.repeat("1-1", num_videos),
+        "file_version": pa.repeat("1-1", num_videos),
         "frames_expected": np.full(num_videos, 20, dtype=np.int32),
         "reason": np.where(lost, "truncated", "").astype(object),
         "message": np.where(lost, "moov atom not found", "").astype(object),

@@ -15,12 +15,12 @@ from support import runs
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.stages import embedding_column
 from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.redecide import redecide
-from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_table
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_part
+from vxp_data.pipeline.run_dir.embedding_column import embedding_column
 from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
-from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.settings.prune import PruneConfig
 
 ENCODER = "encoder-1"
@@ -72,7 +72,7 @@ def stored_run(
             "duration_s": clip.duration_s,
             "clip_start_s": 0.0,
             "clip_end_s": np.inf,
-            "file_stamp": "",
+            "file_version": "",
             "frame_index": list(range(num_frames)),
             "time_s": time_s.tolist(),
             "encoder": encoder,
@@ -83,16 +83,15 @@ def stored_run(
         }
         table.append(facts)
     embeddings = [clip.emb_FD.astype(np.float16) for clip in clips.values()]
-    dim = embeddings[0].shape[1]
     part = pa.Table.from_pylist(table, EMBEDDING_FACTS)
-    part = part.append_column("embedding", embedding_column(embeddings, dim))
-    write_table(run.parts.file("part-0.parquet"), part.cast(embedding_schema(dim)))
+    part = part.append_column("embedding", embedding_column(embeddings))
+    write_part(run.parts.file("part-0.parquet"), part.cast(EMBEDDING_SCHEMA))
     score_clips(run, sources, encoder=encoder, sampler=SAMPLER)
     run.write_run(
         {
             "config": PruneConfig().model_dump(mode="json"),
             "datasets": [dataset_facts(dataset) for dataset in datasets],
-            "encoder": {"fingerprint": encoder},
+            "encoder": {"fingerprint": encoder, "dim": embeddings[0].shape[1]},
             "sampler": SAMPLER,
         }
     )

@@ -1,4 +1,4 @@
-"""`retry` and `verify`: what is done with a run that has ended."""
+"""`retry`, `verify` and `upgrade`: what is done with a run that has ended."""
 
 from __future__ import annotations
 
@@ -156,3 +156,30 @@ def _verify_shards(folder: Folder, where: str) -> None:
     )
     require_whole(verified, where)
     say("All is as the index says.")
+
+
+def upgrade(run: Run) -> None:
+    """Convert a run of an older format to this version's; reads no video, embeds nothing again.
+
+    Stopped half-way, the same command goes on; a run that needs nothing is left as it is.
+
+    Example: vxp-data upgrade runs/a
+    """
+    from vxp_data.pipeline.upgrade import upgrade as run_upgrade
+    from vxp_data.schemas import RUN_FORMAT_VERSION
+
+    try:
+        done = run_upgrade(run)
+    except KeyboardInterrupt:
+        raise StoppedError("stopped. Nothing is lost: run the same command again.") from None
+    if done.was_current:
+        say(f"{run} is of run format {RUN_FORMAT_VERSION} already: nothing to do.")
+        return
+    say(
+        f"{run}: {done.num_parts} parts written anew. It is of run format {RUN_FORMAT_VERSION} now."
+    )
+    if done.num_unknown:
+        say(
+            f"{done.num_unknown} parts are of a frame sampling that is not installed here. They "
+            "stay, and are not used: `vxp-data prune` embeds their clips again if it is asked to."
+        )

@@ -48,7 +48,7 @@ class CostModel:
     tokens_per_frame: float = 36.0
     """Visual tokens a frame of video: 27 x 27 patches as 24 x 24, four frames merged into one,
     2 x 2 pooled; what the released Video-XL-Pro does."""
-    tokens_per_picture: float = 144.0
+    tokens_per_image: float = 144.0
     """Visual tokens of an image, which is four equal frames to the model."""
     tokens_per_gpu_hour: float | None = None
     """Visual tokens that a GPU trains on in an hour, from a run record of your own; None: unknown,

@@ -19,6 +19,10 @@ FrameSampler = Callable[[int, int], NDArray[np.int64]]
 """(num_available, num_frames) -> indices in [0, num_available), strictly increasing; min of the two
 many. What registry.FRAME_SAMPLERS holds."""
 
+SELECTION_VERSION: Final = 1
+"""Counts up when other frames of a video are selected than before, by the same settings: then what
+is embedded is embedded anew. How it is stored is another version, `schemas.RUN_FORMAT_VERSION`."""
+
 Seek = Literal["exact", "keyframe", "auto"]
 SEEKS: Final[tuple[str, ...]] = get_args(Seek)
 

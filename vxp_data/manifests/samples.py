@@ -73,7 +73,7 @@ class ManifestCounts:
     task_origins: Counter[str] = dataclasses.field(default_factory=Counter)
     """Usable rows per `Sample.task_origin`."""
     rows_mixed: int = 0
-    """Rows classified by their words whose exchanges are of several kinds."""
+    """Rows classified by their words whose turns are of several kinds."""
     unknown_tasks: Counter[str] = dataclasses.field(default_factory=Counter)
     """Values of the task column that are neither mapped nor a task; the rules decided."""
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -132,7 +132,7 @@ class _Facts:
     clip_end_s: float = math.inf
     is_mixed: bool = False
     question: str = ""
-    exchanges: str = "[]"
+    turns: str = "[]"
 
 
 class _Reader:
@@ -185,7 +185,7 @@ class _Reader:
             media_uri=facts.media_uri,
             clip_start_s=facts.clip_start_s,
             clip_end_s=facts.clip_end_s,
-            exchanges=facts.exchanges,
+            turns=facts.turns,
             annotation=row.annotation,
             reason=reason,
             message=message,
@@ -202,20 +202,20 @@ class _Reader:
         facts.name = row_values.row_name(row.fields)
         media = find_media(row.fields)
         facts.modality, facts.media_uri = media.modality, media.name
-        exchanges = read_turns(row.fields)
-        text = json.dumps(exchanges, ensure_ascii=False, separators=(",", ":"))
-        facts.exchanges = text.encode(errors="replace").decode()  # a lone surrogate is no text
-        self._find_task(row.fields, exchanges, facts)
+        turns = read_turns(row.fields)
+        text = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
+        facts.turns = text.encode(errors="replace").decode()  # a lone surrogate is no text
+        self._find_task(row.fields, turns, facts)
         facts.clip_start_s, facts.clip_end_s = row_values.clip(row.fields)
         if media.modality is Modality.TEXT:
-            row_values.check_text_row(row.fields, exchanges)
+            row_values.check_text_row(row.fields, turns)
             return
         facts.media_uri = self._paths.resolve(media.name)
         self._counts.absolute_paths += media.name.startswith("/")
         self._counts.rows_several_images += media.num_named > 1
 
     def _find_task(
-        self, fields: Mapping[str, object], exchanges: list[tuple[str, str]], facts: _Facts
+        self, fields: Mapping[str, object], turns: list[tuple[str, str]], facts: _Facts
     ) -> None:
         if self._dataset.task:
             return
@@ -229,9 +229,9 @@ class _Reader:
                 facts.task, facts.task_origin = named, "field"
                 return
             _count(self._counts.unknown_tasks, named)
-        guess = classify_conversation(exchanges)
+        guess = classify_conversation(turns)
         facts.task, facts.is_mixed = guess.task.value, guess.mixed
-        facts.question = exchanges[0][0] if exchanges else ""
+        facts.question = turns[0][0] if turns else ""
 
     def _count_usable(self, facts: _Facts) -> None:
         counts = self._counts

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
@@ -50,7 +51,6 @@ from vxp_data.pipeline.run_record import (
 )
 from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
-from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.settings.prune import LoadedConfig, PruneConfig
 
 TRIED_AGAIN: Final = (Reason.FETCH_FAILED,)
@@ -107,6 +107,7 @@ def _prune(
     observer.warned(require(check_machine(config, run.root)))
     spec = prepare_encoder(config)
     prepare_text_encoder(config)
+    run.check_format()
     run.root.remove(run.run_json.name)
     run.remove_unfinished()
     rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
@@ -250,6 +251,6 @@ def sampler_fingerprint(config: PruneConfig) -> str:
         {
             "frames": config.frames.model_dump(),
             "decoder": config.decode.decoder,
-            "run_format": RUN_FORMAT_VERSION,  # parts of another format are made again
+            "selection_version": SELECTION_VERSION,
         }
     )

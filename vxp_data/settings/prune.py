@@ -159,7 +159,7 @@ class ShardConfig(Settings):
     epochs' plans itself ('frames': begins with the first again)."""
     frame_px: int = Field(384, ge=16, le=4096)
     """Side of the square to which frames are squashed, as SigLIP sees them; for 'frames'."""
-    picture_format: Literal["jpeg", "webp"] = "jpeg"
+    image_format: Literal["jpeg", "webp"] = "jpeg"
     """Of the frames."""
     quality: int = Field(90, ge=1, le=100)
     """Of the frames, on the image format's own scale."""

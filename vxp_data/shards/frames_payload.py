@@ -25,7 +25,7 @@ _FORMAT_OPTIONS: Final[dict[str, dict[str, object]]] = {
 def pack_frames(
     frames: Iterable[tuple[int, NDArray[np.uint8]]],
     *,
-    picture_format: str,
+    image_format: str,
     quality: int,
 ) -> bytes:
     """Write frames as images into a tar; the same frames give the same bytes.
@@ -33,7 +33,7 @@ def pack_frames(
     Args:
         frames: each frame's index in the file's presentation order, its name, and uint8
             [H, W, 3], red, green, blue.
-        picture_format: 'jpeg' or 'webp'.
+        image_format: 'jpeg' or 'webp'.
         quality: 1 to 100, the encoder's own scale.
     """
     file = io.BytesIO()
@@ -41,9 +41,9 @@ def pack_frames(
         for index, frame_HWC in frames:
             image = io.BytesIO()
             Image.fromarray(frame_HWC).save(
-                image, format=picture_format, quality=quality, **_FORMAT_OPTIONS[picture_format]
+                image, format=image_format, quality=quality, **_FORMAT_OPTIONS[image_format]
             )
-            tar.add(frame_name(index, picture_format), image.getvalue())
+            tar.add(frame_name(index, image_format), image.getvalue())
     return file.getvalue()
 
 

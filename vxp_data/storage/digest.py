@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -47,6 +48,19 @@ def sampled_digest(path: str | Path) -> str:
         return _sampled(file)
 
 
+def sampled_digest_of(num_bytes: int, read: Callable[[int, int], bytes]) -> str:
+    """Name by `sampled_digest` what is read otherwise than from a file of its own.
+
+    Args:
+        num_bytes: its size.
+        read: returns so many bytes from an offset on: (offset, number).
+    """
+    digest = hashlib.sha256(num_bytes.to_bytes(8, "big"))
+    for start, stop in sampled_ranges(num_bytes):
+        digest.update(read(start, stop - start))
+    return f"sampled:{digest.hexdigest()}"
+
+
 def stream_sha256(file: BinaryIO) -> str:
     """Hash what is left of a file: 64 hex digits.
 
@@ -72,9 +86,8 @@ def _size_bytes(file: BinaryIO) -> int:
 
 
 def _sampled(file: BinaryIO) -> str:
-    size = _size_bytes(file)
-    digest = hashlib.sha256(size.to_bytes(8, "big"))
-    for start, stop in sampled_ranges(size):
+    def read(start: int, num_bytes: int) -> bytes:
         file.seek(start)
-        digest.update(file.read(stop - start))
-    return f"sampled:{digest.hexdigest()}"
+        return file.read(num_bytes)
+
+    return sampled_digest_of(_size_bytes(file), read)

@@ -56,7 +56,7 @@ def test_a_row_becomes_a_sample_with_all_its_fields(tmp_path):
             media_uri=f"{tmp_path}/media/a/c:d é.mp4",
             clip_start_s=1.0,
             clip_end_s=2.5,
-            exchanges='[["<image>\\nWho sits?","He."]]',
+            turns='[["<image>\\nWho sits?","He."]]',
             annotation=json.dumps(row).encode(),
         )
     ]

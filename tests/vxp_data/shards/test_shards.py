@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
 import shutil
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,12 @@ from hypothesis import strategies as st
 from support import shard_fixtures as fixtures
 from vxp_data.shard_format import ClipRecord, ShardIndex, clip_key, frame_name
 from vxp_data.shards.frames_payload import pack_frames, unpack_frames
-from vxp_data.shards.hashing import HashingReader, HashingWriter
+from vxp_data.shards.hashing import (
+    HashingReader,
+    HashingThread,
+    HashingWriter,
+    ThreadedSha256,
+)
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.shards.tar_file import Member, TarWriter, read_bytes, read_members
 
@@ -42,9 +49,9 @@ def some_frames(num_frames: int = 3) -> list[tuple[int, np.ndarray]]:
     ]
 
 
-def packed(picture_format: str = "jpeg", quality: int = 90) -> bytes:
+def packed(image_format: str = "jpeg", quality: int = 90) -> bytes:
     frames = [(i, frame_HWC.astype(np.uint8)) for i, frame_HWC in some_frames()]
-    return pack_frames(iter(frames), picture_format=picture_format, quality=quality)
+    return pack_frames(iter(frames), image_format=image_format, quality=quality)
 
 
 def first_image() -> bytes:
@@ -147,10 +154,49 @@ def test_what_is_written_and_read_is_hashed_on_the_way():
         reader.read(3)
 
 
-@pytest.mark.parametrize("picture_format", ["jpeg", "webp"])
-def test_frames_come_back_as_they_were_within_the_formats_error(picture_format):
-    data = packed(picture_format)
-    assert packed(picture_format) == data
+def test_what_is_hashed_in_a_thread_has_the_digest_that_it_has_elsewhere():
+    rng = np.random.default_rng(3)
+    pieces = [
+        rng.bytes(int(size)) for size in rng.integers(0, 3, 400) * rng.integers(1, 90_000, 400)
+    ]
+    with HashingThread() as thread:
+        first, second, empty = (thread.sha256() for _ in range(3))
+        for piece in pieces:
+            first.update(piece)
+        half = first.future()
+        for piece in reversed(pieces):
+            first.update(piece)
+            second.update(piece)
+        assert half.result() == hashlib.sha256(b"".join(pieces)).hexdigest()
+        whole = b"".join([*pieces, *reversed(pieces)])
+        assert first.hexdigest() == hashlib.sha256(whole).hexdigest()
+        assert second.hexdigest() == hashlib.sha256(b"".join(reversed(pieces))).hexdigest()
+        assert empty.hexdigest() == hashlib.sha256().hexdigest()
+
+
+def test_whoever_hands_over_waits_for_a_thread_that_does_not_follow():
+    goes_on, done = threading.Event(), threading.Event()
+
+    def hand_over(digest: ThreadedSha256) -> None:
+        for _ in range(100):
+            digest.update(bytes(1 << 18))
+        done.set()
+
+    with HashingThread() as thread:
+        thread.submit(goes_on.wait)
+        other = threading.Thread(target=hand_over, args=[thread.sha256()])
+        other.start()
+        was_done = done.wait(0.2)
+        goes_on.set()
+        other.join()
+    assert not was_done
+    assert done.is_set()
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "webp"])
+def test_frames_come_back_as_they_were_within_the_formats_error(image_format):
+    data = packed(image_format)
+    assert packed(image_format) == data
     again = unpack_frames(data)
     assert list(again) == [0, 7, 14]
     for index, frame_HWC in some_frames():
@@ -159,7 +205,7 @@ def test_frames_come_back_as_they_were_within_the_formats_error(picture_format):
         assert away.mean() < 2
         assert np.percentile(away, 99) < 16
     member = next(read_members(io.BytesIO(data)))
-    assert member.name == frame_name(0, picture_format) == f"00000000.{picture_format}"
+    assert member.name == frame_name(0, image_format) == f"00000000.{image_format}"
 
 
 def test_quality_is_heard():

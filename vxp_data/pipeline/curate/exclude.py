@@ -28,7 +28,11 @@ from vxp_data.records import ClipKey, Modality, Outcome
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
 
-_OF_REPRESENTATIVE: Final = ("keeper_uri", "keeper_clip_start_s", "keeper_clip_end_s")
+_OF_REPRESENTATIVE: Final = (
+    "representative_uri",
+    "representative_clip_start_s",
+    "representative_clip_end_s",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

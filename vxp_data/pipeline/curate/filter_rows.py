@@ -172,9 +172,9 @@ def _similarities(
 def _turns(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:
     said: list[list[tuple[str, str]]] = []
     first = 0
-    for batch in read_batches(run.samples, columns=["exchanges"]):
+    for batch in read_batches(run.samples, columns=["turns"]):
         wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
         first += batch.num_rows
-        for text in wanted["exchanges"].to_pylist():
+        for text in wanted["turns"].to_pylist():
             said.append([(question, answer) for question, answer in json.loads(text)])
     return said

@@ -33,7 +33,7 @@ from vxp_data.settings.prune import DuplicatesConfig
 
 CLIP_COLUMNS: Final = (
     "uri", "clip_start_s", "clip_end_s", "media_id", "width_px", "height_px", "duration_s",
-    "file_stamp",
+    "file_version",
 )  # fmt: skip
 """What must be known of a clip, of media.parquet."""
 
@@ -126,7 +126,7 @@ def _listed(
         if found is not None:
             source, name = found
             row = _row(fact, None, Reason.IN_EVALUATION, "drop", source=source)
-            rows.append(row | {"sample_id": sample_id, "keeper_uri": name})
+            rows.append(row | {"sample_id": sample_id, "representative_uri": name})
     return rows
 
 
@@ -297,7 +297,7 @@ def _row(
         "reason": reason.value,
         "action": action,
         "source": source,
-        **{f"keeper_{name}": of_representative[name] for name in (*CLIP_KEY, "media_id")},
+        **{f"representative_{name}": of_representative[name] for name in (*CLIP_KEY, "media_id")},
         "agreement": 1.0 if match is None else match.agreement,
         "offset_s": 0.0 if match is None else match.offset_s,
         "num_matched": 0 if match is None else match.num_matched,

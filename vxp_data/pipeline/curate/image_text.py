@@ -84,7 +84,7 @@ def measure_similarities(
         UserError: the text side cannot be loaded, or a file cannot be read or written.
     """
     known = read_similarities(run)
-    media = read_table(run.media, columns=[*CLIP_KEY, "media_id", "file_stamp", "reason"])
+    media = read_table(run.media, columns=[*CLIP_KEY, "media_id", "file_version", "reason"])
     todo = {
         pair.key: pair
         for pair in image_pairs(run, media, settings.spec.fingerprint)
@@ -127,7 +127,7 @@ class CompareTexts:
 
 def image_pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pair]:
     """Return the captions about images that have an embedding."""
-    columns = ["modality", "task", "reason", "exchanges", *SAMPLE_CLIP_KEY]
+    columns = ["modality", "task", "reason", "turns", *SAMPLE_CLIP_KEY]
     wanted = (
         (pc.field("modality") == Modality.IMAGE.value)
         & (pc.field("task") == Task.CAPTION.value)
@@ -137,7 +137,7 @@ def image_pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pa
     for batch in read_batches(run.samples, columns=columns):
         rows = pa.Table.from_batches([batch]).filter(wanted)
         index_N = indices(rows.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY)).to_pylist()
-        for index, said in zip(index_N, rows["exchanges"].to_pylist(), strict=True):
+        for index, said in zip(index_N, rows["turns"].to_pylist(), strict=True):
             text = caption(json.loads(said))
             if index is not None and not failed[index] and text:
                 key = pair_key(media_ids[index], text, encoder)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vxp_data.core.similarity import Measure, score_videos
 from vxp_data.pipeline.embed.work_items import CURRENT_COLUMNS, WantedMedia, is_current
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, read_tables, write_batches
+from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
 from vxp_data.records import Reason
 from vxp_data.registry import MEASURES
@@ -91,8 +92,9 @@ def _chosen_rows(
 def _scores(clips: pa.Table, measures: Sequence[Measure]) -> list[NDArray[np.float64]]:
     """Score the clips of a part by each measure; NaN for those that failed."""
     good_G = np.flatnonzero(pc.equal(clips["reason"], "").to_numpy())
-    column = clips["embedding"]
-    by_measure = score_videos([_matrix(column[i]) for i in good_G.tolist()], measures)
+    column, num_frames = clips["embedding"], pc.list_value_length(clips["frame_index"]).to_pylist()
+    matrices = [embedding_matrix(column[i], num_frames[i]) for i in good_G.tolist()]
+    by_measure = score_videos(matrices, measures)
     scores = []
     for measure in measures:
         score_R = np.full(len(clips), np.nan)
@@ -122,12 +124,6 @@ def _rank(reason: str) -> int:
     if reason == Reason.FETCH_FAILED:  # says nothing about the file
         return 2
     return 1 if reason else 0
-
-
-def _matrix(value: pa.Scalar) -> NDArray[np.float16]:
-    rows = value.values
-    flat: NDArray[np.float16] = rows.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(rows), -1)
 
 
 def _score_schema(measures: list[str]) -> pa.Schema:

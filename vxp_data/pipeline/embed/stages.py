@@ -7,8 +7,6 @@ comes back to the driver is a few numbers a clip.
 from __future__ import annotations
 
 import atexit
-import hashlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,10 +27,11 @@ from vxp_data.engines.stage_plan import Device, EncoderNeeds
 from vxp_data.errors import MediaError
 from vxp_data.images.contact_sheet import contact_sheet
 from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem, failed_clips
-from vxp_data.pipeline.run_dir.directory import write_table
+from vxp_data.pipeline.run_dir.directory import write_part
+from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
 from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
-from vxp_data.schemas import EMBEDDING_FACTS, THUMBNAIL_SCHEMA, embedding_schema
+from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA, THUMBNAIL_SCHEMA
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.storage.folder import Folder
 
@@ -233,12 +232,11 @@ def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
         vectors = iter(np.split(emb_FD, np.cumsum([len(f) for f in there])[:-1]))
     embeddings = [None if f is None else next(vectors) for f in frames]
     facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
-    column = embedding_column(embeddings, settings.spec.dim)
-    part = facts.append_column("embedding", column).cast(embedding_schema(settings.spec.dim))
-    name = _part_name(part)
+    part = facts.append_column("embedding", embedding_column(embeddings)).cast(EMBEDDING_SCHEMA)
+    name = part_name(part)
     if settings.thumbnails is not None:  # first: clips with embeddings are never read again
-        write_table(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
-    write_table(settings.parts.file(name), part)
+        write_part(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
+    write_part(settings.parts.file(name), part)
     embed_cpu_s = (time.process_time() - started_s) / max(1, len(clips))
     report = clips.select([name for name in REPORT_SCHEMA.names if name != "embed_cpu_s"])
     column = pa.array([embed_cpu_s] * len(clips), pa.float64())
@@ -269,7 +267,7 @@ def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Ta
         **asdict(clip.media),
         "clip_start_s": clip.clip_start_s,
         "clip_end_s": clip.clip_end_s,
-        "file_stamp": clip.file_version,
+        "file_version": clip.file_version,
         "bytes_fetched": clip.bytes_fetched,
         "timeline": clip.timeline,
         "frame_index": clip.frame_index_F,
@@ -310,24 +308,3 @@ def _frames_of(value: Any, frame_px: int) -> NDArray[np.uint8] | None:
         return None
     flat: NDArray[np.uint8] = np.frombuffer(value.as_buffer(), dtype=np.uint8)
     return flat.reshape(-1, frame_px, frame_px, 3)
-
-
-def embedding_column(embeddings: list[NDArray[np.float16] | None], dim: int) -> pa.Array:
-    """Build a list<fixed_size_list<float16>[dim]> column, null where there is no embedding."""
-    there = [emb for emb in embeddings if emb is not None]
-    flat = np.concatenate(there).reshape(-1) if there else np.zeros(0, dtype=np.float16)
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), dim)
-    lengths = [0 if emb is None else len(emb) for emb in embeddings]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    mask = pa.array([emb is None for emb in embeddings])
-    return pa.ListArray.from_arrays(pa.array(offsets), rows, mask=mask)
-
-
-def _part_name(part: pa.Table) -> str:
-    """Name a part by the clips in it and how they were made: written again, it is the same file."""
-    digest = hashlib.sha256()
-    keys = part.select(["uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler"])
-    for row in keys.to_pylist():
-        end_s = "end" if math.isinf(row["clip_end_s"]) else repr(row["clip_end_s"])
-        digest.update("\0".join((*map(str, row.values()), end_s)).encode())
-    return f"part-{digest.hexdigest()[:24]}.parquet"

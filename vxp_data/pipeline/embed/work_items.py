@@ -96,7 +96,7 @@ def done_clips(
 
 
 CURRENT_COLUMNS: Final = (
-    "uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler", "reason",
+    "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def is_current(
     source = sources.get(str(row["uri"]))
     return (
         source is not None
-        and source.file_version == row["file_stamp"]
+        and source.file_version == row["file_version"]
         and (row["encoder"], row["sampler"]) == (encoder, sampler)
     )
 

@@ -123,15 +123,15 @@ def _example(row: Mapping[str, Any], words: Mapping[str, tuple[str, str]]) -> Ex
 
 def _words(run: RunDirectory, sample_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
     """Read the media and first question of a few samples."""
-    columns = ["sample_id", "media_uri", "exchanges"]
+    columns = ["sample_id", "media_uri", "turns"]
     wanted = pc.field("sample_id").isin(sample_ids.combine_chunks())
     rows = read_table(run.samples, columns=columns, filters=wanted).to_pylist()
-    return {row["sample_id"]: (row["media_uri"], first_question(row["exchanges"])) for row in rows}
+    return {row["sample_id"]: (row["media_uri"], first_question(row["turns"])) for row in rows}
 
 
-def first_question(exchanges: str) -> str:
-    """Return the question of a row's first turn; see records.Sample.exchanges."""
-    pairs = json.loads(exchanges)
+def first_question(turns: str) -> str:
+    """Return the question of a row's first turn; see records.Sample.turns."""
+    pairs = json.loads(turns)
     return str(pairs[0][0]) if pairs else ""
 
 

@@ -19,7 +19,7 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import ClipKey, Reason
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 
-_FACTS: Final = ("width_px", "height_px", "duration_s", "file_stamp", "frames_expected")
+_FACTS: Final = ("width_px", "height_px", "duration_s", "file_version", "frames_expected")
 _PLACEHOLDERS: Final = ("<image>", "<video>")
 """Where LLaVA-style rows put the media: the card shows it."""
 _MAX_CHARS: Final = 600
@@ -81,7 +81,7 @@ class CardSource:
     def load(self, rows: Sequence[int], groups: Groups) -> None:
         """Read what cards need of some rows, and of duplicates."""
         indices = sorted(set(rows))
-        columns = ["task", *SAMPLE_CLIP_KEY, "exchanges"]
+        columns = ["task", *SAMPLE_CLIP_KEY, "turns"]
         taken = read_table(self._run.samples, columns=columns).take(pa.array(indices, pa.int64()))
         taken = relinked_samples(self._run, taken)
         self._samples = dict(zip(indices, taken.to_pylist(), strict=True))
@@ -96,7 +96,7 @@ class CardSource:
     def card(self, row: int) -> Card:
         """Build the card of a row that was loaded."""
         sample = self._samples[row]
-        question, answer = _words(sample["exchanges"])
+        question, answer = _words(sample["turns"])
         return self._card(
             _key(sample),
             sample_id=str(self._rows.sample_id_N[row]),
@@ -161,7 +161,7 @@ def read_duplicate_groups(run: RunDirectory, *, limit: int) -> Groups:
     """Read groups of duplicates, drawn with a fixed seed; none where none were looked for."""
     if not run.duplicates.is_file():
         return Groups(num_groups=0, shown=())
-    representative_key = [f"keeper_{name}" for name in CLIP_KEY]
+    representative_key = [f"representative_{name}" for name in CLIP_KEY]
     names = [*CLIP_KEY, "reason", "action", "agreement", "offset_s", "source", *representative_key]
     duplicates_of: dict[tuple[str, ClipKey], dict[ClipKey, Duplicate]] = {}
     for row in read_table(run.duplicates, columns=names).to_pylist():
@@ -208,7 +208,7 @@ def _read_sheets(
             continue
         for row in read_table(file, filters=wanted).to_pylist():
             key = _key(row, "uri")
-            if key in media and media[key]["file_stamp"] == row["file_stamp"] and row["sheet"]:
+            if key in media and media[key]["file_version"] == row["file_version"] and row["sheet"]:
                 sheets[key] = row["sheet"]
     return sheets
 
@@ -217,9 +217,9 @@ def _key(row: Mapping[str, Any], uri: str = "media_uri") -> ClipKey:
     return (row[uri], row["clip_start_s"], row["clip_end_s"])
 
 
-def _words(exchanges: str) -> tuple[str, str]:
+def _words(turns: str) -> tuple[str, str]:
     """Return a row's first question and answer, cut where they are very long."""
-    pairs = json.loads(exchanges)
+    pairs = json.loads(turns)
     question, answer = pairs[0] if pairs else ("", "")
     for placeholder in _PLACEHOLDERS:
         question = question.replace(placeholder, "")

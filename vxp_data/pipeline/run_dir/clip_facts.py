@@ -89,7 +89,7 @@ def row_costs(
     planned_N = expected_frames(rule, clips.duration_s_N, clips.num_frames_N)
     frames_N = np.where(video_N, planned_N, np.where(image_N, 1.0, 0.0))
     tokens_N = np.where(
-        image_N, model.tokens_per_picture, np.where(video_N, planned_N, 0.0)
+        image_N, model.tokens_per_image, np.where(video_N, planned_N, 0.0)
         * model.tokens_per_frame,
     )  # fmt: skip
     return RowCosts(

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
-from vxp_data.schemas import RUN_FORMAT_VERSION
+from vxp_data.schemas import RUN_FORMAT_VERSION, UPGRADED_FORMAT_VERSION
 from vxp_data.storage.folder import File, Folder, open_folder
 from vxp_data.storage.local import cannot_write
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 _READS_AT_ONCE: Final = 16
 """Parts of a remote run that are read at the same time: a store answers late, but to many."""
 
+_PARTS: Final = "embeddings"
+_THUMBNAILS: Final = "thumbnails"
 _CHANGING: Final = "changing"
 """Key of run.json: the command that is changing the run, or was when it was stopped."""
 
@@ -51,12 +53,12 @@ class RunDirectory:
     @property
     def parts(self) -> Folder:
         """Folder of the embeddings parts."""
-        return self.root.child("embeddings")
+        return self.root.child(_PARTS)
 
     @property
     def thumbnails(self) -> Folder:
         """Folder of the contact sheets' parts, each named as the embeddings part of its clips."""
-        return self.root.child("thumbnails")
+        return self.root.child(_THUMBNAILS)
 
     @property
     def scores(self) -> File:
@@ -130,6 +132,22 @@ class RunDirectory:
         Raises:
             UserError: it is not there, or of another format version, or the run is half-changed.
         """
+        run = self.read_json()
+        self._check_format(run)
+        command = run.pop(_CHANGING, None)
+        if command is not None and not stopped:
+            raise UserError(
+                f"{self.root} holds no finished run: `{command}` was stopped in it. Run that "
+                f"command again, or `vxp-data decide {self.root}` to go back to its old settings."
+            )
+        return run
+
+    def read_json(self) -> dict[str, Any]:
+        """Read run.json, of whatever format.
+
+        Raises:
+            UserError: it is not there, or cannot be read.
+        """
         try:
             run: dict[str, Any] = json.loads(self.root.read_bytes(self.run_json.name))
         except FileNotFoundError as error:
@@ -139,18 +157,30 @@ class RunDirectory:
             ) from error
         except (OSError, ValueError) as error:
             raise UserError(f"{self.run_json} cannot be read: {error}") from error
-        if run.get("format_version") != RUN_FORMAT_VERSION:
-            raise UserError(
-                f"{self.root} is of run format {run.get('format_version')}, this version reads "
-                f"{RUN_FORMAT_VERSION}. Prune into a new directory."
-            )
-        command = run.pop(_CHANGING, None)
-        if command is not None and not stopped:
-            raise UserError(
-                f"{self.root} holds no finished run: `{command}` was stopped in it. Run that "
-                f"command again, or `vxp-data decide {self.root}` to go back to its old settings."
-            )
         return run
+
+    def check_format(self) -> None:
+        """Check that a run that has ended here, if one has, is of the format that we write.
+
+        Raises:
+            UserError: it is of another, or cannot be read.
+        """
+        try:
+            run = json.loads(self.root.read_bytes(self.run_json.name))
+        except (FileNotFoundError, ValueError):  # what is no JSON will be written anew
+            return
+        except OSError as error:
+            raise UserError(f"{self.run_json} cannot be read: {error}") from error
+        self._check_format(run)
+
+    def _check_format(self, run: dict[str, Any]) -> None:
+        found = run.get("format_version")
+        if found == RUN_FORMAT_VERSION:
+            return
+        told = f"{self.root} is of run format {found}, this version reads {RUN_FORMAT_VERSION}."
+        if found == UPGRADED_FORMAT_VERSION:
+            raise UserError(f"{told} {_run_upgrade(self.root)}")
+        raise UserError(f"{told} Prune into a new directory.")
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Write run.json: the run has ended."""
@@ -181,11 +211,8 @@ def _parts_in(folder: Folder) -> list[File]:
         names = folder.names()
     except OSError as error:
         raise _cannot_read(str(folder), error) from error
-    return [
-        folder.file(name)
-        for name in names
-        if name.startswith("part-") and name.endswith(".parquet")
-    ]
+    parts = (name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+    return list(map(folder.file, parts))
 
 
 def open_run(uri: str | Path) -> RunDirectory:
@@ -202,6 +229,19 @@ def write_table(file: File, table: pa.Table) -> None:
     _make_folder(file)
     with file.folder.write_path(file.name) as path:
         pq.write_table(table, path, compression="zstd")
+
+
+def write_part(file: File, table: pa.Table) -> None:
+    """Write one of a run's many parts, whole.
+
+    Its values come once, or few times: dictionaries of them, and the least and greatest of them,
+    would hold a contact sheet four times.
+    """
+    _make_folder(file)
+    with file.folder.write_path(file.name) as path:
+        pq.write_table(
+            table, path, compression="zstd", use_dictionary=False, write_statistics=False
+        )
 
 
 def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
@@ -240,7 +280,32 @@ def read_table(
             wanted = None if columns is None else list(columns)
             return pq.read_table(source, columns=wanted, filters=filters)
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
+        if isinstance(error, pa.ArrowInvalid) and columns is not None:
+            _refuse_older(file, columns)
         raise _cannot_read(str(file), error) from error
+
+
+def _refuse_older(file: File, columns: Sequence[str]) -> None:
+    """Refuse a table without some columns, as a stopped run of an older format leaves them.
+
+    Raises:
+        UserError: it has not all of them, or cannot be read at all.
+    """
+    if missing := sorted(set(columns) - set(column_names(file))):
+        raise UserError(
+            f"{file} has no column {missing[0]!r}: it is of an older run format. "
+            f"{_run_upgrade(_run_of(file))}"
+        )
+
+
+def _run_of(file: File) -> str:
+    """Return the run directory that a file lies in, at its top or among the parts."""
+    above, _, last = file.folder.uri.rpartition("/")
+    return above if last in (_PARTS, _THUMBNAILS) else file.folder.uri
+
+
+def _run_upgrade(run: Folder | str) -> str:
+    return f"Run `vxp-data upgrade {run}`: it reads no video again, and loses nothing."
 
 
 def column_names(file: File) -> list[str]:
@@ -270,6 +335,20 @@ def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBat
         raise _cannot_read(str(file), error) from error
 
 
+def read_row_groups(file: File) -> Iterator[pa.Table]:
+    """Read a Parquet file in the pieces in which it was written.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with _arrow_source(file) as source:
+            stored = pq.ParquetFile(source)
+            yield from map(stored.read_row_group, range(stored.num_row_groups))
+    except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
+        raise _cannot_read(str(file), error) from error
+
+
 def _arrow_source(file: File) -> BinaryIO | pa.OSFile:
     """Open a file for Arrow's threads.
 
@@ -291,9 +370,14 @@ def read_tables(
     def read(file: File) -> pa.Table:
         return read_table(file, columns=columns)
 
+    return each_file(read, files)
+
+
+def each_file(call: Callable[[File], T], files: Sequence[File]) -> Iterator[T]:
+    """Call for each of many files of one folder, in order; for remote ones several at a time."""
     if not files or not files[0].folder.is_remote:
-        return map(read, files)
-    return _ahead(read, files)
+        return map(call, files)
+    return _ahead(call, files)
 
 
 def _ahead(call: Callable[[File], T], files: Sequence[File]) -> Iterator[T]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import ClipTimes
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_tables
+from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.storage.local import cannot_write
 
 _COLUMNS: Final = [
-    "uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler", "reason", "time_s",
+    "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason", "time_s",
     "duration_s", "embedding",
 ]  # fmt: skip
 
@@ -50,17 +51,17 @@ def stored_frames(
     Args:
         run: with embeddings parts.
         clips: of media.parquet, without those that failed: uri, clip_start_s, clip_end_s and
-            file_stamp; indices count in it.
+            file_version; indices count in it.
         encoder: fingerprint of the embeddings.
         sampler: fingerprint of their frame sampling.
     """
-    names = ("uri", "clip_start_s", "clip_end_s", "file_stamp")
+    names = ("uri", "clip_start_s", "clip_end_s", "file_version")
     open_indices = {
         key: index
         for index, key in enumerate(zip(*(clips[n].to_pylist() for n in names), strict=True))
     }
     for part in read_tables(run.part_files(), columns=_COLUMNS):
-        frames = _Matrices(part["embedding"])
+        embeddings = part["embedding"]
         for row, fact in enumerate(part.drop_columns("embedding").to_pylist()):
             if fact["reason"] or (fact["encoder"], fact["sampler"]) != (encoder, sampler):
                 continue
@@ -70,35 +71,12 @@ def stored_frames(
             start_s = fact["clip_start_s"]
             yield StoredFrames(
                 index=index,
-                emb_FD=frames[row],
+                emb_FD=embedding_matrix(embeddings[row], len(fact["time_s"])),
                 times=ClipTimes(
                     time_s_F=np.array(fact["time_s"], dtype=np.float64) - start_s,
                     duration_s=clip_seconds(start_s, fact["clip_end_s"], fact["duration_s"]),
                 ),
             )
-
-
-class _Matrices:
-    """A part's column of embeddings as matrices, without a copy."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._chunks = [
-            (chunk.offsets.to_numpy(), _values(chunk)) for chunk in column.chunks if len(chunk)
-        ]
-        self._first_row = np.cumsum([0, *(len(offsets) - 1 for offsets, _ in self._chunks)])
-
-    def __getitem__(self, row: int) -> NDArray[np.float16]:
-        chunk = int(np.searchsorted(self._first_row, row, side="right")) - 1
-        offsets, emb_ND = self._chunks[chunk]
-        inside = row - int(self._first_row[chunk])
-        return emb_ND[offsets[inside] : offsets[inside + 1]]
-
-
-def _values(chunk: Any) -> NDArray[np.float16]:
-    dim = chunk.type.value_type.list_size
-    rows = chunk.values  # not cut by the offsets, which count in it
-    flat: NDArray[np.float16] = rows.values.to_numpy(zero_copy_only=False)
-    return flat[rows.offset * dim : (rows.offset + len(rows)) * dim].reshape(-1, dim)
 
 
 class MemmapBuffer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from vxp_data.errors import MediaError
 from vxp_data.pipeline.media.reader import MediaReader
 from vxp_data.pipeline.shard.frame_plans import draw_plans
 from vxp_data.pipeline.shard.sources import MediaSources, changed
-from vxp_data.records import Modality, Reason
+from vxp_data.records import Modality
 from vxp_data.settings.prune import DecodeConfig, FetchConfig
 from vxp_data.shard_format import (
     FILE_SUFFIX,
@@ -35,7 +34,6 @@ from vxp_data.shard_format import (
     RowRecord,
 )
 from vxp_data.shards.frames_payload import pack_frames
-from vxp_data.storage.digest import stream_sha256
 
 Rows = Sequence[dict[str, Any]]
 """All kept rows of one clip, as `kept.kept_rows` gives them, in the order of the run."""
@@ -54,7 +52,7 @@ class ShardSettings:
     payload: Payload
     frame_px: int
     """Side of the square to which frames are squashed, as SigLIP sees them; frames payload only."""
-    picture_format: str
+    image_format: str
     quality: int
     rule: SamplingRule
     num_epochs: int
@@ -73,7 +71,9 @@ class ShardSettings:
 class ReadyClip:
     """A clip ready to be written: its record, and its payload's bytes or file.
 
-    A file that was fetched is there until the next clip is made ready.
+    The payload's SHA-256 is '' in the record where it is not known before the payload is written:
+    of frames, and of a file that is named by a sample of it. A file that was fetched is there until
+    the next clip is made ready.
     """
 
     record: ClipRecord
@@ -159,7 +159,7 @@ def payload_record(
         kind: a value of `Modality`.
         settings: what goes in.
         num_bytes: of the payload.
-        sha256: of the payload, 64 hex digits.
+        sha256: of the payload, 64 hex digits; '' where it is not known yet.
         num_frames: images, for frames.
         num_exact: see PayloadRecord.
     """
@@ -171,7 +171,7 @@ def payload_record(
         suffix=suffix.get(payload, ""),
         num_bytes=num_bytes,
         sha256=sha256,
-        picture_format=settings.picture_format if payload is Payload.FRAMES else "",
+        picture_format=settings.image_format if payload is Payload.FRAMES else "",
         width_px=frame_px,
         height_px=frame_px,
         num_frames=num_frames,
@@ -195,7 +195,8 @@ def _payload(
     path = _sources(settings.fetch).find(row, whole=settings.payload is Payload.VIDEO)
     if settings.payload is Payload.NONE:
         return b"", payload_record(kind, settings)
-    sha256 = _file_sha256(path, row["media_id"])
+    named_by = row["media_id"]
+    sha256 = named_by.removeprefix(_WHOLE_DIGEST) if named_by.startswith(_WHOLE_DIGEST) else ""
     return path, payload_record(kind, settings, num_bytes=row["num_bytes"], sha256=sha256)
 
 
@@ -210,12 +211,11 @@ def _frames_payload(
             num_exact += exact
             yield from zip(index_B.tolist(), frames_BHWC, strict=True)
 
-    data = pack_frames(frames(), picture_format=settings.picture_format, quality=settings.quality)
+    data = pack_frames(frames(), image_format=settings.image_format, quality=settings.quality)
     record = payload_record(
         row["modality"],
         settings,
         num_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
         num_frames=len(index_F),
         num_exact=num_exact,
     )
@@ -255,17 +255,6 @@ def _sources(fetch: FetchConfig) -> MediaSources:
 def release_file(settings: ShardSettings) -> None:
     """Remove the file that was fetched for the last clip."""
     _sources(settings.fetch).release()
-
-
-def _file_sha256(path: Path, media_id: str) -> str:
-    """Return a file's SHA-256; a small file's media_id has it already."""
-    if media_id.startswith(_WHOLE_DIGEST):
-        return media_id.removeprefix(_WHOLE_DIGEST)
-    try:
-        with path.open("rb") as file:
-            return stream_sha256(file)
-    except OSError as error:
-        raise MediaError(Reason.UNREADABLE, str(error)) from error
 
 
 def _media_record(row: dict[str, Any]) -> MediaRecord:
@@ -312,7 +301,7 @@ def _row_record(row: dict[str, Any], plans: Sequence[SamplingPlan]) -> RowRecord
         score=score if math.isfinite(score) else 0.0,
         has_threshold=math.isfinite(threshold),
         threshold=threshold if math.isfinite(threshold) else 0.0,
-        exchanges=row["exchanges"],
+        exchanges=row["turns"],
         annotation=row["annotation"].decode(),
         plans=[
             PlanRecord(

@@ -154,7 +154,7 @@ def shard_settings(run: RunDirectory, record: dict[str, Any], config: PruneConfi
     return ShardSettings(
         payload=Payload(shard.payload),
         frame_px=shard.frame_px,
-        picture_format=shard.picture_format,
+        image_format=shard.image_format,
         quality=shard.quality,
         rule=config.sampling,
         num_epochs=shard.num_epochs,

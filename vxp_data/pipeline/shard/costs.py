@@ -98,7 +98,7 @@ def _keys(rows: pa.Table) -> list[str]:
 
 def _light_rows(rows: pa.Table, order_N: np.ndarray[Any, Any]) -> Iterator[dict[str, Any]]:
     """Return what weighs of every row, in that order."""
-    texts = (rows[name] for name in ("annotation", "exchanges"))
+    texts = (rows[name] for name in ("annotation", "turns"))
     json_bytes = pc.add(*(pc.cast(pc.binary_length(text), pa.int64()) for text in texts))
     light = rows.append_column("json_bytes", json_bytes).select(_COLUMNS)
     for first in range(0, len(order_N), _ROWS_AT_ONCE):

@@ -25,7 +25,7 @@ _PLAN_SCHEMA: Final = pa.schema(
         ("sample_id", pa.string()), ("dataset", pa.string()), ("task", pa.string()),
         ("modality", pa.string()), ("media_id", pa.string()), ("media_uri", pa.string()),
         ("clip_start_s", pa.float64()), ("clip_end_s", pa.float64()), ("score", pa.float64()),
-        ("exchanges", pa.large_string()), ("annotation", pa.large_binary()),
+        ("turns", pa.large_string()), ("annotation", pa.large_binary()),
         ("epoch", pa.int32()), ("fps", pa.float64()),
         ("frame_index", pa.list_(pa.int64())), ("time_s", pa.list_(pa.float64())),
     ]
@@ -69,7 +69,7 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
     """Return a row's (question, answer) pairs, the media's placeholder in the first question."""
     placeholder = _PLACEHOLDER[Modality(row["modality"])]
-    pairs = [(question, answer) for question, answer in json.loads(row["exchanges"])] or [("", "")]
+    pairs = [(question, answer) for question, answer in json.loads(row["turns"])] or [("", "")]
     question, answer = pairs[0]
     for old in ("<video>", "<image>"):  # LLaVA writes <image> for videos too
         question = question.replace(old, "")

@@ -14,13 +14,13 @@ from vxp_data.records import Outcome
 from vxp_data.schemas import CLIP_KEY, MEDIA_SCHEMA, SAMPLE_CLIP_KEY
 
 _OF_SAMPLE: Final = [
-    "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "exchanges", "annotation",
+    "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "turns", "annotation",
 ]  # fmt: skip
 _OF_DECISION: Final = [
     "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",
 ]  # fmt: skip
 _OF_MEDIA: Final = [
-    name for name in (*MEDIA_SCHEMA.names, "timeline", "file_stamp") if name != "uri"
+    name for name in (*MEDIA_SCHEMA.names, "timeline", "file_version") if name != "uri"
 ]
 
 

@@ -85,7 +85,7 @@ def sample_run(
 
 
 def _write_plans(run: RunDirectory, rule: SamplingRule, num_epochs: int) -> Sampled:
-    kept = kept_rows(run, without=("annotation", "exchanges")).select(_COLUMNS)
+    kept = kept_rows(run, without=("annotation", "turns")).select(_COLUMNS)
     tally = _Tally(rule)
     schema = PLAN_SCHEMA.with_metadata({"sampling": json.dumps(rule.to_dict())})
     write_batches(run.plans, schema, _tables(kept, tally, num_epochs, schema))

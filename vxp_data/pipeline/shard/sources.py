@@ -49,7 +49,7 @@ class MediaSources:
                 self._file.fetch_all()
         if not file_version:
             raise MediaError(Reason.MISSING, "the file is gone since the run was pruned")
-        if file_version == row["file_stamp"]:
+        if file_version == row["file_version"]:
             return path
         digest = self._digest(path)
         if digest != row["media_id"]:

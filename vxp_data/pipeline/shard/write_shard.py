@@ -8,9 +8,12 @@ shard is written without it.
 from __future__ import annotations
 
 import io
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
@@ -29,9 +32,10 @@ from vxp_data.pipeline.shard.clip_records import (
 from vxp_data.pipeline.shard.frame_plans import draw_plans
 from vxp_data.records import Reason
 from vxp_data.shard_format import JSON_SUFFIX, SAMPLE_COLUMNS, ClipRecord, Payload, ShardEntry
-from vxp_data.shards.hashing import HashingReader, HashingWriter
+from vxp_data.shards.hashing import HashingReader, HashingThread, HashingWriter, ThreadedSha256
 from vxp_data.shards.shard_file import ShardClip, read_clips
 from vxp_data.shards.tar_file import Member, TarWriter, read_bytes
+from vxp_data.storage.digest import sampled_digest_of
 from vxp_data.storage.folder import Folder
 
 SAMPLE_SCHEMA: Final = pa.schema(
@@ -115,7 +119,8 @@ def find_shard(
                 return None
     except (OSError, ValueError, EOFError):
         return None
-    return _shard(name, written, by_key, hashing, {}, was_there=True)
+    size = (hashing.num_bytes, hashing.sha256)
+    return _shard(name, written, by_key, size, {}, was_there=True)
 
 
 def write_shard(name: str, rows: pa.Table, out: Folder, settings: ShardSettings) -> WrittenShard:
@@ -134,17 +139,31 @@ def write_shard(name: str, rows: pa.Table, out: Folder, settings: ShardSettings)
     broken: _Broken = defaultdict(dict)
     while True:
         try:
-            with out.write(name) as file:
-                hashing = HashingWriter(file)
-                with TarWriter(cast(BinaryIO, hashing)) as tar:
-                    clips = _ready_clips(by_key, settings, broken)
-                    written = [_add_ready_clip(tar, clip) for clip in clips]
+            with out.write_path(name) as path, path.open("w+b") as file:
+                written, size = _write_clips(file, by_key, settings, broken)
             break
         except _SourceError as error:  # the next try does without that file
             broken[error.key][error.uri] = error.error
         finally:
             release_file(settings)
-    return _shard(name, written, by_key, hashing, broken, was_there=False)
+    return _shard(name, written, by_key, size, broken, was_there=False)
+
+
+def _write_clips(
+    file: BinaryIO, by_key: Mapping[str, Rows], settings: ShardSettings, broken: _Broken
+) -> tuple[list[ShardClip], tuple[int, str]]:
+    """Write a tar of all clips that can be had; return them, the tar's size and its SHA-256.
+
+    Raises:
+        _SourceError: a file is not what was pruned; the tar is not to be used.
+    """
+    with HashingThread() as of_tar, HashingThread() as of_payloads:
+        hashing = HashingWriter(file, of_tar.sha256())
+        with TarWriter(cast(BinaryIO, hashing)) as tar:
+            clips = _ready_clips(by_key, settings, broken)
+            added = [_add_ready_clip(tar, file, clip, of_payloads) for clip in clips]
+        written = [clip.checked() for clip in added]
+        return written, (hashing.num_bytes, hashing.sha256)
 
 
 def _rows_by_key(rows: pa.Table) -> dict[str, Rows]:
@@ -167,11 +186,13 @@ def _shard(
     name: str,
     written: list[ShardClip],
     by_key: Mapping[str, Rows],
-    hashing: HashingWriter,
+    tar: tuple[int, str],
     broken: Mapping[str, Mapping[str, MediaError]],
     *,
     was_there: bool,
 ) -> WrittenShard:
+    """Say what a shard became; `tar` is the number of its bytes and their SHA-256."""
+    num_bytes, sha256 = tar
     samples = [row for clip in written for row in clip.sample_rows()]
     entry = ShardEntry(
         name=name,
@@ -179,9 +200,9 @@ def _shard(
         num_clips=len(written),
         num_samples=len(samples),
         num_frames=sum(row["num_frames"] for row in samples),
-        num_bytes=hashing.num_bytes,
+        num_bytes=num_bytes,
         decode_cost=sum(row["decode_cost"] for clip in written for row in by_key[clip.record.key]),
-        sha256=hashing.sha256,
+        sha256=sha256,
     )
     lost = [
         {"sample_id": row["sample_id"], "key": key, "uri": row["media_uri"],
@@ -201,23 +222,24 @@ def _shard(
 
 
 def _add_clip(tar: TarWriter, record: ClipRecord, payload: BinaryIO) -> ShardClip:
-    """Write a clip's members, sorted by name."""
-    suffix = record.payload.suffix
-    members: dict[str, Member] = {}
-    for each in sorted(filter(None, (JSON_SUFFIX, suffix))):
-        name = f"{record.key}.{each}"
-        if each == JSON_SUFFIX:
-            members[each] = tar.add(name, record.to_json())
-        else:
-            members[each] = tar.add(name, payload, record.payload.num_bytes)
-    return ShardClip(record=record, json=members[JSON_SUFFIX], payload=members.get(suffix))
+    """Write a clip's members: the payload first, whose hash the record has."""
+    member = None
+    if record.payload.suffix:
+        name = f"{record.key}.{record.payload.suffix}"
+        member = tar.add(name, payload, record.payload.num_bytes)
+    return _with_record(tar, record, member)
+
+
+def _with_record(tar: TarWriter, record: ClipRecord, payload: Member | None) -> ShardClip:
+    json = tar.add(f"{record.key}.{JSON_SUFFIX}", record.to_json())
+    return ShardClip(record=record, json=json, payload=payload)
 
 
 class _Source(HashingReader):
     """Reads a clip's payload; what goes wrong is the clip's failure, not the shard's."""
 
-    def __init__(self, file: BinaryIO, clip: ReadyClip) -> None:
-        super().__init__(file)
+    def __init__(self, file: BinaryIO, clip: ReadyClip, digest: ThreadedSha256) -> None:
+        super().__init__(file, digest)
         self._clip = clip
 
     def read(self, num_bytes: int = -1) -> bytes:
@@ -230,15 +252,63 @@ class _Source(HashingReader):
             raise _SourceError(self._clip, Reason.UNREADABLE, str(error)) from error
 
 
-def _add_ready_clip(tar: TarWriter, clip: ReadyClip) -> ShardClip:
-    with _open(clip) as file:
-        source = _Source(file, clip)
-        written = _add_clip(tar, clip.record, cast(BinaryIO, source))
-    payload = clip.record.payload
-    if payload.suffix and source.sha256 != payload.sha256:
-        message = f"the file has SHA-256 {source.sha256}; what was pruned had {payload.sha256}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AddedClip:
+    """A clip that was written, whose payload is still being hashed."""
+
+    clip: ReadyClip
+    written: ShardClip
+    sha256: Future[str] | None
+    """None without payload."""
+
+    def checked(self) -> ShardClip:
+        """Wait for the payload's hash, and return the clip.
+
+        Raises:
+            _SourceError: it is not that of what was pruned.
+        """
+        wanted = self.written.record.payload.sha256
+        if self.sha256 is not None and (found := self.sha256.result()) != wanted:
+            message = f"the file has SHA-256 {found}; what was pruned had {wanted}"
+            raise _SourceError(self.clip, Reason.SOURCE_CHANGED, message)
+        return self.written
+
+
+def _add_ready_clip(
+    tar: TarWriter, file: BinaryIO, clip: ReadyClip, thread: HashingThread
+) -> _AddedClip:
+    """Write a clip; `file` is the tar's own, `thread` hashes the payload."""
+    record = clip.record
+    if not record.payload.suffix:
+        return _AddedClip(clip=clip, written=_with_record(tar, record, None), sha256=None)
+    digest = thread.sha256()
+    with _open(clip) as opened:
+        name = f"{record.key}.{record.payload.suffix}"
+        source = cast(BinaryIO, _Source(opened, clip, digest))
+        member = tar.add(name, source, record.payload.num_bytes)
+    sha256 = digest.future()
+    if not record.payload.sha256:
+        if isinstance(clip.data, Path):
+            _check_sampled(file, clip, member)
+        record = replace(record, payload=replace(record.payload, sha256=sha256.result()))
+    return _AddedClip(clip=clip, written=_with_record(tar, record, member), sha256=sha256)
+
+
+def _check_sampled(file: BinaryIO, clip: ReadyClip, member: Member) -> None:
+    """Check what was written of a file that is named by a sample of it, as far as that tells.
+
+    Raises:
+        _SourceError: it is another file.
+    """
+    file.flush()
+    wanted = clip.record.media.media_id
+    found = sampled_digest_of(
+        member.num_bytes,
+        lambda start, num_bytes: os.pread(file.fileno(), num_bytes, member.offset + start),
+    )
+    if found != wanted:
+        message = f"the file has digest {found}; what was pruned had {wanted}"
         raise _SourceError(clip, Reason.SOURCE_CHANGED, message)
-    return written
 
 
 def _open(clip: ReadyClip) -> BinaryIO:

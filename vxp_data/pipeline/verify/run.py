@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -28,6 +28,7 @@ from vxp_data.manifests.formats import written_format
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
 from vxp_data.records import ClipKey, Outcome, outcome_of
@@ -195,8 +196,9 @@ def _check_embeddings(
         found.add(f"scores.parquet: has no column {decided_by!r}, by which the run was decided")
     row_of = {key: index for index, key in enumerate(keys)}
     score_of = {m.name: scores[m.name].to_numpy() for m in measures}
-    reasons, versions = clips["reason"].to_pylist(), clips["file_stamp"].to_pylist()
+    reasons, versions = clips["reason"].to_pylist(), clips["file_version"].to_pylist()
     fingerprints = (record["encoder"]["fingerprint"], record["sampler"])
+    dim = record["encoder"]["dim"]
     open_rows = {index for index, reason in enumerate(reasons) if not reason}
     for file in run.part_files():
         found.num_parts += 1
@@ -209,13 +211,17 @@ def _check_embeddings(
             if row["reason"]:
                 continue
             found.num_embeddings += 1
-            emb_FD = _matrix(part["embedding"][i])
-            if (problem := _norm_problem(emb_FD, row)) is not None:
+            is_ours = (row["encoder"], row["sampler"]) == fingerprints
+            try:
+                emb_FD = embedding_matrix(part["embedding"][i], len(row["frame_index"]))
+                problem = _problem(emb_FD, row, dim if is_ours else emb_FD.shape[1])
+            except ValueError as error:
+                problem = str(error)
+            if problem:
                 found.add(f"{file}: {row['uri']}: {problem}")
                 continue
             index = row_of.get((row["uri"], row["clip_start_s"], row["clip_end_s"]))
-            is_ours = (row["encoder"], row["sampler"]) == fingerprints
-            if index not in open_rows or not is_ours or row["file_stamp"] != versions[index]:
+            if index not in open_rows or not is_ours or row["file_version"] != versions[index]:
                 continue
             open_rows.remove(index)
             for name, column in score_videos([emb_FD], measures).items():
@@ -228,13 +234,14 @@ def _check_embeddings(
         found.add(f"embeddings: {_name(keys[index])} has none")
 
 
-def _norm_problem(emb_FD: NDArray[np.float16], row: dict[str, Any]) -> str | None:
-    if len(emb_FD) != len(row["frame_index"]) or len(emb_FD) == 0:
-        return f"{len(emb_FD)} embeddings for {len(row['frame_index'])} frames"
+def _problem(emb_FD: NDArray[np.float16], row: dict[str, Any], dim: int) -> str:
+    """Return what is wrong with a clip's embeddings; '' where nothing is."""
+    if emb_FD.shape[1] != dim:
+        return f"embeddings of width {emb_FD.shape[1]}, the run's encoder gives {dim}"
     norm_F = np.linalg.norm(emb_FD.astype(np.float64), axis=1)
     worst = int(np.argmax(np.where(np.isfinite(norm_F), np.abs(norm_F - 1), np.inf)))
     if abs(norm_F[worst] - 1) <= NORM_TOLERANCE:
-        return None
+        return ""
     return f"the embedding of frame {row['frame_index'][worst]} has norm {norm_F[worst]:.4g}, not 1"
 
 
@@ -389,9 +396,3 @@ def _name(key: ClipKey) -> str:
 
 def _excerpt(row: bytes | None) -> str:
     return "nothing" if row is None else repr(row[:60].decode(errors="replace"))
-
-
-def _matrix(value: pa.Scalar) -> NDArray[np.float16]:
-    rows: Sequence[Any] = value.values
-    flat: NDArray[np.float16] = value.values.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(rows), -1)

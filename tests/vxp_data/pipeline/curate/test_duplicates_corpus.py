@@ -43,7 +43,9 @@ def test_labelled_pairs_of_the_corpus_are_found_and_no_others(corpus: Path, tmp_
         overrides=overrides,
     )
     rows = pq.read_table(tmp_path / "run" / "duplicates.parquet").to_pylist()
-    found = {frozenset(Path(row[name]).name for name in ("uri", "keeper_uri")) for row in rows}
+    found = {
+        frozenset(Path(row[name]).name for name in ("uri", "representative_uri")) for row in rows
+    }
     duplicates = {frozenset((a, b)) for a, b in _in_one_group(rows)}
     findable = labelled("same", "contains")
     assert found - labelled("same", "contains", "contains_short_part", "unsure") == set()
@@ -56,6 +58,6 @@ def _in_one_group(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
     """Two videos are known to be the same, also by a third that both are duplicates of."""
     groups: dict[str, set[str]] = {}
     for row in rows:
-        representative = Path(row["keeper_uri"]).name
+        representative = Path(row["representative_uri"]).name
         groups.setdefault(representative, {representative}).add(Path(row["uri"]).name)
     return [(a, b) for group in groups.values() for a in group for b in group if a < b]

@@ -49,7 +49,10 @@ def family():
 
 def reasons(run):
     found = table_of(run)
-    return {name: (row["reason"], row["keeper_uri"].split("/")[-1]) for name, row in found.items()}
+    return {
+        name: (row["reason"], row["representative_uri"].split("/")[-1])
+        for name, row in found.items()
+    }
 
 
 def table_of(run):
@@ -184,7 +187,7 @@ def test_what_a_run_over_evaluation_videos_has_is_taken_out(tmp_path):
     run = stored_run(tmp_path / "train", train)
     decide(run, duplicates__exclude=[str(other.root)])
     found = table_of(run)
-    assert {name: row["keeper_uri"].split("/")[-1] for name, row in found.items()} == {
+    assert {name: row["representative_uri"].split("/")[-1] for name, row in found.items()} == {
         "a.mp4": "bytes.mp4",
         "part.mp4": "longer.mp4",
     }

@@ -15,7 +15,7 @@ from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.pipeline.run_dir import ordered_rows as placed_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table, write_table
 from vxp_data.registry import MEASURES
-from vxp_data.schemas import EMBEDDING_FACTS, embedding_schema
+from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
 
 DIM = 8
 CLIPS = ((0.0, 1.5), (0.0, math.inf), (1.5, 3.0))
@@ -30,12 +30,13 @@ def part_row(rng: np.random.Generator, uri: str, clip_s: tuple[float, float], **
         "media_id": f"id of {uri}",
         "clip_start_s": clip_s[0],
         "clip_end_s": clip_s[1],
-        "file_stamp": "10-1",
+        "file_version": "10-1",
         "encoder": "e",
         "sampler": "s",
         "reason": "",
         "message": "",
-        "embedding": list(emb_FD),
+        "frame_index": list(range(len(emb_FD))),
+        "embedding": emb_FD.tobytes(),
     }
     row |= more
     return row | ({"embedding": None} if row["reason"] else {})
@@ -53,7 +54,7 @@ def write_parts(run: RunDirectory, rng: np.random.Generator) -> list[list[dict]]
                 {"reason": "fetch_failed"},
                 {"encoder": "another"},
                 {"sampler": "another"},
-                {"file_stamp": "10-0"},
+                {"file_version": "10-0"},
                 {"media_id": "twice"},
             )
             rows += [part_row(rng, uri, clip_s, **o) for o in others if rng.random() < 0.3]
@@ -67,7 +68,7 @@ def write_parts(run: RunDirectory, rng: np.random.Generator) -> list[list[dict]]
     rows.append(part_row(rng, "/videos/000.mp4", (7.0, 8.0)))
     rng.shuffle(rows)
     parts = [rows[start : start + 5] for start in range(0, len(rows), 5)]
-    schema = embedding_schema(DIM)
+    schema = EMBEDDING_SCHEMA
     for number, part in enumerate(parts):
         write_table(run.parts.file(f"part-{number:04}.parquet"), pa.Table.from_pylist(part, schema))
     return parts
@@ -80,7 +81,7 @@ def expected(parts: list[list[dict]], sources: dict[str, WantedMedia]) -> dict[t
         source = sources.get(row["uri"])
         if source is None or key[1:] not in source.clips_s:
             continue
-        if (row["encoder"], row["sampler"], row["file_stamp"]) != ("e", "s", "10-1"):
+        if (row["encoder"], row["sampler"], row["file_version"]) != ("e", "s", "10-1"):
             continue
         rank = {"": 0, "fetch_failed": 2}.get(row["reason"], 1)
         if key not in best or rank < {"": 0, "fetch_failed": 2}.get(best[key]["reason"], 1):
@@ -113,7 +114,8 @@ def test_the_best_row_of_each_clip_is_scored_in_order(
         if row["reason"]:
             wanted = dict.fromkeys(MEASURES.names())
         else:
-            one = score_videos([np.array(row["embedding"])], measures)
+            emb_FD = np.frombuffer(row["embedding"], np.float16).reshape(-1, DIM)
+            one = score_videos([emb_FD], measures)
             wanted = {name: float(column[0]) for name, column in one.items()}
         assert {name: got[name] for name in MEASURES.names()} == wanted
 

@@ -173,7 +173,7 @@ def hostile(run: Path, address: str) -> None:
         "{{ 7 * 7 }}</td></table><h1>pwned</h1>"
     )
     for name, columns in {
-        "samples": {"exchanges": json.dumps([[attack, attack]]), "sample_id": attack},
+        "samples": {"turns": json.dumps([[attack, attack]]), "sample_id": attack},
         "decisions": {"sample_id": attack, "task": f"task {attack}"},
         "quarantine": {"message": attack, "media_uri": f"/v/{attack}", "sample_id": attack},
     }.items():
@@ -313,8 +313,9 @@ def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:
     rows = [
         {"task": "", "sample_id": "", "uri": uri, "clip_start_s": 0.0, "clip_end_s": math.inf,
          "media_id": "", "reason": reason, "action": action, "source": source,
-         "keeper_uri": representative, "keeper_clip_start_s": None if source else 0.0,
-         "keeper_clip_end_s": None if source else math.inf, "agreement": agreement,
+         "representative_uri": representative,
+         "representative_clip_start_s": None if source else 0.0,
+         "representative_clip_end_s": None if source else math.inf, "agreement": agreement,
          "offset_s": 2.5}
         for uri, representative, reason, action, source, agreement in pairs
     ]  # fmt: skip

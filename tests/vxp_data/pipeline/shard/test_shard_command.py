@@ -82,7 +82,7 @@ def test_every_kept_row_is_there_once_with_what_the_run_knows_of_it(
         for name in ("dataset", "row", "task", "decision", "reason", "measure"):
             assert getattr(row, name) == decision[name]
         assert row.annotation.encode() == sample["annotation"]
-        assert row.exchanges == sample["exchanges"]
+        assert row.exchanges == sample["turns"]
         for name in ("score", "threshold"):
             value = decision[name]
             assert getattr(row, f"has_{name}") == (value is not None and math.isfinite(value))
@@ -213,7 +213,7 @@ def test_images_are_the_planned_frames_of_an_independent_decode(
 
 
 def test_webp_images_of_another_size(mixed_run: Path, tmp_path: Path) -> None:
-    settings = {"shard__picture_format": "webp", "shard__frame_px": 32, "shard__quality": 80}
+    settings = {"shard__image_format": "webp", "shard__frame_px": 32, "shard__quality": 80}
     run_shard(mixed_run, tmp_path / "out", shard__payload="frames", **settings)
     record, payload = by_stem(tmp_path / "out")["one.mp4"]
     assert payload[:13] == b"00000000.webp"

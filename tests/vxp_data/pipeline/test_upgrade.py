@@ -1,0 +1,278 @@
+"""`vxp-data upgrade`: a run of format 4 becomes one of ours, whatever stops it; nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from support.commands import vxp_data
+from support.flat_videos import BLUE, RED, write_flat_video
+from support.format_4 import as_format_4, old_sampler, run_files, stored_run
+from support.runs import caption_row, run_prune, table, write_rows
+from support.s3 import Bucket
+from vxp_data.api.run import open_run as open_from_python
+from vxp_data.errors import UserError
+from vxp_data.pipeline.embed.work_items import done_clips
+from vxp_data.pipeline.redecide import redecide
+from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.upgrade import Upgraded, upgrade
+from vxp_data.pipeline.verify.run import verify_run
+from vxp_data.storage.folder import Folder
+
+REFUSED = r"is of run format 4, this version reads 5. Run `vxp-data upgrade \S+run`"
+KILLED = """
+import os, signal, sys
+from vxp_data.pipeline.upgrade import upgrade
+from vxp_data.storage.folder import Folder
+
+left = int(sys.argv[2])
+real = {"write_path": Folder.write_path, "remove": Folder.remove, "write_bytes": Folder.write_bytes}
+
+def dying(name):
+    def call(self, file, *more):
+        global left
+        if file != "lock.json":
+            left -= 1
+            if left < 0:
+                if name == "write_path":  # half-written, too
+                    real[name](self, file).__enter__().write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return real[name](self, file, *more)
+    return call
+
+for name in real:
+    setattr(Folder, name, dying(name))
+upgrade(sys.argv[1])
+"""
+
+
+def embeddings(run: Path) -> dict[str, Any]:
+    """Return every clip's embeddings as lists, of whichever format its part is."""
+    found = {}
+    for path in sorted((run / "embeddings").glob("part-*")):
+        for row in pq.read_table(path).to_pylist():
+            value = row["embedding"]
+            if isinstance(value, bytes):
+                value = np.frombuffer(value, "<f2").reshape(len(row["frame_index"]), -1).tolist()
+            found[row["uri"]] = value
+    return found
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return stored_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of the stored run, converted without a stop."""
+    run = stored_run(tmp_path_factory.mktemp("upgraded"))
+    upgrade(run)
+    return run_files(run)
+
+
+def test_a_stored_run_keeps_all_it_has_under_new_names(old: Path) -> None:
+    before = {name: table(old, name) for name in ("samples", "media", "duplicates", "scores")}
+    record, stored = json.loads((old / "run.json").read_text()), embeddings(old)
+    assert upgrade(old) == Upgraded(was_current=False, num_parts=4)
+    assert verify_run(open_run(old), media=False).problems == []
+    assert embeddings(old) == stored
+    assert sum(value is not None for value in stored.values()) == 3
+    assert [row["turns"] for row in table(old, "samples")] == [
+        row["exchanges"] for row in before["samples"]
+    ]
+    assert [row["file_version"] for row in table(old, "media")] == [
+        row["file_stamp"] for row in before["media"]
+    ]
+    assert [row["representative_uri"] for row in table(old, "duplicates")] == [
+        row["keeper_uri"] for row in before["duplicates"]
+    ]
+    assert table(old, "scores") == before["scores"]
+    now = json.loads((old / "run.json").read_text())
+    assert now["format_version"] == 5
+    assert now["config"]["shard"]["image_format"] == "webp"
+    assert now["config"]["costs"]["tokens_per_image"] == 144.0
+    assert "shard.image_format" in now["config_origin"]
+    assert now["decided"] == record["decided"]
+    assert {row["sampler"] for row in table(old, "media")} == {now["sampler"]}
+    assert now["sampler"] != record["sampler"] == old_sampler(record["config"])
+
+
+def test_the_old_format_written_by_hand_is_the_stored_one(old: Path) -> None:
+    wanted = run_files(old)
+    upgrade(old)
+    as_format_4(old)
+    assert run_files(old) == wanted
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_an_upgraded_run_is_one_of_this_version_and_embeds_nothing_again(tmp_path: Path) -> None:
+    for name, rgb in (("a", RED), ("b", BLUE), ("c", RED)):
+        write_flat_video(tmp_path / f"{name}.mp4", num_frames=9, rgb=rgb)
+    rows = [caption_row(name, f"{name}.mp4") for name in ("a", "b", "c", "missing")]
+    rows.append(caption_row("part", "a.mp4", clip_start_s=0.2, clip_end_s=0.6))
+    manifest, out = write_rows(tmp_path / "rows.json", rows), tmp_path / "run"
+    settings = {"thresholds__default": "keep 1.0", "duplicates__mode": "drop"}
+    run_prune(manifest, out, tmp_path, **settings)
+    wanted = run_files(out)
+    as_format_4(out)
+    assert not wanted.keys() & {name for name in run_files(out) if "part-" in name}
+    with pytest.raises(UserError, match=REFUSED):
+        run_prune(manifest, out, tmp_path, **settings)
+    upgrade(out)
+    assert run_files(out) == wanted
+    assert run_prune(manifest, out, tmp_path, **settings).num_files == 0
+
+
+def test_stopped_anywhere_it_goes_on_and_nothing_is_lost(
+    old: Path, tmp_path: Path, upgraded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = embeddings(old)
+    for num_done in range(100):
+        run = tmp_path / str(num_done)
+        shutil.copytree(old, run)
+        with monkeypatch.context() as patch:
+            stop_after(num_done, patch)
+            try:
+                upgrade(run)
+                break
+            except KeyboardInterrupt:
+                pass
+        with pytest.raises(UserError, match="is of run format 4"):
+            open_run(run).read_run()
+        assert embeddings(run) == stored
+        upgrade(run)
+        assert run_files(run) == upgraded
+    assert num_done > 16  # parts and sheets written, then removed; tables; run.json
+
+
+def stop_after(num_done: int, patch: pytest.MonkeyPatch) -> None:
+    """Let so many files be written or removed, and interrupt what wants to do more."""
+    left = num_done
+
+    def stopping(real: Any) -> Any:
+        def call(folder: Folder, name: str, *more: Any) -> Any:
+            nonlocal left
+            if name != "lock.json":
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+            return real(folder, name, *more)
+
+        return call
+
+    for name in ("write_path", "remove", "write_bytes"):
+        patch.setattr(Folder, name, stopping(getattr(Folder, name)))
+
+
+@pytest.mark.parametrize("num_done", [1, 6, 15, 18])
+def test_killed_it_goes_on(old: Path, upgraded: dict[str, bytes], num_done: int) -> None:
+    command = [sys.executable, "-c", KILLED, str(old), str(num_done)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (old / "lock.json").exists()
+    upgrade(old)
+    assert run_files(old) == upgraded
+
+
+def test_a_run_that_had_not_ended_is_converted_too(old: Path, upgraded: dict[str, bytes]) -> None:
+    (old / "run.json").unlink()
+    parts = open_run(old).part_files()
+    with pytest.raises(UserError, match=r"older run format. Run `vxp-data upgrade \S+/run`: it"):
+        done_clips(parts, {}, encoder="", sampler="")
+    assert upgrade(old).num_parts == 4
+    assert run_files(old) == {n: data for n, data in upgraded.items() if n != "run.json"}
+    assert upgrade(old) == Upgraded(was_current=True)
+
+
+def test_sheets_without_embeddings_are_converted_under_their_name(old: Path) -> None:
+    part = sorted((old / "embeddings").iterdir())[0]
+    part.unlink()
+    upgrade(old)
+    names = pq.read_schema(old / "thumbnails" / part.name).names
+    assert "file_version" in names
+    assert "file_stamp" not in names
+
+
+def test_parts_of_a_sampling_that_is_not_known_stay(old: Path) -> None:
+    part = sorted((old / "embeddings").iterdir())[0]
+    stored = pq.read_table(part)
+    index = stored.column_names.index("sampler")
+    other = stored.set_column(index, "sampler", [["of a plug-in"] * len(stored)])
+    pq.write_table(other, part)
+    assert upgrade(old) == Upgraded(was_current=False, num_parts=4, num_unknown=1)
+    samplers = [
+        set(pq.read_table(path)["sampler"].to_pylist()) for path in (old / "embeddings").iterdir()
+    ]
+    assert samplers.count({"of a plug-in"}) == 1
+
+
+def test_parts_of_earlier_settings_are_known_without_a_record(old: Path) -> None:
+    frames = {"sampler": "midpoint", "num_frames": 7, "seek": "keyframe"}
+    sampler = old_sampler({"decode": {"decoder": "decord"}, "frames": frames})
+    for part in (old / "embeddings").iterdir():
+        stored = pq.read_table(part)
+        column = [[sampler] * len(stored)]
+        pq.write_table(
+            stored.set_column(stored.column_names.index("sampler"), "sampler", column), part
+        )
+    assert upgrade(old).num_unknown == 0
+
+
+def test_in_an_object_store_it_does_the_same(
+    s3: Bucket, old: Path, upgraded: dict[str, bytes]
+) -> None:
+    for name, data in run_files(old).items():
+        s3.put(f"run/{name}", data)
+    uri = f"{s3.uri}/run"
+    assert upgrade(uri).num_parts == 4
+    folder = open_run(uri).root
+    names = [name for name in folder.walk() if not name.endswith("lock.json")]
+    assert {name: folder.read_bytes(name) for name in names} == upgraded
+
+
+def test_a_run_of_ours_is_left_as_it_is(old: Path) -> None:
+    upgrade(old)
+    before = {path: path.stat().st_mtime_ns for path in old.rglob("*")}
+    done = vxp_data("upgrade", old)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{old} is of run format 5 already: nothing to do.\n",
+    )
+    assert {path: path.stat().st_mtime_ns for path in old.rglob("*")} == before
+
+
+@pytest.mark.parametrize("version", [3, 6, None])
+def test_other_formats_are_refused_and_nothing_is_changed(old: Path, version: int | None) -> None:
+    record = json.loads((old / "run.json").read_text())
+    (old / "run.json").write_text(json.dumps({**record, "format_version": version}))
+    before = run_files(old)
+    with pytest.raises(UserError, match=rf"is of run format {version}; `upgrade` converts form"):
+        upgrade(old)
+    assert run_files(old) == before
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no run: neither run.json nor samples.parquet"):
+        upgrade(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_all_else_asks_for_it(old: Path) -> None:
+    before = run_files(old)
+    with pytest.raises(UserError, match=REFUSED):
+        open_from_python(old)
+    with pytest.raises(UserError, match=REFUSED):
+        redecide(old, measure=None, thresholds={}, default=None)
+    done = vxp_data("verify", old)
+    assert done.returncode == 2
+    assert f"Run `vxp-data upgrade {old}`" in done.stderr
+    assert run_files(old) == before
