@@ -426,28 +426,34 @@ def test_frames_that_cannot_be_decoded_are_stood_in_for_and_counted(tmp_path: Pa
     assert len(unpack_frames(payload)) == record.payload.num_frames
 
 
-def kill_workers(done: threading.Event, times: int) -> int:
+def kill_workers(out: Path, done: threading.Event, times: int) -> int:
     """Kill processes that write shards, as often as asked or until told to stop."""
-    killed: set[int] = set()
-    while not done.is_set() and len(killed) < times:
-        for process in psutil.process_iter(["pid", "name", "cmdline"]):
-            title = " ".join(process.info["cmdline"] or ())
-            fits = "ray::_write_or_find_shard" in title and len(killed) < times
-            if fits and process.pid not in killed:
+    num_killed = 0
+    while not done.is_set() and num_killed < times:
+        for process in psutil.Process().children():
+            if num_killed < times and writes_below(out, process):
                 process.kill()
-                killed.add(process.pid)
-        time.sleep(0.02)
-    return len(killed)
+                num_killed += 1
+        time.sleep(0.002)
+    return num_killed
+
+
+def writes_below(folder: Path, process: psutil.Process) -> bool:
+    try:
+        return any(Path(file.path).is_relative_to(folder) for file in process.open_files())
+    except psutil.Error:
+        return False
 
 
 def test_a_worker_that_dies_is_started_again(mixed_run: Path, tmp_path: Path) -> None:
-    settings = {"shard__payload": "frames", "shard__max_samples": 3}
+    settings = {"shard__payload": "frames", "shard__max_samples": 3, "shard__frame_px": 640}
     run_shard(mixed_run, tmp_path / "quiet", **settings)
     done = threading.Event()
     killed: list[int] = []
-    killer = threading.Thread(target=lambda: killed.append(kill_workers(done, times=1)))
+    out = tmp_path / "out"
+    killer = threading.Thread(target=lambda: killed.append(kill_workers(out, done, times=1)))
     killer.start()
-    run_shard(mixed_run, tmp_path / "out", **settings)
+    run_shard(mixed_run, out, **settings)
     done.set()
     killer.join()
     assert killed == [1]
@@ -459,11 +465,11 @@ def test_a_worker_that_dies_again_and_again_is_an_error_that_says_so(
     mixed_run: Path, tmp_path: Path
 ) -> None:
     done = threading.Event()
-    killer = threading.Thread(target=kill_workers, args=(done, 10**6))
+    killer = threading.Thread(target=kill_workers, args=(tmp_path / "out", done, 10**6))
     killer.start()
     try:
         with pytest.raises(UserError, match=r"the worker that wrote it died 4 times"):
-            run_shard(mixed_run, tmp_path / "out", shard__payload="frames")
+            run_shard(mixed_run, tmp_path / "out", shard__payload="frames", shard__frame_px=640)
     finally:
         done.set()
         killer.join()

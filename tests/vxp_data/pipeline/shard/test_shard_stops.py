@@ -21,12 +21,8 @@ SETTINGS = {"shard__payload": "frames", "shard__max_samples": 2, "shard__frame_p
 
 
 def start(run: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Start the command as a process on the tests' Ray; wait until it works on `out`."""
-    import ray
-
-    address = ray.get_runtime_context().gcs_address
+    """Start the command as a process; wait until it works on `out`."""
     words = [str(Path(sys.executable).with_name("vxp-data")), "shard", str(run), "--out", str(out)]
-    words += ["--address", address]
     for name, value in SETTINGS.items():
         words += ["--set", f"{name.replace('__', '.')}={value}"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
