@@ -172,7 +172,8 @@ class _Session:
         self._image: Image | None = None
         self._geometry: Geometry | None = None
         self._orientation = Orientation()
-        self._rgb: list[NDArray[np.uint8] | None] = [None] * len(plan)
+        self._frames_FHWC: NDArray[np.uint8] | None = None
+        self._is_there_F = np.zeros(len(plan), dtype=np.bool_)
         self._is_exact_F = np.zeros(len(plan), dtype=np.bool_)
         self._previous: VideoFrame | None = None
         self._last_error = ""
@@ -181,8 +182,9 @@ class _Session:
         """Decode one run; `skip_nonref` leaves out images to which no other refers."""
         slot_of = {int(self._plan.pts_F[slot]): slot for slot in range(run.first, run.last + 1)}
         waiting = list(range(run.first, run.last + 1))
-        for frame in self._frames_of(run, skip_nonref=skip_nonref):
-            self._note_orientation(frame)
+        for number, frame in enumerate(self._frames_of(run, skip_nonref=skip_nonref)):
+            if number == 0:
+                self._note_orientation(frame)
             if frame.pts is None:
                 continue
             # Images come in presentation order: a planned one that is overtaken will not come.
@@ -199,7 +201,8 @@ class _Session:
         slot_of = {int(index): slot for slot, index in enumerate(self._plan.frame_index_F)}
         last = int(self._plan.frame_index_F[-1])
         for index, frame in enumerate(self._all_frames()):
-            self._note_orientation(frame)
+            if index == 0:
+                self._note_orientation(frame)
             if index in slot_of:
                 self._put(slot_of[index], frame, exact=True)
             self._previous = frame
@@ -209,13 +212,13 @@ class _Session:
 
     def frames(self) -> DecodedFrames:
         """Return what was decoded; planned frames before the first that worked repeat that one."""
-        good = [rgb for rgb in self._rgb if rgb is not None]
-        if not good:
+        if self._frames_FHWC is None:
             why = self._last_error or "the decoder gave no frame"
             raise MediaError(Reason.DECODE_FAILED, f"{self._codec.name}: {why}")
-        filled = [rgb if rgb is not None else good[0] for rgb in self._rgb]
+        first = int(self._is_there_F.argmax())
+        self._frames_FHWC[~self._is_there_F] = self._frames_FHWC[first]
         return DecodedFrames(
-            frames_FHWC=np.stack(filled), is_exact_F=self._is_exact_F, geometry=self._geometry
+            frames_FHWC=self._frames_FHWC, is_exact_F=self._is_exact_F, geometry=self._geometry
         )
 
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
@@ -235,7 +238,10 @@ class _Session:
         self._codec.flush_buffers()
 
     def _note_orientation(self, frame: VideoFrame) -> None:
-        """Remember a display matrix: a stream may carry it on its first frame only."""
+        """Remember a display matrix: a stream may carry it on its first frame only.
+
+        Asked of a run's first frame and of kept ones: PyAV wraps all side data of a frame for it.
+        """
         if (orientation := Orientation.of(frame)) is not None:
             self._orientation = orientation
 
@@ -283,16 +289,19 @@ class _Session:
         raise _SeekError
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
-        if self._image is None:
+        self._note_orientation(frame)
+        if self._image is None or self._frames_FHWC is None:
             # All frames go into one array: where no size is asked for, the first image has it.
             geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)
             size = self._size or FrameSize(width_px=geometry.width_px, height_px=geometry.height_px)
             self._geometry, self._image = geometry, Image(size)
-        self._rgb[slot] = self._image.rgb(frame, self._orientation)
-        self._is_exact_F[slot] = exact
+            shape = (len(self._plan), size.height_px, size.width_px, 3)
+            self._frames_FHWC = np.empty(shape, dtype=np.uint8)
+        self._image.draw(frame, self._orientation, self._frames_FHWC[slot])
+        self._is_there_F[slot], self._is_exact_F[slot] = True, exact
 
     def _fill(self, slots: Iterable[int]) -> None:
         """Fill in, for planned frames that did not come, the nearest earlier image."""
         for slot in slots:
-            if self._rgb[slot] is None and self._previous is not None:
+            if not self._is_there_F[slot] and self._previous is not None:
                 self._put(slot, self._previous, exact=False)
