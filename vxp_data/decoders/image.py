@@ -84,9 +84,7 @@ class Image:
         self._size = size
         self._reformatter = VideoReformatter()
 
-    def draw(
-        self, frame: VideoFrame, orientation: Orientation, out_HWC: NDArray[np.uint8]
-    ) -> None:
+    def draw(self, frame: VideoFrame, orientation: Orientation, out_HWC: NDArray[np.uint8]) -> None:
         """Write the image as displayed: uint8 [height_px, width_px, 3], full-range RGB.
 
         swscale makes three planes of YUV in a third to a seventh of the time that it takes for
@@ -98,7 +96,8 @@ class Image:
             return
         planes = self._scaled(frame, orientation, "gbrp").planes
         for channel, plane in zip(_GREEN_BLUE_RED, planes, strict=True):
-            rows = np.frombuffer(plane, dtype=np.uint8).reshape(plane.height, plane.line_size)
+            data = np.frombuffer(cast("memoryview[int]", plane), dtype=np.uint8)
+            rows = data.reshape(plane.height, plane.line_size)
             out_HWC[..., channel] = orientation.apply(rows[:, : plane.width])
 
     def _scaled(self, frame: VideoFrame, orientation: Orientation, pixels: str) -> VideoFrame:

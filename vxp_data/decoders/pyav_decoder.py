@@ -8,7 +8,8 @@ stops at its last planned frame. The frames are bit for bit those of a full deco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -21,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from vxp_data.decoders import kept
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
 from vxp_data.decoders.image import Image, Orientation, geometry_of
@@ -117,14 +119,13 @@ def decode_runs(
     Raises:
         MediaError: a frame cannot be decoded.
     """
+    with kept.taken(path) as probed, suppress(_SeekError):
+        if probed is not None and plan.timed:
+            session = _Session(*probed, plan, size, next_position=None)
+            return session.decode(runs, skip_nonref=skip_nonref)
     with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
-        session = _Session(container, stream, plan, size)
-        if plan.timed:
-            for run in runs:
-                session.decode_run(run, skip_nonref=skip_nonref)
-        else:
-            session.decode_in_order()
-        return session.frames()
+        session = _Session(container, stream, plan, size, next_position=0)
+        return session.decode(runs, skip_nonref=skip_nonref)
 
 
 def whole_run(plan: FramePlan) -> Run:
@@ -150,7 +151,10 @@ def _run(plan: FramePlan, first: int, last: int, end: int) -> Run:
 
 
 class _Session:
-    """One decode of one file: where the demuxer stands, and the images so far."""
+    """One decode of one file: where the demuxer stands, and the images so far.
+
+    `next_position` is that of the packet which the demuxer gives next; None where nobody knows.
+    """
 
     def __init__(
         self,
@@ -158,6 +162,8 @@ class _Session:
         stream: VideoStream,
         plan: FramePlan,
         size: FrameSize | None,
+        *,
+        next_position: int | None,
     ) -> None:
         self._container = container
         self._stream = stream
@@ -168,7 +174,7 @@ class _Session:
         self._wanted_positions = frozenset(plan.position_F.tolist())
         self._size = size
         self._packets = packets_of(container, stream)
-        self._next_position = 0
+        self._next_position = next_position
         self._image: Image | None = None
         self._geometry: Geometry | None = None
         self._orientation = Orientation()
@@ -176,7 +182,17 @@ class _Session:
         self._is_there_F = np.zeros(len(plan), dtype=np.bool_)
         self._is_exact_F = np.zeros(len(plan), dtype=np.bool_)
         self._previous: VideoFrame | None = None
+        self._keys: list[tuple[int, int]] = []
         self._last_error = ""
+
+    def decode(self, runs: Sequence[Run], *, skip_nonref: bool) -> DecodedFrames:
+        """Decode planned frames run by run; untimed frames, in order."""
+        if self._plan.timed:
+            for run in runs:
+                self.decode_run(run, skip_nonref=skip_nonref)
+        else:
+            self.decode_in_order()
+        return self.frames()
 
     def decode_run(self, run: Run, *, skip_nonref: bool) -> None:
         """Decode one run; `skip_nonref` leaves out images to which no other refers."""
@@ -194,6 +210,8 @@ class _Session:
                 self._put(slot, frame, exact=True)
                 waiting = [other for other in waiting if other != slot]
             self._previous = frame
+        if self._plan.by_index:
+            self._check_keys(run)
         self._fill(waiting)
 
     def decode_in_order(self) -> None:
@@ -224,11 +242,14 @@ class _Session:
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
         """Decode a run's packets and yield what comes out, in presentation order."""
         self._go_to(run)
-        for packet in self._packets:
-            position, self._next_position = self._next_position, self._next_position + 1
+        self._keys.clear()
+        for position, packet in enumerate(self._packets, start=run.start):
+            self._next_position = position + 1
             # Nothing is predicted from the images left out: the planned ones stay as they are.
             wanted = not skip_nonref or position in self._wanted_positions
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
+            if packet.is_keyframe and packet.pts is not None:
+                self._keys.append((position, packet.pts))
             yield from self._feed(packet)
             if position >= run.end:
                 break
@@ -236,6 +257,18 @@ class _Session:
         # it takes packets again only once it is flushed.
         yield from self._feed(None)
         self._codec.flush_buffers()
+
+    def _check_keys(self, run: Run) -> None:
+        """Check that each frame of a run was decoded from the key frame that is nearest to it.
+
+        Raises:
+            MediaError: `corrupt`: the index, of which the plan was made, is wrong about key frames.
+        """
+        for slot in range(run.first, run.last + 1):
+            position, pts = self._plan.position_F[slot], self._plan.pts_F[slot]
+            before = [key for key, key_pts in self._keys if key <= position and key_pts <= pts]
+            if max(before, default=-1) != self._plan.start_position_F[slot]:
+                raise MediaError(Reason.CORRUPT, "key frames are not where the index has them")
 
     def _note_orientation(self, frame: VideoFrame) -> None:
         """Remember a display matrix: a stream may carry it on its first frame only.
@@ -264,13 +297,12 @@ class _Session:
 
     def _go_to(self, run: Run) -> None:
         """Move the demuxer to a run's first packet: by reading on, or by a seek."""
-        packets_ahead = run.start - self._next_position
-        if 0 <= packets_ahead <= NEAR_PACKETS:
-            for _ in range(packets_ahead):
+        here = self._next_position
+        if here is not None and here <= run.start <= here + NEAR_PACKETS:
+            for _ in range(run.start - here):
                 next(self._packets, None)
         else:
             self._seek(run)
-        self._next_position = run.start
 
     def _seek(self, run: Run) -> None:
         try:

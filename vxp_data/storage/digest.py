@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -47,6 +48,14 @@ def sampled_digest(path: str | Path) -> str:
         return _sampled(file)
 
 
+def digest_of_parts(num_bytes: int, parts: Iterable[bytes]) -> str:
+    """Return what `sampled_digest` gives for a file of this size with these `sampled_ranges`."""
+    digest = hashlib.sha256(num_bytes.to_bytes(8, "big"))
+    for part in parts:
+        digest.update(part)
+    return f"sampled:{digest.hexdigest()}"
+
+
 def stream_sha256(file: BinaryIO) -> str:
     """Hash what is left of a file: 64 hex digits.
 
@@ -72,9 +81,10 @@ def _size_bytes(file: BinaryIO) -> int:
 
 
 def _sampled(file: BinaryIO) -> str:
-    size = _size_bytes(file)
-    digest = hashlib.sha256(size.to_bytes(8, "big"))
-    for start, stop in sampled_ranges(size):
+    return digest_of_parts(_size_bytes(file), _parts(file))
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    for start, stop in sampled_ranges(_size_bytes(file)):
         file.seek(start)
-        digest.update(file.read(stop - start))
-    return f"sampled:{digest.hexdigest()}"
+        yield file.read(stop - start)
