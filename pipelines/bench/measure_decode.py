@@ -66,7 +66,7 @@ def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give:
     _TimedImage.cpu_s = 0.0
     vars(pyav_decoder)["Image"] = _TimedImage if split else Image
     started_s = time.process_time()
-    probed = probe(path, "clip")
+    probed = probe(path, "clip", keep_open=True)
     probed_s = time.process_time()
     timeline, media = probed.timeline, probed.media
     index_F = plan_indices(

@@ -22,7 +22,6 @@ _SEEKABLE: Final = frozenset({"mov", "matroska"})
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    path: str
     version: tuple[int, ...]
     container: InputContainer
     stream: VideoStream
@@ -53,7 +52,7 @@ def keep(path: str, container: InputContainer, stream: VideoStream, owner: ExitS
         owner: closes it.
     """
     release()
-    _slot.kept = _Kept(path, _version(path), container, stream, owner)
+    _slot.kept = _Kept(_version(path), container, stream, owner)
 
 
 def release() -> None:
@@ -68,7 +67,7 @@ def taken(path: str) -> Iterator[tuple[InputContainer, VideoStream] | None]:
     """Take the container of an unchanged file, to close it afterwards; None where none is kept."""
     kept, _slot.kept = _slot.kept, None
     with kept.owner if kept is not None else ExitStack():
-        is_it = kept is not None and kept.path == path and kept.version == _version(path)
+        is_it = kept is not None and kept.version == _version(path)
         yield (kept.container, kept.stream) if kept is not None and is_it else None
 
 
