@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 from support.big_videos import ffmpeg
+from support.children import open_files, started_by
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.pyav_decoder import PyavDecoder
 from vxp_data.errors import MediaError
-from vxp_data.pipeline.media.clips import ClipReader, MediaItem
-from vxp_data.settings.prune import DecodeConfig, FramesConfig
+from vxp_data.extras import is_installed
+from vxp_data.pipeline.media.reader import MediaReader
+from vxp_data.settings.prune import DecodeConfig
 
 CARD = ("-f", "lavfi", "-i", "testsrc2=s=192x108:r=25:d=8")
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "3", "-g", "30")
@@ -56,11 +58,7 @@ def opened(monkeypatch):
 
 def descriptors(path):
     """Count this process's open descriptors of a file."""
-    found = []
-    for fd in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the folder's own is gone by now
-            found.append(fd.readlink())
-    return found.count(path)
+    return open_files().count(path)
 
 
 def decode(path, media, plan):
@@ -124,21 +122,16 @@ def test_a_file_that_changed_is_opened_anew(change, videos, opened, tmp_path):
     assert (frames == decode(videos["a.mp4"], found.media, plan)).all()
 
 
-def child_descriptors(reader):
-    links = reader._reader._sandbox.call(open_files, timeout_s=60).value
-    return [link for link in links if link.endswith(".mp4")]
-
-
-def open_files():
-    return [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.exists()]
-
-
 @pytest.mark.parametrize(("decoder", "held"), [("pyav", 1), ("decord", 0)])
 def test_a_reader_keeps_a_file_open_for_pyav_alone(decoder, held, videos):
-    with ClipReader(FramesConfig(), DecodeConfig(decoder=decoder, fallback=None), 64) as reader:
-        uri = str(videos["a.mp4"])
-        reader._reader.probe(uri, is_image=False)
-        assert child_descriptors(reader) == [uri] * held
-        item = MediaItem(uri=uri, is_image=False, clips_s=((0.0, 2.0),), file_version="")
-        list(reader.read(item))
-        assert child_descriptors(reader) == []
+    path = videos["a.mp4"]
+    if decoder == "decord" and not is_installed("decord"):
+        pytest.skip("decord is not installed")
+    config = DecodeConfig(decoder=decoder, fallback=None)
+    with closing(MediaReader(config)) as reader:
+        child = started_by(lambda: reader.probe(str(path), is_image=False))
+        assert open_files(child).count(path) == held
+        found = reader.probe(str(path), is_image=False).value
+        plan = found.timeline.plan(uniform(len(found.timeline), 5))
+        reader.decode(found.media, plan, SIZE)
+        assert open_files(child).count(path) == 0
