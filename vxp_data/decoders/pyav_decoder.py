@@ -34,6 +34,11 @@ from vxp_data.records import Media, Reason
 NEAR_PACKETS = 48
 """A run that starts this many packets ahead is reached by reading on, not by a seek."""
 
+_SOUGHT_BY_PTS = frozenset({"mov", "matroska"})
+"""Demuxers that take a presentation time, and go to the key frame shown then. Given its decoding
+time, which is earlier, they go to the one before, and all between is read. The indices of others
+hold decoding times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -305,20 +310,33 @@ class _Session:
             self._seek(run)
 
     def _seek(self, run: Run) -> None:
+        """Move the demuxer to a run's first packet by a seek.
+
+        Raises:
+            _SeekError: it cannot be found.
+        """
+        by_pts = self._container.format.name.split(",")[0] in _SOUGHT_BY_PTS
+        places = (run.start_pts, run.start_dts) if by_pts else (run.start_dts,)
+        for place in places:
+            if self._sought(place, run.start_pts):
+                return
+        raise _SeekError
+
+    def _sought(self, place: int, start_pts: int) -> bool:
+        """Seek to a time, and read on until a packet comes; whether it did."""
         try:
-            # FFmpeg's indices hold decode times, not presentation times.
-            self._container.seek(run.start_dts, stream=self._stream)
-        except (av.FFmpegError, OSError) as error:
-            raise _SeekError from error
+            self._container.seek(place, stream=self._stream)
+        except (av.FFmpegError, OSError):
+            return False
         packets = packets_of(self._container, self._stream)
         for packet in packets:
             # A seek may land on an earlier key frame: read on until ours comes, or one behind it.
-            if packet.pts == run.start_pts:
+            if packet.pts == start_pts:
                 self._packets = chain([packet], packets)
-                return
-            if packet.pts is None or (packet.is_keyframe and packet.pts > run.start_pts):
+                return True
+            if packet.pts is None or (packet.is_keyframe and packet.pts > start_pts):
                 break
-        raise _SeekError
+        return False
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
         self._note_orientation(frame)
