@@ -27,6 +27,10 @@ FEW: Final = 4
 """Figures shown of a record that NUMBERS does not know."""
 
 NUMBERS: Final[Mapping[str, str]] = {
+    "by-index": (
+        "an hour, {file_mb} MB: its probe reads {exact[by_index][probe_mb_read]} MB, a whole pass "
+        "{exact[whole_pass][probe_mb_read]}"
+    ),
     "chaos": "{kills} kills, {rows_lost} of {rows_compared} rows lost, {rows_doubled} doubled",
     "decode-auto": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",
     "decode-exact": "{ours_cpu_s} CPU-s for {clips_in_sums} clips, decord {decord_cpu_s}",

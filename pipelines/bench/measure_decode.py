@@ -1,6 +1,7 @@
 """Measure one clip for `decode.py`: our calls and decord's, in a child process each.
 
-Beside the CPU time: whether both give the same frames, and, where key frames are read, what that
+The floor of ours is measured too: libavcodec alone on the packets that must be decoded. Beside the
+CPU time: whether both give the same frames, and, where key frames are read, what that
 does to a clip's redundancy.
 """
 
@@ -14,15 +15,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from av.codec.context import ThreadType
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vxp_data.core.frame_sampling import Seek, plan_indices, uniform
 from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.core.thresholds import cut, parse_keep
 from vxp_data.decoders import pyav_decoder
-from vxp_data.decoders.base import FrameSize
+from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.image import Image, Orientation
-from vxp_data.decoders.probe import probe
+from vxp_data.decoders.packets import packets_of
+from vxp_data.decoders.probe import open_video, probe
+from vxp_data.decoders.pyav_decoder import runs_of
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.errors import MediaError
@@ -59,7 +66,7 @@ def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give:
     _TimedImage.cpu_s = 0.0
     vars(pyav_decoder)["Image"] = _TimedImage if split else Image
     started_s = time.process_time()
-    probed = probe(path, "clip")
+    probed = probe(path, "clip", keep_open=True)
     probed_s = time.process_time()
     timeline, media = probed.timeline, probed.media
     index_F = plan_indices(
@@ -82,6 +89,46 @@ def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give:
         index_F=index_F,
         frames_FHWC=decoded.frames_FHWC if give else None,
     )
+
+
+def run_codec(path: str, index_F: NDArray[np.int64]) -> float:
+    """Decode what the planned frames need, and nothing else; return the CPU seconds.
+
+    The packets are read before the clock starts, images come out and are thrown away. What PyAV
+    takes to hand over packets and images is in it.
+    """
+    plan = probe(path, "clip").timeline.plan(index_F)
+    with open_video(path) as (container, stream):
+        packets = [packet for packet in packets_of(container, stream) if packet.size]
+        codec = stream.codec_context
+        codec.thread_count, codec.thread_type = 1, ThreadType.NONE
+        started_s = time.process_time()
+        if plan.timed:
+            _decode_runs(codec, packets, plan)
+        else:
+            _decode_first(codec, packets, int(index_F[-1]) + 1)
+        return time.process_time() - started_s
+
+
+def _decode_runs(
+    codec: VideoCodecContext, packets: Sequence[Packet[VideoStream]], plan: FramePlan
+) -> None:
+    wanted = frozenset(plan.position_F.tolist())
+    for run in runs_of(plan):
+        for position in range(run.start, run.end + 1):
+            codec.skip_frame = "DEFAULT" if position in wanted else "NONREF"
+            codec.decode(packets[position])
+        codec.decode(None)
+        codec.flush_buffers()
+
+
+def _decode_first(
+    codec: VideoCodecContext, packets: Sequence[Packet[VideoStream]], num_frames: int
+) -> None:
+    for packet in packets:
+        num_frames -= len(codec.decode(packet))
+        if num_frames <= 0:
+            break
 
 
 def run_decord(path: str, index_F: NDArray[np.int64], px: int) -> float:
@@ -138,11 +185,10 @@ class _TimedImage(Image):
 
     cpu_s = 0.0
 
-    def rgb(self, frame: Any, orientation: Orientation) -> NDArray[np.uint8]:
+    def draw(self, frame: Any, orientation: Orientation, out_HWC: NDArray[np.uint8]) -> None:
         started_s = time.process_time()
-        rgb_HWC = super().rgb(frame, orientation)
+        super().draw(frame, orientation, out_HWC)
         _TimedImage.cpu_s += time.process_time() - started_s
-        return rgb_HWC
 
 
 def _reader(path: str, px: int) -> Any:
@@ -185,6 +231,8 @@ class ClipResult:
     decode_cpu_s: float = 0.0
     scale_cpu_s: float = 0.0
     """Part of decode_cpu_s, from one further call."""
+    codec_cpu_s: float = 0.0
+    """libavcodec alone, on the packets that must be decoded."""
     decord_cpu_s: float = 0.0
     """The uniform frames, whatever `seek` is: what is read today."""
     decord_same_frames_cpu_s: float | None = None
@@ -275,9 +323,12 @@ class Bench:
         uniform_F = uniform(result.num_frames_video, self.num_frames)
         is_other = not np.array_equal(uniform_F, index_F)
         ours: list[Ours] = []
+        codec_s: list[float] = []
         decord: dict[bool, list[float]] = {False: [], True: []}  # by: the key frames?
         for _ in range(self.repeat):
             ours.append(self._ours(path))
+            alone = self.ours.call(run_codec, str(path), index_F, timeout_s=OURS_TIMEOUT_S)
+            codec_s.append(alone.value)
             for keys in (False, True) if is_other else (False,):
                 wanted_F = index_F if keys else uniform_F
                 timed = self.decord.call(
@@ -287,6 +338,7 @@ class Bench:
         result.ours_cpu_s = _median(one.cpu_s for one in ours)
         result.probe_cpu_s = _median(one.probe_cpu_s for one in ours)
         result.decode_cpu_s = _median(one.decode_cpu_s for one in ours)
+        result.codec_cpu_s = _median(codec_s)
         result.decord_cpu_s = _median(decord[False])
         result.decord_same_frames_cpu_s = _median(decord[True]) if is_other else None
 

@@ -38,6 +38,8 @@ class FramePlan:
     start_dts_F: NDArray[np.int64]
     """Its decoding timestamp: where to seek, as containers index by decoding time."""
     timed: bool
+    by_index: bool = False
+    """See Timeline; the decoder then looks whether the key frames are where the plan has them."""
 
     def __len__(self) -> int:
         """Return the number of planned frames, F."""
@@ -48,7 +50,8 @@ class FramePlan:
 class Timeline:
     """Every presented frame of a video's first stream, in presentation order.
 
-    Made by one demux-only pass. Times are seconds since the first presented frame.
+    Made by one demux-only pass, over the file or over its index. Times are seconds since the first
+    presented frame.
     """
 
     pts_N: NDArray[np.int64]
@@ -64,6 +67,8 @@ class Timeline:
     timed: bool
     """False: timestamps are missing, repeated or go backwards, so the order in which the decoder
     gives frames rules: `pts_N` is the index in it, a tick one frame at the nominal rate."""
+    by_index: bool = False
+    """Which images are key frames is the container's word; most images were not looked at."""
 
     def __len__(self) -> int:
         """Return the number of presented frames, N."""
@@ -80,6 +85,7 @@ class Timeline:
             start_pts_F=self.start_pts_N[frame_index_F],
             start_dts_F=self.start_dts_N[frame_index_F],
             timed=self.timed,
+            by_index=self.by_index,
         )
 
 
@@ -156,6 +162,7 @@ class Decoder(Protocol):
             size: None for the displayed size.
 
         Raises:
-            MediaError: not one frame could be decoded, or the library cannot open the file.
+            MediaError: not one frame could be decoded, the library cannot open the file, or key
+                frames are not where a plan `by_index` has them.
         """
         ...

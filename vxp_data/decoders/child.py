@@ -29,10 +29,16 @@ class Decoded:
     geometry: Geometry
 
 
-def probe_file(path: str, uri: str, image: bool, limits: MediaLimits = _LIMITS) -> Probe:
+def probe_file(
+    path: str,
+    uri: str,
+    image: bool,
+    limits: MediaLimits = _LIMITS,
+    keep_open: bool = False,
+) -> Probe:
     """Probe under the memory cap; see `probe.probe`."""
     cap_memory()
-    return probe(path, uri, image=image, limits=limits)
+    return probe(path, uri, image=image, limits=limits, keep_open=keep_open)
 
 
 def check_decoder(name: str) -> None:

@@ -22,6 +22,8 @@ _SCALING: Final = (
     | Interpolation.FULL_CHR_H_INP
 )
 """The filter nearest to the one in open_clip's transform: it widens with the reduction."""
+_GREEN_BLUE_RED: Final = (1, 2, 0)
+"""The channel of each plane of `gbrp`."""
 _NEARLY_SQUARE: Final = 0.01
 """Pixel aspects this near to 1 are an encoder's rounding."""
 _LONGEST_PIXEL: Final = 20
@@ -58,11 +60,11 @@ class Orientation:
             return {(True, False): 90, (False, True): 270}.get((self.flip_x, self.flip_y), 0)
         return 180 if self.flip_x and self.flip_y else 0
 
-    def apply(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Rotate an image from stored to displayed orientation."""
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Rotate an image, [H, W] or [H, W, C], from stored to displayed orientation: a view."""
         if self.transpose:
-            rgb_HWC = rgb_HWC.transpose(1, 0, 2)
-        return rgb_HWC[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
 def geometry_of(
@@ -82,22 +84,35 @@ class Image:
         self._size = size
         self._reformatter = VideoReformatter()
 
-    def rgb(self, frame: VideoFrame, orientation: Orientation) -> NDArray[np.uint8]:
-        """Return the image as displayed: uint8 [height_px, width_px, 3], full-range RGB."""
+    def draw(self, frame: VideoFrame, orientation: Orientation, out_HWC: NDArray[np.uint8]) -> None:
+        """Write the image as displayed: uint8 [height_px, width_px, 3], full-range RGB.
+
+        swscale makes three planes of YUV in a third to a seventh of the time that it takes for
+        packed pixels, the same values.
+        """
+        if frame.format.is_rgb or frame.format.has_palette:
+            packed = self._scaled(frame, orientation, "rgb24").to_ndarray()
+            out_HWC[:] = orientation.apply(packed.astype(np.uint8, copy=False))
+            return
+        planes = self._scaled(frame, orientation, "gbrp").planes
+        for channel, plane in zip(_GREEN_BLUE_RED, planes, strict=True):
+            data = np.frombuffer(cast("memoryview[int]", plane), dtype=np.uint8)
+            rows = data.reshape(plane.height, plane.line_size)
+            out_HWC[..., channel] = orientation.apply(rows[:, : plane.width])
+
+    def _scaled(self, frame: VideoFrame, orientation: Orientation, pixels: str) -> VideoFrame:
         width_px, height_px = self._size.width_px, self._size.height_px
         if orientation.transpose:
             width_px, height_px = height_px, width_px
-        scaled = self._reformatter.reformat(
+        return self._reformatter.reformat(
             frame,
             width=width_px,
             height=height_px,
-            format="rgb24",
+            format=pixels,
             interpolation=_SCALING,
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
-        rgb_HWC = scaled.to_ndarray()
-        return orientation.apply(rgb_HWC.astype(np.uint8, copy=False))
 
 
 def _square_pixels(width_px: int, height_px: int, aspect: Fraction | None) -> tuple[int, int]:

@@ -1,7 +1,8 @@
-"""In the child: facts, timeline and byte offsets of a file of which only parts are there.
+"""In the child: facts and timeline of a file by its index, of whose images only parts are read.
 
-The file has its full length and its header; where images were not fetched it holds zeros. Its
-header's index says where each image lies, so that only those that a plan needs are fetched.
+A file that is being fetched has its full length and its header; where images were not fetched it
+holds zeros. Its header's index says where each image lies, so that only those that a plan needs are
+fetched. A file on a disk is opened as it is, and then read through `HollowFile`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from vxp_data.decoders.base import FramePlan
+from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.probe import Probe, open_video, probe
 from vxp_data.decoders.pyav_decoder import runs_of
 from vxp_data.decoders.sandbox import cap_memory
-from vxp_data.records import MediaLimits
+from vxp_data.errors import MediaError
+from vxp_data.records import MediaLimits, Reason
 
 _PROBED_BYTES = 5_000_000
 """FFmpeg looks at so many bytes of packets at most to find out about the streams (`probesize`)."""
@@ -52,6 +55,29 @@ def probe_indexed(path: str, uri: str, limits: MediaLimits) -> IndexedProbe:
             num_bytes_P=np.array([entry.size for entry in entries], dtype=np.int64),
             head=_head(container),
         )
+
+
+def probe_by_index(path: str, uri: str, limits: MediaLimits) -> Probe:
+    """Probe a whole file on a disk under the memory cap, reading what `HollowFile` reads of it.
+
+    Args:
+        path: a local MP4 or QuickTime file with one index of all its frames, so big that it is
+            named by a sampled digest.
+        uri: the name under which it is recorded.
+        limits: what it may hold at most.
+
+    Raises:
+        MediaError: as `probe.probe`, or `unsupported` where the index cannot be used.
+    """
+    cap_memory()
+    try:
+        with HollowFile(path) as hollow:
+            found = probe(path, uri, limits=limits, hollow=hollow)
+    except OSError as error:
+        raise MediaError(Reason.UNREADABLE, str(error)) from error
+    if not found.timeline.timed:  # its frames are decoded from the start, whatever the index says
+        raise MediaError(Reason.UNSUPPORTED, "the index has no usable timestamps")
+    return found
 
 
 def ranges_of(

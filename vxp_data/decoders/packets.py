@@ -5,7 +5,7 @@ Shapes: P packets in file order, N frames in presentation order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
@@ -34,6 +34,8 @@ class Packets:
     duration_P: NDArray[np.int64]
     is_key_P: NDArray[np.bool_]
     is_discard_P: NDArray[np.bool_]
+    by_index: bool = False
+    """`is_key_P` is what the container's index says."""
 
     def timeline(self, time_base: Fraction, nominal_fps: float) -> Timeline:
         """Order the presented frames, and find for each the key frame to decode from."""
@@ -72,6 +74,7 @@ class Packets:
                 start_P[position_N]
             ],
             timed=True,
+            by_index=self.by_index,
         )
 
     def open_gop(self) -> bool:
@@ -157,16 +160,30 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
         return
 
 
-def keyed_by_index(packets: Packets, stream: VideoStream) -> Packets:
+def keyed_by_index(
+    packets: Packets, stream: VideoStream, there: Sequence[tuple[int, int]] = ()
+) -> Packets:
     """Read what is a key frame from the index: FFmpeg asks the images of some codecs.
 
+    Args:
+        packets: as read where images are missing.
+        stream: theirs.
+        there: byte ranges [start, stop) in which no image was missing; those say what they are.
+
     Raises:
-        MediaError: `unsupported`: the index does not list just these packets.
+        MediaError: `unsupported`: the index does not list just these packets, or takes an image for
+            a key frame that is none, or the other way round.
     """
-    entries = stream.index_entries
-    if [entry.timestamp for entry in entries] != packets.dts_P.tolist():
+    rows = [(entry.timestamp, entry.pos, entry.size, entry.is_keyframe)
+            for entry in stream.index_entries]  # fmt: skip
+    dts_P, start_P, num_bytes_P, is_key_P = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    if not np.array_equal(dts_P, packets.dts_P):
         raise MediaError(Reason.UNSUPPORTED, "the index does not list every packet")
-    return replace(packets, is_key_P=np.array([entry.is_keyframe for entry in entries]))
+    for start, stop in there:
+        seen_P = (start_P >= start) & (start_P + num_bytes_P <= stop)
+        if (is_key_P != packets.is_key_P)[seen_P].any():
+            raise MediaError(Reason.UNSUPPORTED, "the index is wrong about key frames")
+    return replace(packets, is_key_P=is_key_P.astype(np.bool_), by_index=True)
 
 
 def too_many_frames(max_frames: int) -> MediaError:

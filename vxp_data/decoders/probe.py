@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+from vxp_data.decoders import kept
 from vxp_data.decoders.base import Timeline
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
@@ -32,6 +33,7 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
+from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
@@ -55,7 +57,11 @@ class Probe:
 
 @contextmanager
 def open_video(
-    path: str, *, image: bool = False, limits: MediaLimits = _LIMITS
+    path: str,
+    *,
+    image: bool = False,
+    limits: MediaLimits = _LIMITS,
+    hollow: HollowFile | None = None,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file through the gate and pick its first video stream; other streams are not read.
 
@@ -63,12 +69,13 @@ def open_video(
         path: a local file.
         image: open image formats instead of video formats.
         limits: on image size and streams.
+        hollow: the same file, to be read through this.
 
     Raises:
         MediaError: not an allowed container, too many streams, or without a video stream.
     """
     try:
-        container = _open(path, image=image, limits=limits)
+        container = _open(path, image=image, limits=limits, hollow=hollow)
     except MemoryError:
         if _TOO_MANY_STREAMS in _complaints(path, image=image, limits=limits):  # the same errno
             raise _too_many_streams(limits) from None
@@ -81,10 +88,12 @@ def open_video(
         yield container, _first_video_stream(container)
 
 
-def _open(path: str, *, image: bool, limits: MediaLimits) -> InputContainer:
+def _open(
+    path: str, *, image: bool, limits: MediaLimits, hollow: HollowFile | None = None
+) -> InputContainer:
     demuxers = IMAGE_DEMUXERS if image else VIDEO_DEMUXERS
     return av.open(
-        f"file:{path}",
+        hollow or f"file:{path}",
         "r",
         format=image_demuxer(path) if image else None,
         options={
@@ -120,6 +129,8 @@ def probe(
     image: bool = False,
     limits: MediaLimits = _LIMITS,
     sparse: bool = False,
+    hollow: HollowFile | None = None,
+    keep_open: bool = False,
 ) -> Probe:
     """Read a file's facts and timeline; no frame is decoded.
 
@@ -129,6 +140,8 @@ def probe(
         image: whether the row calls it an image.
         limits: what it may hold at most.
         sparse: images are missing from the file, so that its index tells which ones are key.
+        hollow: the same file, whose images are not to be read; the index tells here too.
+        keep_open: leave the container open for a decode that follows; see `kept`.
 
     Raises:
         MediaError: the file is missing, empty, not a video, without frames, too large, ...; the
@@ -137,14 +150,19 @@ def probe(
     num_bytes = _file_bytes(path)
     if names_other_files(path):
         raise MediaError(Reason.FORBIDDEN, "a playlist or script that names other files")
-    with open_video(path, image=image, limits=limits) as (container, stream):
+    kept.release()
+    with ExitStack() as stack:
+        opened = open_video(path, image=image, limits=limits, hollow=hollow)
+        container, stream = stack.enter_context(opened)
         if stream.codec_context.codec_tag == "encv" or is_encrypted(path):
             raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
         codec = stream.codec_context
         _check_header(path, stream, image=image, limits=limits)
+        if hollow is not None:
+            hollow.hollow_out()
         packets = read_packets(container, stream, limits.max_frames)
-        if sparse:
-            packets = keyed_by_index(packets, stream)
+        if sparse or hollow is not None:
+            packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
         time_base = stream.time_base or Fraction(1, 1)
@@ -155,7 +173,7 @@ def probe(
                 Reason.TOO_LARGE, f"{duration_s:.0f} s; at most {limits.max_duration_s:.0f}"
             )
         media = Media(
-            media_id=content_digest(Path(path)),
+            media_id=content_digest(path) if hollow is None else hollow.digest(),
             uri=uri,
             num_bytes=num_bytes,
             container=container.format.name.split(",")[0],
@@ -172,6 +190,8 @@ def probe(
             frames_indexed=stream.frames == len(packets.pts_P),
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
         )
+        if keep_open and timeline.timed and kept.can_be_kept(container):
+            kept.keep(path, container, stream, stack.pop_all())
     return Probe(media=media, timeline=timeline)
 
 

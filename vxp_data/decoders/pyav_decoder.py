@@ -8,7 +8,8 @@ stops at its last planned frame. The frames are bit for bit those of a full deco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -21,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from vxp_data.decoders import kept
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
 from vxp_data.decoders.image import Image, Orientation, geometry_of
@@ -31,6 +33,11 @@ from vxp_data.records import Media, Reason
 
 NEAR_PACKETS = 48
 """A run that starts this many packets ahead is reached by reading on, not by a seek."""
+
+_SOUGHT_BY_PTS = frozenset({"mov", "matroska"})
+"""Demuxers that take a presentation time, and go to the key frame shown then. Given its decoding
+time, which is earlier, they go to the one before, and all between is read. The indices of others
+hold decoding times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +124,13 @@ def decode_runs(
     Raises:
         MediaError: a frame cannot be decoded.
     """
+    with kept.taken(path) as probed, suppress(_SeekError):
+        if probed is not None and plan.timed:
+            session = _Session(*probed, plan, size, next_position=None)
+            return session.decode(runs, skip_nonref=skip_nonref)
     with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
-        session = _Session(container, stream, plan, size)
-        if plan.timed:
-            for run in runs:
-                session.decode_run(run, skip_nonref=skip_nonref)
-        else:
-            session.decode_in_order()
-        return session.frames()
+        session = _Session(container, stream, plan, size, next_position=0)
+        return session.decode(runs, skip_nonref=skip_nonref)
 
 
 def whole_run(plan: FramePlan) -> Run:
@@ -150,7 +156,10 @@ def _run(plan: FramePlan, first: int, last: int, end: int) -> Run:
 
 
 class _Session:
-    """One decode of one file: where the demuxer stands, and the images so far."""
+    """One decode of one file: where the demuxer stands, and the images so far.
+
+    `next_position` is that of the packet which the demuxer gives next; None where nobody knows.
+    """
 
     def __init__(
         self,
@@ -158,6 +167,8 @@ class _Session:
         stream: VideoStream,
         plan: FramePlan,
         size: FrameSize | None,
+        *,
+        next_position: int | None,
     ) -> None:
         self._container = container
         self._stream = stream
@@ -168,21 +179,33 @@ class _Session:
         self._wanted_positions = frozenset(plan.position_F.tolist())
         self._size = size
         self._packets = packets_of(container, stream)
-        self._next_position = 0
+        self._next_position = next_position
         self._image: Image | None = None
         self._geometry: Geometry | None = None
         self._orientation = Orientation()
-        self._rgb: list[NDArray[np.uint8] | None] = [None] * len(plan)
+        self._frames_FHWC: NDArray[np.uint8] | None = None
+        self._is_there_F = np.zeros(len(plan), dtype=np.bool_)
         self._is_exact_F = np.zeros(len(plan), dtype=np.bool_)
         self._previous: VideoFrame | None = None
+        self._keys: list[tuple[int, int]] = []
         self._last_error = ""
+
+    def decode(self, runs: Sequence[Run], *, skip_nonref: bool) -> DecodedFrames:
+        """Decode planned frames run by run; untimed frames, in order."""
+        if self._plan.timed:
+            for run in runs:
+                self.decode_run(run, skip_nonref=skip_nonref)
+        else:
+            self.decode_in_order()
+        return self.frames()
 
     def decode_run(self, run: Run, *, skip_nonref: bool) -> None:
         """Decode one run; `skip_nonref` leaves out images to which no other refers."""
         slot_of = {int(self._plan.pts_F[slot]): slot for slot in range(run.first, run.last + 1)}
         waiting = list(range(run.first, run.last + 1))
-        for frame in self._frames_of(run, skip_nonref=skip_nonref):
-            self._note_orientation(frame)
+        for number, frame in enumerate(self._frames_of(run, skip_nonref=skip_nonref)):
+            if number == 0:
+                self._note_orientation(frame)
             if frame.pts is None:
                 continue
             # Images come in presentation order: a planned one that is overtaken will not come.
@@ -192,6 +215,8 @@ class _Session:
                 self._put(slot, frame, exact=True)
                 waiting = [other for other in waiting if other != slot]
             self._previous = frame
+        if self._plan.by_index:
+            self._check_keys(run)
         self._fill(waiting)
 
     def decode_in_order(self) -> None:
@@ -199,7 +224,8 @@ class _Session:
         slot_of = {int(index): slot for slot, index in enumerate(self._plan.frame_index_F)}
         last = int(self._plan.frame_index_F[-1])
         for index, frame in enumerate(self._all_frames()):
-            self._note_orientation(frame)
+            if index == 0:
+                self._note_orientation(frame)
             if index in slot_of:
                 self._put(slot_of[index], frame, exact=True)
             self._previous = frame
@@ -209,23 +235,26 @@ class _Session:
 
     def frames(self) -> DecodedFrames:
         """Return what was decoded; planned frames before the first that worked repeat that one."""
-        good = [rgb for rgb in self._rgb if rgb is not None]
-        if not good:
+        if self._frames_FHWC is None:
             why = self._last_error or "the decoder gave no frame"
             raise MediaError(Reason.DECODE_FAILED, f"{self._codec.name}: {why}")
-        filled = [rgb if rgb is not None else good[0] for rgb in self._rgb]
+        first = int(self._is_there_F.argmax())
+        self._frames_FHWC[~self._is_there_F] = self._frames_FHWC[first]
         return DecodedFrames(
-            frames_FHWC=np.stack(filled), is_exact_F=self._is_exact_F, geometry=self._geometry
+            frames_FHWC=self._frames_FHWC, is_exact_F=self._is_exact_F, geometry=self._geometry
         )
 
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
         """Decode a run's packets and yield what comes out, in presentation order."""
         self._go_to(run)
-        for packet in self._packets:
-            position, self._next_position = self._next_position, self._next_position + 1
+        self._keys.clear()
+        for position, packet in enumerate(self._packets, start=run.start):
+            self._next_position = position + 1
             # Nothing is predicted from the images left out: the planned ones stay as they are.
             wanted = not skip_nonref or position in self._wanted_positions
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
+            if packet.is_keyframe and packet.pts is not None:
+                self._keys.append((position, packet.pts))
             yield from self._feed(packet)
             if position >= run.end:
                 break
@@ -234,8 +263,23 @@ class _Session:
         yield from self._feed(None)
         self._codec.flush_buffers()
 
+    def _check_keys(self, run: Run) -> None:
+        """Check that each frame of a run was decoded from the key frame that is nearest to it.
+
+        Raises:
+            MediaError: `corrupt`: the index, of which the plan was made, is wrong about key frames.
+        """
+        for slot in range(run.first, run.last + 1):
+            position, pts = self._plan.position_F[slot], self._plan.pts_F[slot]
+            before = [key for key, key_pts in self._keys if key <= position and key_pts <= pts]
+            if max(before, default=-1) != self._plan.start_position_F[slot]:
+                raise MediaError(Reason.CORRUPT, "key frames are not where the index has them")
+
     def _note_orientation(self, frame: VideoFrame) -> None:
-        """Remember a display matrix: a stream may carry it on its first frame only."""
+        """Remember a display matrix: a stream may carry it on its first frame only.
+
+        Asked of a run's first frame and of kept ones: PyAV wraps all side data of a frame for it.
+        """
         if (orientation := Orientation.of(frame)) is not None:
             self._orientation = orientation
 
@@ -258,41 +302,56 @@ class _Session:
 
     def _go_to(self, run: Run) -> None:
         """Move the demuxer to a run's first packet: by reading on, or by a seek."""
-        packets_ahead = run.start - self._next_position
-        if 0 <= packets_ahead <= NEAR_PACKETS:
-            for _ in range(packets_ahead):
+        here = self._next_position
+        if here is not None and here <= run.start <= here + NEAR_PACKETS:
+            for _ in range(run.start - here):
                 next(self._packets, None)
         else:
             self._seek(run)
-        self._next_position = run.start
 
     def _seek(self, run: Run) -> None:
+        """Move the demuxer to a run's first packet by a seek.
+
+        Raises:
+            _SeekError: it cannot be found.
+        """
+        by_pts = self._container.format.name.split(",")[0] in _SOUGHT_BY_PTS
+        places = (run.start_pts, run.start_dts) if by_pts else (run.start_dts,)
+        for place in places:
+            if self._sought(place, run.start_pts):
+                return
+        raise _SeekError
+
+    def _sought(self, place: int, start_pts: int) -> bool:
+        """Seek to a time, and read on until a packet comes; whether it did."""
         try:
-            # FFmpeg's indices hold decode times, not presentation times.
-            self._container.seek(run.start_dts, stream=self._stream)
-        except (av.FFmpegError, OSError) as error:
-            raise _SeekError from error
+            self._container.seek(place, stream=self._stream)
+        except (av.FFmpegError, OSError):
+            return False
         packets = packets_of(self._container, self._stream)
         for packet in packets:
             # A seek may land on an earlier key frame: read on until ours comes, or one behind it.
-            if packet.pts == run.start_pts:
+            if packet.pts == start_pts:
                 self._packets = chain([packet], packets)
-                return
-            if packet.pts is None or (packet.is_keyframe and packet.pts > run.start_pts):
+                return True
+            if packet.pts is None or (packet.is_keyframe and packet.pts > start_pts):
                 break
-        raise _SeekError
+        return False
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
-        if self._image is None:
+        self._note_orientation(frame)
+        if self._image is None or self._frames_FHWC is None:
             # All frames go into one array: where no size is asked for, the first image has it.
             geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)
             size = self._size or FrameSize(width_px=geometry.width_px, height_px=geometry.height_px)
             self._geometry, self._image = geometry, Image(size)
-        self._rgb[slot] = self._image.rgb(frame, self._orientation)
-        self._is_exact_F[slot] = exact
+            shape = (len(self._plan), size.height_px, size.width_px, 3)
+            self._frames_FHWC = np.empty(shape, dtype=np.uint8)
+        self._image.draw(frame, self._orientation, self._frames_FHWC[slot])
+        self._is_there_F[slot], self._is_exact_F[slot] = True, exact
 
     def _fill(self, slots: Iterable[int]) -> None:
         """Fill in, for planned frames that did not come, the nearest earlier image."""
         for slot in slots:
-            if self._rgb[slot] is None and self._previous is not None:
+            if not self._is_there_F[slot] and self._previous is not None:
                 self._put(slot, self._previous, exact=False)

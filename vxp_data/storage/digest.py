@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -48,16 +48,11 @@ def sampled_digest(path: str | Path) -> str:
         return _sampled(file)
 
 
-def sampled_digest_of(num_bytes: int, read: Callable[[int, int], bytes]) -> str:
-    """Name by `sampled_digest` what is read otherwise than from a file of its own.
-
-    Args:
-        num_bytes: its size.
-        read: returns so many bytes from an offset on: (offset, number).
-    """
+def digest_of_parts(num_bytes: int, parts: Iterable[bytes]) -> str:
+    """Return what `sampled_digest` gives for a file of this size with these `sampled_ranges`."""
     digest = hashlib.sha256(num_bytes.to_bytes(8, "big"))
-    for start, stop in sampled_ranges(num_bytes):
-        digest.update(read(start, stop - start))
+    for part in parts:
+        digest.update(part)
     return f"sampled:{digest.hexdigest()}"
 
 
@@ -86,8 +81,10 @@ def _size_bytes(file: BinaryIO) -> int:
 
 
 def _sampled(file: BinaryIO) -> str:
-    def read(start: int, num_bytes: int) -> bytes:
-        file.seek(start)
-        return file.read(num_bytes)
+    return digest_of_parts(_size_bytes(file), _parts(file))
 
-    return sampled_digest_of(_size_bytes(file), read)
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    for start, stop in sampled_ranges(_size_bytes(file)):
+        file.seek(start)
+        yield file.read(stop - start)

@@ -380,3 +380,26 @@ def test_frames_are_bit_for_bit_those_of_one_forward_pass(clip, step, made, monk
     assert by_runs.is_exact_F.all()
     assert at_once.is_exact_F.all()
     assert (by_runs.frames_FHWC == at_once.frames_FHWC).all()
+
+
+@pytest.mark.parametrize("clip", ["plain.mp4", "b_frames.mp4", "vfr.mp4", "late_start.mkv"])
+def test_a_seek_lands_on_the_key_frame_itself(clip, made, monkeypatch):
+    """Nothing is read that no planned frame needs."""
+    num_read = []
+    packets_of = pyav_decoder.packets_of
+
+    def counted(*args):
+        for packet in packets_of(*args):
+            num_read.append(packet.pts)
+            yield packet
+
+    path = str(made[clip])
+    found = probe(path, "clip")
+    keys = np.flatnonzero(found.timeline.is_key_N)
+    plan = found.timeline.plan(keys[1:] + 1)
+    monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)
+    monkeypatch.setattr(pyav_decoder, "packets_of", counted)
+    runs = list(pyav_decoder.runs_of(plan))
+    assert len(runs) == len(keys) - 1 >= 4
+    pyav_decoder.decode_runs(path, found.media, plan, SIDE, runs, skip_nonref=True)
+    assert len(num_read) == sum(run.end - run.start + 1 for run in runs)

@@ -16,7 +16,7 @@ from vxp_data.core.timeline import pack_timeline
 from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.probe import Probe
 from vxp_data.errors import MediaError
-from vxp_data.pipeline.media.reader import MediaReader
+from vxp_data.pipeline.media.reader import MediaReader, MisleadingIndexError
 from vxp_data.records import Media, Reason
 from vxp_data.registry import FRAME_SAMPLERS
 from vxp_data.settings.prune import DecodeConfig, FetchConfig, FramesConfig
@@ -106,19 +106,24 @@ class ClipReader:
         finally:
             self._reader.release()
 
-    def _read(self, item: MediaItem) -> Iterator[ClipFrames]:
+    def _read(self, item: MediaItem, *, by_index: bool = True) -> Iterator[ClipFrames]:
         started_s = time.monotonic()
         file_version = item.file_version
         try:
-            timed = self._reader.probe(item.uri, is_image=item.is_image)
+            timed = self._reader.probe(item.uri, is_image=item.is_image, by_index=by_index)
         except MediaError as error:
             for clip_s in item.clips_s:
                 unknown = Media(media_id="", uri=item.uri)
                 yield _failed(unknown, clip_s, file_version, error, time.monotonic() - started_s)
             return
         probe_cpu_s = timed.cpu_s
-        for clip_s in item.clips_s:
-            clip = self._read_clip(timed.value, clip_s, file_version)
+        for number, clip_s in enumerate(item.clips_s):
+            try:
+                clip = self._read_clip(timed.value, clip_s, file_version)
+            except MisleadingIndexError:
+                rest = replace(item, clips_s=item.clips_s[number:])
+                yield from self._read(rest, by_index=False)
+                return
             yield replace(clip, probe_cpu_s=probe_cpu_s, wall_s=time.monotonic() - started_s)
             probe_cpu_s, started_s = 0.0, time.monotonic()  # the probe is counted once
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.child import Decoded, decode_file, probe_file
-from vxp_data.decoders.indexed import IndexedProbe, probe_indexed, ranges_of
+from vxp_data.decoders.indexed import IndexedProbe, probe_by_index, probe_indexed, ranges_of
 from vxp_data.decoders.probe import Probe
 from vxp_data.decoders.sandbox import FrameArena, Sandbox, Timed
 from vxp_data.errors import MediaError
@@ -54,6 +57,10 @@ class PlannedFrames:
     cpu_s: float
 
 
+class MisleadingIndexError(Exception):
+    """A file is not what its index says: what was probed by it is to be probed anew."""
+
+
 class MediaReader:
     """Holds one child process, in which media after media is probed and decoded.
 
@@ -88,8 +95,14 @@ class MediaReader:
             self._file.close()
         self._file = self._indexed = None
 
-    def probe(self, uri: str, *, is_image: bool) -> Timed[Probe]:
+    def probe(self, uri: str, *, is_image: bool, by_index: bool = False) -> Timed[Probe]:
         """Read a file's facts and timeline.
+
+        Args:
+            uri: a path, or a URI of an object store.
+            is_image: a still image.
+            by_index: a big MP4 on a disk may be probed by its index, which spares reading all of
+                it; `decode` may then raise `MisleadingIndexError`.
 
         Raises:
             MediaError: it cannot be used.
@@ -97,6 +110,11 @@ class MediaReader:
         """
         self.release()
         if not split_uri(uri)[0]:
+            # Other decoders do not look whether key frames are where the index has them.
+            if by_index and not is_image and self._decode.decoder == "pyav" and _has_index(uri):
+                timed = self._probe_by_index(uri)
+                if timed is not None:
+                    return timed
             return self._probe(uri, uri, is_image=is_image)
         self._file = self._fetcher.open(uri)
         if self._file.num_bytes > FULL_BYTES and not is_image:
@@ -113,8 +131,12 @@ class MediaReader:
 
         Raises:
             MediaError: neither gave a frame, or what is needed cannot be fetched.
+            MisleadingIndexError: the file is to be probed again, not `by_index`, before it is
+                planned and decoded.
             UserError: the scratch folder cannot be used.
         """
+        if plan.by_index and self._file is None:
+            return self._decode_by_index(media, plan, size)
         if self._file is not None and self._indexed is not None:
             planned = self._decode_in_parts(self._file, self._indexed, media, plan, size)
             if planned is not None:
@@ -134,8 +156,28 @@ class MediaReader:
                 raise MediaError(error.reason, f"{note}; {second}: {again}") from again
 
     def _probe(self, path: str, uri: str, *, is_image: bool) -> Timed[Probe]:
-        call = (probe_file, path, uri, is_image, self._decode.limits())
+        # Not a file that was fetched: it would take room until another is probed.
+        keep_open = self._file is None and self._decode.decoder == "pyav"
+        call = (probe_file, path, uri, is_image, self._decode.limits(), keep_open)
         return self._sandbox.call(*call, timeout_s=self._decode.timeout_s)
+
+    def _probe_by_index(self, path: str) -> Timed[Probe] | None:
+        """Probe a big file on a disk by its index; None where that is not to be trusted."""
+        call = (probe_by_index, path, path, self._decode.limits())
+        try:
+            return self._sandbox.call(*call, timeout_s=self._decode.timeout_s)
+        except MediaError:  # the whole file then tells the reason
+            return None
+
+    def _decode_by_index(self, media: Media, plan: FramePlan, size: FrameSize) -> PlannedFrames:
+        """Decode with PyAV, which looks whether the index was right."""
+        try:
+            planned = self._frames("pyav", "", media, plan, size)
+        except MediaError as error:
+            raise MisleadingIndexError from error
+        if planned.num_exact < len(plan):
+            raise MisleadingIndexError
+        return planned
 
     def _probe_in_parts(self, file: FetchedFile) -> Timed[Probe] | None:
         """Probe a big file from its header; None where it has to be whole for that."""
@@ -226,3 +268,18 @@ class MediaReader:
             size,
             timeout_s=self._decode.timeout_s + _DECODE_S_PER_FRAME * media.num_frames,
         )
+
+
+def _has_index(path: str) -> bool:
+    """Whether a file on a disk is big and has one index of all its frames."""
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size <= FULL_BYTES:
+            return False
+        with Path(path).open("rb", buffering=0) as file:
+            fd = file.fileno()
+            ranges = header_ranges(lambda start, stop: os.pread(fd, stop - start, start),
+                                   status.st_size)  # fmt: skip
+    except OSError:
+        return False
+    return ranges is not None

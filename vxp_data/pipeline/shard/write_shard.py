@@ -35,7 +35,7 @@ from vxp_data.shard_format import JSON_SUFFIX, SAMPLE_COLUMNS, ClipRecord, Paylo
 from vxp_data.shards.hashing import HashingReader, HashingThread, HashingWriter, ThreadedSha256
 from vxp_data.shards.shard_file import ShardClip, read_clips
 from vxp_data.shards.tar_file import Member, TarWriter, read_bytes
-from vxp_data.storage.digest import sampled_digest_of
+from vxp_data.storage.digest import digest_of_parts, sampled_ranges
 from vxp_data.storage.folder import Folder
 
 SAMPLE_SCHEMA: Final = pa.schema(
@@ -302,10 +302,9 @@ def _check_sampled(file: BinaryIO, clip: ReadyClip, member: Member) -> None:
     """
     file.flush()
     wanted = clip.record.media.media_id
-    found = sampled_digest_of(
-        member.num_bytes,
-        lambda start, num_bytes: os.pread(file.fileno(), num_bytes, member.offset + start),
-    )
+    ranges = sampled_ranges(member.num_bytes)
+    parts = (os.pread(file.fileno(), stop - at, member.offset + at) for at, stop in ranges)
+    found = digest_of_parts(member.num_bytes, parts)
     if found != wanted:
         message = f"the file has digest {found}; what was pruned had {wanted}"
         raise _SourceError(clip, Reason.SOURCE_CHANGED, message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import subprocess
 import sys
@@ -11,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from support.big_videos import assert_same, ffmpeg, make_big, noise, read_one
 from support.s3 import Bucket
 from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media import fetch as fetch_module
 from vxp_data.pipeline.media import reader as media_reader
-from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem
+from vxp_data.pipeline.media.clips import ClipReader, MediaItem
 from vxp_data.pipeline.media.fetch import Fetcher
 from vxp_data.pipeline.media.mp4_boxes import header_ranges
 from vxp_data.records import Reason
@@ -27,39 +26,12 @@ from vxp_data.settings.prune import DecodeConfig, FetchConfig, FramesConfig
 from vxp_data.storage.digest import FULL_BYTES, content_digest
 from vxp_data.storage.file_versions import file_versions
 
-WHOLE = ((0.0, math.inf),)
-
-
-def ffmpeg(out: Path, *arguments: str) -> Path:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments, str(out)]
-    subprocess.run(command, check=True, timeout=120)
-    return out
-
-
-def noise(size: str, fps: int, seconds: int) -> tuple[str, ...]:
-    """Return an image that does not compress, so that a few seconds are a big file; and a tone."""
-    image = f"testsrc2=s={size}:r={fps}:d={seconds},noise=alls=90:allf=t"
-    return ("-f", "lavfi", "-i", image, "-f", "lavfi", "-i", f"sine=d={seconds}")
-
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of H.264."""
     out = tmp_path_factory.mktemp("small") / "small.mp4"
     return ffmpeg(out, *noise("160x120", 10, 2), "-c:v", "libx264", "-pix_fmt", "yuv420p")
-
-
-def make_big(out: Path) -> Path:
-    """Make a file so big that it is read in parts: a key frame every other frame, and sound."""
-    h264 = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", "4")
-    codec = ("-c:v", "mpeg4", "-q:v", "1") if out.stem == "mpeg4" else h264
-    first = ("-movflags", "+faststart") if out.stem.endswith("first") else ()
-    made = ffmpeg(
-        *(out, *noise("640x360", 25, 8), *codec, "-g", "2", "-pix_fmt", "yuv420p"),
-        *("-c:a", "aac", *first),
-    )
-    assert made.stat().st_size > FULL_BYTES
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -79,27 +51,6 @@ def reader(scratch: Path) -> Iterator[ClipReader]:
     fetch = FetchConfig(scratch_dir=str(scratch), attempts=3, timeout_s=10)
     with ClipReader(FramesConfig(), DecodeConfig(), 96, fetch) as reader:
         yield reader
-
-
-def read_one(reader: ClipReader, uri: Path | str, file_version: str = "") -> ClipFrames:
-    item = MediaItem(uri=str(uri), is_image=False, clips_s=WHOLE, file_version=file_version)
-    (clip,) = list(reader.read(item))
-    return clip
-
-
-def assert_same(remote: ClipFrames, local: ClipFrames) -> None:
-    """Compare all that a clip has, but where it lay and what that cost."""
-    assert (remote.reason, remote.message) == (local.reason, local.message)
-    assert replace(remote.media, uri="") == replace(local.media, uri="")
-    assert remote.timeline == local.timeline
-    assert (remote.decoder, remote.frames_exact) == (local.decoder, local.frames_exact)
-    np.testing.assert_array_equal(remote.frame_index_F, local.frame_index_F)
-    np.testing.assert_array_equal(remote.time_s_F, local.time_s_F)
-    if local.frames_FHWC is None:
-        assert remote.frames_FHWC is None
-    else:
-        assert remote.frames_FHWC is not None
-        np.testing.assert_array_equal(remote.frames_FHWC, local.frames_FHWC)
 
 
 def held(scratch: Path) -> list[str]:
