@@ -6,7 +6,7 @@ The videos of a folder are pruned (thumbnail encoder, all kept). Writing: one sh
 process, over as many copies of the kept clips as make up the megabytes; `cp` copies the same files,
 and webdataset.ShardWriter writes the same members. All three end with the bytes on the disk
 (fsync); sources are in the page cache. They take turns; what counts is the median over the rounds.
-`cp` and ShardWriter hash nothing: ours hashes every file and the shard, in two threads, so that it
+`cp` and ShardWriter hash nothing: ours hashes every file and the shard, in a thread, so that it
 needs more CPU seconds, and no more time where a core is free. Checking: a shard that is
 there, as a resumed run does. Frames: the planned frames of every clip at 384 px, decoded, encoded
 and written. Commands: `vxp-data shard` and `verify` with each payload, whole.

@@ -157,11 +157,12 @@ def _write_clips(
     Raises:
         _SourceError: a file is not what was pruned; the tar is not to be used.
     """
-    with HashingThread() as of_tar, HashingThread() as of_payloads:
-        hashing = HashingWriter(file, of_tar.sha256())
+    # One thread for both digests: what it hashes a second time is still in its core's cache.
+    with HashingThread() as thread:
+        hashing = HashingWriter(file, thread.sha256())
         with TarWriter(cast(BinaryIO, hashing)) as tar:
             clips = _ready_clips(by_key, settings, broken)
-            added = [_add_ready_clip(tar, file, clip, of_payloads) for clip in clips]
+            added = [_add_ready_clip(tar, file, clip, thread) for clip in clips]
         written = [clip.checked() for clip in added]
         return written, (hashing.num_bytes, hashing.sha256)
 
