@@ -161,8 +161,11 @@ def verdict(timings: Mapping[str, Any]) -> tuple[str, str]:
     shares = (decode.busy, embed.busy) if beside else (decode.cpu_s, embed.cpu_s)
     busiest = max(decode.busy + embed.busy, 0) if not beside else max(decode.busy, embed.busy)
     if busiest < _IDLE:
-        words = f"Workers were busy for {busiest:.0%} of the time; the rest went into starting Ray "
-        return "Start-bound", words + "and into waiting. More videos in one run cost little more."
+        words = f"Workers were busy for {busiest:.0%} of the time; the rest went into starting "
+        return (
+            "Start-bound",
+            words + "them and into waiting. More videos in one run cost little more.",
+        )
     if shares[0] >= shares[1]:
         words = f"Decoding took {decode.cpu_s / total_s:.0%} of the CPU time. "
         return "Decode-bound", words + "More cores, or --set frames.seek=auto, make it faster."

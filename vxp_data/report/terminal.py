@@ -67,7 +67,7 @@ class ClipProgress:
                 console=self.console,
                 transient=True,
             )
-            self._bar.add_task("embedding", total=total, rate="starting Ray")
+            self._bar.add_task("embedding", total=total, rate="starting")
             self._bar.start()
 
     def update(self, done: int, failed: int) -> None:

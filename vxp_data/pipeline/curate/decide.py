@@ -1,4 +1,4 @@
-"""From samples and scores to decisions and the kept rows. Touches no video, starts no Ray."""
+"""From samples and scores to decisions and the kept rows. Touches no video, starts no workers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Near-duplicates of a run, and what of it is in evaluation sets: duplicates.parquet.
 
 Same content (digest) -> same frames (`near_pairs`) -> groups (`core.duplicate_groups`). Touches no
-video, starts no Ray.
+video, starts no workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From embeddings parts to media.parquet and scores.parquet: pure columns, no video, no Ray."""
+"""From embeddings parts to media.parquet and scores.parquet: pure columns, no video."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From media files to embeddings: what is to be read, the job on Ray, checks before it."""
+"""From media files to embeddings: what is to be read, the stages, checks before it."""

@@ -1,4 +1,4 @@
-"""One media from a path to the frames of its clips. No Ray here: a plain object, tested as such."""
+"""One media from a path to the frames of its clips. A plain object, tested as such."""
 
 from __future__ import annotations
 

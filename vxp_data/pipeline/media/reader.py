@@ -1,4 +1,4 @@
-"""One media in the sandbox: probe it, decode planned frames of it. Plain objects, no Ray."""
+"""One media in the sandbox: probe it, decode planned frames of it. Plain objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored frame embeddings of a run's clips, streamed from the parts; no video, no Ray.
+"""The stored frame embeddings of a run's clips, streamed from the parts; no video.
 
 Shapes: C clips, F frames of a clip, D embedding width.
 """

@@ -1,4 +1,4 @@
-"""`vxp-data sample`: the kept rows' sampling plans. Touches no video, starts no Ray."""
+"""`vxp-data sample`: the kept rows' sampling plans. Touches no video, starts no workers."""
 
 from __future__ import annotations
 
