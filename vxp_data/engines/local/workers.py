@@ -28,8 +28,8 @@ _ONE_THREAD: Final = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 }
 """Results must not depend on how many there are: 2 change a last bit of 0.2 % of the values."""
-_WORTH_S: Final = 1.0
-"""Work that must be left for one more worker: to start one takes about as much of a core."""
+_WORTH_S: Final = 3.0
+"""Work that must be left for one more worker: to start one takes a fifth as much of a core."""
 _TIDY_S: Final = 1.0
 """How long a worker may take to end by itself."""
 _HOARD_BYTES: Final = 256 << 20
@@ -183,8 +183,8 @@ class WorkerPool:
         self._ledger = CrashLedger()
         self._deaths_at_start = 0
         self._num_done = 0
-        self._began_s = math.inf
-        """When the first worker could begin."""
+        self._began_s = self._first_done_s = math.inf
+        """When a first worker was ready, and a first task done."""
         self.workers: dict[Worker, Mapping[str, str]] = {}
 
     def can_take(self) -> bool:
@@ -210,10 +210,10 @@ class WorkerPool:
 
     def _is_worth_it(self, num_waiting: int) -> bool:
         """Whether those that are there would take long over tasks of the kind that is done."""
-        elapsed_s = time.monotonic() - self._began_s
-        if not self._num_done:
-            return elapsed_s > _WORTH_S
-        return elapsed_s / self._num_done * num_waiting > _WORTH_S
+        now_s = time.monotonic()
+        if self._num_done < 2:  # the first one has taken what is only paid once
+            return now_s - self._began_s > _WORTH_S
+        return (now_s - self._first_done_s) / (self._num_done - 1) * num_waiting > _WORTH_S
 
     def give(self, task: WorkerTask) -> None:
         """Give a task to a worker that can take it."""
@@ -246,6 +246,7 @@ class WorkerPool:
                 task, worker.task = worker.task, None
                 self._ledger.forget(task.key)
                 self._num_done += 1
+                self._first_done_s = min(self._first_done_s, time.monotonic())
                 task.close()
                 return Done(task=task)
             case ("failed", error, words):

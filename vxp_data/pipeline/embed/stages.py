@@ -6,7 +6,6 @@ comes back to the driver is a few numbers a clip.
 
 from __future__ import annotations
 
-import atexit
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -248,9 +247,7 @@ def _reader(
     frames: FramesConfig, decode: DecodeConfig, frame_px: int, fetch: FetchConfig
 ) -> ClipReader:
     """Keep one reader, and so one child process, for the life of a worker."""
-    reader = ClipReader(frames, decode, frame_px, fetch)
-    atexit.register(reader.close)
-    return reader
+    return ClipReader(frames, decode, frame_px, fetch)
 
 
 @cache

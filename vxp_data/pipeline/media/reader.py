@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +77,8 @@ class MediaReader:
         self._fetcher = Fetcher(fetch)
         self._file: FetchedFile | None = None
         self._indexed: IndexedProbe | None = None
+        # A process of multiprocessing's waits for its children before what atexit would do.
+        self._closing = Finalize(None, self._close, exitpriority=10)
 
     @property
     def bytes_fetched(self) -> int:
@@ -83,7 +86,13 @@ class MediaReader:
         return self._file.bytes_fetched if self._file else 0
 
     def close(self) -> None:
-        """Stop the child process, free the shared memory, remove what was fetched."""
+        """Stop the child process, free the shared memory, remove what was fetched.
+
+        Called at the end of the process where nobody else does.
+        """
+        self._closing()
+
+    def _close(self) -> None:
         self.release()
         self._fetcher.close()
         self._sandbox.close()
