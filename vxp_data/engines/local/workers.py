@@ -29,7 +29,7 @@ _ONE_THREAD: Final = {
 }
 """Results must not depend on how many there are: 2 change a last bit of 0.2 % of the values."""
 _WORTH_S: Final = 3.0
-"""Work that must be left for one more worker: to start one takes a fifth as much of a core."""
+"""Work that must be left for one more worker: to start one takes a quarter as much."""
 _TIDY_S: Final = 1.0
 """How long a worker may take to end by itself."""
 _HOARD_BYTES: Final = 256 << 20
