@@ -92,10 +92,9 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"
     ),
     "side-by-side": (
-        "CPU-s a further clip: exact {tools[vxp exact][cpu_s_per_further_clip]:.2f}, keyframe "
-        "{tools[vxp keyframe][cpu_s_per_further_clip]:.2f}, decord script "
-        "{tools[decord_script][cpu_s_per_further_clip]:.2f}, Ray Data "
-        "{tools[ray_data][cpu_s_per_further_clip]:.2f}"
+        "CPU-s a further clip: exact {tools[vxp exact][cpu_s_per_further_clip]:.2f}, decord script "
+        "{tools[decord_script][cpu_s_per_further_clip]:.2f}; of {clips[0]} clips "
+        "{tools[vxp exact][few_cpu_s]:.0f} and {tools[decord_script][few_cpu_s]:.0f}"
     ),
     "startup": (
         "{clips} clips, thumbnail, warm: local {commands[prune thumbnail][local][warm][wall_s]} s "

@@ -1,12 +1,12 @@
 """Prune the same clips with the same weights as other tools do, in turn, on the same two cores.
 
-    python pipelines/bench/side_by_side.py DIR [--rounds 3] [--python daft=EXE]
+    python pipelines/bench/side_by_side.py DIR [--sizes 20,50,200] [--rounds 3] [--tool NAME]
 
 From the videos of a folder, clips of 10 s are cut and re-encoded (H.264; 360 to 1080 lines; a key
 frame every 48, 120 or 250 frames at most; the `ffmpeg` command does it). Each tool takes 20 frames
 of every clip, embeds them with the same small SigLIP of random weights at 384 px, and gives the
-mean cosine over the pairs. What counts is CPU time: of the process and all below it, over few and
-over many clips, which gives the start-up and what a further clip costs; and what of it the encoder
+mean cosine over the pairs. What counts is CPU time: of the process and all below it, over fewer and
+more clips, which gives the start-up and what a further clip costs; and what of it the encoder
 took, which is the same model for all and would be on a GPU. Ratios are of one round; the record has
 their medians.
 
@@ -192,17 +192,20 @@ def rival(
     return seconds, result.get("scores", {})
 
 
-def per_clip(few: Mapping[str, float], many: Mapping[str, float], further: int) -> dict[str, float]:
-    """Lay a line through two runs."""
+def per_clip(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """Lay a line through the runs over the fewest and the most clips."""
     names = ("cpu_s", "encoder_cpu_s")
+    few, many = runs[min(runs)], runs[max(runs)]
+    further = max(runs) - min(runs)
     slope, encoder = ((many[name] - few[name]) / further for name in names)
     return {
         "cpu_s_per_further_clip": slope,
         "encoder_cpu_s_per_further_clip": encoder,
         "other_cpu_s_per_further_clip": slope - encoder,
         "cpu_s": many["cpu_s"],
-        "wall_s": many["wall_s"],
         "few_cpu_s": few["cpu_s"],
+        "wall_s": many["wall_s"],
+        **{f"cpu_s_of_{size}_clips": run["cpu_s"] for size, run in runs.items()},
     }
 
 
@@ -227,9 +230,10 @@ def summary(rounds: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, An
     found = {}
     for name, runs in rounds.items():
         base = rounds[BASELINE][: len(runs)]
+        sized = {f"times_less_{key}": key for key in runs[0] if key.startswith("cpu_s_of_")}
         ratios = {
             said: statistics.median(b[key] / r[key] for b, r in zip(base, runs, strict=True))
-            for said, key in RATIOS.items()
+            for said, key in (RATIOS | sized).items()
         }
         found[name] = {
             "rounds": len(runs),
@@ -244,8 +248,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("videos", type=Path, help="folder of videos to cut clips from")
-    parser.add_argument("--few", type=int, default=50)
-    parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--sizes", default="20,50,200", help="numbers of clips")
+    parser.add_argument("--tool", action="append", help="only this one, and the script; may repeat")
     parser.add_argument("--rounds", type=int, default=3, help="of ours and the script")
     parser.add_argument("--other-rounds", type=int, default=1, help="of the other tools")
     parser.add_argument("--clips", type=Path, help="keep the clips here, or take them from here")
@@ -255,25 +259,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run_round(
-    folder: Path, sets: Sequence[Path], checkpoint: Path, pythons: Mapping[str, str]
+    folder: Path,
+    sets: Mapping[int, Path],
+    checkpoint: Path,
+    ours: Sequence[str],
+    pythons: Mapping[str, str],
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], dict[str, str]]:
-    """Run every tool once, over few clips and over many; return seconds, scores, failures.
+    """Run every tool once over each number of clips; return seconds, scores, failures.
 
     A tool that fails is out of the round, and what it wrote last is kept.
     """
     seconds, scores, failed = {}, {}, {}
-    further = len(list(sets[1].iterdir())) - len(list(sets[0].iterdir()))
-    for name in (*OURS, *pythons):
-        ends = []
+    for name in (*ours, *pythons):
+        ends = {}
         try:
-            for clips in sets:
+            for size, clips in sets.items():
                 out = folder / f"{name.replace(' ', '-')}-{clips.name}"
                 if name in OURS:
                     took, said = prune(clips, checkpoint, out, OURS[name])
                 else:
                     out = out.with_suffix(".result.json")
                     took, said = rival(name, pythons[name], clips, checkpoint, out)
-                ends.append(took)
+                ends[size] = took
                 print(f"{name}, {clips.name}: {took}", file=sys.stderr, flush=True)
         except FailedError as error:
             if name in {*OURS, BASELINE}:
@@ -283,7 +290,7 @@ def run_round(
             print(f"{name} failed {failed[name]}", file=sys.stderr, flush=True)
             continue
         scores[name] = said
-        seconds[name] = per_clip(ends[0], ends[1], further)
+        seconds[name] = per_clip(ends)
     return seconds, scores, failed
 
 
@@ -302,27 +309,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     sys.path.insert(0, str(records.ROOT / "tests"))
     tiny_models = importlib.import_module("support.tiny_models")
+    sizes = sorted(int(text) for text in options.sizes.split(","))
     pythons = others(dict(text.split("=", 1) for text in options.python))
+    ours = [name for name in OURS if name in (options.tool or OURS)]
+    if options.tool:
+        pythons = {n: p for n, p in pythons.items() if n in options.tool or n == BASELINE}
     rounds: dict[str, list[dict[str, float]]] = {}
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         folder = Path(temporary)
         checkpoint = tiny_models.write_tiny_siglip(folder / "siglip", image_px=384)
         made = options.clips or folder / "made"
-        make_clips(usable(options.videos), options.many, made)
-        sets = []
-        for number in (options.few, options.many):
-            sets.append(folder / f"{number}-clips")
-            sets[-1].mkdir()
+        make_clips(usable(options.videos), sizes[-1], made)
+        sets = {number: folder / f"{number}-clips" for number in sizes}
+        for number, clips in sets.items():
+            clips.mkdir()
             for path in sorted(made.iterdir())[:number]:
-                (sets[-1] / path.name).hardlink_to(path)
+                (clips / path.name).hardlink_to(path)
         for number in range(options.rounds):
             round_folder = folder / f"round-{number}"
             round_folder.mkdir()
             taking = {
                 n: p for n, p in pythons.items() if n == BASELINE or number < options.other_rounds
             }
-            seconds, scores, lost = run_round(round_folder, sets, checkpoint, taking)
+            seconds, scores, lost = run_round(round_folder, sets, checkpoint, ours, taking)
             failed |= lost
             for name, taken in seconds.items():
                 rounds.setdefault(name, []).append(taken)
@@ -332,12 +342,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                     for name, said in scores.items()
                     if name not in {BASELINE, "data_juicer", "vxp thumbnail"}
                 }
-        clip_bytes = sum(path.stat().st_size for path in sets[1].iterdir())
+        clip_bytes = sum(path.stat().st_size for path in sets[sizes[-1]].iterdir())
     tools = summary(rounds)
     print_results(Console(width=None if sys.stdout.isatty() else 150), tools)
     figures = {
         "cores": CORES,
-        "clips": [options.few, options.many],
+        "clips": sizes,
         "clip_bytes": clip_bytes,
         "not_installed": sorted(SCRIPTS.keys() - pythons.keys()),
         "failed": failed,
@@ -345,9 +355,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "scores_against_the_script": compared,
     }
     text = json.loads(json.dumps(figures), parse_float=lambda value: round(float(value), 4))
-    words = ["pipelines/bench/side_by_side.py", options.videos, "--few", options.few]
-    words += ["--many", options.many, "--rounds", options.rounds]
-    words += ["--other-rounds", options.other_rounds]
+    words = ["pipelines/bench/side_by_side.py", options.videos, "--sizes", options.sizes]
+    words += ["--rounds", options.rounds, "--other-rounds", options.other_rounds]
+    words += [word for name in options.tool or () for word in ("--tool", name)]
     command = [*map(str, words)]
     records.write_record(options.out.stem, text, argv=command, folder=options.out.parent)
 
