@@ -36,7 +36,7 @@ STAGES: Final = ("probe", "decode", "embed")
 COMMAND: Final = Path(sys.executable).with_name("vxp-data")
 KINDS: Final = (
     (f"{COMMAND} ", "command"),
-    ("spawn_main", "decoding children"),
+    ("spawn_main", "workers and decoding children"),
     ("raylet/raylet", "raylet"),
     ("gcs_server", "gcs_server"),
     ("Agent", "ray agents, monitors, dashboard"),

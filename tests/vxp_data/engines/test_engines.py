@@ -133,6 +133,23 @@ def test_both_engines_write_the_same_bytes(tmp_path: Path) -> None:
     assert shards[0] == shards[1] == shards[2]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("ray_session")
+def test_both_engines_give_the_same_of_real_and_of_awkward_clips(
+    corpus: Path, tmp_path: Path
+) -> None:
+    manifests = [corpus / "annotations.json", corpus / "annotations_hard.json"]
+    written = []
+    for name in ("local", "ray"):
+        out = tmp_path / name
+        run_prune(manifests, out, cluster__engine=name, cluster__num_cpus=2)
+        files = ["media", "scores", "decisions", "quarantine"]
+        written.append({file: (out / f"{file}.parquet").read_bytes() for file in files})
+        written[-1]["embeddings"] = embeddings(out)
+    assert written[0] == written[1]
+
+
 def embeddings(out: Path) -> bytes:
     """Return the embedding rows of a run, by clip: parts follow batches, and so differ."""
     parts = [pa.parquet.read_table(path) for path in sorted((out / "embeddings").iterdir())]
