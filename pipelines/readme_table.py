@@ -26,6 +26,11 @@ END: Final = "<!-- end of what `make readme-table` has made -->"
 FEW: Final = 4
 """Figures shown of a record that NUMBERS does not know."""
 
+SIDE_BY_SIDE: Final = (
+    "CPU-s a further clip: exact {tools[vxp exact][cpu_s_per_further_clip]:.2f}, decord script "
+    "{tools[decord_script][cpu_s_per_further_clip]:.2f}; of {clips[0]} clips "
+    "{tools[vxp exact][few_cpu_s]:.0f} and {tools[decord_script][few_cpu_s]:.0f}"
+)
 NUMBERS: Final[Mapping[str, str]] = {
     "by-index": (
         "an hour, {file_mb} MB: its probe reads {exact[by_index][probe_mb_read]} MB, a whole pass "
@@ -91,11 +96,8 @@ NUMBERS: Final[Mapping[str, str]] = {
     "shards": (
         "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"
     ),
-    "side-by-side": (
-        "CPU-s a further clip: exact {tools[vxp exact][cpu_s_per_further_clip]:.2f}, decord script "
-        "{tools[decord_script][cpu_s_per_further_clip]:.2f}; of {clips[0]} clips "
-        "{tools[vxp exact][few_cpu_s]:.0f} and {tools[decord_script][few_cpu_s]:.0f}"
-    ),
+    "side-by-side": SIDE_BY_SIDE,
+    "side-by-side-local": SIDE_BY_SIDE,
     "startup": (
         "{clips} clips, thumbnail, warm: local {commands[prune thumbnail][local][warm][wall_s]} s "
         "and {commands[prune thumbnail][local][warm][cpu_s]} CPU-s, Ray "
