@@ -209,7 +209,7 @@ def test_numbers_of_the_readme_are_in_their_records() -> None:
         return f"{at('table7', 'arms', arm, 'active', 'mean'):.1%}".replace("%", " %")
 
     def seconds(tool: str) -> str:
-        return f"{at('side-by-side', 'tools', tool, 'cpu_s_per_further_clip'):.2f}"
+        return f"{at('side-by-side-local', 'tools', tool, 'cpu_s_per_further_clip'):.2f}"
 
     def answered(arm: str) -> str:
         return f"{at('mllm-toy', 'arms', arm, 'heldout', 'all', 'accuracy'):.1%}".replace("%", " %")
