@@ -110,6 +110,7 @@ def test_the_plain_install_reads_decides_plans_reports_and_verifies(
     for recipe in ("prune", "video_xl_pro/sft_data", "pipelines/smoke/sft_data.yaml"):
         assert "thresholds.default" in done([data, "show-config", recipe], tmp_path)
     done([model, "show-config", "video_xl_pro/recot"], tmp_path)
+    assert "visual tokens" in done([model, "frames"], tmp_path)
 
     before = pq.read_table(run / "decisions.parquet")
     decided = done([data, "decide", run, "--keep", "1.0", "--duplicates", "drop"], tmp_path)
@@ -137,7 +138,6 @@ def test_the_plain_install_names_the_extra_of_what_it_cannot_do(
         (["vxp-data", "prune", "s3://bucket/a.json", "--out", "new"], "s3"),
         (["vxp-data", "verify", "gs://bucket/run"], "gcs"),
         (["vxp-model", "recot", "smoke/recot"], "train"),
-        (["vxp-model", "frames"], "train"),
     ):
         result = call([programs / command[0], *command[1:]], tmp_path)
         assert result.returncode == 2, result.stdout + result.stderr

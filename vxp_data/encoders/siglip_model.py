@@ -109,8 +109,8 @@ def require_siglip(*modules: str) -> None:
     """
     if missing := [module for module in modules if not is_installed(module)]:
         raise UserError(
-            f"encoder 'siglip' {needs_extra('siglip', *missing)}\n"
-            f"Or prune without it, on low-level similarity:  --encoder thumbnail"
+            f"encoder 'siglip' {needs_extra('siglip', *missing)}. Or prune without it, on "
+            "low-level similarity: --encoder thumbnail"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vxp_data.encoders.base import Encoder
 from vxp_data.engines.choose import engine_class
 from vxp_data.extras import require_extra
 from vxp_data.manifests.samples import Dataset
@@ -18,10 +19,12 @@ def require_installed(config: PruneConfig, datasets: Sequence[Dataset] = ()) -> 
     """Check that what embedding needs is installed: the engine's and encoder's packages, clients.
 
     Raises:
-        UserError: something is not; with the extra that it comes with.
+        UserError: something is not, with the extra that it comes with; or the encoder's settings
+            name what does not exist.
     """
     engine_class(config.cluster).check(config.cluster)
-    ENCODERS.load(config.encoder.name)
+    encoder: type[Encoder] = ENCODERS.load(config.encoder.name)
+    encoder.describe(config.encoder)
     for dataset in datasets:
         require_store(str(dataset.manifest))
         require_store(str(dataset.media_root))
