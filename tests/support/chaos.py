@@ -134,6 +134,7 @@ class Arena:
             MARK: self._token,
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "RAY_AUTH_MODE": "disabled",  # a cluster of this machine's, for minutes
+            "RAY_health_check_failure_threshold": "1000",  # whose only node answers late when busy
             "OMP_NUM_THREADS": "1",
         }
         self._temp = Path(tempfile.mkdtemp(prefix="vxp-chaos-", dir="/tmp"))  # sockets: short names
