@@ -46,7 +46,7 @@ def open_engine(cluster: ClusterConfig) -> Iterator[Engine]:
 
 @contextmanager
 def one_engine(cluster: ClusterConfig) -> Iterator[None]:
-    """Have all commands of a block that are set so share one engine: nothing is started twice."""
+    """Share one engine among all commands of a block with equal settings: none starts twice."""
     with open_engine(cluster) as engine:
         token = _shared.set((cluster, engine))
         try:

@@ -184,7 +184,7 @@ def _upgrade_table(file: File, schema: pa.Schema, samplers: _Samplers) -> None:
 
 
 def _renamed(table: pa.Table, schema: pa.Schema, samplers: _Samplers) -> pa.Table:
-    """Give a table's columns their new names, and its clips' frame sampling its new name."""
+    """Rename a table's columns, and its clips' frame sampling."""
     table = table.rename_columns([_COLUMNS.get(name, name) for name in table.column_names])
     if "sampler" in table.column_names:
         index = table.schema.get_field_index("sampler")

@@ -98,6 +98,14 @@ def test_clips_that_wait_are_few_and_batches_are_full() -> None:
     assert most_open - before < waiting + 30
 
 
+def test_a_second_encoder_starts_where_much_is_left_though_little_waits() -> None:
+    names = ["embed-sleep" if i % 8 == 0 else "fine" for i in range(320)]  # 0.4 s a batch
+    with LocalEngine(ClusterConfig(num_cpus=4)) as engine:
+        reports = pa.concat_tables(engine.embed_files(fakes.file_rows(names), fakes.stages()))
+    assert len(reports) == len(names)
+    assert len(set(reports["encoder_pid"].to_pylist())) == 2
+
+
 def test_no_process_is_left_when_a_job_fails_or_is_left(others: set[int]) -> None:
     files = fakes.file_rows([f"fine-{i}" for i in range(40)])
     with LocalEngine(TWO) as engine:

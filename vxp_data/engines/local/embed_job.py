@@ -104,7 +104,8 @@ class EmbedJob:
     def _hand_out_clips(self, encoders: WorkerPool) -> None:
         assert self._plan.embed is not None
         rows = self._plan.embed.rows
-        encoders.start_for(max(1, len(self._batches) + len(self._clips) // rows))
+        num_left = len(self._is_back_C) - self._num_embedded
+        encoders.start_for(-(-num_left // rows))  # not those that wait here, which are always few
         while encoders.can_take():
             if self._batches:
                 encoders.give(self._batches.popleft())
@@ -149,7 +150,7 @@ class EmbedJob:
         return report
 
     def _again(self, died: Died) -> None:
-        """Have what a worker died of done again, without what it had handed over."""
+        """Queue what a worker died of again, without what it had handed over."""
         task = died.task
         if task.key.startswith(_EMBED):
             if task.is_answered:

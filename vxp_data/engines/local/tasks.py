@@ -13,7 +13,7 @@ from vxp_data.engines.stage_plan import MAX_TASK_DEATHS
 def results(
     tasks: Sequence[WorkerTask], workers: WorkerPool, crew: Crew
 ) -> Generator[tuple[int, Result], None, None]:
-    """Give out tasks; return the index of each and its only result, as they come.
+    """Hand out tasks; return the index of each and its only result, as they come.
 
     Raises:
         WorkerDiedError: workers died over a task again and again.

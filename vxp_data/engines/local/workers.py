@@ -77,21 +77,21 @@ class Worker:
         return resident_bytes(self._process.pid or 0)
 
     def start(self, stage: bytes) -> None:
-        """Have it load what tasks need; it says when it is ready."""
+        """Send it a stage to load; it says when it is ready."""
         self.is_ready = False
         self._say(("start", stage))
 
     def give(self, task: WorkerTask) -> None:
-        """Have it work on a task."""
+        """Send it a task."""
         self.task = task
         self._say(("task", task.key, task.value), task.tables)
 
     def begun(self, answer: tuple[int, dict[str, int]]) -> None:
-        """Tell it what the crash ledger says of the attempt that it begins."""
+        """Send it what the crash ledger says of the attempt that it begins."""
         self._say(("begun", answer))
 
     def go_on(self) -> None:
-        """Have it go on after a result."""
+        """Send it word to go on after a result."""
         self._say(("go",))
 
     def end_for_memory(self) -> None:
@@ -100,7 +100,7 @@ class Worker:
         self._process.kill()
 
     def let_go(self) -> None:
-        """Let it end by itself: it tidies up what its stages hold."""
+        """Close the connection: it ends by itself, and tidies up what its stages hold."""
         self.connection.close()
 
     def wait(self) -> None:
@@ -216,7 +216,7 @@ class WorkerPool:
         return (now_s - self._first_done_s) / (self._num_done - 1) * num_waiting > _WORTH_S
 
     def give(self, task: WorkerTask) -> None:
-        """Give a task to a worker that can take it."""
+        """Send a task to a worker that can take it."""
         next(w for w in self.workers if w.is_ready and w.task is None).give(task)
 
     def receive(self, worker: Worker) -> Event | None:
@@ -256,7 +256,7 @@ class WorkerPool:
         return None
 
     def release(self) -> None:
-        """Make those that are idle spare, and end the others."""
+        """Keep those that are idle as spare, and end the others."""
         for worker in self.workers:
             if self._spare is not None and worker.is_ready and worker.task is None:
                 self._spare.append(worker)
@@ -310,7 +310,7 @@ class Crew:
             self._spare_memory()
 
     def release(self) -> None:
-        """Make workers that are idle spare, end the others: the job has ended well or was left."""
+        """Keep idle workers as spare, end the others: the job has ended well or was left."""
         for pool in self._pools:
             pool.release()
 

@@ -192,7 +192,7 @@ def _shard(
     *,
     was_there: bool,
 ) -> WrittenShard:
-    """Say what a shard became; `tar` is the number of its bytes and their SHA-256."""
+    """Return what a shard became; `tar` is the number of its bytes and their SHA-256."""
     num_bytes, sha256 = tar
     samples = [row for clip in written for row in clip.sample_rows()]
     entry = ShardEntry(
