@@ -20,6 +20,7 @@ from support.commands import vxp_data
 from support.flat_videos import TAKES_LONG, write_flat_video
 from support.misbehaving import offer_misbehaving
 from support.mixed_media import write_media
+from support.repo import ROOT
 from support.runs import caption_row, write_rows
 from vxp_data.engines.choose import one_engine, open_engine
 from vxp_data.engines.local.engine import LocalEngine
@@ -179,6 +180,30 @@ def test_a_command_that_is_stopped_takes_its_processes_along(
     assert alive == []
     assert time.monotonic() - begun_s < 20
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+LONG_TASK = """
+import sys
+from pathlib import Path
+from support.stages import misbehave_at
+from vxp_data.engines.local.engine import LocalEngine
+from vxp_data.settings.cluster import ClusterConfig
+with LocalEngine(ClusterConfig(num_cpus=1)) as engine:
+    list(engine.run_tasks(misbehave_at, [Path(sys.argv[1])]))
+"""
+
+
+def test_a_worker_in_the_middle_of_a_long_task_ends_with_its_parent(tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "-c", LONG_TASK, str(tmp_path / "begun")]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}) as process:
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(family, timeout=20)  # the task sleeps for 60 s
+    assert alive == []
 
 
 def test_tables_pass_between_processes_small_and_large() -> None:
