@@ -39,7 +39,9 @@ LAYERS = {
         modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.shard_format "
         "vxp_data.registry vxp_data.shipped_files vxp_data.option_groups"
     ),
-    "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
+    "schemas": Layer(
+        modules="vxp_data.schemas vxp_data.lean_start", own="foundation", third_party="pyarrow"
+    ),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
     "settings-file": Layer(
         modules="vxp_data.settings.file vxp_data.settings.safe_yaml",

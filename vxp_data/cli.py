@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from vxp_data.commands import checks, datasets, prune, recipe, reports, runs, shards
 from vxp_data.commands.options import say
 from vxp_data.errors import VxpError
+from vxp_data.lean_start import import_pyarrow_alone
 from vxp_data.option_groups import with_option_groups
 
 app = typer.Typer(
@@ -26,9 +28,20 @@ _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Write": (shards.sample, shards.shard, shards.export),
     "Check": (checks.doctor, runs.retry, runs.verify, runs.upgrade, checks.show_config),
 }
+
+
+def _started(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        import_pyarrow_alone()
+        command(**given)
+
+    return run
+
+
 for panel, commands in _PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(with_option_groups(command))
+        app.command(rich_help_panel=panel)(with_option_groups(_started(command)))
 app.add_typer(datasets.mixture, name="mixture", rich_help_panel="Start here")
 
 

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from vxp_data.lean_start import import_pyarrow_alone
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -35,6 +37,7 @@ def serve(connection: Connection, parent_pid: int, environment: Mapping[str, str
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import_pyarrow_alone()
     parent = _Parent(connection, parent_pid)
     stage: Stage | None = None
     try:
