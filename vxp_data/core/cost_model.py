@@ -20,13 +20,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.core.sampling_plans import (
-    TIME_TOLERANCE_S,
-    Policy,
-    Rate,
-    SamplingRule,
-    draw_parts,
-)
+from vxp_data.core.frame_sampling import TIME_TOLERANCE_S
+from vxp_data.core.sampling_plans import Policy, Rate, SamplingRule, draw_parts
 from vxp_data.core.seeds import choose
 from vxp_data.errors import UserError
 from vxp_data.registry import SAMPLING_POLICIES

@@ -19,9 +19,14 @@ FrameSampler = Callable[[int, int], NDArray[np.int64]]
 """(num_available, num_frames) -> indices in [0, num_available), strictly increasing; min of the two
 many. What registry.FRAME_SAMPLERS holds."""
 
-SELECTION_VERSION: Final = 1
+TIME_TOLERANCE_S: Final = 1e-6
+"""Times nearer than this are equal: a time is a whole number of ticks times an inexact float."""
+
+SELECTION_VERSION: Final = 2
 """Counts up when other frames of a video are selected than before, by the same settings: then what
-is embedded is embedded anew. How it is stored is another version, `schemas.RUN_FORMAT_VERSION`."""
+is embedded is embedded anew. How it is stored is another version, `schemas.RUN_FORMAT_VERSION`.
+
+1: a clip had the frames that begin in it. 2: those that are on screen in it, `frames_shown`."""
 
 Seek = Literal["exact", "keyframe", "auto"]
 SEEKS: Final[tuple[str, ...]] = get_args(Seek)
@@ -109,23 +114,52 @@ def plan_indices(
     return planned
 
 
-def frames_within(time_s_N: NDArray[np.float64], start_s: float, end_s: float) -> slice:
-    """Find the frames of a clip: those with start_s <= time < end_s.
+def frames_shown(
+    time_s_N: NDArray[np.float64], duration_s: float, start_s: float, end_s: float
+) -> slice:
+    """Find the frames of a clip: those on screen at some moment of it.
+
+    A frame is on screen from its own time until the next frame's, the last one until the end of
+    the video. So the first frame of a clip may have begun before it, and two clips that meet in
+    between may share one frame; where they meet at a frame's time, they share none.
 
     Args:
         time_s_N: float64, presentation time of every frame, seconds, never decreasing.
+        duration_s: of the video, seconds; the last frame is shown until then.
         start_s: start of the clip, seconds, included.
         end_s: end of the clip, seconds, excluded; infinity for the video's end.
 
     Returns:
-        Slice of the frames, with start <= stop; empty if no frame is presented in the clip.
+        Slice of the frames, with start <= stop; empty if the clip holds no moment of the video.
 
     Raises:
         ValueError: start_s > end_s, or time goes backwards or is NaN.
+
+    Source:
+        torchcodec's `get_frames_played_in_range`.
     """
-    _check_timeline(time_s_N)
-    if not start_s <= end_s:
-        raise ValueError(f"a clip must have start_s <= end_s, got [{start_s}, {end_s})")
+    _check_clip(time_s_N, start_s, end_s)
+    num_frames = len(time_s_N)
+    if num_frames == 0 or end_s - start_s <= 0:
+        return slice(0, 0)
+    last_s = float(time_s_N[-1])
+    if start_s > last_s + TIME_TOLERANCE_S and start_s >= duration_s - TIME_TOLERANCE_S:
+        return slice(num_frames, num_frames)
+    if end_s <= time_s_N[0] + TIME_TOLERANCE_S:
+        return slice(0, 0)
+    shown = int(np.searchsorted(time_s_N, start_s + TIME_TOLERANCE_S, side="right")) - 1
+    # Of several frames with that very time, all belong to the clip: else no clip had the others.
+    start = int(np.searchsorted(time_s_N, time_s_N[max(shown, 0)], side="left"))
+    stop = int(np.searchsorted(time_s_N, end_s - TIME_TOLERANCE_S, side="left"))
+    return slice(start, max(stop, start + 1))
+
+
+def frames_beginning(time_s_N: NDArray[np.float64], start_s: float, end_s: float) -> slice:
+    """Find the frames that begin in a clip, start_s <= time < end_s: SELECTION_VERSION 1.
+
+    Arguments, result and errors as `frames_shown`.
+    """
+    _check_clip(time_s_N, start_s, end_s)
     start, stop = np.searchsorted(time_s_N, [start_s, end_s], side="left")
     return slice(int(start), int(stop))
 
@@ -150,6 +184,12 @@ def _check_counts(num_available: int, num_frames: int) -> None:
         raise ValueError(f"num_available must be 0 or more, got {num_available}")
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, got {num_frames}")
+
+
+def _check_clip(time_s_N: NDArray[np.float64], start_s: float, end_s: float) -> None:
+    _check_timeline(time_s_N)
+    if not start_s <= end_s:
+        raise ValueError(f"a clip must have start_s <= end_s, got [{start_s}, {end_s})")
 
 
 def _check_timeline(

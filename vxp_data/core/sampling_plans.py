@@ -22,12 +22,14 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.core.frame_sampling import frames_within
+from vxp_data.core.frame_sampling import (
+    SELECTION_VERSION,
+    TIME_TOLERANCE_S,
+    frames_beginning,
+    frames_shown,
+)
 from vxp_data.core.seeds import choose
 from vxp_data.registry import SAMPLING_POLICIES
-
-TIME_TOLERANCE_S: Final = 1e-6
-"""Times nearer than this are equal: a time is a whole number of ticks times an inexact float."""
 
 FINE_TUNE_FRAMES: Final = 240
 """The cap of `fine_tune_240`; paper section 4.2."""
@@ -156,14 +158,15 @@ def draw_plan(
     source_fps: float,
     clip_start_s: float = 0.0,
     clip_end_s: float = math.inf,
+    selection_version: int = SELECTION_VERSION,
 ) -> SamplingPlan:
     """Plan the frames that a sample sees in an epoch.
 
     At a rate, the frames are those shown at clip_start_s + k / fps, k = 0, 1, ..., before the end
     of the part; each frame once, so never more than there are. Where that is more than the cap, or
-    the policy gives no rate: those shown at as many equally distant times from the part's first
-    frame to its last, both included. Variable frame rates need nothing special: only times are
-    looked at.
+    the policy gives no rate: those shown at as many equally distant times from the start of the
+    part to its last frame's time, both included. Variable frame rates need nothing special: only
+    times are looked at.
 
     Args:
         rule: what the user set.
@@ -174,12 +177,13 @@ def draw_plan(
         source_fps: frames over duration; recorded, decides nothing.
         clip_start_s: start of the sample's part of the video, included.
         clip_end_s: end of it, excluded; infinity for the video's end.
+        selection_version: which frames are the part's: `frame_sampling.SELECTION_VERSION`, or 1.
 
     Returns:
-        A plan of 1 to `rule.max_frames` frames, all within the clip.
+        A plan of 1 to `rule.max_frames` frames, all shown in the clip.
 
     Raises:
-        ValueError: no frame is presented in the clip; times go backwards; a duration or epoch is
+        ValueError: no frame is shown in the clip; times go backwards; a duration or epoch is
             negative.
 
     Source:
@@ -188,13 +192,17 @@ def draw_plan(
     """
     if not (0 <= duration_s < math.inf and epoch >= 0):
         raise ValueError(f"duration_s and epoch must be 0 or more, got {duration_s} and {epoch}")
-    within = frames_within(time_s_N, clip_start_s, clip_end_s)
-    time_s_P = time_s_N[within]
-    if len(time_s_P) == 0:
+    if selection_version == 1:
+        within = frames_beginning(time_s_N, clip_start_s, clip_end_s)
+    else:
+        within = frames_shown(time_s_N, duration_s, clip_start_s, clip_end_s)
+    if within.start == within.stop:
         raise ValueError(
-            f"sample {sample_id!r}: none of {len(time_s_N)} frames is presented in "
+            f"sample {sample_id!r}: none of {len(time_s_N)} frames is shown in "
             f"[{clip_start_s:g} s, {clip_end_s:g} s)"
         )
+    # Of the first frame only what is shown in the part counts.
+    time_s_P = np.maximum(time_s_N[within], max(clip_start_s, 0.0))
     start_s = max(clip_start_s, 0.0)
     part_s = max(min(clip_end_s, duration_s), float(time_s_P[-1])) - start_s
     policy: Policy = SAMPLING_POLICIES.load(rule.policy)

@@ -245,12 +245,12 @@ def check_decoders(config: PruneConfig) -> None:
     require(check_children(config.decode))
 
 
-def sampler_fingerprint(config: PruneConfig) -> str:
+def sampler_fingerprint(config: PruneConfig, selection_version: int = SELECTION_VERSION) -> str:
     """Name by a digest all that decides which frames are embedded, and how they are decoded."""
     return fingerprint(
         {
             "frames": config.frames.model_dump(),
             "decoder": config.decode.decoder,
-            "selection_version": SELECTION_VERSION,
+            "selection_version": selection_version,
         }
     )

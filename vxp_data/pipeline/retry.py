@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
+from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
@@ -25,6 +26,7 @@ from vxp_data.pipeline.prune import (
     check_decoders,
     embed_missing,
     prepare_encoder,
+    sampler_fingerprint,
     score_and_decide,
 )
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
@@ -138,6 +140,7 @@ def _retry(
     ).config
     spec = prepare_encoder(config)
     _check_same_encoder(spec, record["encoder"])
+    _check_same_frames(kept_config, record["sampler"])
     check_decoders(config)
     settings = JobSettings(
         frames=config.frames,
@@ -203,6 +206,15 @@ def _check_same_encoder(spec: EncoderSpec, recorded: dict[str, Any]) -> None:
             "here, embeddings would be others than the run's: the encoder's fingerprint is "
             f"{spec.fingerprint}, the run's {recorded['fingerprint']}. Retry on a machine like the "
             "run's (--set encoder.device=cpu or cuda), with the same weights and package versions."
+        )
+
+
+def _check_same_frames(config: PruneConfig, recorded: str) -> None:
+    if sampler_fingerprint(config) != recorded:
+        raise UserError(
+            "here, other frames would be selected than the run's: another version of vxp-data made "
+            "it. `vxp-data prune` into the same directory embeds its videos anew, by selection "
+            f"version {SELECTION_VERSION}."
         )
 
 

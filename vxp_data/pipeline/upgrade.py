@@ -61,6 +61,8 @@ _SETTINGS: Final[Mapping[tuple[str, str], str]] = {
     ("costs", "tokens_per_picture"): "tokens_per_image",
 }
 """By section and name."""
+_SELECTION_VERSION: Final = 1
+"""By which frames were selected then."""
 _MOST_FRAMES: Final = 1000
 """Most frames a clip that format 4 allowed."""
 
@@ -234,7 +236,8 @@ class _Samplers:
             PruneConfig.model_construct(
                 frames=FramesConfig.model_construct(**frames),
                 decode=DecodeConfig.model_construct(decoder=decoder),
-            )
+            ),
+            selection_version=_SELECTION_VERSION,
         )
 
 

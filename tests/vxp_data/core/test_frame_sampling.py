@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vxp_data.core.frame_sampling import (
-    frames_within,
+    frames_beginning,
+    frames_shown,
     midpoint,
     plan_indices,
     uniform,
@@ -185,7 +186,7 @@ def test_time_that_goes_backwards_is_refused_and_the_frame_named(bad):
     with pytest.raises(ValueError, match=f"frame 2 of 4 is at {bad} s after 0.1 s"):
         plan_indices(time_s_N, keys(4, 0), sampler=uniform, num_frames=2, seek="exact")
     with pytest.raises(ValueError, match="frame 2 of 4"):
-        frames_within(time_s_N, 0.0, 1.0)
+        frames_shown(time_s_N, 1.0, 0.0, 1.0)
 
 
 def test_times_and_flags_of_different_length_are_refused():
@@ -193,29 +194,60 @@ def test_times_and_flags_of_different_length_are_refused():
         plan_indices(at_10_fps(3), keys(4, 0), sampler=uniform, num_frames=2, seek="exact")
 
 
+SLIDES_S = np.array([0.0, 4.0, 9.0, 15.0])
+"""When slides come on screen; the last stays until 20 s."""
+
+
 @pytest.mark.parametrize(
     ("start_s", "end_s", "expected"),
     [
-        (0.0, np.inf, slice(0, 5)),
-        (1.0, 3.0, slice(1, 3)),  # start included, end not
-        (0.5, 1.5, slice(1, 2)),
-        (1.2, 1.8, slice(2, 2)),  # between two frames
-        (2.0, 2.0, slice(2, 2)),
-        (9.0, 10.0, slice(5, 5)),
+        (0.0, np.inf, slice(0, 4)),
+        (5.0, 8.0, slice(1, 2)),  # the one that came at 4 s
+        (5.0, 12.0, slice(1, 3)),
+        (4.0, 9.0, slice(1, 2)),  # cut at the changes: neither neighbour
+        (4.0 - 1e-9, 9.0 + 1e-9, slice(1, 2)),
+        (4.0 + 1e-9, 9.0 - 1e-9, slice(1, 2)),
+        (3.99, 9.01, slice(0, 3)),
+        (4.0, 4.0 + 1e-9, slice(1, 2)),
+        (16.0, 17.0, slice(3, 4)),  # the last is shown until the end
+        (19.999, 30.0, slice(3, 4)),
+        (20.0, 30.0, slice(4, 4)),  # outside from the duration on
+        (25.0, np.inf, slice(4, 4)),
         (-5.0, 0.0, slice(0, 0)),
+        (-5.0, 1.0, slice(0, 1)),
+        (5.0, 5.0, slice(0, 0)),  # no moment
     ],
 )
-def test_a_clip_has_the_frames_from_start_until_before_end(start_s, end_s, expected):
-    assert frames_within(np.arange(5.0), start_s, end_s) == expected
+def test_a_clip_has_the_frames_that_are_on_screen_in_it(start_s, end_s, expected):
+    assert frames_shown(SLIDES_S, 20.0, start_s, end_s) == expected
 
 
-def test_clips_that_meet_share_no_frame_and_miss_none():
+def test_a_still_is_shown_although_it_lasts_no_time():
+    assert frames_shown(np.zeros(1), 0.0, 0.0, np.inf) == slice(0, 1)
+    assert frames_shown(np.zeros(1), 0.0, 1.0, 2.0) == slice(1, 1)
+    assert frames_shown(np.zeros(0), 0.0, 0.0, np.inf) == slice(0, 0)
+
+
+def test_clips_that_meet_share_the_frame_on_screen_then_and_miss_none():
     time_s_N = np.array([0.0, 0.1, 0.1, 0.2, 0.3])
-    first, second = frames_within(time_s_N, 0.0, 0.1), frames_within(time_s_N, 0.1, 1.0)
-    assert (first, second) == (slice(0, 1), slice(1, 5))
+
+    def clips(cut_s: float) -> tuple[slice, slice]:
+        return frames_shown(time_s_N, 0.4, 0.0, cut_s), frames_shown(time_s_N, 0.4, cut_s, 1.0)
+
+    assert clips(0.1) == (slice(0, 1), slice(1, 5))  # cut where a frame begins: none is shared
+    assert clips(0.15) == (slice(0, 3), slice(1, 5))
+    assert clips(0.25) == (slice(0, 4), slice(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "expected"),
+    [(0.0, np.inf, slice(0, 4)), (4.0, 15.0, slice(1, 3)), (5.0, 8.0, slice(2, 2))],
+)
+def test_the_first_version_took_the_frames_that_begin_in_a_clip(start_s, end_s, expected):
+    assert frames_beginning(SLIDES_S, start_s, end_s) == expected
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(2.0, 1.0), (np.nan, 1.0), (0.0, np.nan)])
 def test_a_clip_that_ends_before_it_starts_is_refused(start_s, end_s):
     with pytest.raises(ValueError, match="start_s <= end_s"):
-        frames_within(np.arange(5.0), start_s, end_s)
+        frames_shown(np.arange(5.0), 5.0, start_s, end_s)

@@ -61,16 +61,27 @@ clips = st.one_of(
 )
 
 
-def shown_at_rate(time_ms_N, start_ms, end_ms, fps):
-    """Brute force, in whole numbers: the frame shown at each moment before the end, each once.
+def shown_in(time_ms_N, duration_ms, start_ms, end_ms):
+    """Brute force: the frames on screen at some moment of a part; frame by frame, moment by moment.
 
-    At the part's start, and until its first frame, the first frame counts as shown (the last of
-    several at that time).
+    Of frames with one time only the last is on screen; the others go with it.
     """
-    inside = [i for i, t in enumerate(time_ms_N) if start_ms <= t <= end_ms]
+    until_N = [*time_ms_N[1:], max(duration_ms, time_ms_N[-1] + 1)]
+    shown = [
+        time_ms
+        for time_ms, until_ms in zip(time_ms_N, until_N, strict=True)
+        if max(time_ms, start_ms) < min(until_ms, end_ms)
+    ]
+    return [i for i, time_ms in enumerate(time_ms_N) if time_ms in shown]
+
+
+def shown_at_rate(time_ms_N, duration_ms, start_ms, end_ms, fps):
+    """Brute force, in whole numbers: the frame shown at each moment before the end, each once."""
+    inside = shown_in(time_ms_N, duration_ms, start_ms, end_ms)
     first = max([i for i in inside if time_ms_N[i] <= start_ms], default=inside[0])
     found = {first}
     moment = 1
+    end_ms = min(end_ms, duration_ms)
     while (at_ms := start_ms + Fraction(moment * 1000) / fps) < end_ms:
         found.add(max([i for i in inside if time_ms_N[i] <= at_ms], default=first))
         moment += 1
@@ -82,7 +93,7 @@ def shown_at_rate(time_ms_N, start_ms, end_ms, fps):
 def test_the_frames_of_a_rate_are_those_shown_at_its_moments(video, fps, clip):
     time_ms_N, duration_ms = video
     start_ms, end_ms = clip[0], clip[1] or 10**9
-    assume(any(start_ms <= t < end_ms for t in time_ms_N))
+    assume(shown_in(time_ms_N, duration_ms, start_ms, end_ms))
     plan = plan_of(
         at_rate(float(fps), max_frames=10**9),
         np.array(time_ms_N) / 1000,
@@ -90,7 +101,7 @@ def test_the_frames_of_a_rate_are_those_shown_at_its_moments(video, fps, clip):
         clip_start_s=start_ms / 1000,
         clip_end_s=end_ms / 1000,
     )
-    expected = shown_at_rate(time_ms_N, start_ms, min(end_ms, duration_ms), fps)
+    expected = shown_at_rate(time_ms_N, duration_ms, start_ms, end_ms, fps)
     assert plan.frame_index_F.tolist() == expected
 
 
@@ -109,8 +120,8 @@ def test_every_policy_keeps_the_cap_the_order_and_the_bounds(
 ):
     time_s_N = np.array(video[0]) / 1000
     start_s, end_s = clip[0] / 1000, math.inf if clip[1] is None else clip[1] / 1000
-    inside = np.flatnonzero((time_s_N >= start_s) & (time_s_N < end_s))
-    assume(len(inside) > 0)
+    inside = shown_in(*video, clip[0], clip[1] or 10**9)
+    assume(inside)
     rule = SamplingRule(policy=policy, max_frames=max_frames, num_frames=min(64, max_frames))
     plan = plan_of(
         rule,
@@ -124,7 +135,7 @@ def test_every_policy_keeps_the_cap_the_order_and_the_bounds(
     assert 1 <= len(plan) <= min(max_frames, len(inside), plan.max_frames)
     assert plan.frame_index_F.dtype == np.int64
     assert (np.diff(plan.frame_index_F) > 0).all()
-    assert set(plan.frame_index_F.tolist()) <= set(inside.tolist())
+    assert set(plan.frame_index_F.tolist()) <= set(inside)
     assert plan.time_s_F.tolist() == time_s_N[plan.frame_index_F].tolist()
     assert math.isfinite(plan.fps)
     assert 0 <= plan.duration_s <= max(video[1], video[0][-1]) / 1000
@@ -273,11 +284,26 @@ def test_uniform_n_takes_frames_at_equal_times_not_at_equal_indices():
 def test_a_clip_is_planned_from_its_own_start_within_its_part():
     time_s_N, duration_s = constant(250, 25)
     plan = plan_of(at_rate(2), time_s_N, duration_s, clip_start_s=2.5, clip_end_s=4.1)
-    assert plan.time_s_F.tolist() == [2.52, 3.0, 3.48, 4.0]  # 2.5 s: its first frame; 3.5 s: 3.48
-    assert plan.frame_index_F.tolist() == [63, 75, 87, 100]
+    assert plan.time_s_F.tolist() == [2.48, 3.0, 3.48, 4.0]  # at 2.5 s that of 2.48 s is shown
+    assert plan.frame_index_F.tolist() == [62, 75, 87, 100]
     assert plan.duration_s == pytest.approx(1.6)
     short = plan_of(SamplingRule(), np.arange(0, 3600, 0.5), 3600.0, clip_end_s=30.0)
     assert short.fps >= 2.0  # the clip is short, the film is not
+
+
+def test_equal_distances_in_a_clip_count_from_its_start():
+    slides_s = [0.0, 10.0, 11.0, 12.0, 13.0, 14.0]
+    three = SamplingRule(policy="uniform_n", num_frames=3)
+    plan = plan_of(three, slides_s, 15.0, clip_start_s=8.0)  # 8, 11 and 14 s
+    assert plan.time_s_F.tolist() == [0.0, 11.0, 14.0]
+
+
+def test_the_first_selection_version_has_the_frames_that_begin_in_a_clip():
+    clip = {"clip_start_s": 2.5, "clip_end_s": 4.1, "selection_version": 1}
+    plan = plan_of(at_rate(2), *constant(250, 25), **clip)
+    assert plan.time_s_F.tolist() == [2.52, 3.0, 3.48, 4.0]
+    with pytest.raises(ValueError, match="none of 4 frames"):
+        plan_of(at_rate(2), [0.0, 4.0, 9.0, 15.0], 20.0, **{**clip, "clip_start_s": 4.05})
 
 
 def test_a_clip_without_a_frame_is_refused():

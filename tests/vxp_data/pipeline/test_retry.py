@@ -149,6 +149,13 @@ def test_settings_that_would_make_another_run_are_refused(run: Path, tmp_path: P
         try_again(tmp_path / "nothing")
 
 
+def test_frames_that_would_be_selected_otherwise_are_not_mixed_with_the_runs(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "sampler": "of another version"}))
+    with pytest.raises(UserError, match="other frames would be selected .* selection version 2"):
+        try_again(run)
+
+
 def test_every_reason_is_either_worth_trying_or_of_the_row() -> None:
     assert RETRIED < RETRIABLE <= QUARANTINE_REASONS
     of_the_row = {Reason.BAD_ROW, Reason.FORBIDDEN, Reason.OUTSIDE_CLIP, Reason.SOURCE_CHANGED}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from support.runs import caption_row, run_prune, table, write_rows
 from support.s3 import Bucket
 from vxp_data.api.run import open_run as open_from_python
 from vxp_data.errors import UserError
+from vxp_data.pipeline import prune as prune_module
 from vxp_data.pipeline.embed.work_items import done_clips
+from vxp_data.pipeline.prune import sampler_fingerprint
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.upgrade import Upgraded, upgrade
@@ -114,15 +117,19 @@ def test_the_old_format_written_by_hand_is_the_stored_one(old: Path) -> None:
     assert run_files(old) == wanted
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_an_upgraded_run_is_one_of_this_version_and_embeds_nothing_again(tmp_path: Path) -> None:
+def test_an_upgraded_run_embeds_anew_only_what_is_selected_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, rgb in (("a", RED), ("b", BLUE), ("c", RED)):
         write_flat_video(tmp_path / f"{name}.mp4", num_frames=9, rgb=rgb)
     rows = [caption_row(name, f"{name}.mp4") for name in ("a", "b", "c", "missing")]
     rows.append(caption_row("part", "a.mp4", clip_start_s=0.2, clip_end_s=0.6))
     manifest, out = write_rows(tmp_path / "rows.json", rows), tmp_path / "run"
     settings = {"thresholds__default": "keep 1.0", "duplicates__mode": "drop"}
-    run_prune(manifest, out, tmp_path, **settings)
+    as_then = partial(sampler_fingerprint, selection_version=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(prune_module, "sampler_fingerprint", as_then)
+        run_prune(manifest, out, tmp_path, **settings)
     wanted = run_files(out)
     as_format_4(out)
     assert not wanted.keys() & {name for name in run_files(out) if "part-" in name}
@@ -130,7 +137,10 @@ def test_an_upgraded_run_is_one_of_this_version_and_embeds_nothing_again(tmp_pat
         run_prune(manifest, out, tmp_path, **settings)
     upgrade(out)
     assert run_files(out) == wanted
-    assert run_prune(manifest, out, tmp_path, **settings).num_files == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(prune_module, "sampler_fingerprint", as_then)
+        assert run_prune(manifest, out, tmp_path, **settings).num_files == 0
+    assert run_prune(manifest, out, tmp_path, **settings).num_files == 4
 
 
 def test_stopped_anywhere_it_goes_on_and_nothing_is_lost(

@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.core.frame_sampling import frames_within, plan_indices
+from vxp_data.core.frame_sampling import frames_shown, plan_indices
 from vxp_data.core.timeline import pack_timeline
 from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.probe import Probe
@@ -152,15 +152,15 @@ class ClipReader:
 
     def _plan(self, probe: Probe, clip_s: tuple[float, float]) -> FramePlan:
         timeline = probe.timeline
-        within = frames_within(timeline.time_s_N, *clip_s)
-        if within.start >= within.stop:
+        within = frames_shown(timeline.time_s_N, probe.media.duration_s, *clip_s)
+        if within.start == within.stop:
             raise MediaError(
                 Reason.OUTSIDE_CLIP,
-                f"no frame in [{clip_s[0]:g} s, {clip_s[1]:g} s); the video has "
+                f"nothing is shown in [{clip_s[0]:g} s, {clip_s[1]:g} s); the video has "
                 f"{probe.media.duration_s:.3f} s",
             )
         index_F = plan_indices(
-            timeline.time_s_N[within],
+            np.maximum(timeline.time_s_N[within], clip_s[0]),
             timeline.is_key_N[within],
             sampler=self._sampler,
             num_frames=self._frames.num_frames,

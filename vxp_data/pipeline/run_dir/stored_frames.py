@@ -73,7 +73,8 @@ def stored_frames(
                 index=index,
                 emb_FD=embedding_matrix(embeddings[row], len(fact["time_s"])),
                 times=ClipTimes(
-                    time_s_F=np.array(fact["time_s"], dtype=np.float64) - start_s,
+                    # The first frame may be on screen since before the clip.
+                    time_s_F=np.maximum(np.array(fact["time_s"], dtype=np.float64) - start_s, 0.0),
                     duration_s=clip_seconds(start_s, fact["clip_end_s"], fact["duration_s"]),
                 ),
             )
