@@ -152,7 +152,7 @@ def test_settings_that_would_make_another_run_are_refused(run: Path, tmp_path: P
 def test_frames_that_would_be_selected_otherwise_are_not_mixed_with_the_runs(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "sampler": "of another version"}))
-    with pytest.raises(UserError, match="other frames would be selected .* selection version 2"):
+    with pytest.raises(UserError, match=r"other frames would be selected .* selection version 2"):
         try_again(run)
 
 
