@@ -159,11 +159,22 @@ def outcome_of(reason: str) -> Outcome | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SampleClip:
+    """One medium of a row that has several, and the part of it that the row is about."""
+
+    modality: Modality
+    media_uri: str
+    clip_start_s: float = 0.0
+    clip_end_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One annotation row of a manifest.
 
-    `sample_id` is unique in a run. `media_uri` is empty for a text-only row. A row that cannot be
-    used carries `reason` and `message` and goes straight to quarantine.
+    `sample_id` is unique in a run. `media_uri` is empty for a text-only row; where a row has
+    several media, it and the clip's limits are those of the first video, or else of the first
+    image. A row that cannot be used carries `reason` and `message` and goes straight to quarantine.
     """
 
     sample_id: str
@@ -177,6 +188,9 @@ class Sample:
     media_uri: str
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
+    clips: tuple[SampleClip, ...] = ()
+    """All media of a row that has several, in the row's order; empty for any other row. The row
+    stands and falls with the whole of them."""
     turns: str = "[]"
     """The conversation as JSON: a list of [question, answer]. Options follow their question as
     lines 'A. ...'; a caption has the question ''."""

@@ -17,6 +17,16 @@ CLIP_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 SAMPLE_CLIP_KEY: Final = ("media_uri", *CLIP_KEY[1:])
 """Columns by which a sample names its clip."""
 
+SAMPLE_CLIP: Final = pa.struct(
+    [
+        ("modality", pa.string()),
+        ("media_uri", pa.string()),
+        ("clip_start_s", pa.float64()),
+        ("clip_end_s", pa.float64()),
+    ]
+)
+"""A `records.SampleClip`."""
+
 SAMPLE_SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -28,6 +38,7 @@ SAMPLE_SCHEMA: Final = pa.schema(
         ("media_uri", pa.string()),
         ("clip_start_s", pa.float64()),
         ("clip_end_s", pa.float64()),
+        ("clips", pa.list_(SAMPLE_CLIP)),  # of a row with several media, else empty
         ("reason", pa.string()),
         ("message", pa.string()),
         ("turns", pa.large_string()),

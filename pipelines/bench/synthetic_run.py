@@ -102,6 +102,7 @@ def _samples(uri_R: np.ndarray, task_R: np.ndarray) -> pa.Table:
         "clip_end_s": np.full(num_rows, np.inf),
         "reason": pa.repeat("", num_rows),
         "message": pa.repeat("", num_rows),
+        "clips": [[]] * len(task_R),
         "turns": [exchanges[task] for task in task_R.tolist()],
         "annotation": [b'{"id": %d}' % i for i in range(num_rows)],
     }

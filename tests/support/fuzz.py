@@ -38,7 +38,7 @@ from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.pipeline.embed.stages import JobSettings, decode_files, file_table
 from vxp_data.pipeline.media.clips import MediaItem
-from vxp_data.schemas import SAMPLE_SCHEMA
+from vxp_data.pipeline.run_dir.samples import sample_table
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.storage.folder import open_folder
@@ -240,10 +240,8 @@ def read_manifest(path: Path, _: JobSettings) -> tuple[str, str]:
             samples = list(read_samples(dataset, TaskRules(field="task"), ManifestCounts(), {}))
         except UserError as error:
             return f"{kind}: one error", "" if str(path) in str(error) else "no path in the error"
-        columns = {name: [getattr(s, name) for s in samples] for name in SAMPLE_SCHEMA.names}
-        columns["reason"] = [reason or "" for reason in columns["reason"]]
-        pa.table(columns, schema=SAMPLE_SCHEMA)
-    return f"{kind}: {'some rows bad' if any(columns['reason']) else 'rows'}", ""
+        bad = [reason for reason in sample_table(samples)["reason"].to_pylist() if reason]
+    return f"{kind}: {'some rows bad' if bad else 'rows'}", ""
 
 
 def read_shard(path: Path, _: JobSettings) -> tuple[str, str]:

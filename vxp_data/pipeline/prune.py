@@ -19,6 +19,7 @@ from vxp_data.pipeline.curate.image_text import (
     wants_similarity,
 )
 from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
+from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
 from vxp_data.pipeline.embed.preflight import (
     Check,
@@ -230,6 +231,7 @@ def score_and_decide(
     before = media_ids(run)
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
     score_clips(run, sources, **fingerprints)
+    write_row_scores(run, **fingerprints)
     if wants_similarity(config):
         measure_similarities(run, settings, config.encoder.device, engine)
     decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))

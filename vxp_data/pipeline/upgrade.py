@@ -26,7 +26,6 @@ from vxp_data.pipeline.prune import sampler_fingerprint
 from vxp_data.pipeline.run_dir.directory import (
     RunDirectory,
     column_names,
-    each_file,
     open_run,
     read_row_groups,
     read_table,
@@ -35,6 +34,7 @@ from vxp_data.pipeline.run_dir.directory import (
 )
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.read_ahead import each_file
 from vxp_data.registry import DECODERS, FRAME_SAMPLERS
 from vxp_data.schemas import (
     DUPLICATE_SCHEMA,

@@ -37,6 +37,7 @@ _COLUMNS: Final = [
     "reason",
     "message",
     *SAMPLE_CLIP_KEY,
+    "clips",
 ]
 
 

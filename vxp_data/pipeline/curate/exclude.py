@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from vxp_data.core.decisions import Decisions
 from vxp_data.core.filters import Bounds
+from vxp_data.pipeline.curate.compared_clips import CLIP_COLUMNS, RunClips, SampleClips
 from vxp_data.pipeline.curate.decontaminate import read_decontamination
 from vxp_data.pipeline.curate.filter_rows import Filtered, filter_samples
-from vxp_data.pipeline.curate.find_duplicates import (
-    CLIP_COLUMNS,
-    RunClips,
-    SampleClips,
-    find_duplicates,
-)
+from vxp_data.pipeline.curate.find_duplicates import find_duplicates
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.pipeline.run_dir.row_clips import row_clips
 from vxp_data.records import ClipKey, Modality, Outcome
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
@@ -86,7 +83,8 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
 
     Args:
         run: with embeddings and scores.
-        samples: sample_id, dataset, row, task, modality, reason and SAMPLE_CLIP_KEY of N samples.
+        samples: sample_id, dataset, row, task, modality, reason, SAMPLE_CLIP_KEY and `clips` of N
+            samples.
         rule: what they are excluded by.
 
     Raises:
@@ -97,27 +95,41 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
     wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
     if rule.filters or wants_duplicates:
         media = read_table(run.media, columns=[*CLIP_COLUMNS, "num_audio_streams", "reason"])
-        index_N = _usable_indices(samples, media)
+        placed = _placed(samples, media)
         if rule.filters:
             filtered = filter_samples(
-                run, samples, index_N, media, rule.filters, encoder=rule.encoder
+                run, samples, placed.index_N, media, rule.filters, encoder=rule.encoder
             )
             dropped = filtered.dropped
         if wants_duplicates:
-            left_N = np.where(dropped == "", index_N, -1)
             own_C = read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy()
-            duplicates = _look(run, samples, media, own_C, left_N, rule)
+            duplicates = _look(run, samples, media, own_C, placed, dropped == "", rule)
     return _apply(duplicates, samples, dropped, filtered)
 
 
-def _usable_indices(samples: pa.Table, media: pa.Table) -> NDArray[np.int64]:
-    """Return the index of each sample's clip in media; -1 without one, -2 where quarantined."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """Where the clips of N samples are in media.parquet."""
+
+    index_N: NDArray[np.int64]
+    """-1 for a sample without one, -2 for a quarantined one; of several media, the first video's
+    or image's."""
+    several: Mapping[int, tuple[int, ...]]
+    """Samples with several media: all of their clips."""
+
+
+def _placed(samples: pa.Table, media: pa.Table) -> _Placed:
     found_N = indices(samples.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY))
     index_N = pc.fill_null(found_N, -1).to_numpy()
     failed_C = np.append(pc.not_equal(media["reason"], "").to_numpy(), False)
     failed_N = few_texts(samples["reason"]).astype(np.bool_) | failed_C[index_N]
-    usable_N: NDArray[np.int64] = np.where(failed_N, -2, index_N)
-    return usable_N
+    clips = row_clips(samples)
+    clip_E = pc.fill_null(indices(clips.keys, media.select(CLIP_KEY)), -1).to_numpy()
+    failed_N[clips.row_E[failed_C[clip_E]]] = True
+    several: dict[int, tuple[int, ...]] = {}
+    for row, clip in zip(clips.row_E.tolist(), clip_E.tolist(), strict=True):
+        several[row] = (*several.get(row, ()), clip)
+    return _Placed(index_N=np.where(failed_N, -2, index_N), several=several)
 
 
 def _look(
@@ -125,15 +137,22 @@ def _look(
     samples: pa.Table,
     media: pa.Table,
     own_C: NDArray[np.float64],
-    index_N: NDArray[np.int64],
+    placed: _Placed,
+    stays_N: NDArray[np.bool_],
     rule: ExclusionRule,
 ) -> pa.Table:
     decontamination = read_decontamination(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
-    index_N = np.maximum(index_N, -1)
+    index_N = np.maximum(np.where(stays_N, placed.index_N, -1), -1)
+    several = {row: own for row, own in placed.several.items() if index_N[row] >= 0}
     is_video_N = few_texts(samples["modality"]) == Modality.VIDEO
     is_video_C = np.zeros(len(media), dtype=np.bool_)
     is_video_C[index_N[is_video_N & (index_N >= 0)]] = True
-    clips = RunClips(
+    clips = row_clips(samples)
+    shown_E = clips.is_video_E & np.isin(clips.row_E, list(several))
+    shown = indices(clips.keys.filter(pa.array(shown_E)), media.select(CLIP_KEY))
+    is_video_C[shown.to_numpy(zero_copy_only=False).astype(np.int64)] = True
+    index_N[list(placed.several)] = -1
+    run_clips = RunClips(
         run=run,
         media=media.select(CLIP_COLUMNS),
         own_C=own_C,
@@ -145,8 +164,9 @@ def _look(
         sample_id=samples["sample_id"].to_numpy(),
         task=few_texts(samples["task"]),
         index_N=index_N,
+        several=several,
     )
-    return find_duplicates(clips, names, rule.duplicates, decontamination)
+    return find_duplicates(run_clips, names, rule.duplicates, decontamination)
 
 
 def _apply(
@@ -161,11 +181,14 @@ def _apply(
     if duplicates is not None and len(duplicates):
         keys = list(zip(*(samples[name].to_pylist() for name in SAMPLE_CLIP_KEY), strict=True))
         by_sample, by_clip = _lookups(duplicates)
+        has_several_N = pc.greater(pc.list_value_length(samples["clips"]), 0).to_pylist()
         about = zip(
             samples["sample_id"].to_pylist(), samples["task"].to_pylist(), keys, strict=True
         )
         for sample, (sample_id, task, key) in enumerate(about):
-            row = by_sample.get(sample_id) or by_clip.get(("", key)) or by_clip.get((task, key))
+            row = by_sample.get(sample_id)
+            if not has_several_N[sample]:  # what is about one clip says nothing of several
+                row = row or by_clip.get(("", key)) or by_clip.get((task, key))
             if row is None or dropped[sample] or samples["reason"][sample].as_py():
                 continue
             representative: ClipKey = tuple(row[name] for name in _OF_REPRESENTATIVE)
@@ -213,7 +236,7 @@ def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
 
     Args:
         run: with duplicates.parquet, where duplicates were looked for.
-        samples: task and SAMPLE_CLIP_KEY of some samples.
+        samples: task, SAMPLE_CLIP_KEY and `clips` of some samples; one with several media stays.
     """
     if not run.duplicates.is_file():
         return samples
@@ -224,12 +247,15 @@ def relinked_samples(run: RunDirectory, samples: pa.Table) -> pa.Table:
     if not representative_of:
         return samples
     keys = zip(*(samples[name].to_pylist() for name in SAMPLE_CLIP_KEY), strict=True)
-    about = zip(samples["task"].to_pylist(), keys, strict=True)
+    has_several = pc.greater(pc.list_value_length(samples["clips"]), 0).to_pylist()
+    about = zip(samples["task"].to_pylist(), keys, has_several, strict=True)
     return with_keys(
         samples,
         [
-            representative_of.get(("", *key)) or representative_of.get((task, *key)) or key
-            for task, key in about
+            key
+            if several
+            else representative_of.get(("", *key)) or representative_of.get((task, *key)) or key
+            for task, key, several in about
         ],
     )
 

@@ -19,16 +19,19 @@ from vxp_data.core.filters import (
     IMAGE_TEXT_SIMILARITY,
     Bounds,
     RowFacts,
+    Turns,
     filter_rows,
     is_pair,
     load_rule,
 )
 from vxp_data.core.text_rules import caption
 from vxp_data.pipeline.curate.image_text_table import pair_key, read_similarities
-from vxp_data.pipeline.run_dir.clip_facts import few_texts
+from vxp_data.pipeline.run_dir.clip_facts import few_texts, indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
+from vxp_data.pipeline.run_dir.row_clips import row_clips
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
-from vxp_data.records import Task
+from vxp_data.records import Modality, Task
+from vxp_data.schemas import CLIP_KEY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,8 @@ def filter_samples(
 
     Args:
         run: with media.parquet and samples.parquet.
-        samples: sample_id, task and modality of N samples.
+        samples: sample_id, task, modality and `clips` of N samples; of several media each must
+            pass.
         index_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
         media: of media.parquet.
         filters: bounds by rule.
@@ -68,20 +72,25 @@ def filter_samples(
     present = {*pc.unique(samples["task"]).to_pylist(), *Task}
     for name, bounds in filters.items():
         check_tasks(bounds.tasks, present, where=f"filters.{name}.tasks")
-    row_M = np.flatnonzero(index_N > -2)
+    judged = _judged(samples, index_N, media)
+    row_M, index_M = judged.row_M, judged.index_M
     needs = {load_rule(name).needs for name in filters}
     statistics = (
         _statistics(run) if "frame_statistics" in needs else _Statistics.unknown(len(media))
     )
-    index_M = index_N[row_M]
     columns = (media[name].to_pylist() for name in ("clip_start_s", "clip_end_s", "duration_s"))
     seconds_C = np.array([clip_seconds(*times) for times in zip(*columns, strict=True)])
     chosen = samples.take(pa.array(row_M))
-    said_M = _turns(run, index_N > -2) if needs & {"text", "similarity"} else None
+    said: list[Turns] = [()] * len(row_M)
+    if needs & {"text", "similarity"}:
+        said_N = dict(
+            zip(np.flatnonzero(index_N > -2).tolist(), _turns(run, index_N > -2), strict=True)
+        )
+        said = [said_N[row] for row in row_M.tolist()]
     facts = RowFacts(
         sample_id=chosen["sample_id"].to_pylist(),
         task=few_texts(chosen["task"]).tolist(),
-        modality=few_texts(chosen["modality"]).tolist(),
+        modality=judged.modality_M.tolist(),
         index_N=index_M,
         duration_s_N=_of_clips(seconds_C, index_M),
         width_px_N=_of_clips(media["width_px"].to_numpy(), index_M),
@@ -91,23 +100,64 @@ def filter_samples(
         scene_changes_N=_of_clips(statistics.cuts_C, index_M),
         blank_share_N=_of_clips(statistics.blank_share_C, index_M),
         similarity_N=np.full(len(row_M), np.nan),
-        exchanges=[()] * len(row_M) if said_M is None else said_M,
+        exchanges=said,
     )
     num_unmeasured = 0
     if "similarity" in needs:
-        pair_M = is_pair(facts)
+        pair_M = is_pair(facts) & judged.is_alone_M
         similarity_M = _similarities(run, facts, pair_M, media, encoder)
         facts = replace(facts, similarity_N=similarity_M)
         num_unmeasured = _num_unmeasured(facts, pair_M, filters[IMAGE_TEXT_SIMILARITY.name])
     reason_M, values = filter_rows(facts, filters)
+    decisive_R = judged.decisive(reason_M)
+    rows = row_M[decisive_R]
     reason_N = np.full(len(samples), "", dtype=object)
-    reason_N[row_M] = reason_M
+    reason_N[rows] = reason_M[decisive_R]
     table = pa.table({"sample_id": samples["sample_id"]})
     for name, value_M in values.items():
         value_N = np.full(len(samples), np.nan)
-        value_N[row_M] = value_M
+        value_N[rows] = value_M[decisive_R]
         table = table.append_column(name, pa.array(value_N, from_pandas=True))
     return Filtered(dropped=reason_N, values=table, num_unmeasured=num_unmeasured)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """What the rules look at: M media of rows, a row with several once for each of them."""
+
+    row_M: NDArray[np.int64]
+    """Index of each one's row, ascending."""
+    index_M: NDArray[np.int64]
+    """Index of its clip; -1 without one."""
+    modality_M: NDArray[np.object_]
+    is_alone_M: NDArray[np.bool_]
+    """It is its row's only one."""
+
+    def decisive(self, reason_M: NDArray[np.object_]) -> NDArray[np.int64]:
+        """Return the one of each row that decides: the first with a reason, else the first."""
+        stays_M = np.array([not reason for reason in reason_M], dtype=np.bool_)
+        order_M = np.lexsort((np.arange(len(stays_M)), stays_M, self.row_M))
+        return order_M[np.diff(self.row_M[order_M], prepend=-1) > 0]
+
+
+def _judged(samples: pa.Table, index_N: NDArray[np.int64], media: pa.Table) -> _Judged:
+    several = row_clips(samples)
+    modality_N = few_texts(samples["modality"])
+    is_alone_N = np.bincount(several.row_E, minlength=len(samples)) == 0
+    alone_A = np.flatnonzero((index_N > -2) & is_alone_N)
+    wanted_E = index_N[several.row_E] > -2
+    found_E = pc.fill_null(indices(several.keys, media.select(CLIP_KEY)), -1).to_numpy()
+    modality_E = np.where(several.is_video_E, Modality.VIDEO.value, Modality.IMAGE.value)
+    row_M = np.concatenate([alone_A, several.row_E[wanted_E]])
+    index_M = np.concatenate([index_N[alone_A], found_E[wanted_E]])
+    modality_M = np.concatenate([modality_N[alone_A], modality_E[wanted_E].astype(object)])
+    order_M = np.argsort(row_M, kind="stable")
+    return _Judged(
+        row_M=row_M[order_M],
+        index_M=index_M[order_M],
+        modality_M=modality_M[order_M],
+        is_alone_M=(np.arange(len(row_M)) < len(alone_A))[order_M],
+    )
 
 
 def _num_unmeasured(facts: RowFacts, pair_N: NDArray[np.bool_], bounds: Bounds) -> int:

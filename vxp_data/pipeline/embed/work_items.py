@@ -7,13 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import pyarrow as pa
+
 from vxp_data.pipeline.media.clips import MediaItem
 from vxp_data.pipeline.run_dir.directory import (
     RunDirectory,
     read_batches,
     read_tables,
 )
+from vxp_data.pipeline.run_dir.row_clips import named_clips
 from vxp_data.records import ClipKey, Modality
+from vxp_data.schemas import SAMPLE_CLIP_KEY
 from vxp_data.storage.file_versions import file_versions
 from vxp_data.storage.folder import File
 
@@ -42,12 +46,13 @@ def read_wanted_media(run: RunDirectory) -> dict[str, WantedMedia]:
     Raises:
         UserError: an object store fails at every attempt.
     """
-    columns = ["media_uri", "clip_start_s", "clip_end_s", "modality", "reason"]
+    columns = [*SAMPLE_CLIP_KEY, "clips", "modality", "reason"]
     clips_of: dict[str, set[Clip] | tuple[Clip, ...]] = {}
     videos: set[str] = set()
     for batch in read_batches(run.samples, columns=columns):
-        for uri, start_s, end_s, modality, reason in zip(
-            *(column.to_pylist() for column in batch.columns), strict=True
+        named = named_clips(pa.Table.from_batches([batch]))
+        for modality, reason, uri, start_s, end_s in zip(
+            *(column.to_pylist() for column in named.columns), strict=True
         ):
             if uri and not reason:
                 clip_s, clips_s = (start_s, end_s), clips_of.get(uri)

@@ -65,7 +65,8 @@ def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
         run: the run.
         config: for the measure, the sampling rule and the cost model.
     """
-    samples = read_table(run.samples, columns=["task", "modality", *SAMPLE_CLIP_KEY])
+    columns = ["sample_id", "task", "modality", *SAMPLE_CLIP_KEY, "clips"]
+    samples = read_table(run.samples, columns=columns)
     samples = relinked_samples(run, samples)
     decisions = read_table(
         run.decisions, columns=["sample_id", "task", "decision", "reason", "threshold"]

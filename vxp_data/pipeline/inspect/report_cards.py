@@ -81,7 +81,7 @@ class CardSource:
     def load(self, rows: Sequence[int], groups: Groups) -> None:
         """Read what cards need of some rows, and of duplicates."""
         indices = sorted(set(rows))
-        columns = ["task", *SAMPLE_CLIP_KEY, "turns"]
+        columns = ["task", *SAMPLE_CLIP_KEY, "clips", "turns"]
         taken = read_table(self._run.samples, columns=columns).take(pa.array(indices, pa.int64()))
         taken = relinked_samples(self._run, taken)
         self._samples = dict(zip(indices, taken.to_pylist(), strict=True))

@@ -1,8 +1,9 @@
-"""What is known of each sample's clip: score, length, file, and what keeping it costs."""
+"""What is known of each sample's media: score, length, file, and what keeping it costs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +14,18 @@ from vxp_data.core.cost_model import CostModel, RowCosts, expected_frames
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, column_names, read_table
+from vxp_data.pipeline.run_dir.row_clips import RowClips, row_clips
 from vxp_data.records import Modality
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
-
-"""Columns of samples.parquet that name a clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFacts:
-    """Facts about each sample's clip, in the samples' order; '', NaN and 0 where there is none."""
+    """Facts about each sample's clip, in the samples' order; '', NaN and 0 where there is none.
+
+    Of a row with several media: the reason of the first that failed, the score of its videos'
+    frames together, and sums.
+    """
 
     media_id: pa.ChunkedArray
     reason: pa.ChunkedArray
@@ -30,18 +34,21 @@ class ClipFacts:
     duration_s_N: NDArray[np.float64]
     num_frames_N: NDArray[np.float64]
     """Frames in the clip; a part of a video has its share of the video's frames."""
+    num_images_N: NDArray[np.int64]
+    """Images that a row has, beside its videos or alone."""
     num_bytes_N: NDArray[np.int64]
     """Of the whole file."""
     file_N: NDArray[np.int64]
-    """Number of the sample's file, the same for all samples of a file; -1 where there is none."""
+    """Number of the sample's file, the same for all samples of a file; -1 where there is none. Of
+    several, the one that `media_uri` names."""
 
 
 def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipFacts:
-    """Find every sample's clip in media.parquet and scores.parquet.
+    """Find every sample's media in media.parquet, scores.parquet and row_scores.parquet.
 
     Args:
-        run: with both files.
-        samples: with the columns SAMPLE_CLIP_KEY.
+        run: with these files.
+        samples: with the columns sample_id, modality, SAMPLE_CLIP_KEY and `clips`.
         measure: whose scores are wanted.
 
     Raises:
@@ -55,28 +62,103 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
             "pruned. Run the same prune again: what is embedded is kept, and scored by it too."
         )
     media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
-    index_N = indices(samples.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY))
-    found = media.drop_columns(["uri"]).take(index_N)
+    uris = samples["media_uri"].combine_chunks().dictionary_encode()
+    file_N = uris.indices.to_numpy().astype(np.int64)
+    no_file = uris.dictionary.index("").as_py()
+    found = _found(media, samples.select(SAMPLE_CLIP_KEY))
+    is_image_N = few_texts(samples["modality"]) == Modality.IMAGE
+    of_one = ClipFacts(
+        media_id=found.media_id,
+        reason=found.reason,
+        message=found.message,
+        score_N=found.score,
+        duration_s_N=found.clip_s,
+        num_frames_N=found.num_frames,
+        num_images_N=is_image_N.astype(np.int64),
+        num_bytes_N=found.num_bytes.astype(np.int64),
+        file_N=np.where(file_N == no_file, -1, file_N),
+    )
+    several = row_clips(samples)
+    if not len(several):
+        return of_one
+    return _with_several(run, of_one, samples, several, media, measure)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What media.parquet has of some clips."""
+
+    media_id: pa.ChunkedArray
+    reason: pa.ChunkedArray
+    message: pa.ChunkedArray
+    score: NDArray[np.float64]
+    clip_s: NDArray[np.float64]
+    num_frames: NDArray[np.float64]
+    num_bytes: NDArray[np.float64]
+
+
+def _found(media: pa.Table, keys: pa.Table) -> _Found:
+    found = media.drop_columns(["uri"]).take(indices(keys, media.select(CLIP_KEY)))
     start_s, end_s, duration_s, score, num_frames, num_bytes = (
         pc.fill_null(found[name].cast(pa.float64()), np.nan).to_numpy()
         for name in (*SAMPLE_CLIP_KEY[1:], "duration_s", "score", "num_frames", "num_bytes")
     )
-    clip_s_N = np.nan_to_num(np.maximum(np.minimum(duration_s, end_s) - start_s, 0))
-    part_N = np.divide(
-        clip_s_N, duration_s, out=np.ones_like(clip_s_N), where=np.nan_to_num(duration_s) > 0
+    clip_s = np.nan_to_num(np.maximum(np.minimum(duration_s, end_s) - start_s, 0))
+    part = np.divide(
+        clip_s, duration_s, out=np.ones_like(clip_s), where=np.nan_to_num(duration_s) > 0
     )
-    uris = samples["media_uri"].combine_chunks().dictionary_encode()
-    file_N = uris.indices.to_numpy().astype(np.int64)
-    no_file = uris.dictionary.index("").as_py()
-    return ClipFacts(
+    return _Found(
         media_id=pc.fill_null(found["media_id"], ""),
         reason=pc.fill_null(found["reason"], ""),
         message=pc.fill_null(found["message"], ""),
-        score_N=score,
-        duration_s_N=clip_s_N,
-        num_frames_N=np.ceil(np.nan_to_num(num_frames) * part_N - 1e-6),
-        num_bytes_N=np.nan_to_num(num_bytes).astype(np.int64),
-        file_N=np.where(file_N == no_file, -1, file_N),
+        score=score,
+        clip_s=clip_s,
+        num_frames=np.ceil(np.nan_to_num(num_frames) * part - 1e-6),
+        num_bytes=np.nan_to_num(num_bytes),
+    )
+
+
+def _with_several(
+    run: RunDirectory,
+    of_one: ClipFacts,
+    samples: pa.Table,
+    several: RowClips,
+    media: pa.Table,
+    measure: str,
+) -> ClipFacts:
+    """Put what is known of all media of a row in the place of what is known of one."""
+    found, num_rows = _found(media, several.keys), len(samples)
+    has_N = np.bincount(several.row_E, minlength=num_rows) > 0
+
+    def summed(value_E: NDArray[np.floating[Any]], other_N: NDArray[Any]) -> NDArray[Any]:
+        sum_N = np.bincount(several.row_E, value_E, minlength=num_rows)
+        return np.where(has_N, sum_N, other_N).astype(other_N.dtype)
+
+    is_video_E = several.is_video_E
+    reason_N, message_N = of_one.reason.to_pylist(), of_one.message.to_pylist()
+    uris, failures = several.keys["media_uri"].to_pylist(), found.reason.to_pylist()
+    messages = found.message.to_pylist()
+    for row in np.flatnonzero(has_N).tolist():
+        reason_N[row] = message_N[row] = ""
+    for i in reversed(np.flatnonzero(np.array(failures, dtype=object) != "").tolist()):
+        row = int(several.row_E[i])  # of several failures, the first is written last
+        reason_N[row], message_N[row] = failures[i], f"{uris[i]}: {messages[i]}"
+    score_N = of_one.score_N.copy()
+    if len(scored_N := np.flatnonzero(several.num_videos(num_rows) > 1)):
+        scores = read_table(run.row_scores, columns=["sample_id", measure])
+        by_id = dict(zip(*(scores[name].to_pylist() for name in scores.column_names), strict=True))
+        ids = samples["sample_id"].take(pa.array(scored_N)).to_pylist()
+        score_N[scored_N] = [by_id.get(sample_id, np.nan) for sample_id in ids]
+    return ClipFacts(
+        media_id=of_one.media_id,
+        reason=pa.chunked_array([reason_N], pa.string()),
+        message=pa.chunked_array([message_N], pa.string()),
+        score_N=score_N,
+        duration_s_N=summed(found.clip_s * is_video_E, of_one.duration_s_N),
+        num_frames_N=summed(found.num_frames * is_video_E, of_one.num_frames_N),
+        num_images_N=summed(1.0 * ~is_video_E, of_one.num_images_N),
+        num_bytes_N=summed(found.num_bytes, of_one.num_bytes_N),
+        file_N=of_one.file_N,
     )
 
 
@@ -85,15 +167,11 @@ def row_costs(
 ) -> RowCosts:
     """Return what each sample costs, from its clip's length and the sampling rule."""
     video_N = modality_N == Modality.VIDEO
-    image_N = modality_N == Modality.IMAGE
     planned_N = expected_frames(rule, clips.duration_s_N, clips.num_frames_N)
-    frames_N = np.where(video_N, planned_N, np.where(image_N, 1.0, 0.0))
-    tokens_N = np.where(
-        image_N, model.tokens_per_image, np.where(video_N, planned_N, 0.0)
-        * model.tokens_per_frame,
-    )  # fmt: skip
+    planned_N = np.where(video_N, planned_N, 0.0)
+    tokens_N = planned_N * model.tokens_per_frame + clips.num_images_N * model.tokens_per_image
     return RowCosts(
-        frames_N=frames_N,
+        frames_N=planned_N + clips.num_images_N,
         tokens_N=tokens_N,
         file_N=clips.file_N,
         is_video_N=video_N,

@@ -8,25 +8,19 @@ never changed, only added. `lock.json` keeps a second run out; see `run_lock`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
+from vxp_data.pipeline.run_dir.read_ahead import each_file
 from vxp_data.schemas import RUN_FORMAT_VERSION, UPGRADED_FORMAT_VERSION
 from vxp_data.storage.folder import File, Folder, open_folder
 from vxp_data.storage.local import cannot_write
-
-T = TypeVar("T")
-
-_READS_AT_ONCE: Final = 16
-"""Parts of a remote run that are read at the same time: a store answers late, but to many."""
 
 _PARTS: Final = "embeddings"
 _THUMBNAILS: Final = "thumbnails"
@@ -64,6 +58,11 @@ class RunDirectory:
     def scores(self) -> File:
         """One row a clip, one column a measure."""
         return self.root.file("scores.parquet")
+
+    @property
+    def row_scores(self) -> File:
+        """One row a sample of several videos, one column a measure; only where there are any."""
+        return self.root.file("row_scores.parquet")
 
     @property
     def decisions(self) -> File:
@@ -371,24 +370,6 @@ def read_tables(
         return read_table(file, columns=columns)
 
     return each_file(read, files)
-
-
-def each_file(call: Callable[[File], T], files: Sequence[File]) -> Iterator[T]:
-    """Call for each of many files of one folder, in order; for remote ones several at a time."""
-    if not files or not files[0].folder.is_remote:
-        return map(call, files)
-    return _ahead(call, files)
-
-
-def _ahead(call: Callable[[File], T], files: Sequence[File]) -> Iterator[T]:
-    """Call for each file in a pool, at most so many ahead of what was taken."""
-    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
-        rest = iter(files)
-        waiting: list[Future[T]] = [pool.submit(call, f) for f in islice(rest, _READS_AT_ONCE)]
-        while waiting:
-            result = waiting.pop(0).result()
-            waiting += [pool.submit(call, f) for f in islice(rest, 1)]
-            yield result
 
 
 def _cannot_read(where: str, error: Exception) -> UserError:

@@ -37,9 +37,15 @@ def write_samples(
 
 def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:
     while rows := _next_group(samples):
-        columns = {name: [getattr(sample, name) for sample in rows] for name in SAMPLE_SCHEMA.names}
-        columns["reason"] = [reason or "" for reason in columns["reason"]]
-        yield pa.table(columns, schema=SAMPLE_SCHEMA)
+        yield sample_table(rows)
+
+
+def sample_table(samples: Sequence[Sample]) -> pa.Table:
+    """Convert samples to columns (SAMPLE_SCHEMA)."""
+    columns = {name: [getattr(sample, name) for sample in samples] for name in SAMPLE_SCHEMA.names}
+    columns["reason"] = [reason or "" for reason in columns["reason"]]
+    columns["clips"] = [list(map(dataclasses.asdict, clips)) for clips in columns["clips"]]
+    return pa.table(columns, schema=SAMPLE_SCHEMA)
 
 
 def _next_group(samples: Iterator[Sample]) -> list[Sample]:

@@ -14,7 +14,8 @@ from vxp_data.records import Outcome
 from vxp_data.schemas import CLIP_KEY, MEDIA_SCHEMA, SAMPLE_CLIP_KEY
 
 _OF_SAMPLE: Final = [
-    "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "turns", "annotation",
+    "task", "modality", "media_uri", "clip_start_s", "clip_end_s", "clips", "turns",
+    "annotation",
 ]  # fmt: skip
 _OF_DECISION: Final = [
     "sample_id", "dataset", "row", "decision", "reason", "measure", "score", "threshold",

@@ -29,21 +29,21 @@ from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
+from vxp_data.pipeline.run_dir.row_clips import named_clips
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
+from vxp_data.pipeline.verify.row_scores import SCORE_TOLERANCE, check_row_scores
 from vxp_data.records import ClipKey, Outcome, outcome_of
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
-from vxp_data.schemas import CLIP_KEY
+from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.digest import content_digest
 from vxp_data.storage.folder import File
 
 _SAMPLE_COLUMNS: Final = [
     "sample_id", "dataset", "row", "task", "modality", "reason", "media_uri", "clip_start_s",
-    "clip_end_s",
+    "clip_end_s", "clips",
 ]  # fmt: skip
-_SCORE_TOLERANCE: Final = 2e-9
-"""effective_frames is rounded to 9 decimals, and may be rounded otherwise on another CPU."""
 _HASHED_AT_ONCE: Final = 8
 _SHOWN: Final = 20
 
@@ -98,7 +98,8 @@ def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
     _check_clips(samples, clips, scores, found)
     _check_embeddings(run, clips, scores, record, found)
     if not found.num_problems:  # else it would say the same again
-        _check_decisions(run, samples, clips, scores, decisions, record, found)
+        check_row_scores(run, record, found.add)
+        _check_decisions(run, samples, decisions, record, found)
     if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
         _check_rows(run, samples, decisions, record, found)
     if media:
@@ -171,10 +172,8 @@ def _check_clips(samples: pa.Table, clips: pa.Table, scores: pa.Table, found: Ve
             found.add(f"media.parquet: {_name(key)} is there {times} times")
     if keys != _keys(scores):
         found.add("scores.parquet: its clips are not those of media.parquet")
-    usable = zip(
-        *(samples[n].to_pylist() for n in ("media_uri", "clip_start_s", "clip_end_s", "reason")),
-        strict=True,
-    )
+    named = named_clips(samples)
+    usable = zip(*(named[n].to_pylist() for n in (*SAMPLE_CLIP_KEY, "reason")), strict=True)
     wanted = {(uri, start_s, end_s) for uri, start_s, end_s, reason in usable if uri and not reason}
     for key in sorted(wanted - set(keys)):
         found.add(f"media.parquet: {_name(key)} is missing")
@@ -225,7 +224,7 @@ def _check_embeddings(
                 continue
             open_rows.remove(index)
             for name, column in score_videos([emb_FD], measures).items():
-                if not abs(column[0] - score_of[name][index]) <= _SCORE_TOLERANCE:
+                if not abs(column[0] - score_of[name][index]) <= SCORE_TOLERANCE:
                     found.add(
                         f"scores.parquet: {row['uri']}: {name} is {score_of[name][index]!r}, its "
                         f"embeddings give {column[0]!r}"
@@ -248,8 +247,6 @@ def _problem(emb_FD: NDArray[np.float16], row: dict[str, Any], dim: int) -> str:
 def _check_decisions(
     run: RunDirectory,
     samples: pa.Table,
-    clips: pa.Table,
-    scores: pa.Table,
     decisions: pa.Table,
     record: dict[str, Any],
     found: VerifiedRun,
@@ -259,22 +256,18 @@ def _check_decisions(
     counted = record["decided"].get("counted_by")  # `sample` may have set another rule since
     rule = SamplingRule.from_dict(counted) if counted else config.sampling
     measure: Measure = MEASURES.load(config.measure)
-    row_of = {key: index for index, key in enumerate(_keys(clips))}
     excluded = check_duplicates(run, samples, record, found.add)
     if excluded is None:
         return
-    index_N = [row_of.get(key) for key in _keys(excluded.samples, uri="media_uri")]
-    reasons, score = clips["reason"].to_pylist(), scores[config.measure].to_pylist()
     facts = read_clip_facts(run, excluded.samples, config.measure)
-    score_N = [math.nan if p is None or score[p] is None else score[p] for p in index_N]
     anew = decide(
         SampleColumns(
             sample_id=samples["sample_id"].to_pylist(),
             task=samples["task"].to_pylist(),
             modality=samples["modality"].to_pylist(),
             reason=samples["reason"].to_pylist(),
-            media_reason=["" if p is None else reasons[p] for p in index_N],
-            score=np.array(score_N, dtype=np.float64),
+            media_reason=facts.reason.to_pylist(),
+            score=facts.score_N,
             dropped=excluded.dropped,
         ),
         thresholds=config.threshold_specs(),
