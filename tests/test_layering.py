@@ -36,8 +36,9 @@ _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
     "foundation": Layer(
-        modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.shard_format "
-        "vxp_data.registry vxp_data.shipped_files vxp_data.option_groups"
+        modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.conversation "
+        "vxp_data.media_markers vxp_data.shard_format vxp_data.shard_format_1 vxp_data.registry "
+        "vxp_data.shipped_files vxp_data.option_groups"
     ),
     "schemas": Layer(modules="vxp_data.schemas", own="foundation", third_party="pyarrow"),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),

@@ -178,8 +178,8 @@ class Sample:
     clip_start_s: float = 0.0
     clip_end_s: float = math.inf
     turns: str = "[]"
-    """The conversation as JSON: a list of [question, answer]. Options follow their question as
-    lines 'A. ...'; a caption has the question ''."""
+    """The conversation as JSON, see `vxp_data.conversation`. Options follow their question as lines
+    'A. ...'; a caption is an answer without a question."""
     annotation: bytes
     """The row as the manifest has it, byte for byte (Parquet: the row as JSON)."""
     reason: Reason | None = None

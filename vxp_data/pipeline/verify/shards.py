@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vxp_data.conversation import conversation_from_json
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media.reader import MediaReader
@@ -189,11 +190,23 @@ def _record_problem(record: ClipRecord, entry: ShardEntry, index: ShardIndex) ->
         ("key", record.key in keys, True),
         ("kind", record.kind, entry.kind),
         ("payload", record.payload.kind, payload),
+        ("format", record.format_version, index.format_version),
         ("sampling", record.sampling, index.sampling),
         ("provenance", record.provenance, index.provenance),
     ):
         if own != wanted:
             return f"its {what} is not what the rest of the record or the index says"
+    return _conversation_problem(record)
+
+
+def _conversation_problem(record: ClipRecord) -> str:
+    """Hold the media that conversations show against the clip; '' where they agree."""
+    kinds = [] if record.kind == Modality.TEXT else [record.kind]
+    for row in record.rows:
+        turns = conversation_from_json(row.conversation)
+        shown = [part.type for turn in turns for part in turn.parts if part.type != "text"]
+        if turns and shown != kinds:
+            return f"sample {row.sample_id!r}: its conversation shows {shown}, its clip is {kinds}"
     return ""
 
 
