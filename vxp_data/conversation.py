@@ -133,9 +133,10 @@ def turns_of_pairs(pairs: Iterable[Sequence[str]]) -> tuple[Turn, ...]:
 def _turn(number: int, message: object) -> Turn:
     if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
         raise ValueError(f"turn {number} is {message!r:.80}, wanted an object of role and content")
-    if message["role"] not in set(Role):
-        raise ValueError(f"turn {number}: role is {message['role']!r:.80}, wanted {', '.join(Role)}")
-    role, content = Role(message["role"]), message["content"]
+    said, content = message["role"], message["content"]
+    if said not in list(Role):
+        raise ValueError(f"turn {number}: role is {said!r:.80}, wanted {', '.join(Role)}")
+    role = Role(said)
     if isinstance(content, str):
         return Turn.of_text(role, content)
     if not isinstance(content, list):

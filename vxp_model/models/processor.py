@@ -19,9 +19,9 @@ from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
 
 Message = Mapping[str, Any]
-"""{'role': 'system' | 'user' | 'assistant' | 'tool', 'content': text or a list of parts}, a part being
-{'type': 'text', 'text': ...}, {'type': 'video', 'video': ...} or {'type': 'image', 'image': ...};
-see `VideoXLProProcessor`."""
+"""{'role': 'system' | 'user' | 'assistant' | 'tool', 'content': text or a list of parts}, a part
+being {'type': 'text', 'text': ...}, {'type': 'video', 'video': ...} or {'type': 'image', 'image':
+...}; see `VideoXLProProcessor`."""
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 START: Final = "<|im_start|>"
