@@ -114,8 +114,8 @@ def _check_parts(turns: Sequence[Turn], kinds: Sequence[str]) -> None:
         kind = next(part.type for part in turn.parts if part.type != "text")
         if turn.role is not Role.USER:
             raise ValueError(
-                f"turn {number}: a {kind} in the turn of the {turn.role.value}, wanted text: only "
-                "a user's turn may show one"
+                f"turn {number}, the {turn.role.value}'s, shows media of type {kind}, wanted text: only "
+                "a user's turn may show any"
             )
         if not kinds:
             raise ValueError(f"turn {number} shows a {kind}, and the row names none")
@@ -153,29 +153,22 @@ def _placed(
 ) -> tuple[Part, ...]:
     """Return a user's turn with media where the markers taken are, and without the spare ones."""
     parts: list[Part] = []
-
-    def say(text: str) -> None:
-        is_beginning = all(part.type != "text" for part in parts)
-        if parts and is_beginning:
-            text = text.removeprefix("\n")
-        if text:
-            parts.append(Part("text", text))
-
     for index, part in enumerate(turn.parts):
-        at, rest = 0, part.text
-        text = ""
+        text, at = "", 0
         for marker in markers:
             if marker.part != index or marker not in taken | spare:
                 continue
-            text += rest[at : marker.start]
+            text += part.text[at : marker.start]
             at = marker.end
+            has_break = part.text[at : at + 1] == "\n"
             if marker in taken:
-                say(text)
+                parts += [Part("text", text)] * bool(text) + [Part(next(left))]
                 text = ""
-                parts.append(Part(next(left)))
-            elif rest[at : at + 1] == "\n":
+                at += has_break and all(part.type != "text" for part in parts)
+            elif has_break:
                 at += 1
             else:
                 text = text.removesuffix("\n")
-        say(text + rest[at:])
+        text += part.text[at:]
+        parts += [Part("text", text)] * bool(text)
     return tuple(parts)
