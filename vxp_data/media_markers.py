@@ -114,8 +114,8 @@ def _check_parts(turns: Sequence[Turn], kinds: Sequence[str]) -> None:
         kind = next(part.type for part in turn.parts if part.type != "text")
         if turn.role is not Role.USER:
             raise ValueError(
-                f"turn {number}, the {turn.role.value}'s, shows media of type {kind}, wanted text: only "
-                "a user's turn may show any"
+                f"turn {number}, the {turn.role.value}'s, shows media of type {kind}, wanted text: "
+                "only a user's turn may show any"
             )
         if not kinds:
             raise ValueError(f"turn {number} shows a {kind}, and the row names none")

@@ -135,7 +135,8 @@ def sample(answer: str, task: str = "multiple_choice") -> TrainSample:
     return TrainSample(
         sample_id="a", dataset="d", task=task, kind="text", key="k", source=0, epoch=0, position=0,
         frames_THWC=None, time_s_T=torch.zeros(0), fps=0.0, num_inexact=0,
-        conversation=(Turn.of_text(Role.USER, "Which?"), Turn.of_text(Role.ASSISTANT, answer)), annotation="",
+        conversation=(Turn.of_text(Role.USER, "Which?"), Turn.of_text(Role.ASSISTANT, answer)),
+        annotation="",
     )  # fmt: skip
 
 
