@@ -36,8 +36,9 @@ _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 
 LAYERS = {
     "foundation": Layer(
-        modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.shard_format "
-        "vxp_data.registry vxp_data.shipped_files vxp_data.option_groups"
+        modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.conversation "
+        "vxp_data.media_markers vxp_data.shard_format vxp_data.shard_format_1 vxp_data.registry "
+        "vxp_data.shipped_files vxp_data.option_groups"
     ),
     "schemas": Layer(
         modules="vxp_data.schemas vxp_data.lean_start", own="foundation", third_party="pyarrow"
@@ -128,7 +129,7 @@ LAYERS = {
     ),
     "train": Layer(
         modules="vxp_model.train",
-        own=f"{_BELOW_TRAIN} settings-file model-settings",
+        own=f"{_BELOW_TRAIN} foundation settings-file model-settings",
         third_party="torch transformers numpy safetensors deepspeed peft PIL rich",
     ),
     "inference": Layer(
@@ -153,14 +154,21 @@ LAYERS = {
     "model-root": Layer(modules="vxp_model", own="model-errors model-data inference"),
 }
 
-# Tighter than their layer: of the foundation, training may read the shard contract and the errors.
+# Tighter than their layer: of the foundation, training may read the shard contract, conversations
+# and the errors.
 ONLY = {
     "vxp_model.errors": {"foundation": {"vxp_data.errors"}},
     "vxp_model.registry": {"foundation": {"vxp_data.registry"}},
     "vxp_data.engines": {"decoders": {"vxp_data.decoders.child_process"}},
     "vxp_model.data": {
-        "foundation": {"vxp_data.shard_format", "vxp_data.errors", "vxp_data.extras"}
+        "foundation": {
+            "vxp_data.conversation",
+            "vxp_data.errors",
+            "vxp_data.extras",
+            "vxp_data.shard_format",
+        }
     },
+    "vxp_model.train": {"foundation": {"vxp_data.conversation"}},
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
@@ -500,7 +508,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         (
             "vxp_model/data/a.py",
             "import vxp_data.records",
-            "only vxp_data.errors, vxp_data.extras, vxp_data.shard_format",
+            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.shard_format",
         ),
         ("vxp_model/registry.py", "import vxp_data.records", "only vxp_data.registry"),
         ("vxp_model/eval/benchmarks/a.py", "import torch", "'benchmarks' may not import torch"),

@@ -192,8 +192,8 @@ class Sample:
     """All media of a row that has several, in the row's order; empty for any other row. The row
     stands and falls with the whole of them."""
     turns: str = "[]"
-    """The conversation as JSON: a list of [question, answer]. Options follow their question as
-    lines 'A. ...'; a caption has the question ''."""
+    """The conversation as JSON, see `vxp_data.conversation`. Options follow their question as lines
+    'A. ...'; a caption is an answer without a question."""
     annotation: bytes
     """The row as the manifest has it, byte for byte (Parquet: the row as JSON)."""
     reason: Reason | None = None

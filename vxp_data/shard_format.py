@@ -25,10 +25,16 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from vxp_data.conversation import Role, conversation_from_json
+from vxp_data.media_markers import num_markers
 from vxp_data.records import Modality
+from vxp_data.shard_format_1 import clip_of_format_1
 
-SHARD_FORMAT_VERSION: Final = 1
-"""Raised when the meaning of a member, a field or the index changes."""
+SHARD_FORMAT_VERSION: Final = 2
+"""Raised when the meaning of a member, a field or the index changes. Read: this one, and 1."""
+FORMAT_1: Final = 1
+"""Differs in names of fields, in columns of `samples.parquet`, in how a conversation is stored, and
+in the rule by which frames of later epochs are drawn."""
 
 INDEX_NAME: Final = "index.json"
 SAMPLES_NAME: Final = "samples.parquet"
@@ -81,8 +87,9 @@ class RowRecord:
     """In the measure's own units; 0 where `has_score` is false (images, text)."""
     has_threshold: bool
     threshold: float
-    exchanges: str
-    """The conversation, whatever the manifest's layout: a JSON list of [question, answer]."""
+    conversation: str
+    """The conversation as JSON, whatever the manifest's layout: see `vxp_data.conversation`. The
+    place of the clip in it is a part of its own."""
     annotation: str
     """The row as the manifest has it (Parquet: as JSON)."""
     plans: list[PlanRecord]
@@ -120,7 +127,7 @@ class PayloadRecord:
     num_bytes: int
     sha256: str
     """64 hex digits; '' where there is none."""
-    picture_format: str
+    image_format: str
     """'jpeg' or 'webp' for frames, else ''."""
     width_px: int
     """Of a frame, for frames; else 0."""
@@ -148,6 +155,7 @@ class ClipRecord:
     """`<key>.json`: a clip and every kept row about it."""
 
     format_version: int
+    """As stored: frames of other epochs are drawn by the rule of this format."""
     key: str
     kind: str
     """A value of `records.Modality`."""
@@ -170,17 +178,14 @@ class ClipRecord:
 
     @classmethod
     def from_json(cls, data: bytes) -> ClipRecord:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, or the record of format 1 with today's fields.
 
         Raises:
-            ValueError: it is not a clip record of this format version; the message names the field.
+            ValueError: it is not a clip record of these formats; the message names the field.
         """
-        value = json.loads(data)
-        if not isinstance(value, dict) or value.get("format_version") != SHARD_FORMAT_VERSION:
-            version = value.get("format_version") if isinstance(value, dict) else None
-            raise ValueError(
-                f"format_version is {version!r}; this version reads {SHARD_FORMAT_VERSION}"
-            )
+        value = _of_known_format(data)
+        if value["format_version"] == FORMAT_1:
+            value = clip_of_format_1(value)
         record: ClipRecord = _read(cls, value, "")
         return record
 
@@ -233,18 +238,12 @@ class ShardIndex:
 
     @classmethod
     def from_json(cls, data: bytes) -> ShardIndex:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, or an index of format 1, which has the same fields.
 
         Raises:
-            ValueError: it is not an index of this format version; the message names the field.
+            ValueError: it is not an index of these formats; the message names the field.
         """
-        value = json.loads(data)
-        if not isinstance(value, dict) or value.get("format_version") != SHARD_FORMAT_VERSION:
-            version = value.get("format_version") if isinstance(value, dict) else None
-            raise ValueError(
-                f"format_version is {version!r}; this version reads {SHARD_FORMAT_VERSION}"
-            )
-        index: ShardIndex = _read(cls, value, "")
+        index: ShardIndex = _read(cls, _of_known_format(data), "")
         return index
 
 
@@ -259,9 +258,51 @@ SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
     "payload_offset": "int64",
     "payload_bytes": "int64",  # 0 without payload
     "num_frames": "int32",  # of the first stored plan
+    "dataset": "string",
+    "num_answers": "int32",  # turns that a model learns to say, blank ones not counted
+    "text_bytes": "int64",  # of all turns, UTF-8
+    "answer_bytes": "int64",  # of the assistant's turns
+    "num_media": "int32",
+    "num_markers": "int32",  # see media_markers.num_markers
 }
 """Columns of samples.parquet, one row an annotation row, in the order of the shards: what a loader
-needs to find any sample without reading a tar from its beginning."""
+needs to find any sample without reading a tar from its beginning, and what tells of each row's
+words whether it can be trained on."""
+_SINCE_2: Final = frozenset(
+    {"dataset", "num_answers", "text_bytes", "answer_bytes", "num_media", "num_markers"}
+)
+
+
+def selection_version(format_version: int) -> int:
+    """Return by which rule a shard's plans are drawn: `core.frame_sampling.SELECTION_VERSION`."""
+    return 1 if format_version == FORMAT_1 else 2
+
+
+def sample_columns(format_version: int) -> dict[str, str]:
+    """Return the columns of samples.parquet, and their types, in a format."""
+    without = _SINCE_2 if format_version == FORMAT_1 else frozenset[str]()
+    return {name: kind for name, kind in SAMPLE_COLUMNS.items() if name not in without}
+
+
+def word_counts(row: RowRecord, *, num_media: int) -> dict[str, int]:
+    """Return what samples.parquet says of a row's words and media.
+
+    Args:
+        row: the row.
+        num_media: how many media it is about.
+
+    Raises:
+        ValueError: its conversation is none.
+    """
+    turns = conversation_from_json(row.conversation)
+    answers = [turn for turn in turns if turn.role is Role.ASSISTANT]
+    return {
+        "num_answers": sum(not turn.is_blank for turn in answers),
+        "text_bytes": sum(len(turn.text.encode()) for turn in turns),
+        "answer_bytes": sum(len(turn.text.encode()) for turn in answers),
+        "num_media": num_media,
+        "num_markers": num_markers(turns),
+    }
 
 
 def clip_key(
@@ -287,6 +328,18 @@ def clip_key(
 def frame_name(frame_index: int, image_format: str) -> str:
     """Name an image in a frames payload by its index in the file's presentation order."""
     return f"{frame_index:08d}.{image_format}"
+
+
+def _of_known_format(data: bytes) -> dict[str, Any]:
+    value = json.loads(data)
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if version not in (FORMAT_1, SHARD_FORMAT_VERSION):
+        raise ValueError(
+            f"format_version is {version!r}; this version reads {FORMAT_1} and "
+            f"{SHARD_FORMAT_VERSION}"
+        )
+    known: dict[str, Any] = value
+    return known
 
 
 def _plain(record: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from vxp_data.conversation import Part, Role, Turn, conversation_json
 from vxp_data.core.timeline import pack_timeline
 from vxp_data.images.contact_sheet import contact_sheet
 from vxp_data.pipeline.curate.decide import DecisionSettings, decide_run
@@ -87,9 +87,14 @@ def write_synthetic_run(
     return run
 
 
+def _turns(question: str) -> str:
+    asked = Turn(Role.USER, (Part("video"), Part("text", question)))
+    return conversation_json([asked, Turn.of_text(Role.ASSISTANT, "A")])
+
+
 def _samples(uri_R: np.ndarray, task_R: np.ndarray) -> pa.Table:
     num_rows = len(uri_R)
-    exchanges = [json.dumps([[question, "A"]]) for question in _QUESTIONS]
+    turns = [_turns(question) for question in _QUESTIONS]
     columns: dict[str, Any] = {
         "sample_id": [f"synthetic/{i:08d}" for i in range(num_rows)],
         "dataset": pa.repeat("synthetic", num_rows),
@@ -103,7 +108,7 @@ def _samples(uri_R: np.ndarray, task_R: np.ndarray) -> pa.Table:
         "reason": pa.repeat("", num_rows),
         "message": pa.repeat("", num_rows),
         "clips": [[]] * len(task_R),
-        "turns": [exchanges[task] for task in task_R.tolist()],
+        "turns": [turns[task] for task in task_R.tolist()],
         "annotation": [b'{"id": %d}' % i for i in range(num_rows)],
     }
     return pa.table(columns, schema=SAMPLE_SCHEMA)

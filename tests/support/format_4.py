@@ -93,6 +93,10 @@ def _part_as_format_4(run: Path, path: Path, samplers: dict[str, str]) -> None:
 
 def _old_names(table: pa.Table, samplers: dict[str, str]) -> pa.Table:
     table = table.rename_columns([OLD_NAMES.get(name, name) for name in table.column_names])
+    if "exchanges" in table.column_names:
+        index = table.column_names.index("exchanges")
+        pairs = [_pairs(turns) for turns in table["exchanges"].to_pylist()]
+        table = table.set_column(index, "exchanges", pa.array(pairs, pa.large_string()))
     if "sampler" in table.column_names:
         names = [samplers.get(name, name) for name in table["sampler"].to_pylist()]
         index = table.column_names.index("sampler")
@@ -102,6 +106,17 @@ def _old_names(table: pa.Table, samplers: dict[str, str]) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(zip(table.column_names, types, strict=True)))
+
+
+def _pairs(turns: str) -> str:
+    """Write turns of a user and an assistant in pairs, LLaVA's marker where a medium is."""
+    texts = [
+        content if isinstance(content, str)
+        else "".join("<image>\n" if part["type"] != "text" else part["text"] for part in content)
+        for content in (turn["content"] for turn in json.loads(turns))
+    ]  # fmt: skip
+    pairs = [list(pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+    return json.dumps(pairs, ensure_ascii=False, separators=(",", ":"))
 
 
 def _old_record(record: dict[str, Any], samplers: dict[str, str]) -> dict[str, Any]:

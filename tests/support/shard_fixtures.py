@@ -50,7 +50,7 @@ NO_MEDIA = MediaRecord(
     height_px=0, fps=0.0, num_frames=0, duration_s=0.0, start_s=0.0, rotation=0, timeline="",
 )  # fmt: skip
 NO_PAYLOAD = PayloadRecord(
-    kind="none", suffix="", num_bytes=0, sha256="", picture_format="", width_px=0, height_px=0,
+    kind="none", suffix="", num_bytes=0, sha256="", image_format="", width_px=0, height_px=0,
     num_frames=0, num_exact=0,
 )  # fmt: skip
 
@@ -113,13 +113,23 @@ def make_image(path: Path, *, seed: int = 0) -> Path:
     return path
 
 
-def _rows(ids: Sequence[str], plans: Sequence[Sequence[SamplingPlan]]) -> list[RowRecord]:
+def _conversation(sample_id: str, kind: str) -> str:
+    asked = f"What is {sample_id}?"
+    shown = asked if kind == "text" else [{"type": kind}, {"type": "text", "text": asked}]
+    turns = [{"role": "user", "content": shown},
+             {"role": "assistant", "content": f"It is {sample_id}."}]  # fmt: skip
+    return json.dumps(turns, separators=(",", ":"))
+
+
+def _rows(
+    ids: Sequence[str], plans: Sequence[Sequence[SamplingPlan]], kind: str
+) -> list[RowRecord]:
     return [
         RowRecord(
             sample_id=sample_id, dataset="d", row=number, task="caption", decision="keep",
             reason="within_threshold", measure="mean_pairwise", has_score=True, score=0.5,
             has_threshold=True, threshold=0.6, annotation=caption_row(sample_id),
-            exchanges=json.dumps([[f"<video>\nWhat is {sample_id}?", f"It is {sample_id}."]]),
+            conversation=_conversation(sample_id, kind),
             plans=[
                 PlanRecord(
                     epoch=plan.epoch, policy=plan.policy, fps=float(plan.fps),
@@ -130,6 +140,11 @@ def _rows(ids: Sequence[str], plans: Sequence[Sequence[SamplingPlan]]) -> list[R
         )
         for number, (sample_id, own) in enumerate(zip(ids, plans, strict=True))
     ]  # fmt: skip
+
+
+def _sizes(sample_id: str) -> dict[str, int]:
+    question, answer = f"What is {sample_id}?".encode(), f"It is {sample_id}.".encode()
+    return {"text_bytes": len(question + answer), "answer_bytes": len(answer)}
 
 
 def _record(key: str, kind: str, rows: list[RowRecord], **fields: Any) -> ClipRecord:
@@ -151,7 +166,7 @@ def text_clip(sample_id: str) -> Clip:
     key = clip_key(
         "text", media_id="", clip_start_s=0.0, clip_end_s=float("inf"), sample_id=sample_id
     )
-    return Clip(_record(key, "text", _rows([sample_id], [[]])))
+    return Clip(_record(key, "text", _rows([sample_id], [[]], "text")))
 
 
 def media_clip(
@@ -192,7 +207,7 @@ def media_clip(
         data = _frames_tar(frames_NHWC, positions)
         height_px, width_px = frames_NHWC.shape[1:3]
         about = replace(
-            NO_PAYLOAD, kind="frames", suffix=FRAMES_SUFFIX, picture_format="webp",
+            NO_PAYLOAD, kind="frames", suffix=FRAMES_SUFFIX, image_format="webp",
             width_px=width_px, height_px=height_px, num_frames=len(positions),
             num_exact=len(positions),
         )  # fmt: skip
@@ -203,7 +218,7 @@ def media_clip(
         clip_key(
             kind, media_id=media.media_id, clip_start_s=clip_s[0], clip_end_s=clip_s[1],
             sample_id="",
-        ), kind, _rows(ids, plans),
+        ), kind, _rows(ids, plans, kind),
         clip_start_s=clip_s[0], clip_end_s=min(clip_s[1], media.duration_s),
         media=MediaRecord(
             media_id=media.media_id, uri=str(path), num_bytes=media.num_bytes,
@@ -262,6 +277,8 @@ def write_shards(
                     "payload_offset": data.offset_data if data else 0,
                     "payload_bytes": data.size if data else 0,
                     "num_frames": len(row.plans[0].frame_index) if row.plans else 0,
+                    "dataset": row.dataset, "num_answers": 1, **_sizes(row.sample_id),
+                    "num_media": int(kind != "text"), "num_markers": int(kind != "text"),
                 }
                 for position, row in enumerate(clip.record.rows)
             ]  # fmt: skip

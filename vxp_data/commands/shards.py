@@ -124,8 +124,15 @@ def export(
     directory = open_run(run)
     record = directory.read_run()
     config = load_config(None, read_overrides(settings), run_settings=record["config"]).config
-    num_rows = export_rows(directory, config, layout, out)
-    say(f"{num_rows} rows in {out}.")
+    done = export_rows(directory, record, config, layout, out)
+    if done.left_out:
+        say("Left out: " + ", ".join(f"{num} {what}" for what, num in done.left_out.items()) + ".")
+    if done.num_marked:
+        say(
+            f"{done.num_marked} rows have the words <video> or <image> where no video or image is: "
+            "a trainer that takes every one for a medium will miss some."
+        )
+    say(f"{done.num_rows} rows in {out}.")
 
 
 def _show_shards(result: ShardResult, out: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
+from vxp_data.conversation import question_answer_pairs
 from vxp_data.core.tasks import classify_conversation
 from vxp_data.datasets.catalogue import load_record
 from vxp_data.datasets.layouts.base import (
@@ -345,7 +346,8 @@ class _Writer:
             data = row_json(row)
         except (TypeError, ValueError) as error:
             raise RowError(f"the row cannot be written as JSON: {error}") from error
-        task = file.task or classify_conversation(read_turns(row)).task.value
+        pairs = question_answer_pairs(read_turns(row))
+        task = file.task or classify_conversation(pairs).task.value
         return data, names, task
 
     def _ordered(

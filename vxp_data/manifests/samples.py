@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vxp_data.conversation import conversation_json, question_answer_pairs
 from vxp_data.core.tasks import classify_conversation
 from vxp_data.manifests import conversation, media_path, row_values
 from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError
-from vxp_data.manifests.conversation import is_given, read_turns
+from vxp_data.manifests.conversation import is_given, read_conversation
 from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths, find_media
 from vxp_data.records import Modality, Reason, Sample, Task
 from vxp_data.registry import MANIFEST_FORMATS
@@ -202,20 +202,21 @@ class _Reader:
         facts.name = row_values.row_name(row.fields)
         media = find_media(row.fields)
         facts.modality, facts.media_uri = media.modality, media.name
-        turns = read_turns(row.fields)
-        text = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
-        facts.turns = text.encode(errors="replace").decode()  # a lone surrogate is no text
-        self._find_task(row.fields, turns, facts)
+        kinds = [] if media.modality is Modality.TEXT else [media.modality.value]
+        turns = read_conversation(row.fields, kinds)
+        facts.turns = conversation_json(turns)
+        pairs = question_answer_pairs(turns)
+        self._find_task(row.fields, pairs, facts)
         facts.clip_start_s, facts.clip_end_s = row_values.clip(row.fields)
         if media.modality is Modality.TEXT:
-            row_values.check_text_row(row.fields, turns)
+            row_values.check_text_row(row.fields, pairs)
             return
         facts.media_uri = self._paths.resolve(media.name)
         self._counts.absolute_paths += media.name.startswith("/")
         self._counts.rows_several_images += media.num_named > 1
 
     def _find_task(
-        self, fields: Mapping[str, object], turns: list[tuple[str, str]], facts: _Facts
+        self, fields: Mapping[str, object], pairs: Sequence[tuple[str, str]], facts: _Facts
     ) -> None:
         if self._dataset.task:
             return
@@ -229,9 +230,9 @@ class _Reader:
                 facts.task, facts.task_origin = named, "field"
                 return
             _count(self._counts.unknown_tasks, named)
-        guess = classify_conversation(turns)
+        guess = classify_conversation(pairs)
         facts.task, facts.is_mixed = guess.task.value, guess.mixed
-        facts.question = turns[0][0] if turns else ""
+        facts.question = pairs[0][0] if pairs else ""
 
     def _count_usable(self, facts: _Facts) -> None:
         counts = self._counts

@@ -8,6 +8,7 @@ lost, and the same command goes on. Knows format 4 by heart: nothing else does a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vxp_data.conversation import conversation_json, turns_of_pairs
 from vxp_data.core.frame_sampling import Seek
 from vxp_data.encoders.base import fingerprint
 from vxp_data.errors import UserError
+from vxp_data.media_markers import place_media
 from vxp_data.pipeline.prune import sampler_fingerprint
 from vxp_data.pipeline.run_dir.directory import (
     RunDirectory,
@@ -35,6 +38,7 @@ from vxp_data.pipeline.run_dir.directory import (
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
 from vxp_data.pipeline.run_dir.read_ahead import each_file
+from vxp_data.records import Modality
 from vxp_data.registry import DECODERS, FRAME_SAMPLERS
 from vxp_data.schemas import (
     DUPLICATE_SCHEMA,
@@ -188,12 +192,23 @@ def _upgrade_table(file: File, schema: pa.Schema, samplers: _Samplers) -> None:
 def _renamed(table: pa.Table, schema: pa.Schema, samplers: _Samplers) -> pa.Table:
     """Rename a table's columns, and its clips' frame sampling."""
     table = table.rename_columns([_COLUMNS.get(name, name) for name in table.column_names])
+    if "turns" in table.column_names:
+        index = table.schema.get_field_index("turns")
+        rows = zip(table["turns"].to_pylist(), table["modality"].to_pylist(), strict=True)
+        turns = [_turns(text, modality) for text, modality in rows]
+        table = table.set_column(index, "turns", pa.array(turns, pa.large_string()))
     if "sampler" in table.column_names:
         index = table.schema.get_field_index("sampler")
         new = {name: samplers.new_name(name) for name in set(table["sampler"].to_pylist())}
         names = [new[name] for name in table["sampler"].to_pylist()]
         table = table.set_column(index, "sampler", pa.array(names, pa.string()))
     return table.cast(schema)
+
+
+def _turns(text: str, modality: str) -> str:
+    """Write a conversation of question and answer pairs as ours are, its medium at its place."""
+    kinds = [] if modality == Modality.TEXT else [modality]
+    return conversation_json(place_media(turns_of_pairs(json.loads(text)), kinds))
 
 
 def _matrix(value: pa.Scalar) -> NDArray[np.float16] | None:

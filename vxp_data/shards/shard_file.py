@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, BinaryIO
 
-from vxp_data.shard_format import JSON_SUFFIX, ClipRecord
+from vxp_data.conversation import conversation_from_json
+from vxp_data.records import Modality
+from vxp_data.shard_format import JSON_SUFFIX, ClipRecord, sample_columns, word_counts
 from vxp_data.shards.tar_file import Member, read_bytes, read_members
 
 
@@ -20,9 +22,11 @@ class ShardClip:
     payload: Member | None
 
     def sample_rows(self) -> list[dict[str, Any]]:
-        """Return a row of SAMPLE_COLUMNS for each annotation row; the shard's index is 0."""
+        """Return what samples.parquet has of each annotation row; the shard's index is 0."""
         payload = self.payload or Member(name="", offset=0, num_bytes=0)
-        return [
+        columns = sample_columns(self.record.format_version)
+        num_media = int(self.record.kind != Modality.TEXT)
+        rows = [
             {
                 "shard": 0,
                 "key": self.record.key,
@@ -34,9 +38,12 @@ class ShardClip:
                 "payload_offset": payload.offset,
                 "payload_bytes": payload.num_bytes,
                 "num_frames": len(row.plans[0].frame_index) if row.plans else 0,
+                "dataset": row.dataset,
+                **word_counts(row, num_media=num_media),
             }
             for index, row in enumerate(self.record.rows)
         ]
+        return [{name: row[name] for name in columns} for row in rows]
 
 
 def read_clips(file: BinaryIO) -> Iterator[ShardClip]:
@@ -64,6 +71,8 @@ def _clip(file: BinaryIO, key: str, members: list[Member]) -> ShardClip:
         raise ValueError(f"key {key!r} has no member {JSON_SUFFIX!r}")
     try:
         record = ClipRecord.from_json(read_bytes(file, own))
+        for row in record.rows:
+            conversation_from_json(row.conversation)
     except ValueError as error:
         raise ValueError(f"{own.name}: {error}") from error
     if record.key != key:

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from vxp_data.core.sampling_plans import SamplingRule, draw_plan, image_plan
+from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import unpack_timeline
-from vxp_data.shard_format import ClipRecord, PlanRecord
+from vxp_data.shard_format import ClipRecord, PlanRecord, selection_version
 from vxp_model.data.files import read_media
 from vxp_model.data.frames import BrokenSampleError
 from vxp_model.data.index import ShardTable
@@ -76,27 +76,12 @@ def plan_of(record: ClipRecord, index: int, epoch: int) -> PlanRecord:
     row = record.rows[index]
     if record.kind == "text":
         return PlanRecord(epoch=epoch, policy="", fps=0.0, frame_index=[], time_s=[])
-    if record.payload.picture_format:
+    if record.payload.image_format:
         return row.plans[epoch % len(row.plans)]
     if epoch < len(row.plans):
         return row.plans[epoch]
-    media = record.media
     try:
-        rule = SamplingRule.from_dict(json.loads(record.sampling))
-        if record.kind == "image":
-            plan = image_plan(rule, epoch=epoch)
-        else:
-            whole = record.clip_end_s >= media.duration_s  # a still's duration may be 0
-            plan = draw_plan(
-                rule,
-                sample_id=row.sample_id,
-                epoch=epoch,
-                time_s_N=unpack_timeline(media.timeline),
-                duration_s=media.duration_s,
-                source_fps=media.fps,
-                clip_start_s=record.clip_start_s,
-                clip_end_s=np.inf if whole else record.clip_end_s,
-            )
+        plan = _drawn(record, row.sample_id, epoch)
     except ValueError as error:
         raise BrokenSampleError("bad_record", f"{record.key}: {error}") from error
     return PlanRecord(
@@ -105,6 +90,29 @@ def plan_of(record: ClipRecord, index: int, epoch: int) -> PlanRecord:
         fps=plan.fps,
         frame_index=plan.frame_index_F.tolist(),
         time_s=plan.time_s_F.tolist(),
+    )
+
+
+def _drawn(record: ClipRecord, sample_id: str, epoch: int) -> SamplingPlan:
+    """Draw a plan by the stored rule, as the format of the shard says: its `format_version`.
+
+    Raises:
+        ValueError: the stored rule or timeline cannot be read.
+    """
+    media, rule = record.media, SamplingRule.from_dict(json.loads(record.sampling))
+    if record.kind == "image":
+        return image_plan(rule, epoch=epoch)
+    whole = record.clip_end_s >= media.duration_s  # a still's duration may be 0
+    return draw_plan(
+        rule,
+        sample_id=sample_id,
+        epoch=epoch,
+        time_s_N=unpack_timeline(media.timeline),
+        duration_s=media.duration_s,
+        source_fps=media.fps,
+        clip_start_s=record.clip_start_s,
+        clip_end_s=np.inf if whole else record.clip_end_s,
+        selection_version=selection_version(record.format_version),
     )
 
 

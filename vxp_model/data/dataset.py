@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from vxp_data.conversation import conversation_from_json
 from vxp_model.data.clip import plan_of, read_clip
-from vxp_model.data.conversation import read_turns
 from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
 from vxp_model.data.index import ShardTable
 from vxp_model.data.sample import TrainSample
@@ -136,7 +136,7 @@ class ShardDataset(Dataset[TrainSample]):
             frames = torch.from_numpy(frames_THWC)
         about = record.rows[number]
         try:
-            conversation = read_turns(about.exchanges)
+            conversation = conversation_from_json(about.conversation)
         except ValueError as error:
             raise BrokenSampleError("bad_record", f"{about.sample_id}: {error}") from error
         return TrainSample(

@@ -92,7 +92,7 @@ class FrameReader:
         Raises:
             BrokenSampleError: the payload is not what the record says, or cannot be decoded.
         """
-        if record.payload.picture_format:
+        if record.payload.image_format:
             return self._read_images(record, payload, frame_index_T), 0
         return self._decode(record, payload, frame_index_T, time_s_T)
 
@@ -150,7 +150,7 @@ class FrameReader:
         frames_THWC = np.empty((len(frame_index_T), size[1], size[0], 3), dtype=np.uint8)
         indices = _indices(payload)
         for t, index in enumerate(frame_index_T.tolist()):
-            name = frame_name(index, record.payload.picture_format)
+            name = frame_name(index, record.payload.image_format)
             if name not in indices:
                 raise BrokenSampleError("bad_picture", f"the payload has no {name}")
             try:

@@ -16,13 +16,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vxp_data.shard_format import INDEX_NAME, SAMPLE_COLUMNS, ShardIndex
+from vxp_data.shard_format import FORMAT_1, INDEX_NAME, SAMPLE_COLUMNS, ShardIndex, sample_columns
 from vxp_model.data.files import ShardFolder
 from vxp_model.errors import UserError
 
-_NUMBERS: Final = tuple(
-    name for name, kind in SAMPLE_COLUMNS.items() if kind != "string" and name != "place"
-)
+_PLACES: Final = (
+    "shard", "json_offset", "json_bytes", "payload_offset", "payload_bytes", "num_frames",
+)  # fmt: skip
+_COUNTS: Final = ("num_answers", "text_bytes", "answer_bytes", "num_media", "num_markers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFacts:
+    """What an index says of the rows' words and media; see `shard_format.word_counts`."""
+
+    dataset_N: pa.Array
+    """Arrow strings: the manifest that a row is from."""
+    num_answers_N: NDArray[np.int32]
+    text_bytes_N: NDArray[np.int64]
+    answer_bytes_N: NDArray[np.int64]
+    num_media_N: NDArray[np.int32]
+    num_markers_N: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +58,8 @@ class ShardTable:
     key_N: pa.Array
     sample_id_N: pa.Array
     """Arrow strings: as Python objects, a million of them would take 100 bytes each."""
+    facts: RowFacts | None
+    """None for shards of format 1, whose index does not have them."""
 
     def __len__(self) -> int:
         """Return the number of samples, N."""
@@ -98,8 +114,14 @@ def load_index(uri: str) -> ShardTable:
         index_N=_column(table, "place").to_numpy(),
         key_N=_column(table, "key"),
         sample_id_N=_column(table, "sample_id"),
-        **{f"{name}_N": _column(table, name).to_numpy() for name in _NUMBERS},
+        facts=None if index.format_version == FORMAT_1 else _facts(table),
+        **{f"{name}_N": _column(table, name).to_numpy() for name in _PLACES},
     )
+
+
+def _facts(table: pa.Table) -> RowFacts:
+    counts = {f"{name}_N": _column(table, name).to_numpy() for name in _COUNTS}
+    return RowFacts(dataset_N=_column(table, "dataset"), **counts)
 
 
 def _check_shards(folder: ShardFolder, index: ShardIndex) -> None:
@@ -129,8 +151,9 @@ def _samples(folder: ShardFolder, index: ShardIndex) -> pa.Table:
             f"{INDEX_NAME} says: the file is not the one written with these shards. Copy the "
             "directory again."
         )
+    columns = list(sample_columns(index.format_version))
     # Not read_table: it brings in pandas, which takes longer than reading.
-    table = pq.ParquetFile(io.BytesIO(data)).read(columns=list(SAMPLE_COLUMNS))
+    table = pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
     if table.num_rows != index.samples.num_rows:
         raise UserError(
             f"{folder.uri}/{name}: {table.num_rows} rows, wanted {index.samples.num_rows}."

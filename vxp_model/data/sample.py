@@ -10,7 +10,7 @@ from typing import Self
 
 from torch import Tensor
 
-from vxp_model.data.conversation import Turn
+from vxp_data.conversation import Turn
 from vxp_model.data.state import Replacement
 
 
@@ -40,6 +40,7 @@ class TrainSample:
     num_inexact: int
     """Frames that could not be decoded and repeat the nearest earlier one."""
     conversation: tuple[Turn, ...]
+    """Who says what, and in which turn the clip is shown."""
     annotation: str
     """The row as its manifest has it."""
     is_padding: bool = False

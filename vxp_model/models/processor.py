@@ -19,11 +19,11 @@ from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
 
 Message = Mapping[str, Any]
-"""{'role': 'system' | 'user' | 'assistant', 'content': text or a list of parts}, a part being
-{'type': 'text', 'text': ...}, {'type': 'video', 'video': ...} or {'type': 'image', 'image': ...};
-see `VideoXLProProcessor`."""
+"""{'role': 'system' | 'user' | 'assistant' | 'tool', 'content': text or a list of parts}, a part
+being {'type': 'text', 'text': ...}, {'type': 'video', 'video': ...} or {'type': 'image', 'image':
+...}; see `VideoXLProProcessor`."""
 
-ROLES: Final = ("system", "user", "assistant")
+ROLES: Final = ("system", "user", "assistant", "tool")
 START: Final = "<|im_start|>"
 END: Final = "<|im_end|>"
 
@@ -31,17 +31,23 @@ CHAT_TEMPLATE: Final = (
     "{%- if messages[0].role != 'system' %}"
     "{{- '<|im_start|>system\\n' + system + '<|im_end|>\\n' }}{%- endif %}"
     "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- set is_tool = message.role == 'tool' %}"
+    "{%- if not is_tool %}{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- elif loop.first or loop.previtem.role != 'tool' %}{{- '<|im_start|>user\\n' }}{%- endif %}"
+    "{%- if is_tool %}{{- '<tool_response>\\n' }}{%- endif %}"
     "{%- if message.content is string %}{{- message.content }}"
     "{%- else %}{%- for part in message.content %}"
     "{%- if part.type == 'text' %}{{- part.text }}"
     "{%- else %}{{- visual_token }}{%- if not loop.last %}{{- '\\n' }}{%- endif %}{%- endif %}"
     "{%- endfor %}{%- endif %}"
-    "{{- '<|im_end|>\\n' }}"
+    "{%- if is_tool %}{{- '\\n</tool_response>' }}{%- endif %}"
+    "{%- if is_tool and not loop.last and loop.nextitem.role == 'tool' %}{{- '\\n' }}"
+    "{%- else %}{{- '<|im_end|>\\n' }}{%- endif %}"
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""ChatML as Qwen2.5 was trained on, with one visual token where a video or image goes."""
+"""ChatML as Qwen2.5 was trained on, with one visual token where a video or image goes. What tools
+gave is one turn of the user, however many there are in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +179,7 @@ class VideoXLProProcessor(ProcessorMixin):
                 part may have its own 'fps', 'num_frames' and 'max_frames', and 'time_s' of frames
                 given as an array.
             add_generation_prompt: end with the beginning of an answer; None: where the last turn is
-                the user's.
+                the user's or a tool's.
             max_length: positions that a prompt may have; None: any number.
 
         Returns:
@@ -221,13 +227,15 @@ class VideoXLProProcessor(ProcessorMixin):
         turns = _checked(conversation)
         if turns[0]["role"] != "system":
             turns = [{"role": "system", "content": self.system}, *turns]
+        turns = _with_tools_joined(turns)
         users = [number for number, turn in enumerate(turns) if turn["role"] == "user"]
         prompt, left = Prompt(), list(clips)
         start, end = self.tokenizer.convert_tokens_to_ids([START, END])
         for number, turn in enumerate(turns):
             is_answer = turn["role"] == "assistant"
             kind = Kind.QUERY if users and number == users[-1] else Kind.TEXT
-            prompt.add([start, *self._encode(f"{turn['role']}\n")], Kind.TEXT)
+            speaker = "user" if turn["role"] == "tool" else turn["role"]
+            prompt.add([start, *self._encode(f"{speaker}\n")], Kind.TEXT)
             parts = _parts(turn)
             for index, part in enumerate(parts):
                 if part["type"] == "text":
@@ -239,7 +247,7 @@ class VideoXLProProcessor(ProcessorMixin):
             prompt.add([end], Kind.TEXT, is_label=is_answer)
             prompt.add(self._encode("\n"), Kind.TEXT)
         if add_generation_prompt is None:
-            add_generation_prompt = turns[-1]["role"] == "user"
+            add_generation_prompt = turns[-1]["role"] in ("user", "tool")
         if add_generation_prompt:
             prompt.add([start, *self._encode("assistant\n")], Kind.TEXT)
         if max_length is not None and len(prompt.ids) > max_length:
@@ -349,6 +357,21 @@ def _checked(conversation: Sequence[Message]) -> list[Message]:
                     f"a {kind} may stand in a user's turn, not in the {turn['role']}'s."
                 )
     return list(conversation)
+
+
+def _with_tools_joined(turns: Sequence[Message]) -> list[Message]:
+    """Write what tools gave in Qwen2.5's tags; neighbouring tool turns become one."""
+    joined: list[Message] = []
+    for turn in turns:
+        if turn["role"] != "tool":
+            joined.append(turn)
+            continue
+        text = "".join(part["text"] for part in _parts(turn))
+        text = f"<tool_response>\n{text}\n</tool_response>"
+        if joined and joined[-1]["role"] == "tool":
+            text = f"{joined.pop()['content']}\n{text}"
+        joined.append({"role": "tool", "content": text})
+    return joined
 
 
 def _parts(turn: Message) -> list[Message]:

@@ -52,7 +52,7 @@ def mllm_recipe(preset: str, **sections: Any) -> MllmRecipe:
 
 def draw_sample(position: int, *, num_frames: int, px: int, text: str, answer: str) -> TrainSample:
     """Draw a video with a question and an answer."""
-    from vxp_model.data.conversation import Turn
+    from vxp_data.conversation import Part, Role, Turn
     from vxp_model.data.sample import TrainSample
 
     return TrainSample(
@@ -68,7 +68,10 @@ def draw_sample(position: int, *, num_frames: int, px: int, text: str, answer: s
         time_s_T=torch.arange(num_frames, dtype=torch.float64),
         fps=1.0,
         num_inexact=0,
-        conversation=(Turn("human", text), Turn("model", answer)),
+        conversation=(
+            Turn(Role.USER, (Part("video"), Part("text", text))),
+            Turn.of_text(Role.ASSISTANT, answer),
+        ),
         annotation="",
     )
 

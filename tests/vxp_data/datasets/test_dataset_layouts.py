@@ -18,6 +18,7 @@ from support.annotation_rows import (
     layout,
     written,
 )
+from vxp_data.conversation import question_answer_pairs
 from vxp_data.core.tasks import classify_conversation
 from vxp_data.datasets.layouts.base import (
     Annotation,
@@ -64,7 +65,7 @@ def test_the_rules_over_the_words_see_the_task_that_the_rows_have(task, names) -
     for name in names:
         fields, row, _ = CASES[name]
         for got in converted(name, fields, **row):
-            assert classify_conversation(read_turns(got)).task == task, name
+            assert classify_conversation(question_answer_pairs(read_turns(got))).task == task, name
 
 
 def test_the_task_of_a_file_is_written_into_its_rows() -> None:

@@ -89,7 +89,7 @@ def test_prune_reads_the_manifest_as_it_is(tmp_path: Path) -> None:
     assert [sample.task for sample in found] == ["caption", "caption", "open_ended"]
     assert {sample.task_origin for sample in found} == {"field"}
     assert found[0].media_uri == str(root / "Charades_v1_480/AAAAA.mp4")
-    assert json.loads(found[0].turns)[0][1] == "A man cooks"
+    assert json.loads(found[0].turns)[1]["content"] == "A man cooks"
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ def test_a_lone_surrogate_in_a_conversation_stays_in_the_row_and_can_be_stored(t
     counts = ManifestCounts()
     (sample,) = samples_of(write(tmp_path / "rows", row), "jsonl", counts, field="task")
     assert (sample.reason, sample.annotation) == (None, row.encode())
-    assert json.loads(sample.turns) == [["??", ""]]
+    assert json.loads(sample.turns) == [
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "??"}]}
+    ]
     assert dict(counts.unknown_tasks) == {"?": 1}
     assert dict(counts.unknown_columns) == {"?": 1}
 

@@ -56,7 +56,8 @@ def test_a_row_becomes_a_sample_with_all_its_fields(tmp_path):
             media_uri=f"{tmp_path}/media/a/c:d é.mp4",
             clip_start_s=1.0,
             clip_end_s=2.5,
-            turns='[["<image>\\nWho sits?","He."]]',
+            turns='[{"role":"user","content":[{"type":"video"},{"type":"text",'
+            '"text":"Who sits?"}]},{"role":"assistant","content":"He."}]',
             annotation=json.dumps(row).encode(),
         )
     ]
@@ -82,7 +83,7 @@ def test_counts_say_what_was_found(tmp_path):
         task_origins=Counter({"rule": 2, "field": 1, "map": 1}),
         rows_mixed=1,
         unknown_tasks=Counter({"odd": 1}),
-        examples={"open_ended": ["<image>\nWho sits?"], "caption": ["Describe the video."]},
+        examples={"open_ended": ["Who sits?"], "caption": ["Describe the video."]},
         unknown_columns=Counter({"source": 2, "fps": 1}),
         ids_missing=1,
         ids_repeated=1,

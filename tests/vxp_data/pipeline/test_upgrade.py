@@ -90,9 +90,16 @@ def test_a_stored_run_keeps_all_it_has_under_new_names(old: Path) -> None:
     assert verify_run(open_run(old), media=False).problems == []
     assert embeddings(old) == stored
     assert sum(value is not None for value in stored.values()) == 3
-    assert [row["turns"] for row in table(old, "samples")] == [
-        row["exchanges"] for row in before["samples"]
-    ]
+    turns = [json.loads(row["turns"]) for row in table(old, "samples")]
+    pairs = [json.loads(row["exchanges"]) for row in before["samples"]]
+    assert len(turns) == len(pairs) == 6
+    for said, [(question, answer)], row in zip(turns, pairs, before["samples"], strict=True):
+        words = {"type": "text", "text": question.removeprefix("<image>\n")}
+        shown = [{"type": "video"}, words] if row["modality"] == "video" else question
+        assert said == [
+            {"role": "user", "content": shown},
+            {"role": "assistant", "content": answer},
+        ]
     assert [row["file_version"] for row in table(old, "media")] == [
         row["file_stamp"] for row in before["media"]
     ]

@@ -298,7 +298,7 @@ def test_a_record_comes_back_from_its_json_and_nothing_else_does(shard):
         (("rows", 0, "task"), None, r"rows\[0\].task is NoneType None, not str"),
         (("media", "num_frames"), True, "media.num_frames is bool True, not int"),
         (("payload",), [], "payload is list, not an object"),
-        (("format_version",), 99, "format_version is 99; this version reads 1"),
+        (("format_version",), 99, "format_version is 99; this version reads 1 and 2"),
         (("more",), 1, r"missing \[\], unknown \['more'\]"),
     ):
         odd = json.loads(data)
@@ -320,8 +320,8 @@ def test_a_record_never_holds_what_json_has_not(shard):
 
 
 def test_an_index_of_another_version_or_shape_is_refused():
-    with pytest.raises(ValueError, match="format_version is 2"):
-        ShardIndex.from_json(b'{"format_version": 2}')
+    with pytest.raises(ValueError, match="format_version is 3; this version reads 1 and 2"):
+        ShardIndex.from_json(b'{"format_version": 3}')
     with pytest.raises(ValueError, match="format_version is None"):
         ShardIndex.from_json(b"[]")
     with pytest.raises(ValueError, match="missing"):

@@ -30,9 +30,9 @@ from support.shard_fixtures import (
     text_shards,
     write_shards,
 )
+from vxp_data.conversation import Role, Turn
 from vxp_data.registry import DECODERS
 from vxp_data.shard_format import ShardIndex
-from vxp_model.data.conversation import Turn
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.index import load_index
 from vxp_model.data.order import BatchRule, OrderRule
@@ -441,8 +441,8 @@ def test_images_come_as_one_frame_and_text_without(payload, tmp_path):
         "text", "caption", shards.clips[1].record.key[:4],
     )  # fmt: skip
     assert samples["t"].conversation == (
-        Turn("human", "<video>\nWhat is t?"),
-        Turn("model", "It is t."),
+        Turn.of_text(Role.USER, "What is t?"),
+        Turn.of_text(Role.ASSISTANT, "It is t."),
     )
 
 

@@ -134,4 +134,4 @@ def test_the_pages_example_runs(run, tmp_path, monkeypatch, capsys):
     names = {}
     exec(compile(example, PAGE.name, "exec"), names)
     assert names["state"]["position"] == 11
-    assert "Turn(speaker='model', text='a0!')" in capsys.readouterr().out
+    assert "Part(type='text', text='a0!')" in capsys.readouterr().out

@@ -217,3 +217,73 @@ def test_a_tokenizer_without_chatml_is_refused() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
     with pytest.raises(UserError, match=r"no token '<\|im_start\|>'"):
         VideoXLProProcessor(tokenizer)
+
+
+# The chat template of Qwen2.5's tokenizers where no tools are listed, without its branch of
+# `tool_calls`: how Qwen/Qwen2.5-7B-Instruct writes turns.
+QWEN_2_5 = (
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}"
+    "{%- else %}"
+    "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
+    "assistant.<|im_end|>\\n' }}"
+    "{%- endif %}"
+    "{%- for message in messages %}"
+    "{%- if (message.role == 'user') or (message.role == 'system' and not loop.first) or "
+    "(message.role == 'assistant' and not message.tool_calls) %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}"
+    "{%- elif message.role == 'tool' %}"
+    "{%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != 'tool') %}"
+    "{{- '<|im_start|>user' }}"
+    "{%- endif %}"
+    "{{- '\\n<tool_response>\\n' }}{{- message.content }}{{- '\\n</tool_response>' }}"
+    "{%- if loop.last or (messages[loop.index0 + 1].role != 'tool') %}"
+    "{{- '<|im_end|>\\n' }}"
+    "{%- endif %}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+TALKS = {
+    "plain": [("user", "Who?"), ("assistant", "He.")],
+    "system": [("system", "Be brief."), ("user", "Who?"), ("assistant", "He.")],
+    "system later": [("user", "Who?"), ("system", "Be brief."), ("assistant", "He.")],
+    "tools": [
+        ("user", "How many?"),
+        ("assistant", '<tool_call>\n{"name": "count", "arguments": {"of": "cats"}}\n</tool_call>'),
+        ("tool", "4"),
+        ("tool", "of them\n2 black"),
+        ("assistant", "Four."),
+        ("tool", "5"),
+        ("assistant", "Five <video> tags."),
+    ],
+    "two answers": [("user", "Who?"), ("assistant", "He."), ("assistant", "Or she.")],
+    "a tool last": [("user", "Who?"), ("assistant", "?"), ("tool", "he")],
+}
+
+
+@pytest.mark.parametrize("talk", TALKS.values(), ids=list(TALKS))
+@pytest.mark.parametrize("asks", [False, True])
+def test_the_tokens_are_those_of_qwens_own_template(
+    tokenizer: PreTrainedTokenizerFast, talk: list[tuple[str, str]], asks: bool
+) -> None:
+    turns = [{"role": role, "content": content} for role, content in talk]
+    tokenizer.chat_template = QWEN_2_5
+    wanted = tokenizer.apply_chat_template(
+        turns, tokenize=True, add_generation_prompt=asks, return_dict=True
+    )["input_ids"]
+    default = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    processor = tiny(tokenizer, system=default)
+    prompt = processor.prompt(turns, [], add_generation_prompt=asks)
+    assert tokenizer.decode(prompt.ids) == tokenizer.decode(wanted)
+    assert prompt.ids == wanted
+    assert tokenizer.decode(prompt.ids) == processor.apply_chat_template(
+        turns, add_generation_prompt=asks
+    )
+    labels = [label for label in prompt.labels if label != IGNORED_LABEL]
+    answers = [f"{content}<|im_end|>" for role, content in talk if role == "assistant"]
+    assert tokenizer.decode(labels) == "".join(answers)
+
+
+def test_an_answer_is_asked_for_after_a_tools_turn() -> None:
+    turns = [{"role": role, "content": content} for role, content in TALKS["a tool last"]]
+    text = tiny().tokenizer.decode(tiny()(turns)["input_ids"][0])
+    assert text.endswith("<tool_response>\nhe\n</tool_response><|im_end|>\n<|im_start|>assistant\n")

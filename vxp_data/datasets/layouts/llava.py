@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from vxp_data.conversation import question_answer_pairs
 from vxp_data.datasets.layouts.base import (
     Annotation,
     AnnotationLayout,
@@ -44,7 +45,7 @@ def llava_parquet(row: SourceRow) -> Iterator[Annotation]:
     """
     exchanges = tuple(
         (question.replace("<image>", "").strip(), answer)
-        for question, answer in read_turns(row.fields)
+        for question, answer in question_answer_pairs(read_turns(row.fields))
     )
     if not exchanges:
         raise RowError("the row has no conversation")

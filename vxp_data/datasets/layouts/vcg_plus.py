@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vxp_data.conversation import question_answer_pairs
 from vxp_data.core.tasks import PLACEHOLDER
 from vxp_data.datasets.layouts.base import Annotation, AnnotationLayout, Reader, SourceRow, given
 from vxp_data.manifests.base import RowError
@@ -21,7 +22,7 @@ def vcg_plus(row: SourceRow) -> Iterator[Annotation]:
     """
     exchanges = tuple(
         (PLACEHOLDER.sub("", question).strip(), answer)
-        for question, answer in read_turns(row.fields)
+        for question, answer in question_answer_pairs(read_turns(row.fields))
     )
     if not exchanges:
         raise RowError("the row has no conversation")

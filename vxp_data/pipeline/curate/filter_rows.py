@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.decisions import check_tasks
 from vxp_data.core.filters import (
     BLANK_CONTRAST,
@@ -226,5 +226,5 @@ def _turns(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[st
         wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
         first += batch.num_rows
         for text in wanted["turns"].to_pylist():
-            said.append([(question, answer) for question, answer in json.loads(text)])
+            said.append(question_answer_pairs(conversation_from_json(text)))
     return said

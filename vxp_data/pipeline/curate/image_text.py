@@ -5,7 +5,6 @@ Only of image-text pairs: caption rows about one image.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.filters import IMAGE_TEXT_SIMILARITY
 from vxp_data.core.text_rules import caption
 from vxp_data.encoders.base import TextEncoder
@@ -138,7 +138,7 @@ def image_pairs(run: RunDirectory, media: pa.Table, encoder: str) -> Iterator[Pa
         rows = pa.Table.from_batches([batch]).filter(wanted)
         index_N = indices(rows.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY)).to_pylist()
         for index, said in zip(index_N, rows["turns"].to_pylist(), strict=True):
-            text = caption(json.loads(said))
+            text = caption(question_answer_pairs(conversation_from_json(said)))
             if index is not None and not failed[index] and text:
                 key = pair_key(media_ids[index], text, encoder)
                 yield Pair(key=key, text=text, index=index)

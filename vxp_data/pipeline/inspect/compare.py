@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.run_changes import ABSENT, Change, Compared, Example, Side
 from vxp_data.pipeline.inspect.plan import PlanRows, read_plan_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
@@ -131,8 +131,8 @@ def _words(run: RunDirectory, sample_ids: pa.ChunkedArray) -> dict[str, tuple[st
 
 def first_question(turns: str) -> str:
     """Return the question of a row's first turn; see records.Sample.turns."""
-    pairs = json.loads(turns)
-    return str(pairs[0][0]) if pairs else ""
+    pairs = question_answer_pairs(conversation_from_json(turns))
+    return pairs[0][0] if pairs else ""
 
 
 def _number(value: float | None) -> float | None:

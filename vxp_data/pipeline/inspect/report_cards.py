@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.run_report import Card, DuplicateGroup
 from vxp_data.core.seeds import hash64
 from vxp_data.pipeline.curate.exclude import relinked_samples
@@ -20,7 +20,6 @@ from vxp_data.records import ClipKey, Reason
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 
 _FACTS: Final = ("width_px", "height_px", "duration_s", "file_version", "frames_expected")
-_PLACEHOLDERS: Final = ("<image>", "<video>")
 """Where LLaVA-style rows put the media: the card shows it."""
 _MAX_CHARS: Final = 600
 """Of a question or answer that is shown."""
@@ -219,10 +218,8 @@ def _key(row: Mapping[str, Any], uri: str = "media_uri") -> ClipKey:
 
 def _words(turns: str) -> tuple[str, str]:
     """Return a row's first question and answer, cut where they are very long."""
-    pairs = json.loads(turns)
+    pairs = question_answer_pairs(conversation_from_json(turns))
     question, answer = pairs[0] if pairs else ("", "")
-    for placeholder in _PLACEHOLDERS:
-        question = question.replace(placeholder, "")
     return _cut(question.strip()), _cut(answer.strip())
 
 

@@ -171,7 +171,7 @@ def payload_record(
         suffix=suffix.get(payload, ""),
         num_bytes=num_bytes,
         sha256=sha256,
-        picture_format=settings.image_format if payload is Payload.FRAMES else "",
+        image_format=settings.image_format if payload is Payload.FRAMES else "",
         width_px=frame_px,
         height_px=frame_px,
         num_frames=num_frames,
@@ -301,7 +301,7 @@ def _row_record(row: dict[str, Any], plans: Sequence[SamplingPlan]) -> RowRecord
         score=score if math.isfinite(score) else 0.0,
         has_threshold=math.isfinite(threshold),
         threshold=threshold if math.isfinite(threshold) else 0.0,
-        exchanges=row["turns"],
+        conversation=row["turns"],
         annotation=row["annotation"].decode(),
         plans=[
             PlanRecord(

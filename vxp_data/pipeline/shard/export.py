@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vxp_data.errors import unknown_name
+from vxp_data.conversation import Role, Turn, conversation_from_json
+from vxp_data.errors import UserError, unknown_name
+from vxp_data.manifests.base import ManifestFormat, ManifestRow
+from vxp_data.manifests.conversation import TURN_COLUMNS, is_given
+from vxp_data.manifests.formats import written_format
+from vxp_data.manifests.media_path import IMAGE_COLUMNS, VIDEO_COLUMNS
+from vxp_data.manifests.renamed_media import media_column
+from vxp_data.manifests.row_values import CLIP_COLUMNS, ID_COLUMNS
+from vxp_data.media_markers import MARKER, MARKERS, marked_text
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.shard.frame_plans import draw_plans
 from vxp_data.pipeline.shard.kept_rows import kept_rows
-from vxp_data.records import Modality
+from vxp_data.pipeline.shard.trained_turns import LeftOut, trained_turns
+from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.local import whole_file
 
-_PLACEHOLDER: Final = {Modality.VIDEO: "<video>", Modality.IMAGE: "<image>", Modality.TEXT: ""}
+_LLAVA_MARKERS: Final = dict.fromkeys(MARKERS, "<image>")
+"""LLaVA writes `<image>` for videos too."""
+_LLAVA_NAMES: Final = {
+    Role.SYSTEM: "system", Role.USER: "human", Role.ASSISTANT: "gpt", Role.TOOL: "observation",
+}  # fmt: skip
+_REWRITTEN: Final = frozenset((*VIDEO_COLUMNS, *IMAGE_COLUMNS, *TURN_COLUMNS, *CLIP_COLUMNS))
+"""Columns of a row that the export writes itself; all others are as they were."""
 _PLAN_SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()), ("dataset", pa.string()), ("task", pa.string()),
@@ -32,28 +49,41 @@ _PLAN_SCHEMA: Final = pa.schema(
 )  # fmt: skip
 
 
-def export_rows(run: RunDirectory, config: PruneConfig, layout: str, out: Path) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written."""
+
+    num_rows: int
+    left_out: Mapping[LeftOut, int]
+    """What no trainer of this layout could use: how many of each."""
+    num_marked: int
+    """Rows whose words hold `<video>` or `<image>` where no medium is."""
+
+
+def export_rows(
+    run: RunDirectory, record: Mapping[str, Any], config: PruneConfig, layout: str, out: Path
+) -> Exported:
     """Write the kept rows of a finished run.
 
     Args:
         run: a finished run.
+        record: its run.json.
         config: for the sampling rule and the number of epochs, with 'parquet'.
         layout: 'llava': a JSON array of `{id, video | image, conversations}`. 'ms-swift': a line
-            `{messages, videos | images}` a row. 'parquet': a row for each row and stored epoch,
-            with its plan; once, without one, for a text-only row. Media are named by absolute
-            paths; a row about a part of its video has `clip_start_s` or `clip_end_s`, as in the
-            manifests that we read.
+            `{messages, videos | images}` a row. Both with the row's own id and other columns, as
+            many markers as media, and what can be trained on of each conversation. 'parquet': a
+            row for each row and stored epoch, with its plan; once, without one, for a text-only
+            row. Media are named by absolute paths; a row about a part of its video has
+            `clip_start_s` or `clip_end_s`, as in the manifests that we read.
         out: the file.
 
-    Returns:
-        How many rows were written.
-
     Raises:
-        UserError: an unknown layout, or the file cannot be written.
+        UserError: an unknown layout, the run's kept rows are not those that it decided, or the file
+            cannot be written.
     """
-    writers: dict[str, Callable[[], int]] = {
-        "llava": lambda: _write_llava(out, kept_rows(run)),
-        "ms-swift": lambda: _write_ms_swift(out, kept_rows(run)),
+    writers: dict[str, Callable[[], Exported]] = {
+        "llava": lambda: _write_llava(out, _Rows(run, record)),
+        "ms-swift": lambda: _write_ms_swift(out, _Rows(run, record)),
         "parquet": lambda: _write_parquet(out, kept_rows(run), config),
     }
     if layout not in writers:
@@ -61,20 +91,63 @@ def export_rows(run: RunDirectory, config: PruneConfig, layout: str, out: Path) 
     return writers[layout]()
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=1024):
-        yield from batch.to_pylist()
+class _Rows:
+    """The kept rows that can be trained on, and the count of what cannot."""
+
+    def __init__(self, run: RunDirectory, record: Mapping[str, Any]) -> None:
+        self.left_out: Counter[LeftOut] = Counter()
+        self.num_rows = 0
+        self.num_marked = 0
+        self._run = run
+        names = zip(record["datasets"], record["decided"]["outputs"], strict=True)
+        self._own = {facts["name"]: self._read(facts["format"], file) for facts, file in names}
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], list[Turn], dict[str, Any]]]:
+        """Return (row of `kept_rows`, turns, the row's own other columns).
+
+        Raises:
+            UserError: the run's file of kept rows has other rows.
+        """
+        for batch in kept_rows(self._run).to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                own = next(self._own[row["dataset"]], None)
+                if own is None:
+                    raise UserError(
+                        f"{self._run.root}: the kept rows of {row['dataset']!r} are fewer than "
+                        f"were decided. Write them again: vxp-data decide {self._run.root}"
+                    )
+                turns = trained_turns(conversation_from_json(row["turns"]), self.left_out)
+                if turns:
+                    self.num_rows += 1
+                    self.num_marked += any(MARKER.search(turn.text) for turn in turns)
+                    yield row, turns, _others(own, row)
+
+    def exported(self) -> Exported:
+        """Return what was written; to be called at the end."""
+        return Exported(num_rows=self.num_rows, left_out=self.left_out, num_marked=self.num_marked)
+
+    def _read(self, format_name: str, file: str) -> Iterator[ManifestRow]:
+        manifest: ManifestFormat = MANIFEST_FORMATS.load(written_format(format_name))()
+        return manifest.rows(self._run.root.file(file))
 
 
-def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return a row's (question, answer) pairs, the media's placeholder in the first question."""
-    placeholder = _PLACEHOLDER[Modality(row["modality"])]
-    pairs = [(question, answer) for question, answer in json.loads(row["turns"])] or [("", "")]
-    question, answer = pairs[0]
-    for old in ("<video>", "<image>"):  # LLaVA writes <image> for videos too
-        question = question.replace(old, "")
-    pairs[0] = "\n".join(filter(None, (placeholder, question.strip()))), answer
-    return pairs
+def _others(own: ManifestRow, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's columns but those that are rewritten; with an id, if it has none."""
+    fields = _fields(own)
+    named = {media_column(fields)} if row["media_uri"] else set[str]()
+    others = {k: v for k, v in fields.items() if k not in _REWRITTEN | named}
+    if not any(is_given(others.get(name)) for name in ID_COLUMNS):
+        others = {"id": row["sample_id"].removeprefix(f"{row['dataset']}/")} | others
+    return others
+
+
+def _fields(own: ManifestRow) -> dict[str, Any]:
+    """Return a row's columns as JSON has them: Parquet's bytes and times are text there."""
+    try:
+        fields = json.loads(own.annotation)
+    except ValueError:  # CSV, or another format of its own
+        fields = None
+    return fields if isinstance(fields, dict) else dict(own.fields)
 
 
 def _part(row: dict[str, Any]) -> dict[str, float]:
@@ -83,41 +156,37 @@ def _part(row: dict[str, Any]) -> dict[str, float]:
     return {name: row[name] for name, whole in limits.items() if row[name] != whole}
 
 
-def _write_llava(out: Path, table: pa.Table) -> int:
-    names = {"human": 0, "gpt": 1}
-    with whole_file(out) as beside, beside.open("w", encoding="utf-8") as file:
-        for number, row in enumerate(_rows(table)):
+def _json(value: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character, which JSON can only name by its number
+        return json.dumps(value).encode()
+
+
+def _write_llava(out: Path, rows: _Rows) -> Exported:
+    with whole_file(out) as beside, beside.open("wb") as file:
+        for row, turns, others in rows:
             media = {row["modality"]: row["media_uri"]} if row["media_uri"] else {}
-            media |= _part(row)
-            turns = [
-                {"from": name, "value": pair[index].replace("<video>", "<image>")}
-                for pair in _turns(row)
-                for name, index in names.items()
+            said = [
+                {"from": _LLAVA_NAMES[turn.role], "value": marked_text(turn, _LLAVA_MARKERS)}
+                for turn in turns
             ]
-            value = {"id": row["sample_id"], **media, "conversations": turns}
-            file.write(",\n" if number else "[\n")
-            file.write(json.dumps(value, ensure_ascii=False))
-        file.write("\n]\n" if table.num_rows else "[]\n")
-    return int(table.num_rows)
+            file.write(b",\n" if rows.num_rows > 1 else b"[\n")
+            file.write(_json(others | media | _part(row) | {"conversations": said}))
+        file.write(b"\n]\n" if rows.num_rows else b"[]\n")
+    return rows.exported()
 
 
-def _write_ms_swift(out: Path, table: pa.Table) -> int:
-    names = {"user": 0, "assistant": 1}
-    with whole_file(out) as beside, beside.open("w", encoding="utf-8") as file:
-        for row in _rows(table):
-            messages = [
-                {"role": name, "content": pair[index]}
-                for pair in _turns(row)
-                for name, index in names.items()
-            ]
+def _write_ms_swift(out: Path, rows: _Rows) -> Exported:
+    with whole_file(out) as beside, beside.open("wb") as file:
+        for row, turns, others in rows:
+            said = [{"role": turn.role.value, "content": marked_text(turn)} for turn in turns]
             media = {f"{row['modality']}s": [row["media_uri"]]} if row["media_uri"] else {}
-            file.write(
-                json.dumps({"messages": messages, **media, **_part(row)}, ensure_ascii=False) + "\n"
-            )
-    return int(table.num_rows)
+            file.write(_json(others | {"messages": said} | media | _part(row)) + b"\n")
+    return rows.exported()
 
 
-def _write_parquet(out: Path, table: pa.Table, config: PruneConfig) -> int:
+def _write_parquet(out: Path, table: pa.Table, config: PruneConfig) -> Exported:
     num_rows = 0
     with (
         whole_file(out) as beside,
@@ -131,7 +200,7 @@ def _write_parquet(out: Path, table: pa.Table, config: PruneConfig) -> int:
             ]
             file.write_table(pa.Table.from_pylist(rows, _PLAN_SCHEMA))
             num_rows += len(rows)
-    return num_rows
+    return Exported(num_rows=num_rows, left_out={}, num_marked=0)
 
 
 def _plans(row: dict[str, Any], config: PruneConfig) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vxp_data.conversation import conversation_from_json
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media.reader import MediaReader
@@ -32,6 +33,7 @@ from vxp_data.shard_format import (
     ShardIndex,
     TableEntry,
     clip_key,
+    selection_version,
 )
 from vxp_data.shards.frames_payload import unpack_frames
 from vxp_data.shards.hashing import HashingReader
@@ -189,11 +191,23 @@ def _record_problem(record: ClipRecord, entry: ShardEntry, index: ShardIndex) ->
         ("key", record.key in keys, True),
         ("kind", record.kind, entry.kind),
         ("payload", record.payload.kind, payload),
+        ("format", record.format_version, index.format_version),
         ("sampling", record.sampling, index.sampling),
         ("provenance", record.provenance, index.provenance),
     ):
         if own != wanted:
             return f"its {what} is not what the rest of the record or the index says"
+    return _conversation_problem(record)
+
+
+def _conversation_problem(record: ClipRecord) -> str:
+    """Hold the media that conversations show against the clip; '' where they agree."""
+    kinds = [] if record.kind == Modality.TEXT else [record.kind]
+    for row in record.rows:
+        turns = conversation_from_json(row.conversation)
+        shown = [part.type for turn in turns for part in turn.parts if part.type != "text"]
+        if turns and shown != kinds:
+            return f"sample {row.sample_id!r}: its conversation shows {shown}, its clip is {kinds}"
     return ""
 
 
@@ -201,6 +215,7 @@ def _plan_problem(record: ClipRecord) -> str:
     """Draw every stored plan again from the stored rule and timeline; '' where they agree."""
     rule = SamplingRule.from_dict(json.loads(record.sampling))
     is_whole = record.clip_end_s >= record.media.duration_s
+    version = selection_version(record.format_version)
     for row in record.rows:
         facts = {
             "modality": record.kind,
@@ -213,7 +228,7 @@ def _plan_problem(record: ClipRecord) -> str:
         }
         again = [
             (plan.epoch, plan.policy, plan.fps, plan.frame_index_F.tolist(), plan.time_s_F.tolist())
-            for plan in draw_plans(facts, rule, len(row.plans))
+            for plan in draw_plans(facts, rule, len(row.plans), version)
         ]
         stored = [(p.epoch, p.policy, p.fps, p.frame_index, p.time_s) for p in row.plans]
         if again != stored:

@@ -8,14 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from vxp_model.data.conversation import Turn
+from vxp_data.conversation import Role, Turn
 from vxp_model.data.sample import TrainSample
 from vxp_model.data.seeded_draws import selector_seed
 from vxp_model.data.visuals import Visual
 from vxp_model.errors import UserError
 from vxp_model.models.processor import Clip, VideoXLProProcessor
-
-_MARKERS = ("<image>", "<video>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,7 @@ def collate(
                 )
             ]
         clips = [Clip(time_s_T=v.time_s_T.tolist(), is_image=v.is_image) for v in own]
-        turns = messages(sample.conversation, kind=sample.kind if own else "text")
+        turns = messages(sample.conversation, shows_media=bool(own))
         if not any(turn["role"] == "assistant" for turn in turns):
             raise UserError(
                 f"sample {sample.sample_id!r} has no answer to learn from: leave such rows out of "
@@ -84,27 +82,32 @@ def collate(
     )
 
 
-def messages(conversation: Sequence[Turn], *, kind: str) -> list[dict[str, Any]]:
+def messages(conversation: Sequence[Turn], *, shows_media: bool = True) -> list[dict[str, Any]]:
     """Write a sample's conversation as the processor takes it.
 
-    The medium comes first in the user's first turn; its markers in the text go. Where the model
-    begins, as in a caption without a question, the user's turn is the medium alone.
+    Blank turns go, and so do turns without a medium after the last answer: nothing is learnt of
+    them.
 
     Args:
         conversation: of the sample.
-        kind: 'video', 'image' or 'text'.
+        shows_media: False where its frames are not read: the places of media go.
     """
-    turns: list[dict[str, Any]] = []
-    for turn in conversation:
-        text = turn.text
-        for marker in _MARKERS:
-            text = text.replace(f"{marker}\n", "").replace(f"\n{marker}", "").replace(marker, "")
-        turns.append({"role": "user" if turn.speaker == "human" else "assistant", "content": text})
-    if not turns or turns[0]["role"] != "user":
-        turns.insert(0, {"role": "user", "content": ""})
-    if kind != "text":
-        parts: list[dict[str, Any]] = [{"type": kind, kind: None}]
-        if turns[0]["content"]:
-            parts.append({"type": "text", "text": turns[0]["content"]})
-        turns[0]["content"] = parts
-    return turns
+    turns = [turn for turn in conversation if turn.text.strip() or (shows_media and turn.num_media)]
+    while turns and turns[-1].role is not Role.ASSISTANT and not turns[-1].num_media:
+        turns.pop()
+    return [_message(turn, shows_media=shows_media) for turn in turns]
+
+
+def _message(turn: Turn, *, shows_media: bool) -> dict[str, Any]:
+    """Write a turn; a line break after a medium goes, since the processor writes one itself."""
+    if not turn.num_media or not shows_media:
+        return {"role": turn.role.value, "content": turn.text}
+    parts: list[dict[str, Any]] = []
+    for part in turn.parts:
+        if part.type != "text":
+            parts.append({"type": part.type, part.type: None})
+            continue
+        text = part.text.removeprefix("\n") if parts else part.text
+        if text:
+            parts.append({"type": "text", "text": text})
+    return {"role": turn.role.value, "content": parts}

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch.nn import functional
 
+from vxp_data.conversation import Role
 from vxp_model.data.dataset import ShardDataset
 from vxp_model.data.loader import ShardLoader
 from vxp_model.data.sample import TrainSample
@@ -89,7 +90,7 @@ class Validator:
 
 def is_choice(sample: TrainSample) -> bool:
     """Whether all answers are options: a letter alone, or a letter, a mark and words."""
-    answers = [turn.text.strip() for turn in sample.conversation if turn.speaker == "model"]
+    answers = [turn.text.strip() for turn in sample.conversation if turn.role is Role.ASSISTANT]
     return all(_OPTION.fullmatch(answer) for answer in answers)
 
 

@@ -172,8 +172,9 @@ def hostile(run: Path, address: str) -> None:
         f'"><svg onload="document.title=\'pwned\'"><link rel=stylesheet href={address}/b.css>'
         "{{ 7 * 7 }}</td></table><h1>pwned</h1>"
     )
+    turns = [{"role": role, "content": attack} for role in ("user", "assistant")]
     for name, columns in {
-        "samples": {"turns": json.dumps([[attack, attack]]), "sample_id": attack},
+        "samples": {"turns": json.dumps(turns), "sample_id": attack},
         "decisions": {"sample_id": attack, "task": f"task {attack}"},
         "quarantine": {"message": attack, "media_uri": f"/v/{attack}", "sample_id": attack},
     }.items():

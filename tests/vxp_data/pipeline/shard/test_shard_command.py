@@ -82,7 +82,7 @@ def test_every_kept_row_is_there_once_with_what_the_run_knows_of_it(
         for name in ("dataset", "row", "task", "decision", "reason", "measure"):
             assert getattr(row, name) == decision[name]
         assert row.annotation.encode() == sample["annotation"]
-        assert row.exchanges == sample["turns"]
+        assert row.conversation == sample["turns"]
         for name in ("score", "threshold"):
             value = decision[name]
             assert getattr(row, f"has_{name}") == (value is not None and math.isfinite(value))
@@ -218,7 +218,7 @@ def test_webp_images_of_another_size(mixed_run: Path, tmp_path: Path) -> None:
     record, payload = by_stem(tmp_path / "out")["one.mp4"]
     assert payload[:13] == b"00000000.webp"
     assert unpack_frames(payload)[0].shape == (32, 32, 3)
-    assert (record.payload.picture_format, record.payload.width_px) == ("webp", 32)
+    assert (record.payload.image_format, record.payload.width_px) == ("webp", 32)
     assert verify_shards(open_folder(tmp_path / "out")).problems == []
 
 

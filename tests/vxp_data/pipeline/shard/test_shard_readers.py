@@ -71,7 +71,8 @@ def test_five_lines_of_webdataset_give_images_and_a_conversation(mixed_shards: P
             sizes = {image.size for image in images.values()}
         for row in record["rows"]:
             assert set(row["plans"][0]["frame_index"]) <= set(images)
-            assert all(len(pair) == 2 for pair in json.loads(row["exchanges"]))
+            turns = json.loads(row["conversation"])
+            assert {turn["role"] for turn in turns} <= {"user", "assistant"}
         assert sizes == {(384, 384)}
 
 

@@ -10,8 +10,8 @@ import pytest
 from support.later import LATER
 from support.mllm_runs import changed_parts, recipe, tensors, training_shards
 from support.repo import PIPELINES
+from vxp_data.conversation import Part, Role, Turn
 from vxp_data.errors import UserError as DataUserError
-from vxp_model.data.conversation import Turn
 from vxp_model.errors import UserError
 from vxp_model.train.metrics_log import read_log
 
@@ -145,22 +145,40 @@ def test_settings_that_do_not_fit_are_refused(
         recipe("shards", tmp_path, **changes)
 
 
-def test_the_medium_comes_first_and_its_marker_goes() -> None:
-    asked = [Turn("human", "What is <video>\nthis?"), Turn("model", "A cat.")]
-    assert messages(asked, kind="video") == [
-        {
-            "role": "user",
-            "content": [
-                {"type": "video", "video": None},
-                {"type": "text", "text": "What is this?"},
-            ],
-        },
-        {"role": "assistant", "content": "A cat."},
+VIDEO = Part("video")
+
+
+def shown(*parts: Part | str) -> Turn:
+    made = (Part("text", part) if isinstance(part, str) else part for part in parts)
+    return Turn(Role.USER, tuple(made))
+
+
+def test_the_medium_is_shown_at_its_place_and_what_says_nothing_goes() -> None:
+    asked = [
+        Turn.of_text(Role.SYSTEM, "Be brief."),
+        shown("What is ", VIDEO, "\nthis?"),
+        Turn.of_text(Role.ASSISTANT, "A <video> tag."),
+        Turn.of_text(Role.TOOL, "4"),
+        Turn.of_text(Role.ASSISTANT, " \n"),
+        Turn.of_text(Role.ASSISTANT, "Four."),
+        Turn.of_text(Role.USER, "And?"),
     ]
-    caption = messages([Turn("model", "A cat.")], kind="image")
-    assert caption[0] == {"role": "user", "content": [{"type": "image", "image": None}]}
-    text = messages([Turn("human", "Why?"), Turn("model", "So.")], kind="text")
-    assert text[0] == {"role": "user", "content": "Why?"}
+    words = [{"type": "text", "text": "What is "}, {"type": "text", "text": "this?"}]
+    wanted = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [words[0], {"type": "video", "video": None}, words[1]]},
+        {"role": "assistant", "content": "A <video> tag."},
+        {"role": "tool", "content": "4"},
+        {"role": "assistant", "content": "Four."},
+    ]
+    assert messages(asked) == wanted
+    wanted[1]["content"] = "What is \nthis?"
+    assert messages(asked, shows_media=False) == wanted
+    caption = [shown(VIDEO), Turn.of_text(Role.ASSISTANT, "A cat.")]
+    assert messages(caption)[0]["content"] == [{"type": "video", "video": None}]
+    assert [turn["role"] for turn in messages(caption, shows_media=False)] == ["assistant"]
+    late = [Turn.of_text(Role.ASSISTANT, "Hi."), shown(VIDEO, "What?")]
+    assert [turn["role"] for turn in messages(late)] == ["assistant", "user"]
 
 
 @pytest.mark.parametrize("folder", ["video_xl_pro", "smoke"])

@@ -10,7 +10,7 @@ import pytest
 
 from support.later import LATER
 from support.mllm_runs import changed_parts, recipe, tensors, training_shards
-from vxp_model.data.conversation import Turn
+from vxp_data.conversation import Role, Turn
 from vxp_model.data.frames import FrameOptions
 from vxp_model.train.metrics_log import read_log
 
@@ -135,7 +135,8 @@ def sample(answer: str, task: str = "multiple_choice") -> TrainSample:
     return TrainSample(
         sample_id="a", dataset="d", task=task, kind="text", key="k", source=0, epoch=0, position=0,
         frames_THWC=None, time_s_T=torch.zeros(0), fps=0.0, num_inexact=0,
-        conversation=(Turn("human", "Which?"), Turn("model", answer)), annotation="",
+        conversation=(Turn.of_text(Role.USER, "Which?"), Turn.of_text(Role.ASSISTANT, answer)),
+        annotation="",
     )  # fmt: skip
 
 
@@ -163,5 +164,7 @@ def test_an_answer_is_right_when_every_token_of_it_is_the_likeliest() -> None:
 )  # fmt: skip
 def test_what_counts_as_an_option(answer: str, expected: bool) -> None:
     assert is_choice(sample(answer)) is expected
-    twice = replace(sample("B"), conversation=(*sample("B").conversation, Turn("model", answer)))
+    twice = replace(
+        sample("B"), conversation=(*sample("B").conversation, Turn.of_text(Role.ASSISTANT, answer))
+    )
     assert is_choice(twice) is expected
