@@ -233,3 +233,9 @@ class Media:
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""
     num_audio_streams: int = 0
     """As the container lists them; none is opened."""
+    stream_index: int = 0
+    """Of the video stream, among all streams of the file."""
+    num_video_streams: int = 0
+    """From which it was chosen: without covers, still images and thumbnails."""
+    has_crop: bool = False
+    """The container leaves edges out of the stored pictures."""

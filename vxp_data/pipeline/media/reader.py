@@ -54,7 +54,7 @@ class PlannedFrames:
     """Frames that are the planned ones; others were replaced by the nearest earlier one."""
     decoder: str
     note: str
-    """Why not the decoder asked for; '' where it was."""
+    """Why not the decoder asked for, and what is not as the stream says; '' for neither."""
     cpu_s: float
 
 
@@ -260,7 +260,7 @@ class MediaReader:
             ),
             num_exact=int(decoded.is_exact_F.sum()),
             decoder=name,
-            note=note,
+            note="; ".join(filter(None, (note, decoded.note))),
             cpu_s=timed.cpu_s,
         )
 
