@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -25,6 +26,9 @@ _VIDEO: Final = 0xE0
 _EDGES: Final = {0x54CC: "left_px", 0x54BB: "top_px", 0x54DD: "right_px", 0x54AA: "bottom_px"}
 _IS_VIDEO: Final = 1
 
+_LEAST_PX: Final = 4
+"""As wide is one pixel of chroma in some formats."""
+_ANY_TIME_BASE: Final = Fraction(1, 1000)
 _MOST_ELEMENTS: Final = 4096
 """Read of one parent: a header has some dozens."""
 _MOST_TRACKS_BYTES: Final = 16 << 20
@@ -43,17 +47,18 @@ class Crop:
     def apply(self, frame: VideoFrame) -> VideoFrame:
         """Return a view of a frame without its edges; the frame itself where nothing would be left.
 
-        Chroma planes begin at the pixel in which the first luma pixel lies, as FFmpeg's do.
+        As `ffmpeg` does it: where chroma has fewer pixels, the picture begins at one of these, and
+        its size is a multiple of theirs.
         """
         width_px = frame.width - self.left_px - self.right_px
         height_px = frame.height - self.top_px - self.bottom_px
-        if width_px < 1 or height_px < 1:
+        if min(width_px, height_px) < _LEAST_PX:
             return frame
         graph = Graph()
         source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            width=frame.width, height=frame.height, format=frame.format, time_base=_ANY_TIME_BASE
         )
-        window = f"{width_px}:{height_px}:{self.left_px}:{self.top_px}:exact=1"
+        window = f"{width_px}:{height_px}:{self.left_px}:{self.top_px}"
         sink = graph.add("buffersink")
         graph.link_nodes(source, graph.add("crop", window), sink).configure(auto_buffer=False)
         graph.vpush(frame)
@@ -154,6 +159,8 @@ def _elements(
         data_bits = 7 * size_bytes
         size = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & (1 << data_bits) - 1
         content = at + id_bytes + size_bytes
+        if content > stop:
+            return
         is_open = size == (1 << data_bits) - 1  # a live recording: to the end of its parent
         at = stop if is_open else min(content + size, stop)
         yield ident, content, at
