@@ -1,15 +1,9 @@
-"""The edges that a Matroska file leaves out of its pictures: PyAV does not show them."""
+"""The edges that a Matroska file leaves out of its pictures, from its header."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO, Final
-
-from av.filter import Graph
-from av.video.frame import VideoFrame
 
 _EBML: Final = 0x1A45DFA3
 _SEGMENT: Final = 0x18538067
@@ -26,58 +20,26 @@ _VIDEO: Final = 0xE0
 _EDGES: Final = {0x54CC: "left_px", 0x54BB: "top_px", 0x54DD: "right_px", 0x54AA: "bottom_px"}
 _IS_VIDEO: Final = 1
 
-_LEAST_PX: Final = 4
-"""As wide is one pixel of chroma in some formats."""
-_ANY_TIME_BASE: Final = Fraction(1, 1000)
 _MOST_ELEMENTS: Final = 4096
 """Read of one parent: a header has some dozens."""
 _MOST_TRACKS_BYTES: Final = 16 << 20
 """Codecs keep their own headers there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crop:
-    """Edges that are stored and not shown, pixels."""
-
-    left_px: int = 0
-    top_px: int = 0
-    right_px: int = 0
-    bottom_px: int = 0
-
-    def apply(self, frame: VideoFrame) -> VideoFrame:
-        """Return a view of a frame without its edges; the frame itself where nothing would be left.
-
-        As `ffmpeg` does it: where chroma has fewer pixels, the picture begins at one of these, and
-        its size is a multiple of theirs.
-        """
-        width_px = frame.width - self.left_px - self.right_px
-        height_px = frame.height - self.top_px - self.bottom_px
-        if min(width_px, height_px) < _LEAST_PX:
-            return frame
-        graph = Graph()
-        source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=_ANY_TIME_BASE
-        )
-        window = f"{width_px}:{height_px}:{self.left_px}:{self.top_px}"
-        sink = graph.add("buffersink")
-        graph.link_nodes(source, graph.add("crop", window), sink).configure(auto_buffer=False)
-        graph.vpush(frame)
-        return graph.vpull()
-
-
-def matroska_crop(path: str, number: int) -> Crop | None:
-    """Read the cropping of a video track, None where there is none.
+def matroska_edges(file: BinaryIO, number: int) -> dict[str, int]:
+    """Read the cropping of a video track: pixels by the names that `crop.Crop` has.
 
     Args:
-        path: of a Matroska or WebM file.
+        file: a Matroska or WebM file.
         number: of the track among the video tracks of the header, from 0.
+
+    Returns:
+        Nothing where there is no such track.
     """
-    with Path(path).open("rb") as file:
-        num_bytes = file.seek(0, 2)
-        tracks = _tracks(file, num_bytes)
-        videos = [video for start, stop in tracks for video in _videos(file, start, stop)]
-    crop = videos[number] if number < len(videos) else Crop()
-    return None if crop == Crop() else crop
+    num_bytes = file.seek(0, 2)
+    tracks = _tracks(file, num_bytes)
+    videos = [video for start, stop in tracks for video in _videos(file, start, stop)]
+    return videos[number] if number < len(videos) else {}
 
 
 def _tracks(file: BinaryIO, num_bytes: int) -> list[tuple[int, int]]:
@@ -109,7 +71,7 @@ def _tracks_position(file: BinaryIO, start: int, stop: int) -> Iterator[int]:
                 yield fields.get(_SEEK_POSITION, 0)
 
 
-def _videos(file: BinaryIO, start: int, stop: int) -> Iterator[Crop]:
+def _videos(file: BinaryIO, start: int, stop: int) -> Iterator[dict[str, int]]:
     """Return the cropping of each track that is a video stream to FFmpeg, in the file's order."""
     if stop - start > _MOST_TRACKS_BYTES:
         return
@@ -122,7 +84,7 @@ def _videos(file: BinaryIO, start: int, stop: int) -> Iterator[Crop]:
         fields = _numbers(file, entry_start, entry_stop)
         if fields.get(_TRACK_TYPE) == _IS_VIDEO and _CODEC_ID in parts:
             edges = _numbers(file, *parts[_VIDEO]) if _VIDEO in parts else {}
-            yield Crop(**{name: edges.get(ident, 0) for ident, name in _EDGES.items()})
+            yield {name: edges.get(ident, 0) for ident, name in _EDGES.items()}
 
 
 def _numbers(file: BinaryIO, start: int, stop: int) -> dict[int, int]:

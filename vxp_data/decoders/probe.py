@@ -33,8 +33,8 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
+from vxp_data.decoders.crop import crop_of
 from vxp_data.decoders.hollow import HollowFile
-from vxp_data.decoders.matroska_crop import Crop, matroska_crop
 from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
 from vxp_data.decoders.video_streams import (
     choose,
@@ -230,13 +230,6 @@ def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaL
         )
     if stream.frames > limits.max_frames:
         raise too_many_frames(limits.max_frames)
-
-
-def crop_of(path: str, container: InputContainer, stream: VideoStream) -> Crop | None:
-    """Return the edges that a container leaves out of a stream's pictures; None for none."""
-    if container.format.name.split(",")[0] != "matroska":
-        return None
-    return matroska_crop(path, container.streams.video.index(stream))
 
 
 def _too_many_streams(limits: MediaLimits) -> MediaError:

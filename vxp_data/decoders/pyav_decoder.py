@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
+from vxp_data.decoders.crop import Crop, crop_of
 from vxp_data.decoders.image import Image, Orientation, geometry_of
-from vxp_data.decoders.matroska_crop import Crop
 from vxp_data.decoders.packets import packets_of
-from vxp_data.decoders.probe import crop_of, open_video
+from vxp_data.decoders.probe import open_video
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 

@@ -18,9 +18,9 @@ from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import decode_file
+from vxp_data.decoders.crop import Crop
 from vxp_data.decoders.failures import failures_as_reasons
 from vxp_data.decoders.image import Image, Orientation
-from vxp_data.decoders.matroska_crop import Crop
 from vxp_data.decoders.probe import probe
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
@@ -266,6 +266,36 @@ def test_cropping_of_a_matroska_file_is_that_of_ffmpeg_and_that_by_hand(
     assert (found.media.has_crop, bench.probe(whole).media.has_crop) == (True, False)
     most = 3.0 if kind == "h264.mkv" else MOST_LEVELS  # its chroma lies elsewhere for ffmpeg
     assert from_ffmpeg(cropped, bench, tmp_path / "truth.raw") < most
+
+
+@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_clean_aperture_of_an_mp4_is_that_of_ffmpeg(
+    suffix: str, crop: str, tmp_path: Path, bench: PictureBench
+) -> None:
+    path = ffmpeg(tmp_path / "a.mkv", *CARD, "-vf", COLOUR, *X264)
+    copy = ("-i", str(with_crop(path, CROPS[crop])), "-c", "copy")
+    cropped = ffmpeg(tmp_path / f"a{suffix}", *copy)
+    assert cropped.read_bytes().count(b"clap") == 1
+    assert from_ffmpeg(cropped, bench, tmp_path / "truth.raw") < 3.0  # as for H.264 above
+    _, decoded, found = bench.read(cropped)
+    assert found.media.has_crop
+    left, top, right, bottom = CROPS[crop]
+    size = (decoded.geometry.width_px, decoded.geometry.height_px)
+    assert size == ((320 - left - right) // 2 * 2, (180 - top - bottom) // 2 * 2)
+
+
+def test_each_track_of_an_mp4_has_its_own_aperture(tmp_path: Path, bench: PictureBench) -> None:
+    plain = ffmpeg(tmp_path / "a.mkv", *CARD, "-vf", COLOUR, *X264)
+    inputs = ("-i", str(plain), "-i", str(with_crop(plain, CROPS["even"])))
+    for chosen in (0, 1):
+        default = ["-disposition:v:0", "-disposition:v:1"]
+        path = ffmpeg(
+            *(tmp_path / f"{chosen}.mp4", *inputs, "-map", "0:v", "-map", "1:v", "-c", "copy"),
+            *(default[chosen], "default", default[1 - chosen], "0"),
+        )
+        found = bench.probe(path)
+        assert (found.media.stream_index, found.media.has_crop) == (chosen, chosen == 1)
 
 
 def shown(path: Path) -> NDArray[np.uint8]:
