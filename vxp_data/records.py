@@ -217,7 +217,7 @@ class Media:
     fps: float = 0.0
     """Frames over duration, measured, not the header's."""
     num_frames: int = 0
-    """Packets of the first video stream with a timestamp (or all, where none has one) and without
+    """Packets of the video stream with a timestamp (or all, where none has one) and without
     the discard flag."""
     duration_s: float = 0.0
     """From the first frame's start to the last frame's end, seconds."""

@@ -48,7 +48,7 @@ class FramePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """Every presented frame of a video's first stream, in presentation order.
+    """Every presented frame of a file's video stream, in presentation order.
 
     Made by one demux-only pass, over the file or over its index. Times are seconds since the first
     presented frame.
