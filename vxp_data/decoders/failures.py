@@ -13,9 +13,9 @@ from vxp_data.records import Reason
 
 _OF_LIBRARIES: Final = (
     av.FFmpegError,
-    ArithmeticError,
-    LookupError,
+    IndexError,
     OSError,
+    OverflowError,
     RuntimeError,
     ValueError,
 )

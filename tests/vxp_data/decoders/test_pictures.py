@@ -145,6 +145,8 @@ def test_what_a_library_raises_becomes_a_reason_and_a_lack_of_memory_does_not() 
     for error in (MemoryError(), av.error.MemoryError(12, "Cannot allocate memory")):
         with pytest.raises(MemoryError), failures_as_reasons(Reason.CORRUPT):
             raise error
+    with pytest.raises(KeyError), failures_as_reasons(Reason.CORRUPT):
+        raise KeyError("a bug of ours")
     with pytest.raises(MediaError) as caught, failures_as_reasons(Reason.CORRUPT):
         raise MediaError(Reason.TOO_LARGE, "as it was")
     assert caught.value.reason is Reason.TOO_LARGE
