@@ -231,7 +231,7 @@ class Media:
     fps: float = 0.0
     """Frames over duration, measured, not the header's."""
     num_frames: int = 0
-    """Packets of the first video stream with a timestamp (or all, where none has one) and without
+    """Packets of the video stream with a timestamp (or all, where none has one) and without
     the discard flag."""
     duration_s: float = 0.0
     """From the first frame's start to the last frame's end, seconds."""
@@ -247,3 +247,9 @@ class Media:
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""
     num_audio_streams: int = 0
     """As the container lists them; none is opened."""
+    stream_index: int = 0
+    """Of the video stream, among all streams of the file."""
+    num_video_streams: int = 0
+    """From which it was chosen: without covers, still images and thumbnails."""
+    has_crop: bool = False
+    """The container leaves edges out of the stored pictures."""

@@ -65,6 +65,9 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("frames_indexed", pa.bool_()),
         ("rotation", pa.int16()),
         ("num_audio_streams", pa.int16()),
+        ("stream_index", pa.int16()),
+        ("num_video_streams", pa.int16()),
+        ("has_crop", pa.bool_()),
     ]
 )
 
@@ -83,7 +86,10 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("content_change", pa.list_(pa.float32())),  # between one frame and the next
         ("contrast", pa.list_(pa.float32())),  # of each frame: core.frame_looks
         ("decoder", pa.string()),
-        ("decoder_note", pa.string()),  # why not the decoder asked for
+        (
+            "decoder_note",
+            pa.string(),
+        ),  # why not the decoder asked for; how it departs from the file
         ("encoder", pa.string()),  # fingerprints
         ("sampler", pa.string()),
         ("reason", pa.string()),

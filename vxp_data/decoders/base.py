@@ -48,7 +48,7 @@ class FramePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """Every presented frame of a video's first stream, in presentation order.
+    """Every presented frame of a file's video stream, in presentation order.
 
     Made by one demux-only pass, over the file or over its index. Times are seconds since the first
     presented frame.
@@ -118,6 +118,8 @@ class DecodedFrames:
     is_exact_F: NDArray[np.bool_]
     geometry: Geometry | None = field(default=None)
     """None where the library does not tell."""
+    note: str = ""
+    """What is not as the stream says, in words; '' where all is."""
 
     def __post_init__(self) -> None:
         if self.frames_FHWC.ndim != 4 or self.frames_FHWC.shape[0] != len(self.is_exact_F):
@@ -131,9 +133,9 @@ class Decoder(Protocol):
     """One video library. Constructed without arguments, in a child process.
 
     Colour, in every decoder: 8-bit RGB, full range; matrix and range as the stream says, ITU-R
-    BT.601 limited where it says nothing. More than 8 bits are reduced to 8. High dynamic range (PQ,
-    HLG) is not tone-mapped: code values are converted with the stream's own matrix, as SigLIP's
-    training pipeline and the usual video loaders do.
+    BT.601 limited where it says nothing or names a matrix that is not known. More than 8 bits are
+    reduced to 8. High dynamic range (PQ, HLG) is not tone-mapped: code values are converted with
+    the stream's own matrix, as SigLIP's training pipeline and the usual video loaders do.
     """
 
     name: str

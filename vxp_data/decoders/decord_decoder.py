@@ -39,9 +39,14 @@ class DecordDecoder:
             )
 
     def supports(self, media: Media) -> bool:
-        """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""
+        """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1.
+
+        It chooses among several streams by a rule of its own, and never crops.
+        """
         return media.frames_indexed and not (
             media.has_edit_list
+            or media.has_crop
+            or media.num_video_streams > 1
             or _MORE_BITS.search(media.pixel_format) is not None
             or media.open_gop
             or media.container in _WRONG_CONTAINERS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Final
+from typing import Final, cast
 
 import av
 import numpy as np
@@ -146,15 +146,15 @@ def read_packets(container: InputContainer, stream: VideoStream, max_frames: int
     )
 
 
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Demux a stream from where the file stands to its end.
+def packets_of(container: InputContainer, *streams: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Demux a stream, or several, from where the file stands to its end.
 
     In a damaged MPEG-TS further streams turn up on the way; PyAV does not know them and stops with
     an IndexError. Their packets are left out.
     """
     while True:
         try:
-            yield from container.demux(stream)
+            yield from cast("Iterator[Packet[VideoStream]]", container.demux(*streams))
         except IndexError:
             continue
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from vxp_data.decoders import kept
@@ -33,16 +33,21 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
+from vxp_data.decoders.crop import crop_of
 from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
+from vxp_data.decoders.video_streams import (
+    choose,
+    count_frames,
+    needs_count,
+    take,
+    video_streams,
+)
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.storage.digest import content_digest
 
 _LIMITS: Final = MediaLimits()
-_NOT_THE_VIDEO: Final = (
-    Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-)
 _IMAGE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 _TOO_MANY_STREAMS: Final = "Number of streams exceeds"
 
@@ -62,14 +67,16 @@ def open_video(
     image: bool = False,
     limits: MediaLimits = _LIMITS,
     hollow: HollowFile | None = None,
+    stream_index: int | None = None,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file through the gate and pick its first video stream; other streams are not read.
+    """Open a file through the gate and pick its video stream; other streams are not read.
 
     Args:
         path: a local file.
         image: open image formats instead of video formats.
         limits: on image size and streams.
         hollow: the same file, to be read through this.
+        stream_index: of the stream that was chosen before; None to choose.
 
     Raises:
         MediaError: not an allowed container, too many streams, or without a video stream.
@@ -85,7 +92,16 @@ def open_video(
     with container:
         if len(container.streams) > limits.max_streams:
             raise _too_many_streams(limits)
-        yield container, _first_video_stream(container)
+        if stream_index is not None:
+            yield container, take(container, stream_index)
+            return
+        streams = video_streams(container)
+        counted: Counter[int] = Counter()
+        # What is read through a hollow file has an index, which counts; and it is one file.
+        if not image and hollow is None and needs_count(streams):
+            with _open(path, image=image, limits=limits) as again:
+                counted = count_frames(again, video_streams(again), limits.max_frames)
+        yield container, choose(container, streams, counted, image=image)
 
 
 def _open(
@@ -189,6 +205,9 @@ def probe(
             open_gop=packets.open_gop(),
             frames_indexed=stream.frames == len(packets.pts_P),
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
+            stream_index=stream.index,
+            num_video_streams=len(video_streams(container)),
+            has_crop=crop_of(path, container, stream) is not None,
         )
         if keep_open and timeline.timed and kept.can_be_kept(container):
             kept.keep(path, container, stream, stack.pop_all())
@@ -215,25 +234,6 @@ def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaL
 
 def _too_many_streams(limits: MediaLimits) -> MediaError:
     return MediaError(Reason.TOO_LARGE, f"more than {limits.max_streams} streams")
-
-
-def _first_video_stream(container: InputContainer) -> VideoStream:
-    chosen: VideoStream | None = None
-    for stream in container.streams:
-        is_video = isinstance(stream, VideoStream) and not stream.disposition & _NOT_THE_VIDEO
-        if chosen is None and is_video:
-            assert isinstance(stream, VideoStream)
-            chosen = stream
-        else:
-            # The demuxer then drops their packets before they reach Python.
-            stream.discard = Discard.all
-    if chosen is None:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-        message = f"{container.format.name} with {kinds or 'no stream at all'}"
-        raise MediaError(Reason.NO_VIDEO_STREAM, message)
-    if chosen.codec_context is None:
-        raise MediaError(Reason.UNSUPPORTED, f"no decoder for stream {chosen.index}")
-    return chosen
 
 
 def _file_bytes(path: str) -> int:

@@ -9,7 +9,7 @@ stops at its last planned frame. The frames are bit for bit those of a full deco
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
+from vxp_data.decoders.crop import Crop, crop_of
 from vxp_data.decoders.image import Image, Orientation, geometry_of
 from vxp_data.decoders.packets import packets_of
 from vxp_data.decoders.probe import open_video
@@ -92,14 +93,16 @@ def displayed_geometry(path: str, media: Media) -> Geometry:
     Raises:
         MediaError: not one frame can be decoded.
     """
-    with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
+    with _opened(path, media) as (container, stream):
         try:
             packets = packets_of(container, stream)
             frame = next(frame for packet in packets for frame in packet.decode())
         except (av.FFmpegError, StopIteration) as error:
             raise MediaError(Reason.DECODE_FAILED, str(error)) from error
         orientation = Orientation.of(frame) or Orientation()
-        return geometry_of(frame, stream.sample_aspect_ratio, orientation)
+        crop = crop_of(path, container, stream) if media.has_crop else None
+        shown = crop.apply(frame) if crop else frame
+        return geometry_of(shown, stream.sample_aspect_ratio, orientation)
 
 
 def decode_runs(
@@ -126,11 +129,19 @@ def decode_runs(
     """
     with kept.taken(path) as probed, suppress(_SeekError):
         if probed is not None and plan.timed:
-            session = _Session(*probed, plan, size, next_position=None)
+            crop = crop_of(path, *probed) if media.has_crop else None
+            session = _Session(*probed, plan, size, crop, next_position=None)
             return session.decode(runs, skip_nonref=skip_nonref)
-    with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
-        session = _Session(container, stream, plan, size, next_position=0)
+    with _opened(path, media) as (container, stream):
+        crop = crop_of(path, container, stream) if media.has_crop else None
+        session = _Session(container, stream, plan, size, crop, next_position=0)
         return session.decode(runs, skip_nonref=skip_nonref)
+
+
+def _opened(path: str, media: Media) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+    """Open a file that was probed, and the stream that was chosen then."""
+    is_image = media.container not in VIDEO_DEMUXERS
+    return open_video(path, image=is_image, stream_index=media.stream_index)
 
 
 def whole_run(plan: FramePlan) -> Run:
@@ -167,6 +178,7 @@ class _Session:
         stream: VideoStream,
         plan: FramePlan,
         size: FrameSize | None,
+        crop: Crop | None,
         *,
         next_position: int | None,
     ) -> None:
@@ -178,6 +190,7 @@ class _Session:
         self._plan = plan
         self._wanted_positions = frozenset(plan.position_F.tolist())
         self._size = size
+        self._crop = crop
         self._packets = packets_of(container, stream)
         self._next_position = next_position
         self._image: Image | None = None
@@ -241,7 +254,10 @@ class _Session:
         first = int(self._is_there_F.argmax())
         self._frames_FHWC[~self._is_there_F] = self._frames_FHWC[first]
         return DecodedFrames(
-            frames_FHWC=self._frames_FHWC, is_exact_F=self._is_exact_F, geometry=self._geometry
+            frames_FHWC=self._frames_FHWC,
+            is_exact_F=self._is_exact_F,
+            geometry=self._geometry,
+            note=self._image.note if self._image is not None else "",
         )
 
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
@@ -340,6 +356,8 @@ class _Session:
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
         self._note_orientation(frame)
+        if self._crop is not None:
+            frame = self._crop.apply(frame)
         if self._image is None or self._frames_FHWC is None:
             # All frames go into one array: where no size is asked for, the first image has it.
             geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)

@@ -42,9 +42,12 @@ class TorchcodecDecoder:
                 ) from error
 
     def supports(self, media: Media) -> bool:
-        """Whether torchcodec gives the right frames: no MPEG-TS, edit list or image."""
+        """Whether torchcodec gives the right frames: no MPEG-TS, edit list, crop or image."""
         return not (
-            media.has_edit_list or media.container in _WRONG_CONTAINERS or media.codec in _IMAGES
+            media.has_edit_list
+            or media.has_crop
+            or media.container in _WRONG_CONTAINERS
+            or media.codec in _IMAGES
         )
 
     def decode(
@@ -65,6 +68,11 @@ class TorchcodecDecoder:
                 device=self._pick_device(),
                 transforms=_resize(size),
             )
+            if decoder.stream_index != media.stream_index:
+                raise MediaError(
+                    Reason.UNSUPPORTED,
+                    f"torchcodec takes stream {decoder.stream_index}, not {media.stream_index}",
+                )
             if len(decoder) != media.num_frames:
                 raise MediaError(
                     Reason.UNSUPPORTED,
