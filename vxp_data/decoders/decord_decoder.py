@@ -42,6 +42,7 @@ class DecordDecoder:
         """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""
         return media.frames_indexed and not (
             media.has_edit_list
+            or media.time_note != ""
             or _MORE_BITS.search(media.pixel_format) is not None
             or media.open_gop
             or media.container in _WRONG_CONTAINERS

@@ -33,8 +33,10 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
+from vxp_data.decoders.h264_fields import FieldReader
 from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
+from vxp_data.decoders.timelines import timeline_of
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.storage.digest import content_digest
@@ -160,13 +162,17 @@ def probe(
         _check_header(path, stream, image=image, limits=limits)
         if hollow is not None:
             hollow.hollow_out()
-        packets = read_packets(container, stream, limits.max_frames)
-        if sparse or hollow is not None:
+        fields = FieldReader.of(codec.name, codec.extradata)
+        packets = read_packets(container, stream, limits.max_frames, fields)
+        by_index = sparse or hollow is not None
+        if by_index:
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
         time_base = stream.time_base or Fraction(1, 1)
-        timeline = packets.timeline(time_base, _nominal_fps(stream))
+        timeline = timeline_of(packets, time_base, _nominal_fps(stream))
+        if by_index and (fields is not None or timeline.note):
+            raise MediaError(Reason.UNSUPPORTED, "the index does not tell the frames and their times")
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(
@@ -184,10 +190,11 @@ def probe(
             fps=len(timeline) / duration_s if duration_s > 0 else 0.0,
             num_frames=len(timeline),
             duration_s=duration_s,
-            start_s=float(timeline.pts_N[0] * time_base) if timeline.timed else 0.0,
+            start_s=_start_s(timeline, time_base),
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
-            frames_indexed=stream.frames == len(packets.pts_P),
+            frames_indexed=stream.frames == len(packets.pts_P) and not packets.is_second_P.any(),
+            time_note=timeline.note if len(timeline) > 1 else "",
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
         )
         if keep_open and timeline.timed and kept.can_be_kept(container):
@@ -267,14 +274,22 @@ def _nominal_fps(stream: VideoStream) -> float:
     return float(rate) if rate else 25.0
 
 
+def _start_s(timeline: Timeline, time_base: Fraction) -> float:
+    if timeline.by_rate:
+        return 0.0
+    scale = round(float(time_base) / timeline.tick_s)
+    return float(timeline.pts_N[0] * time_base / scale)
+
+
 def _duration_s(timeline: Timeline, packets: Packets, time_base: Fraction) -> float:
-    if not timeline.timed:
+    if timeline.by_rate:
         gap_s = timeline.time_s_N[1] if len(timeline) > 1 else 0.0
         return float(timeline.time_s_N[-1] + gap_s)
     last_s = float(packets.duration_P[timeline.position_N[-1]] * time_base)
-    if last_s <= 0 and len(timeline) > 1:
-        # The container does not say how long the last frame stays. The median, since one long pause
-        # would stretch a mean.
+    if (last_s <= 0 or packets.is_second_P.any()) and len(timeline) > 1:
+        # The container does not say how long the last frame stays: where fields are stored apart,
+        # some say it of a field and some of a frame. The median, since one long pause would
+        # stretch a mean.
         last_s = float(np.median(np.diff(timeline.time_s_N)))
     return float(timeline.time_s_N[-1] + last_s)
 

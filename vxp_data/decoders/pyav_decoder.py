@@ -28,6 +28,7 @@ from vxp_data.decoders.containers import VIDEO_DEMUXERS
 from vxp_data.decoders.image import Image, Orientation, geometry_of
 from vxp_data.decoders.packets import packets_of
 from vxp_data.decoders.probe import open_video
+from vxp_data.decoders.stamps import NO_STAMP
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
@@ -176,7 +177,7 @@ class _Session:
         self._codec.thread_count = 1  # one video, one core: parallelism is across videos
         self._codec.thread_type = ThreadType.NONE
         self._plan = plan
-        self._wanted_positions = frozenset(plan.position_F.tolist())
+        self._wanted_positions = frozenset(plan.positions().tolist())
         self._size = size
         self._packets = packets_of(container, stream)
         self._next_position = next_position
@@ -255,6 +256,7 @@ class _Session:
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             if packet.is_keyframe and packet.pts is not None:
                 self._keys.append((position, packet.pts))
+            self._stamp(packet, position)
             yield from self._feed(packet)
             if position >= run.end:
                 break
@@ -262,6 +264,12 @@ class _Session:
         # it takes packets again only once it is flushed.
         yield from self._feed(None)
         self._codec.flush_buffers()
+
+    def _stamp(self, packet: Packet[VideoStream], position: int) -> None:
+        """Give a packet the plan's timestamp, where the file's own does not tell the frame."""
+        if self._plan.stamp_P is not None:
+            stamp = int(self._plan.stamp_P[position])
+            packet.pts = None if stamp == NO_STAMP else stamp
 
     def _check_keys(self, run: Run) -> None:
         """Check that each frame of a run was decoded from the key frame that is nearest to it.

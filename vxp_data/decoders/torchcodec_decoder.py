@@ -44,7 +44,10 @@ class TorchcodecDecoder:
     def supports(self, media: Media) -> bool:
         """Whether torchcodec gives the right frames: no MPEG-TS, edit list or image."""
         return not (
-            media.has_edit_list or media.container in _WRONG_CONTAINERS or media.codec in _IMAGES
+            media.has_edit_list
+            or media.time_note != ""
+            or media.container in _WRONG_CONTAINERS
+            or media.codec in _IMAGES
         )
 
     def decode(
