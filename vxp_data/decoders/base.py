@@ -16,6 +16,18 @@ from vxp_data.records import Media
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MendedStamps:
+    """Presentation timestamps of all packets, by position: what they are to be, and were.
+
+    `stamps.NO_STAMP` where there is none; a packet that is to have none holds no presented frame.
+    """
+
+    stamp_P: NDArray[np.int64]
+    stored_P: NDArray[np.int64]
+    """The file's: that packets are the ones meant is seen by them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FramePlan:
     """Which frames of one media to decode, as facts about their packets.
 
@@ -41,7 +53,7 @@ class FramePlan:
     timed: bool
     by_index: bool = False
     """See Timeline; the decoder then looks whether the key frames are where the plan has them."""
-    stamp_P: NDArray[np.int64] | None = None
+    mended: MendedStamps | None = None
     """See Timeline."""
 
     def __len__(self) -> int:
@@ -50,9 +62,9 @@ class FramePlan:
 
     def positions(self) -> NDArray[np.int64]:
         """Return the packets that hold the planned frames: two where fields are stored apart."""
-        if self.stamp_P is None:
+        if self.mended is None:
             return self.position_F
-        return np.flatnonzero(np.isin(self.stamp_P, self.pts_F))
+        return np.flatnonzero(np.isin(self.mended.stamp_P, self.pts_F))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +94,9 @@ class Timeline:
     """
     by_index: bool = False
     """Which images are key frames is the container's word; most images were not looked at."""
-    stamp_P: NDArray[np.int64] | None = None
-    """The timestamp to give each packet before it is decoded, so that frames come with `pts_N`;
-    `stamps.NO_STAMP`: its frame is not presented. None: the file's own timestamps do."""
+    mended: MendedStamps | None = None
+    """Given to packets before they are decoded, so that frames come with `pts_N`; None: the file's
+    own timestamps do."""
     note: str = ""
     """Where times are not simply the file's own: what was wrong, and what was done about it."""
 
@@ -104,7 +116,7 @@ class Timeline:
             start_dts_F=self.start_dts_N[frame_index_F],
             timed=self.timed,
             by_index=self.by_index,
-            stamp_P=self.stamp_P,
+            mended=self.mended,
         )
 
 

@@ -129,7 +129,8 @@ class FieldReader:
         if sps.separate_planes:
             bits.u(2)
         frame_num = bits.u(sps.frame_num_bits)
-        return _Field(is_bottom=bool(bits.u(1)), frame_num=frame_num) if bits.u(1) else None
+        is_field = bits.u(1)
+        return _Field(is_bottom=bool(bits.u(1)), frame_num=frame_num) if is_field else None
 
 
 def _are_pair(first: _Field | None, second: _Field) -> bool:

@@ -171,8 +171,8 @@ def probe(
             raise MediaError(*_why_no_frames(path, stream))
         time_base = stream.time_base or Fraction(1, 1)
         timeline = timeline_of(packets, time_base, _nominal_fps(stream))
-        if by_index and (fields is not None or timeline.note):
-            raise MediaError(Reason.UNSUPPORTED, "the index does not tell the frames and their times")
+        if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
+            raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(

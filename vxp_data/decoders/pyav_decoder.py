@@ -190,6 +190,7 @@ class _Session:
         self._previous: VideoFrame | None = None
         self._keys: list[tuple[int, int]] = []
         self._last_error = ""
+        self._has_sought = False
 
     def decode(self, runs: Sequence[Run], *, skip_nonref: bool) -> DecodedFrames:
         """Decode planned frames run by run; untimed frames, in order."""
@@ -266,10 +267,20 @@ class _Session:
         self._codec.flush_buffers()
 
     def _stamp(self, packet: Packet[VideoStream], position: int) -> None:
-        """Give a packet the plan's timestamp, where the file's own does not tell the frame."""
-        if self._plan.stamp_P is not None:
-            stamp = int(self._plan.stamp_P[position])
-            packet.pts = None if stamp == NO_STAMP else stamp
+        """Give a packet the plan's timestamp, where the file's own does not tell the frame.
+
+        Raises:
+            _SeekError: it is another packet; some demuxers begin in the middle of one after a seek.
+            MediaError: `corrupt`: it is another one without a seek.
+        """
+        if (mended := self._plan.mended) is None:
+            return
+        if (NO_STAMP if packet.pts is None else packet.pts) != mended.stored_P[position]:
+            if self._has_sought:
+                raise _SeekError
+            raise MediaError(Reason.CORRUPT, "its packets are not those of the first pass")
+        stamp = int(mended.stamp_P[position])
+        packet.pts = None if stamp == NO_STAMP else stamp
 
     def _check_keys(self, run: Run) -> None:
         """Check that each frame of a run was decoded from the key frame that is nearest to it.
@@ -323,6 +334,7 @@ class _Session:
         Raises:
             _SeekError: it cannot be found.
         """
+        self._has_sought = True
         by_pts = self._container.format.name.split(",")[0] in _SOUGHT_BY_PTS
         places = (run.start_pts, run.start_dts) if by_pts else (run.start_dts,)
         for place in places:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.core.timeline import frame_times
-from vxp_data.decoders.base import Timeline
+from vxp_data.decoders.base import MendedStamps, Timeline
 from vxp_data.decoders.packets import Packets
 from vxp_data.decoders.stamps import NO_STAMP, RisingStamps, clock_jumps, rising
 
@@ -36,25 +36,22 @@ def timeline_of(packets: Packets, time_base: Fraction, nominal_fps: float) -> Ti
         time_base: seconds a tick.
         nominal_fps: the rate to go by where there is nothing else, frames a second.
     """
-    notes = []
+    notes: list[str] = []
     own = packets
+    is_picture_P = ~packets.is_second_P
     if packets.container in _RECORDED:
         packets, jumped = _without_jumps(packets, time_base)
-        num_lost = _num_before_first_key(packets)
-        notes += [jumped] if jumped else []
-        notes += [f"{num_lost} packets before the first key frame left out"] if num_lost else []
-    else:
-        num_lost = 0
-    is_picture_P = ~packets.is_second_P
-    is_picture_P[:num_lost] = False
+        is_picture_P, cut = _decodable(packets, is_picture_P)
+        notes += [note for note in (jumped, cut) if note]
     is_shown_P = is_picture_P & ~packets.is_discard_P
     if _is_sound(packets, is_picture_P):
         stamps = RisingStamps(stamp_N=packets.pts_P[is_picture_P], scale=1, num_moved=0)
-        as_stored = packets is own and is_picture_P.all()
-        timeline = _by_stamp(own, stamps, time_base, is_picture_P, as_stored=bool(as_stored))
+        as_stored = packets is own and bool(is_picture_P.all())
+        timeline = _by_stamp(own, stamps, time_base, is_picture_P, as_stored=as_stored)
     else:
         timeline = _mended(packets, own, is_picture_P, is_shown_P, time_base, nominal_fps)
-    return replace(timeline, note="; ".join([*notes, *filter(None, [timeline.note])]))
+    notes += [timeline.note] if timeline.note else []
+    return replace(timeline, note="; ".join(notes))
 
 
 def _without_jumps(packets: Packets, time_base: Fraction) -> tuple[Packets, str]:
@@ -72,9 +69,21 @@ def _without_jumps(packets: Packets, time_base: Fraction) -> tuple[Packets, str]
     return moved, f"the clock jumps {jumps.num_jumps} times, {total_s:.3f} s in all: taken out"
 
 
-def _num_before_first_key(packets: Packets) -> int:
-    """Count the packets that nothing can be decoded from; 0 where none is marked as key."""
-    return int(packets.is_key_P.argmax())
+def _decodable(
+    packets: Packets, is_picture_P: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], str]:
+    """Leave out what was cut from its group: it needs images that the file does not hold.
+
+    That is all before the first key frame, and what is shown before it and stored after it.
+    """
+    first_key = int(packets.is_key_P.argmax())  # 0 too where none is marked
+    if first_key == 0:
+        return is_picture_P, ""
+    is_cut_P = packets.pts_P < packets.pts_P[first_key]
+    is_cut_P &= packets.pts_P != NO_STAMP
+    is_cut_P[:first_key] = True
+    note = f"begins in the middle of a group of images: {is_cut_P.sum()} packets left out"
+    return is_picture_P & ~is_cut_P, note
 
 
 def _is_sound(packets: Packets, is_picture_P: NDArray[np.bool_]) -> bool:
@@ -180,7 +189,7 @@ def _by_stamp(
         start_dts_N=np.where(own.dts_P == NO_STAMP, own.pts_P, own.dts_P)[start_P[first_N]],
         timed=True,
         by_index=own.by_index,
-        stamp_P=None if as_stored else stamp_P,
+        mended=None if as_stored else MendedStamps(stamp_P=stamp_P, stored_P=own.pts_P),
     )
 
 
