@@ -7,6 +7,7 @@ the bottom) is white where bit k of the number is set.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
@@ -138,3 +139,39 @@ def coded(picture: Picture, *, interlaced: bool = True) -> bytes:
     return _nal(
         5 if picture.is_idr else 1, 2 if picture.is_reference else 0, data + b"\x80"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A packet as a container is to hold it."""
+
+    data: bytes
+    pts_ms: int
+    dts_ms: int
+    is_key: bool
+
+
+def mux(path: Path, packets: Sequence[Stored], *, reorder: int = 0, interlaced: bool = True) -> Path:
+    """Store packets with timestamps of one's own; the container goes by the path's suffix."""
+    head = parameter_sets(reorder=reorder, interlaced=interlaced)
+    raw = io.BytesIO(head + b"".join(packet.data for packet in packets))
+    with av.open(raw, format="h264") as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for stored in packets:
+            data = head + stored.data if stored.is_key else stored.data
+            packet = av.Packet(data)
+            packet.stream = stream
+            packet.time_base = Fraction(1, 1000)
+            packet.pts, packet.dts = stored.pts_ms, stored.dts_ms
+            packet.is_keyframe = stored.is_key
+            container.mux(packet)
+    return path
+
+
+def number_shown(image_HWC: np.ndarray) -> int:
+    """Read a picture's number."""
+    height_px, width_px = image_HWC.shape[:2]
+    row_WC = image_HWC[height_px // 4]
+    num_blocks = WIDTH_PX // 16
+    middles = [(2 * k + 1) * width_px // (2 * num_blocks) for k in range(num_blocks)]
+    return sum(1 << k for k, x in enumerate(middles) if row_WC[x].mean() > 128)

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 _START: Final = b"\0\0\1"
 _HEADER_BYTES: Final = 64
 """Enough for a slice header as far as it is read here."""
 _SLICE, _SLICE_PART_A, _SLICE_IDR, _SPS, _PPS = 1, 2, 5, 7, 8
+_NUM_NOT_SHOWN: Final = 2
 _WITH_CHROMA_FORMAT: Final = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134})
 """Profiles whose parameter sets say more."""
 
@@ -44,6 +49,16 @@ class _Bits:
         """Read a signed Exp-Golomb number."""
         code = self.ue()
         return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+class Part(IntEnum):
+    """What of a frame a packet holds."""
+
+    FRAME = 0
+    """All of it, both fields too."""
+    FIRST = 1
+    SECOND = 2
+    """The other field of the packet before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +105,15 @@ class FieldReader:
         reader = cls(extradata)
         return reader if any(not sps.frames_only for sps in reader._sps.values()) else None
 
-    def is_second(self, packet: bytes) -> bool:
-        """Whether a packet holds the second field of the frame that the packet before began."""
+    def part(self, packet: bytes) -> Part:
+        """Return what of a frame a packet holds."""
         fields = [found for nal in self._nals(packet) if (found := self._read(nal)) is not None]
         first, before = (fields[0] if fields else None), self._open
         joins = first is not None and _are_pair(before, first)
         last = fields[-1] if fields else None
         both = any(_are_pair(first, other) for other in fields)
         self._open = None if joins or both else last
-        return joins
+        return Part.SECOND if joins else Part.FIRST if self._open is not None else Part.FRAME
 
     def _nals(self, packet: bytes) -> Iterator[bytes]:
         return _annex_b(packet) if not self._length_bytes else _prefixed(packet, self._length_bytes)
@@ -131,6 +146,20 @@ class FieldReader:
         frame_num = bits.u(sps.frame_num_bits)
         is_field = bits.u(1)
         return _Field(is_bottom=bool(bits.u(1)), frame_num=frame_num) if is_field else None
+
+
+def never_shown(part_P: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which packets hold a field alone that FFmpeg does not show, as its other one is lost.
+
+    It shows such fields from the third in a row on: there may be no others in the stream.
+    """
+    is_lone_P = (part_P == Part.FIRST) & (np.append(part_P[1:], 0) != Part.SECOND)
+    hidden_P = np.zeros(len(part_P), dtype=np.bool_)
+    in_a_row = 0
+    for position in np.flatnonzero(part_P):
+        in_a_row = in_a_row + 1 if is_lone_P[position] else 0
+        hidden_P[position] = 0 < in_a_row <= _NUM_NOT_SHOWN
+    return hidden_P
 
 
 def _are_pair(first: _Field | None, second: _Field) -> bool:

@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vxp_data.decoders.h264_fields import FieldReader
+from vxp_data.decoders.h264_fields import FieldReader, Part, never_shown
 from vxp_data.decoders.stamps import NO_STAMP
 from vxp_data.errors import MediaError
 from vxp_data.records import Reason
@@ -29,12 +29,18 @@ class Packets:
     is_discard_P: NDArray[np.bool_]
     is_second_P: NDArray[np.bool_]
     """The second field of the frame that the packet before began."""
+    is_lone_P: NDArray[np.bool_]
+    """A field without its other one, which the decoder does not show."""
     container: str
     """FFmpeg's name of the demuxer."""
     reordered: bool
     """Images are shown in another order than they are stored in, says the codec."""
     by_index: bool = False
     """`is_key_P` is what the container's index says."""
+
+    def in_fields(self) -> bool:
+        """Whether some frames are stored as two packets."""
+        return bool((self.is_second_P | self.is_lone_P).any())
 
     def open_gop(self) -> bool:
         """Whether a frame is shown before the key frame after which it is stored."""
@@ -50,7 +56,7 @@ class _Lists:
     duration: list[int] = field(default_factory=list)
     is_key: list[bool] = field(default_factory=list)
     is_discard: list[bool] = field(default_factory=list)
-    is_second: list[bool] = field(default_factory=list)
+    part: list[Part] = field(default_factory=list)
 
 
 def read_packets(
@@ -80,18 +86,20 @@ def read_packets(
             lists.duration.append(packet.duration or 0)
             lists.is_key.append(packet.is_keyframe)
             lists.is_discard.append(packet.is_discard)
-            lists.is_second.append(fields is not None and fields.is_second(bytes(packet)))
+            lists.part.append(Part.FRAME if fields is None else fields.part(bytes(packet)))
             if len(lists.pts) > max_frames:
                 raise too_many_frames(max_frames)
     except (av.FFmpegError, OSError):
         pass  # a damaged tail: what was read before it counts
+    part_P = np.array(lists.part, dtype=np.uint8)
     return Packets(
         pts_P=np.array(lists.pts, dtype=np.int64),
         dts_P=np.array(lists.dts, dtype=np.int64),
         duration_P=np.array(lists.duration, dtype=np.int64),
         is_key_P=np.array(lists.is_key, dtype=np.bool_),
         is_discard_P=np.array(lists.is_discard, dtype=np.bool_),
-        is_second_P=np.array(lists.is_second, dtype=np.bool_),
+        is_second_P=part_P == Part.SECOND,
+        is_lone_P=never_shown(part_P),
         container=container.format.name.split(",")[0],
         reordered=bool(stream.codec_context.has_b_frames),
     )

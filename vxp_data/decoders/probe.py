@@ -193,7 +193,7 @@ def probe(
             start_s=_start_s(timeline, time_base),
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
-            frames_indexed=stream.frames == len(packets.pts_P) and not packets.is_second_P.any(),
+            frames_indexed=stream.frames == len(packets.pts_P) and not packets.in_fields(),
             time_note=timeline.note if len(timeline) > 1 else "",
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
         )
@@ -286,7 +286,7 @@ def _duration_s(timeline: Timeline, packets: Packets, time_base: Fraction) -> fl
         gap_s = timeline.time_s_N[1] if len(timeline) > 1 else 0.0
         return float(timeline.time_s_N[-1] + gap_s)
     last_s = float(packets.duration_P[timeline.position_N[-1]] * time_base)
-    if (last_s <= 0 or packets.is_second_P.any()) and len(timeline) > 1:
+    if (last_s <= 0 or packets.in_fields()) and len(timeline) > 1:
         # The container does not say how long the last frame stays: where fields are stored apart,
         # some say it of a field and some of a frame. The median, since one long pause would
         # stretch a mean.

@@ -38,12 +38,14 @@ def timeline_of(packets: Packets, time_base: Fraction, nominal_fps: float) -> Ti
     """
     notes: list[str] = []
     own = packets
-    is_picture_P = ~packets.is_second_P
+    is_picture_P = ~packets.is_second_P & ~packets.is_lone_P
     if packets.container in _RECORDED:
         packets, jumped = _without_jumps(packets, time_base)
         is_picture_P, cut = _decodable(packets, is_picture_P)
         notes += [note for note in (jumped, cut) if note]
     is_shown_P = is_picture_P & ~packets.is_discard_P
+    if not is_shown_P.any():  # the decoder then tells that none comes
+        is_picture_P, is_shown_P = np.ones_like(is_picture_P), ~packets.is_discard_P
     if _is_sound(packets, is_picture_P):
         stamps = RisingStamps(stamp_N=packets.pts_P[is_picture_P], scale=1, num_moved=0)
         as_stored = packets is own and bool(is_picture_P.all())
