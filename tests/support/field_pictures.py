@@ -1,8 +1,8 @@
-"""H.264 whose pictures are fields or frames as one likes: FFmpeg's encoders write no field pictures.
+"""H.264 whose pictures are fields or frames as one likes; FFmpeg's encoders write no fields.
 
-Every macroblock is I_PCM, so that a stream needs no prediction and no entropy coding: what a picture
-shows is what was written. It carries its number: block k from the left (16 px wide, from the top to
-the bottom) is white where bit k of the number is set.
+Every macroblock is I_PCM, so that a stream needs no prediction and no entropy coding: what a
+picture shows is what was written. It carries its number: block k from the left (16 px wide, from
+the top to the bottom) is white where bit k of the number is set.
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ def coded(picture: Picture, *, interlaced: bool = True) -> bytes:
             bits = _Bits()
         bits.ue(25)  # I_PCM
         data += bits.aligned() + bytes([blocks[i % len(blocks)]]) * 256 + bytes([_GREY]) * 128
-    return _nal(
-        5 if picture.is_idr else 1, 2 if picture.is_reference else 0, data + b"\x80"
-    )
+    return _nal(5 if picture.is_idr else 1, 2 if picture.is_reference else 0, data + b"\x80")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,9 @@ class Stored:
     is_key: bool
 
 
-def mux(path: Path, packets: Sequence[Stored], *, reorder: int = 0, interlaced: bool = True) -> Path:
+def mux(
+    path: Path, packets: Sequence[Stored], *, reorder: int = 0, interlaced: bool = True
+) -> Path:
     """Store packets with timestamps of one's own; the container goes by the path's suffix."""
     head = parameter_sets(reorder=reorder, interlaced=interlaced)
     raw = io.BytesIO(head + b"".join(packet.data for packet in packets))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import av
@@ -12,7 +13,14 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vxp_data.decoders.h264_fields import FieldReader, Part, never_shown
+from vxp_data.decoders.h264_slices import (
+    FieldReader,
+    OrderReader,
+    Part,
+    SliceReader,
+    display_ranks,
+    never_shown,
+)
 from vxp_data.decoders.stamps import NO_STAMP
 from vxp_data.errors import MediaError
 from vxp_data.records import Reason
@@ -35,8 +43,14 @@ class Packets:
     """FFmpeg's name of the demuxer."""
     reordered: bool
     """Images are shown in another order than they are stored in, says the codec."""
+    display_rank_P: NDArray[np.int64] | None = None
+    """In which order they are shown, where that was read from the images."""
     by_index: bool = False
     """`is_key_P` is what the container's index says."""
+
+    def any_stamp(self) -> bool:
+        """Whether a packet has a presentation time."""
+        return bool((self.pts_P != NO_STAMP).any())
 
     def in_fields(self) -> bool:
         """Whether some frames are stored as two packets."""
@@ -103,6 +117,28 @@ def read_packets(
         container=container.format.name.split(",")[0],
         reordered=bool(stream.codec_context.has_b_frames),
     )
+
+
+def with_display_order(packets: Packets, container: InputContainer, stream: VideoStream) -> Packets:
+    """Read from the images in which order they are shown, where the codec is one that we can read.
+
+    Args:
+        packets: as read.
+        container: the same file, just opened.
+        stream: theirs.
+    """
+    extradata = stream.codec_context.extradata
+    if stream.codec_context.name != "h264" or not extradata:
+        return packets
+    reader = OrderReader(SliceReader(extradata))
+    orders: list[tuple[int, int] | None] = []
+    with suppress(av.FFmpegError, OSError):  # a damaged tail
+        for packet in packets_of(container, stream):
+            if packet.size or packet.dts is not None:
+                orders.append(reader.order(bytes(packet)))
+    if len(orders) != len(packets.pts_P):
+        return packets
+    return replace(packets, display_rank_P=display_ranks(orders))
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:

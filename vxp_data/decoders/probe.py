@@ -33,9 +33,15 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
-from vxp_data.decoders.h264_fields import FieldReader
+from vxp_data.decoders.h264_slices import FieldReader
 from vxp_data.decoders.hollow import HollowFile
-from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
+from vxp_data.decoders.packets import (
+    Packets,
+    keyed_by_index,
+    read_packets,
+    too_many_frames,
+    with_display_order,
+)
 from vxp_data.decoders.timelines import timeline_of
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
@@ -173,6 +179,10 @@ def probe(
         timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
             raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
+        if not timeline.timed and packets.reordered and packets.any_stamp():
+            with open_video(path, image=image, limits=limits) as again:
+                packets = with_display_order(packets, *again)
+            timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(

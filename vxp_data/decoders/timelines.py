@@ -49,9 +49,10 @@ def timeline_of(packets: Packets, time_base: Fraction, nominal_fps: float) -> Ti
     if _is_sound(packets, is_picture_P):
         stamps = RisingStamps(stamp_N=packets.pts_P[is_picture_P], scale=1, num_moved=0)
         as_stored = packets is own and bool(is_picture_P.all())
-        timeline = _by_stamp(own, stamps, time_base, is_picture_P, as_stored=as_stored)
+        position_M = np.flatnonzero(is_picture_P)
+        timeline = _by_stamp(own, stamps, time_base, position_M, as_stored=as_stored)
     else:
-        timeline = _mended(packets, own, is_picture_P, is_shown_P, time_base, nominal_fps)
+        timeline = _mended(packets, own, is_shown_P, time_base, nominal_fps)
     notes += [timeline.note] if timeline.note else []
     return replace(timeline, note="; ".join(notes))
 
@@ -71,9 +72,7 @@ def _without_jumps(packets: Packets, time_base: Fraction) -> tuple[Packets, str]
     return moved, f"the clock jumps {jumps.num_jumps} times, {total_s:.3f} s in all: taken out"
 
 
-def _decodable(
-    packets: Packets, is_picture_P: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], str]:
+def _decodable(packets: Packets, is_picture_P: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], str]:
     """Leave out what was cut from its group: it needs images that the file does not hold.
 
     That is all before the first key frame, and what is shown before it and stored after it.
@@ -107,39 +106,54 @@ def _invents_pts(packets: Packets) -> bool:
 def _mended(
     packets: Packets,
     own: Packets,
-    is_picture_P: NDArray[np.bool_],
     is_shown_P: NDArray[np.bool_],
     time_base: Fraction,
     nominal_fps: float,
 ) -> Timeline:
     """Make a timeline of timestamps that are wrong here and there; of the rate, if everywhere.
 
-    Without reordering, the order of the frames is that of the packets. Else it is known to the
-    decoder alone: frames are then counted as they come out, and have the timestamps in their order.
+    Where only the decoder knows the order of the frames, they are counted as they come out, and
+    have the timestamps in their order.
     """
-    is_told_P = is_shown_P if packets.reordered else is_picture_P
-    pts_M = packets.pts_P[is_told_P]
-    if packets.reordered:
+    order_M = _display_order(packets, is_shown_P)
+    if order_M is not None:
+        pts_M = packets.pts_P[order_M]
+    else:
+        pts_M = packets.pts_P[is_shown_P]
+        if (pts_M == NO_STAMP).any():  # it would be left open whose is missing
+            return _by_rate(packets, is_shown_P, nominal_fps)
+    if order_M is None or _invents_pts(packets):
         pts_M = np.sort(pts_M)
-    # A missing one among those would leave open whose it is.
-    stamps = None
-    if not (packets.reordered and (pts_M == NO_STAMP).any()):
-        stamps = rising(pts_M, _usual_gap(pts_M))
+    stamps = rising(pts_M, _usual_gap(pts_M))
     if stamps is None:
         return _by_rate(packets, is_shown_P, nominal_fps)
-    if packets.reordered:
-        timeline = _by_count(packets, stamps, time_base, is_shown_P)
+    if order_M is None:
+        tick_s = float(time_base / stamps.scale)
+        timeline = _counted(packets, stamps.stamp_N, tick_s, is_shown_P)
     else:
-        timeline = _by_stamp(own, stamps, time_base, is_picture_P, as_stored=False)
-    note = ""
+        timeline = _by_stamp(own, stamps, time_base, order_M, as_stored=False)
+    return replace(timeline, note=_what_was_mended(packets, stamps))
+
+
+def _display_order(packets: Packets, is_shown_P: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    """Return the positions of frames in the order they are shown in; None where nobody knows."""
+    position_M = np.flatnonzero(is_shown_P)
+    if not packets.reordered:
+        return position_M
+    if packets.display_rank_P is None:
+        return None
+    return position_M[np.argsort(packets.display_rank_P[position_M], kind="stable")]
+
+
+def _what_was_mended(packets: Packets, stamps: RisingStamps) -> str:
     if stamps.num_moved:
-        note = (
-            f"{stamps.num_moved} of {len(pts_M)} timestamps missing, repeated or going back:"
-            " put between their neighbours"
+        return (
+            f"{stamps.num_moved} of {len(stamps.stamp_N)} timestamps missing, repeated or going"
+            " back: put between their neighbours"
         )
-    elif _invents_pts(packets):
-        note = f"{packets.container} stores no presentation times: in the decoder's order"
-    return replace(timeline, note=note)
+    if _invents_pts(packets):
+        return f"{packets.container} stores no presentation times: in the decoder's order"
+    return ""
 
 
 def _usual_gap(pts_M: NDArray[np.int64]) -> int:
@@ -152,7 +166,7 @@ def _by_stamp(
     own: Packets,
     stamps: RisingStamps,
     time_base: Fraction,
-    is_picture_P: NDArray[np.bool_],
+    position_M: NDArray[np.int64],
     *,
     as_stored: bool,
 ) -> Timeline:
@@ -160,13 +174,15 @@ def _by_stamp(
 
     Args:
         own: with the file's timestamps, by which a seek goes.
-        stamps: of the pictures, in file order, unique.
+        stamps: of the pictures, unique.
         time_base: of the file's timestamps.
-        is_picture_P: which packets they are of.
+        position_M: their packets.
         as_stored: `stamps` are the file's.
     """
     stamp_P = np.full(len(own.pts_P), NO_STAMP, dtype=np.int64)
-    stamp_P[is_picture_P] = stamps.stamp_N
+    stamp_P[position_M] = stamps.stamp_N
+    is_picture_P = np.zeros(len(stamp_P), dtype=np.bool_)
+    is_picture_P[position_M] = True
     is_second_P = own.is_second_P
     stamp_P[is_second_P] = np.roll(stamp_P, 1)[is_second_P]
     is_key_P = own.is_key_P & is_picture_P
@@ -200,13 +216,6 @@ def _can_be_sought(own: Packets) -> NDArray[np.bool_]:
     _, place_P, count_P = np.unique(own.pts_P, return_inverse=True, return_counts=True)
     is_one_P: NDArray[np.bool_] = (count_P[place_P] == 1) & (own.pts_P != NO_STAMP)
     return is_one_P
-
-
-def _by_count(
-    packets: Packets, stamps: RisingStamps, time_base: Fraction, is_shown_P: NDArray[np.bool_]
-) -> Timeline:
-    tick_s = float(time_base / stamps.scale)
-    return _counted(packets, stamps.stamp_N, tick_s, is_shown_P)
 
 
 def _by_rate(packets: Packets, is_shown_P: NDArray[np.bool_], nominal_fps: float) -> Timeline:
