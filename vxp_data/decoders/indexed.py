@@ -72,12 +72,9 @@ def probe_by_index(path: str, uri: str, limits: MediaLimits) -> Probe:
     cap_memory()
     try:
         with HollowFile(path) as hollow:
-            found = probe(path, uri, limits=limits, hollow=hollow)
+            return probe(path, uri, limits=limits, hollow=hollow)
     except OSError as error:
         raise MediaError(Reason.UNREADABLE, str(error)) from error
-    if not found.timeline.timed:  # its frames are decoded from the start, whatever the index says
-        raise MediaError(Reason.UNSUPPORTED, "the index has no usable timestamps")
-    return found
 
 
 def ranges_of(
