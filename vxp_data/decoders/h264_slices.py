@@ -22,6 +22,8 @@ _SLICE, _SLICE_PART_A, _SLICE_IDR, _SPS, _PPS = 1, 2, 5, 7, 8
 _NUM_NOT_SHOWN: Final = 2
 _MOST_REORDERED: Final = 2 * 16
 """Packets: 16 frames, the most that a decoder holds (A.3.1), of two fields each."""
+_ORDER_OF_CYCLES, _ORDER_AS_STORED = 1, 2
+"""pic_order_cnt_type; the first is of encoders long gone."""
 _WITH_CHROMA_FORMAT: Final = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134})
 """Profiles whose parameter sets say more."""
 
@@ -84,8 +86,9 @@ class _Slice:
     is_idr: bool
     is_reference: bool
     frame_num: int
-    order_lsb: int | None
-    """The low bits of its order count; None where that is told in another way."""
+    order_type: int
+    order_lsb: int
+    """The low bits of its order count, of type 0."""
     order_modulus: int
 
 
@@ -151,7 +154,8 @@ class SliceReader:
             is_idr=is_idr,
             is_reference=reference > 0,
             frame_num=frame_num,
-            order_lsb=bits.u(sps.order_bits) if sps.order_type == 0 else None,
+            order_type=sps.order_type,
+            order_lsb=bits.u(sps.order_bits),
             order_modulus=1 << sps.order_bits,
         )
 
@@ -205,12 +209,13 @@ class OrderReader:
     def order(self, packet: bytes) -> tuple[int, int] | None:
         """Return (group, count), to be compared within a stream; None where it is not told."""
         found = next(iter(self._slices.slices(packet)), None)
-        if found is None or (lsb := found.order_lsb) is None:
+        if found is None or found.order_type == _ORDER_OF_CYCLES:
             return None
-        if found.is_idr:
+        if found.is_idr or found.order_type == _ORDER_AS_STORED:
             self._group += 1
             self._reference = (0, 0)
         high, low = self._reference
+        lsb = found.order_lsb
         half = found.order_modulus // 2
         if lsb < low and low - lsb >= half:
             high += found.order_modulus

@@ -48,6 +48,11 @@ class Packets:
     by_index: bool = False
     """`is_key_P` is what the container's index says."""
 
+    def order_is_unclear(self) -> bool:
+        """Whether presentation times go back although images are shown as they are stored."""
+        pts_K = self.pts_P[self.pts_P != NO_STAMP]
+        return not self.reordered and bool((np.diff(pts_K) < 0).any())
+
     def any_stamp(self) -> bool:
         """Whether a packet has a presentation time."""
         return bool((self.pts_P != NO_STAMP).any())

@@ -179,7 +179,7 @@ def probe(
         timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
             raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
-        if not timeline.timed and packets.reordered and packets.any_stamp():
+        if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
             with open_video(path, image=image, limits=limits) as again:
                 packets = with_display_order(packets, *again)
             timeline = timeline_of(packets, time_base, _nominal_fps(stream))

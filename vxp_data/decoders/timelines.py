@@ -95,6 +95,9 @@ def _is_sound(packets: Packets, is_picture_P: NDArray[np.bool_]) -> bool:
     dts_M = packets.dts_P[is_picture_P]
     if (np.diff(dts_M[dts_M != NO_STAMP]) < 0).any():
         return False
+    if packets.display_rank_P is not None:
+        order_M = np.argsort(packets.display_rank_P[is_picture_P], kind="stable")
+        return bool((np.diff(pts_M[order_M]) > 0).all())
     return not (_invents_pts(packets) and (np.diff(pts_M) > 0).all())
 
 
@@ -138,11 +141,9 @@ def _mended(
 def _display_order(packets: Packets, is_shown_P: NDArray[np.bool_]) -> NDArray[np.int64] | None:
     """Return the positions of frames in the order they are shown in; None where nobody knows."""
     position_M = np.flatnonzero(is_shown_P)
-    if not packets.reordered:
-        return position_M
-    if packets.display_rank_P is None:
-        return None
-    return position_M[np.argsort(packets.display_rank_P[position_M], kind="stable")]
+    if packets.display_rank_P is not None:
+        return position_M[np.argsort(packets.display_rank_P[position_M], kind="stable")]
+    return None if packets.reordered else position_M
 
 
 def _what_was_mended(packets: Packets, stamps: RisingStamps) -> str:

@@ -100,6 +100,7 @@ ENCODED = {
     "pyramid": {"bf": "3", "g": "300", "x264-params": "b-pyramid=normal"},
     "short groups": {"bf": "2", "g": "12"},
     "open groups": {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"},
+    "no reordering": {"bf": "0"},
 }
 
 

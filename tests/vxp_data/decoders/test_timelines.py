@@ -3,7 +3,6 @@
 Index, number and time are known from how each file was written, or counted by ffmpeg.
 """
 
-import io
 import subprocess
 
 import av
@@ -18,7 +17,6 @@ from tests.support.field_pictures import (
     number_shown,
     parameter_sets,
 )
-from tests.vxp_data.decoders.test_decoders import encode, image
 from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.decord_decoder import DecordDecoder
 from vxp_data.decoders.probe import probe
@@ -109,8 +107,16 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("container", ["mkv", "mp4", "ts", "flv", "mov"])
-@pytest.mark.parametrize("which", BAD)
+@pytest.mark.parametrize(
+    ("container", "which"),
+    [
+        (container, which)
+        for container in ("mkv", "mp4", "ts", "flv", "mov")
+        for which in BAD
+        # A time that goes back in MP4 is one of another order, which is as good as any.
+        if which != "back" or container not in ("mp4", "mov")
+    ],
+)
 def test_one_bad_timestamp_leaves_all_others_as_they_are(container, which, check, tmp_path):
     pts_ms = [40 * i if i < 30 else 40 * i + 5000 for i in range(NUM_FRAMES)]  # a pause
     good_s = np.array(pts_ms) / 1000
@@ -287,15 +293,15 @@ def recording(path, start_ms, first=0, count=20):
 
 
 @pytest.mark.parametrize(
-    ("starts_ms", "total"),
+    "starts_ms",
     [
-        ([5000, 100], "2"),
-        ([100, 60_000], ""),
-        ([100, 20_000, 3000], ""),
-        ([100, 500], ""),  # a step back of less than a second
+        [5000, 100],
+        [100, 60_000],
+        [100, 20_000, 3000],
+        [100, 500],  # a step back of less than a second
     ],
 )
-def test_joined_recordings_follow_each_other(starts_ms, total, check, tmp_path):
+def test_joined_recordings_follow_each_other(starts_ms, check, tmp_path):
     parts = [recording(tmp_path / "part.ts", start, 20 * i) for i, start in enumerate(starts_ms)]
     path = tmp_path / "clip.ts"
     path.write_bytes(b"".join(parts))
@@ -307,8 +313,9 @@ def test_joined_recordings_follow_each_other(starts_ms, total, check, tmp_path):
 
 
 def test_a_pause_elsewhere_is_a_pause(check, tmp_path):
-    stored = [Stored(coded(p, interlaced=False), 40 * i + 15_000 * (i > 20), 40 * i + 15_000 * (i > 20), p.is_idr)
-              for i, p in enumerate(in_file_order())]  # fmt: skip
+    times_ms = [40 * i + 15_000 * (i > 20) for i in range(NUM_FRAMES)]
+    stored = [Stored(coded(p, interlaced=False), time_ms, time_ms, p.is_idr)
+              for p, time_ms in zip(in_file_order(), times_ms, strict=True)]  # fmt: skip
     for container in ("mkv", "mp4", "flv"):
         found = check(mux(tmp_path / f"clip.{container}", stored, interlaced=False), range(40))
         assert found.media.time_note == ""
@@ -317,13 +324,26 @@ def test_a_pause_elsewhere_is_a_pause(check, tmp_path):
 
 def test_a_stream_cut_in_a_group_begins_with_the_next(check, tmp_path):
     content = recording(tmp_path / "whole.ts", 1000)
-    tables, packet = content[: 3 * 188], 188
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
     path = tmp_path / "clip.ts"
-    begin = content.index(coded(Picture(4, frame_num=4, order=4), interlaced=False)[4:40])
-    path.write_bytes(tables + content[begin // packet * packet + packet :])
-    found = check(path, range(10, 20))
-    assert found.media.start_s == pytest.approx(1.4, abs=0.01) or found.media.start_s > 1
+    path.write_bytes(b"".join(packets[:3] + packets[len(packets) // 4 :]))
+    found = check(path, list(range(10, 20)))
+    assert found.timeline.time_s_N == pytest.approx(np.arange(10) / 25, abs=1e-4)
     assert "begins in the middle of a group" in found.media.time_note
+
+
+def test_what_needs_the_group_that_was_cut_off_is_left_out(check, tmp_path):
+    """MPEG-2: two images are stored after the key frame and shown before it."""
+    whole = numbered(tmp_path / "whole.ts", "mpeg2video", bf="2", g="12", sc_threshold="0")
+    content = whole.read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    path = tmp_path / "clip.ts"
+    path.write_bytes(b"".join(packets[:3] + packets[len(packets) // 5 :]))
+    with av.open(str(path)) as container:
+        shown = [number_shown(frame.to_ndarray(format="rgb24"))
+                 for frame in container.decode(video=0)]  # fmt: skip
+    assert shown[0] > 5
+    check(path, shown)
 
 
 # --- what a decoder makes of it -------------------------------------------------------------------
@@ -332,7 +352,7 @@ def test_a_stream_cut_in_a_group_begins_with_the_next(check, tmp_path):
 def test_packets_that_are_not_those_of_the_probe_are_refused(tmp_path):
     stored = [Stored(coded(p, interlaced=False), 40 * i, 40 * i, p.is_idr)
               for i, p in enumerate(in_file_order())]  # fmt: skip
-    stored[7] = Stored(stored[7].data, 40 * 6, 40 * 7, False)
+    stored[7] = Stored(stored[7].data, 40 * 6, 40 * 6, False)
     path = mux(tmp_path / "clip.mkv", stored, interlaced=False)
     found = probe(str(path), "clip")
     found.timeline.mended.stored_P[5] += 1
