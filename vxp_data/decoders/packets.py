@@ -43,6 +43,8 @@ class Packets:
     """FFmpeg's name of the demuxer."""
     reordered: bool
     """Images are shown in another order than they are stored in, says the codec."""
+    is_cut_P: NDArray[np.bool_] | None = None
+    """Of a group of images of which the file holds the end alone; None: no packet is."""
     display_rank_P: NDArray[np.int64] | None = None
     """In which order they are shown, where that was read from the images."""
     by_index: bool = False

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import Timeline
+from vxp_data.decoders.beginnings import may_be_cut, without_cut_images
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
     VIDEO_DEMUXERS,
@@ -140,7 +141,7 @@ def probe(
     hollow: HollowFile | None = None,
     keep_open: bool = False,
 ) -> Probe:
-    """Read a file's facts and timeline; no frame is decoded.
+    """Read a file's facts and timeline; no frame is decoded, but to see where a recording begins.
 
     Args:
         path: where the file lies locally.
@@ -175,6 +176,9 @@ def probe(
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
+        if may_be_cut(packets):
+            with open_video(path, image=image, limits=limits) as again:
+                packets = without_cut_images(packets, *again)
         time_base = stream.time_base or Fraction(1, 1)
         timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from vxp_data.core.timeline import frame_times
 from vxp_data.decoders.base import MendedStamps, Timeline
+from vxp_data.decoders.beginnings import RECORDED
 from vxp_data.decoders.packets import Packets
 from vxp_data.decoders.stamps import NO_STAMP, RisingStamps, clock_jumps, rising
 
 _NO_PTS_IN: Final = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
 """Containers that store no presentation times; FFmpeg's own are at times in decode order."""
-_RECORDED: Final = frozenset({"mpegts", "mpeg"})
-"""Containers that are cut and joined anywhere: a clock that jumps is another recording's."""
 _LONGEST_STEP_S: Final = 10
-"""From packet to packet, seconds; ffmpeg's `dts_delta_threshold`."""
+"""From packet to packet, seconds; ffmpeg's `dts_delta_threshold`. What is beyond is another
+recording's clock: these containers are joined anywhere."""
 
 
 def timeline_of(packets: Packets, time_base: Fraction, nominal_fps: float) -> Timeline:
@@ -39,10 +39,13 @@ def timeline_of(packets: Packets, time_base: Fraction, nominal_fps: float) -> Ti
     notes: list[str] = []
     own = packets
     is_picture_P = ~packets.is_second_P & ~packets.is_lone_P
-    if packets.container in _RECORDED:
+    if packets.container in RECORDED:
         packets, jumped = _without_jumps(packets, time_base)
-        is_picture_P, cut = _decodable(packets, is_picture_P)
-        notes += [note for note in (jumped, cut) if note]
+        notes += [jumped] if jumped else []
+    if packets.is_cut_P is not None and packets.is_cut_P.any():
+        is_picture_P &= ~packets.is_cut_P
+        num_cut = int(packets.is_cut_P.sum())
+        notes.append(f"begins in the middle of a group of images: {num_cut} packets left out")
     is_shown_P = is_picture_P & ~packets.is_discard_P
     if not is_shown_P.any():  # the decoder then tells that none comes
         is_picture_P, is_shown_P = np.ones_like(is_picture_P), ~packets.is_discard_P
@@ -70,21 +73,6 @@ def _without_jumps(packets: Packets, time_base: Fraction) -> tuple[Packets, str]
         dts_P=np.where(packets.dts_P == NO_STAMP, NO_STAMP, packets.dts_P - jumps.offset_P),
     )
     return moved, f"the clock jumps {jumps.num_jumps} times, {total_s:.3f} s in all: taken out"
-
-
-def _decodable(packets: Packets, is_picture_P: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], str]:
-    """Leave out what was cut from its group: it needs images that the file does not hold.
-
-    That is all before the first key frame, and what is shown before it and stored after it.
-    """
-    first_key = int(packets.is_key_P.argmax())  # 0 too where none is marked
-    if first_key == 0:
-        return is_picture_P, ""
-    is_cut_P = packets.pts_P < packets.pts_P[first_key]
-    is_cut_P &= packets.pts_P != NO_STAMP
-    is_cut_P[:first_key] = True
-    note = f"begins in the middle of a group of images: {is_cut_P.sum()} packets left out"
-    return is_picture_P & ~is_cut_P, note
 
 
 def _is_sound(packets: Packets, is_picture_P: NDArray[np.bool_]) -> bool:

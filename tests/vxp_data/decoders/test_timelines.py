@@ -47,7 +47,7 @@ def check(monkeypatch):
         assert numbers_of(path, range(count), found) == (list(numbers), [True] * count)
         monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)  # short clips: seek to every run
         for step, start in ((7, 3), (13, 12), (count, count - 1)):
-            index = list(range(start, count, step))
+            index = list(range(min(start, count - 1), count, step))
             expected = ([numbers[i] for i in index], [True] * len(index))
             assert numbers_of(path, index, found) == expected
         assert (np.diff(found.timeline.time_s_N) > 0).all()
