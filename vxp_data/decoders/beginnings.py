@@ -31,7 +31,9 @@ def may_be_cut(packets: Packets) -> bool:
 def _before_first_key(packets: Packets) -> NDArray[np.bool_]:
     """Return which packets of the first group are stored or shown before its key frame."""
     keys = np.flatnonzero(packets.is_key_P)
-    before_P = (packets.pts_P != NO_STAMP) & (packets.pts_P < packets.pts_P[keys[0]])
+    before_P: NDArray[np.bool_] = (packets.pts_P != NO_STAMP) & (
+        packets.pts_P < packets.pts_P[keys[0]]
+    )
     before_P[: keys[0]] = True
     before_P[keys[1] if len(keys) > 1 else len(before_P) :] = False
     return before_P

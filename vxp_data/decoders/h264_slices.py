@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 _START: Final = b"\0\0\1"
 _HEADER_BYTES: Final = 64
 """Enough for a slice header as far as it is read here."""
+_SPS_BYTES: Final = 4096
+"""More than any parameter set has up to what is read of it; a damaged one may have megabytes."""
+_LONGEST_CODE: Final = 32
 _SLICE, _SLICE_PART_A, _SLICE_IDR, _SPS, _PPS = 1, 2, 5, 7, 8
 _NUM_NOT_SHOWN: Final = 2
 _MOST_REORDERED: Final = 2 * 16
@@ -48,6 +51,8 @@ class _Bits:
         zeros = 0
         while not self.u(1):
             zeros += 1
+            if zeros > _LONGEST_CODE:
+                raise IndexError
         return (1 << zeros) - 1 + self.u(zeros)
 
     def se(self) -> int:
@@ -125,7 +130,7 @@ class SliceReader:
         kind = nal[0] & 31 if nal else 0
         try:
             if kind == _SPS:
-                number, sps = _read_sps(_Bits(nal[1:]))
+                number, sps = _read_sps(_Bits(nal[1:_SPS_BYTES]))
                 self._sps[number] = sps
             elif kind == _PPS:
                 bits = _Bits(nal[1:_HEADER_BYTES])
