@@ -231,8 +231,8 @@ class Media:
     fps: float = 0.0
     """Frames over duration, measured, not the header's."""
     num_frames: int = 0
-    """Packets of the video stream with a timestamp (or all, where none has one) and without
-    the discard flag."""
+    """Packets of the video stream without the discard flag; two with a field each are one, and
+    MPEG-TS and MPEG-PS begin with their first key frame."""
     duration_s: float = 0.0
     """From the first frame's start to the last frame's end, seconds."""
     start_s: float = 0.0
@@ -243,6 +243,8 @@ class Media:
     """Some frames are stored after a key frame and shown before it."""
     frames_indexed: bool = False
     """The header lists every frame; not so in fragmented files, Matroska and streams."""
+    time_note: str = ""
+    """Where frames' times are not simply the file's own: what was wrong, and what was done."""
     rotation: int = 0
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""
     num_audio_streams: int = 0

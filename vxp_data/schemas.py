@@ -63,6 +63,7 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("has_edit_list", pa.bool_()),
         ("open_gop", pa.bool_()),
         ("frames_indexed", pa.bool_()),
+        ("time_note", pa.string()),  # where times are not simply the file's own
         ("rotation", pa.int16()),
         ("num_audio_streams", pa.int16()),
         ("stream_index", pa.int16()),

@@ -47,6 +47,7 @@ class DecordDecoder:
             media.has_edit_list
             or media.has_crop
             or media.num_video_streams > 1
+            or media.time_note != ""
             or _MORE_BITS.search(media.pixel_format) is not None
             or media.open_gop
             or media.container in _WRONG_CONTAINERS

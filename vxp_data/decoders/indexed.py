@@ -20,7 +20,6 @@ from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.probe import Probe, open_video, probe
 from vxp_data.decoders.pyav_decoder import runs_of
 from vxp_data.decoders.sandbox import cap_memory
-from vxp_data.errors import MediaError
 from vxp_data.records import MediaLimits, Reason
 
 _PROBED_BYTES = 5_000_000
@@ -74,10 +73,7 @@ def probe_by_index(path: str, uri: str, limits: MediaLimits) -> Probe:
     """
     cap_memory()
     with failures_as_reasons(Reason.UNREADABLE), HollowFile(path) as hollow:
-        found = probe(path, uri, limits=limits, hollow=hollow)
-    if not found.timeline.timed:  # its frames are decoded from the start, whatever the index says
-        raise MediaError(Reason.UNSUPPORTED, "the index has no usable timestamps")
-    return found
+        return probe(path, uri, limits=limits, hollow=hollow)
 
 
 def ranges_of(

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import av
 import av.logging
@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import Timeline
+from vxp_data.decoders.beginnings import may_be_cut, without_cut_images
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
     VIDEO_DEMUXERS,
@@ -34,8 +35,16 @@ from vxp_data.decoders.containers import (
     why_unopenable,
 )
 from vxp_data.decoders.crop import crop_of
+from vxp_data.decoders.h264_slices import FieldReader
 from vxp_data.decoders.hollow import HollowFile
-from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
+from vxp_data.decoders.packets import (
+    Packets,
+    keyed_by_index,
+    read_packets,
+    too_many_frames,
+    with_display_order,
+)
+from vxp_data.decoders.timelines import timeline_of
 from vxp_data.decoders.video_streams import (
     choose,
     count_frames,
@@ -58,6 +67,11 @@ class Probe:
 
     media: Media
     timeline: Timeline
+
+
+class _How(TypedDict):
+    image: bool
+    limits: MediaLimits
 
 
 @contextmanager
@@ -148,7 +162,7 @@ def probe(
     hollow: HollowFile | None = None,
     keep_open: bool = False,
 ) -> Probe:
-    """Read a file's facts and timeline; no frame is decoded.
+    """Read a file's facts and timeline; no frame is decoded, but to see where a recording begins.
 
     Args:
         path: where the file lies locally.
@@ -168,7 +182,8 @@ def probe(
         raise MediaError(Reason.FORBIDDEN, "a playlist or script that names other files")
     kept.release()
     with ExitStack() as stack:
-        opened = open_video(path, image=image, limits=limits, hollow=hollow)
+        how: _How = {"image": image, "limits": limits}
+        opened = open_video(path, hollow=hollow, **how)
         container, stream = stack.enter_context(opened)
         if stream.codec_context.codec_tag == "encv" or is_encrypted(path):
             raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
@@ -176,13 +191,24 @@ def probe(
         _check_header(path, stream, image=image, limits=limits)
         if hollow is not None:
             hollow.hollow_out()
-        packets = read_packets(container, stream, limits.max_frames)
-        if sparse or hollow is not None:
+        fields = FieldReader.of(codec.name, codec.extradata)
+        packets = read_packets(container, stream, limits.max_frames, fields)
+        by_index = sparse or hollow is not None
+        if by_index:
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
+        if may_be_cut(packets):
+            with open_video(path, stream_index=stream.index, **how) as again:
+                packets = without_cut_images(packets, *again)
         time_base = stream.time_base or Fraction(1, 1)
-        timeline = packets.timeline(time_base, _nominal_fps(stream))
+        timeline = timeline_of(packets, time_base, _nominal_fps(stream))
+        if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
+            raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
+        if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
+            with open_video(path, stream_index=stream.index, **how) as again:
+                packets = with_display_order(packets, *again)
+            timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(
@@ -200,10 +226,11 @@ def probe(
             fps=len(timeline) / duration_s if duration_s > 0 else 0.0,
             num_frames=len(timeline),
             duration_s=duration_s,
-            start_s=float(timeline.pts_N[0] * time_base) if timeline.timed else 0.0,
+            start_s=_start_s(timeline, time_base),
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
-            frames_indexed=stream.frames == len(packets.pts_P),
+            frames_indexed=stream.frames == len(packets.pts_P) and not packets.in_fields(),
+            time_note=timeline.note if len(timeline) > 1 else "",
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
             stream_index=stream.index,
             num_video_streams=len(video_streams(container)),
@@ -267,14 +294,22 @@ def _nominal_fps(stream: VideoStream) -> float:
     return float(rate) if rate else 25.0
 
 
+def _start_s(timeline: Timeline, time_base: Fraction) -> float:
+    if timeline.by_rate:
+        return 0.0
+    scale = round(float(time_base) / timeline.tick_s)
+    return float(timeline.pts_N[0] * time_base / scale)
+
+
 def _duration_s(timeline: Timeline, packets: Packets, time_base: Fraction) -> float:
-    if not timeline.timed:
+    if timeline.by_rate:
         gap_s = timeline.time_s_N[1] if len(timeline) > 1 else 0.0
         return float(timeline.time_s_N[-1] + gap_s)
     last_s = float(packets.duration_P[timeline.position_N[-1]] * time_base)
-    if last_s <= 0 and len(timeline) > 1:
-        # The container does not say how long the last frame stays. The median, since one long pause
-        # would stretch a mean.
+    if (last_s <= 0 or packets.in_fields()) and len(timeline) > 1:
+        # The container does not say how long the last frame stays: where fields are stored apart,
+        # some say it of a field and some of a frame. The median, since one long pause would
+        # stretch a mean.
         last_s = float(np.median(np.diff(timeline.time_s_N)))
     return float(timeline.time_s_N[-1] + last_s)
 

@@ -29,6 +29,7 @@ from vxp_data.decoders.crop import Crop, crop_of
 from vxp_data.decoders.image import Image, Orientation, geometry_of
 from vxp_data.decoders.packets import packets_of
 from vxp_data.decoders.probe import open_video
+from vxp_data.decoders.stamps import NO_STAMP
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
@@ -188,7 +189,7 @@ class _Session:
         self._codec.thread_count = 1  # one video, one core: parallelism is across videos
         self._codec.thread_type = ThreadType.NONE
         self._plan = plan
-        self._wanted_positions = frozenset(plan.position_F.tolist())
+        self._wanted_positions = frozenset(plan.positions().tolist())
         self._size = size
         self._crop = crop
         self._packets = packets_of(container, stream)
@@ -202,6 +203,7 @@ class _Session:
         self._previous: VideoFrame | None = None
         self._keys: list[tuple[int, int]] = []
         self._last_error = ""
+        self._has_sought = False
 
     def decode(self, runs: Sequence[Run], *, skip_nonref: bool) -> DecodedFrames:
         """Decode planned frames run by run; untimed frames, in order."""
@@ -271,6 +273,7 @@ class _Session:
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             if packet.is_keyframe and packet.pts is not None:
                 self._keys.append((position, packet.pts))
+            self._stamp(packet, position)
             yield from self._feed(packet)
             if position >= run.end:
                 break
@@ -278,6 +281,22 @@ class _Session:
         # it takes packets again only once it is flushed.
         yield from self._feed(None)
         self._codec.flush_buffers()
+
+    def _stamp(self, packet: Packet[VideoStream], position: int) -> None:
+        """Give a packet the plan's timestamp, where the file's own does not tell the frame.
+
+        Raises:
+            _SeekError: it is another packet; some demuxers begin in the middle of one after a seek.
+            MediaError: `corrupt`: it is another one without a seek.
+        """
+        if (mended := self._plan.mended) is None:
+            return
+        if (NO_STAMP if packet.pts is None else packet.pts) != mended.stored_P[position]:
+            if self._has_sought:
+                raise _SeekError
+            raise MediaError(Reason.CORRUPT, "its packets are not those of the first pass")
+        stamp = int(mended.stamp_P[position])
+        packet.pts = None if stamp == NO_STAMP else stamp
 
     def _check_keys(self, run: Run) -> None:
         """Check that each frame of a run was decoded from the key frame that is nearest to it.
@@ -331,6 +350,7 @@ class _Session:
         Raises:
             _SeekError: it cannot be found.
         """
+        self._has_sought = True
         by_pts = self._container.format.name.split(",")[0] in _SOUGHT_BY_PTS
         places = (run.start_pts, run.start_dts) if by_pts else (run.start_dts,)
         for place in places:

@@ -46,6 +46,7 @@ class TorchcodecDecoder:
         return not (
             media.has_edit_list
             or media.has_crop
+            or media.time_note != ""
             or media.container in _WRONG_CONTAINERS
             or media.codec in _IMAGES
         )

@@ -216,8 +216,6 @@ class MediaReader:
             if file.has(timed.value.head):
                 break
             file.fetch(timed.value.head)  # with it, the second look is what it would be on a disk
-        if not timed.value.probe.timeline.timed:
-            return None
         self._indexed = timed.value
         return Timed(timed.value.probe, cpu_s)
 
