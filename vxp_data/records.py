@@ -227,6 +227,9 @@ class Media:
     """Some packets are decoded but not shown."""
     open_gop: bool = False
     """Some frames are stored after a key frame and shown before it."""
+    gradual_refresh: bool = False
+    """Some of the container's key frames are none: the pictures after them come out whole only
+    later. Decoders ask; it is not stored."""
     frames_indexed: bool = False
     """The header lists every frame; not so in fragmented files, Matroska and streams."""
     rotation: int = 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.timeline import frame_times
 from vxp_data.decoders.base import Timeline
+from vxp_data.decoders.random_access import may_begin
 from vxp_data.errors import MediaError
 from vxp_data.records import Reason
 
@@ -33,7 +34,10 @@ class Packets:
     dts_P: NDArray[np.int64]
     duration_P: NDArray[np.int64]
     is_key_P: NDArray[np.bool_]
+    """A decoder may begin here; see `random_access`."""
     is_discard_P: NDArray[np.bool_]
+    gradual_refresh: bool = False
+    """The container takes more packets for key than those."""
     by_index: bool = False
     """`is_key_P` is what the container's index says."""
 
@@ -124,6 +128,7 @@ def read_packets(container: InputContainer, stream: VideoStream, max_frames: int
         MediaError: `too_large`: there are more than `max_frames`.
     """
     lists = _Lists()
+    is_entry, num_marked = may_begin(stream), 0
     try:
         for packet in packets_of(container, stream):
             if packet.size == 0 and packet.dts is None:
@@ -131,7 +136,8 @@ def read_packets(container: InputContainer, stream: VideoStream, max_frames: int
             lists.pts.append(_NO_PTS if packet.pts is None else packet.pts)
             lists.dts.append(_NO_PTS if packet.dts is None else packet.dts)
             lists.duration.append(packet.duration or 0)
-            lists.is_key.append(packet.is_keyframe)
+            lists.is_key.append(is_entry(packet))
+            num_marked += packet.is_keyframe
             lists.is_discard.append(packet.is_discard)
             if len(lists.pts) > max_frames:
                 raise too_many_frames(max_frames)
@@ -143,6 +149,7 @@ def read_packets(container: InputContainer, stream: VideoStream, max_frames: int
         duration_P=np.array(lists.duration, dtype=np.int64),
         is_key_P=np.array(lists.is_key, dtype=np.bool_),
         is_discard_P=np.array(lists.is_discard, dtype=np.bool_),
+        gradual_refresh=num_marked > sum(lists.is_key),
     )
 
 

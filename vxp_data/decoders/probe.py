@@ -187,6 +187,7 @@ def probe(
             start_s=float(timeline.pts_N[0] * time_base) if timeline.timed else 0.0,
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
+            gradual_refresh=packets.gradual_refresh,
             frames_indexed=stream.frames == len(packets.pts_P),
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
         )
