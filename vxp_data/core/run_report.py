@@ -67,6 +67,8 @@ class SubsetReport:
     videos: int
     hours: float
     hours_kept: float
+    inexact: int
+    """Kept rows about clips of which some frames could not be decoded."""
     target: str
     """The threshold as the recipe has it."""
     threshold: float

@@ -40,6 +40,7 @@ RETRIED: Final = frozenset(
         Reason.OUT_OF_MEMORY,
         Reason.CRASHED,
         Reason.DECODE_FAILED,
+        Reason.INEXACT,
         Reason.UNSUPPORTED,
         Reason.UNREADABLE,
         Reason.FETCH_FAILED,

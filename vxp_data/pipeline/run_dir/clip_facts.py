@@ -32,6 +32,8 @@ class ClipFacts:
     """Frames in the clip; a part of a video has its share of the video's frames."""
     num_bytes_N: NDArray[np.int64]
     """Of the whole file."""
+    is_inexact_N: NDArray[np.bool_]
+    """Some of its planned frames could not be decoded."""
     file_N: NDArray[np.int64]
     """Number of the sample's file, the same for all samples of a file; -1 where there is none."""
 
@@ -47,8 +49,8 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
     Raises:
         UserError: a file cannot be read, or nothing was scored by the measure.
     """
-    columns = [*CLIP_KEY, "media_id", "reason", "message", "duration_s", "num_frames", "num_bytes"]
-    media = read_table(run.media, columns=columns)
+    facts = ["duration_s", "num_frames", "num_bytes", "frames_exact", "frames_expected"]
+    media = read_table(run.media, columns=[*CLIP_KEY, "media_id", "reason", "message", *facts])
     if measure not in column_names(run.scores):  # a package has brought it since
         raise UserError(
             f"{run.scores}: has no scores by {measure!r}, which was not there when the run was "
@@ -76,6 +78,9 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
         duration_s_N=clip_s_N,
         num_frames_N=np.ceil(np.nan_to_num(num_frames) * part_N - 1e-6),
         num_bytes_N=np.nan_to_num(num_bytes).astype(np.int64),
+        is_inexact_N=pc.fill_null(
+            pc.less(found["frames_exact"], found["frames_expected"]), False
+        ).to_numpy(),
         file_N=np.where(file_N == no_file, -1, file_N),
     )
 
