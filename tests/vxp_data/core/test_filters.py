@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from support.commands import vxp_data_here
 from support.distributions import install, offer
 from support.duplicate_clips import clip, film
 from support.filter_contract import check_filter
@@ -402,6 +403,8 @@ def test_frames_that_did_not_come_are_counted_and_can_be_asked_for(tmp_path):
     values = pq.read_table(str(run.filter_values)).to_pylist()
     assert [row["exact_share"] for row in values] == [1, 0.95, 0.75, None]
     assert [(s.kept, s.inexact) for s in decided.subsets] == [(3, 1)]
+    said = vxp_data_here("decide", tmp_path / "run", "--keep", "1.0").stdout
+    assert "     1  kept rows are about videos of which some frames could not be decoded" in said
 
 
 def test_a_share_of_no_frames_is_no_share(tmp_path):

@@ -137,8 +137,8 @@ def _subset(
         ),
         sampling=_frames(
             {
-                config.sampling.policy: frames[0][kept_M],
                 f"fixed, {_FIXED_FPS:g} fps": frames[1][kept_M],
+                config.sampling.policy: frames[0][kept_M],
             },
             config.sampling.max_frames,
         ),
