@@ -58,6 +58,7 @@ class Reason(StrEnum):
     LOW_RESOLUTION = "low_resolution"
     STATIC = "static"
     BLANK = "blank"
+    INEXACT_FRAMES = "inexact_frames"
     NO_AUDIO = "no_audio"
     TOO_MANY_SCENES = "too_many_scenes"
     CAPTION_TOO_SHORT = "caption_too_short"
@@ -96,6 +97,7 @@ class Reason(StrEnum):
     # quarantine: the decode
     UNSUPPORTED = "unsupported"
     DECODE_FAILED = "decode_failed"
+    INEXACT = "inexact"  # too many frames did not come; see decode.max_inexact_share
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -109,6 +111,7 @@ FILTER_REASONS: Final = frozenset(
         Reason.LOW_RESOLUTION,
         Reason.STATIC,
         Reason.BLANK,
+        Reason.INEXACT_FRAMES,
         Reason.NO_AUDIO,
         Reason.TOO_MANY_SCENES,
         Reason.CAPTION_TOO_SHORT,
@@ -241,6 +244,9 @@ class Media:
     """Some packets are decoded but not shown."""
     open_gop: bool = False
     """Some frames are stored after a key frame and shown before it."""
+    gradual_refresh: bool = False
+    """Some of the container's key frames are none: the pictures after them come out whole only
+    later. Decoders ask; it is not stored."""
     frames_indexed: bool = False
     """The header lists every frame; not so in fragmented files, Matroska and streams."""
     time_note: str = ""

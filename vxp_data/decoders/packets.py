@@ -22,6 +22,7 @@ from vxp_data.decoders.h264_slices import (
     display_ranks,
     never_shown,
 )
+from vxp_data.decoders.random_access import may_begin
 from vxp_data.decoders.stamps import NO_STAMP
 from vxp_data.errors import MediaError
 from vxp_data.records import Reason
@@ -35,6 +36,7 @@ class Packets:
     dts_P: NDArray[np.int64]
     duration_P: NDArray[np.int64]
     is_key_P: NDArray[np.bool_]
+    """A decoder may begin here; see `random_access`."""
     is_discard_P: NDArray[np.bool_]
     is_second_P: NDArray[np.bool_]
     """The second field of the frame that the packet before began."""
@@ -44,6 +46,8 @@ class Packets:
     """FFmpeg's name of the demuxer."""
     reordered: bool
     """Images are shown in another order than they are stored in, says the codec."""
+    gradual_refresh: bool = False
+    """The container takes more packets for key than those."""
     is_cut_P: NDArray[np.bool_] | None = None
     """Of a group of images of which the file holds the end alone; None: no packet is."""
     display_rank_P: NDArray[np.int64] | None = None
@@ -99,6 +103,7 @@ def read_packets(
         MediaError: `too_large`: there are more than `max_frames`.
     """
     lists = _Lists()
+    is_entry, num_marked = may_begin(stream), 0
     try:
         for packet in packets_of(container, stream):
             if packet.size == 0 and packet.dts is None:
@@ -106,7 +111,8 @@ def read_packets(
             lists.pts.append(NO_STAMP if packet.pts is None else packet.pts)
             lists.dts.append(NO_STAMP if packet.dts is None else packet.dts)
             lists.duration.append(packet.duration or 0)
-            lists.is_key.append(packet.is_keyframe)
+            lists.is_key.append(is_entry(packet))
+            num_marked += packet.is_keyframe
             lists.is_discard.append(packet.is_discard)
             lists.part.append(Part.FRAME if fields is None else fields.part(bytes(packet)))
             if len(lists.pts) > max_frames:
@@ -124,6 +130,7 @@ def read_packets(
         is_lone_P=never_shown(part_P),
         container=container.format.name.split(",")[0],
         reordered=bool(stream.codec_context.has_b_frames),
+        gradual_refresh=num_marked > sum(lists.is_key),
     )
 
 

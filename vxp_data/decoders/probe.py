@@ -229,6 +229,7 @@ def probe(
             start_s=_start_s(timeline, time_base),
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
+            gradual_refresh=packets.gradual_refresh,
             frames_indexed=stream.frames == len(packets.pts_P) and not packets.in_fields(),
             time_note=timeline.note if len(timeline) > 1 else "",
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
