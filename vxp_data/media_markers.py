@@ -79,10 +79,10 @@ def place_media(turns: Sequence[Turn], kinds: Sequence[str]) -> tuple[Turn, ...]
             result.append(Turn(Role.USER, missing))
             missing = ()
         own = [marker for marker in found if marker.turn == number]
-        parts = _placed(turn, own, taken, spare, left) if turn.role is Role.USER else turn.parts
+        parts = _placed(turn, own, taken, spare, left) if own else turn.parts
         if users and number == users[0]:
             parts = missing + parts
-        result.append(Turn(turn.role, parts))
+        result.append(turn if parts is turn.parts else Turn(turn.role, parts))
     return tuple(result)
 
 
