@@ -27,7 +27,7 @@ from vxp_data.datasets.sources import ReadRow, read_companion, read_rows
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import AnyFile, RowError
 from vxp_data.manifests.conversation import read_turns
-from vxp_data.manifests.media_path import IMAGE_COLUMNS, VIDEO_COLUMNS
+from vxp_data.manifests.row_media import IMAGE_COLUMNS, VIDEO_COLUMNS
 from vxp_data.registry import ANNOTATION_LAYOUTS
 from vxp_data.storage.folder import File, Folder, find_file, open_folder
 

@@ -6,29 +6,34 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vxp_data.core.tasks import classify_conversation
-from vxp_data.manifests import conversation, media_path, row_values
-from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError
-from vxp_data.manifests.conversation import is_given, read_turns
-from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths, find_media
+from vxp_data.core.tasks import PLACEHOLDER, classify_conversation
+from vxp_data.manifests import row_values
+from vxp_data.manifests.base import AnyFile, ManifestFormat, ManifestRow, RowError, is_given
+from vxp_data.manifests.conversation import read_turns
+from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths
+from vxp_data.manifests.row_checks import READ_COLUMNS, check_understood
+from vxp_data.manifests.row_columns import top_of, with_columns
+from vxp_data.manifests.row_media import NamedMedia, find_media
 from vxp_data.records import Modality, Reason, Sample, Task
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.storage.folder import Folder
 
-_READ_COLUMNS: Final = frozenset(
-    (*row_values.ID_COLUMNS, *row_values.CLIP_COLUMNS, *media_path.COLUMNS, *conversation.COLUMNS)
-)
 _NUM_EXAMPLES: Final = 3
 _EXAMPLE_CHARS: Final = 160
 _MESSAGE_CHARS: Final = 2000
 _MAX_COUNTED: Final = 200
 _OTHERS: Final = "(others)"
+_MAX_PROBLEMS: Final = 20
+"""Kinds of problems that are told apart."""
+_PARTICULARS: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\d+(?:\.\d+)?")
+"""What differs between messages about the same problem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class Dataset:
     """Relative media paths count from here, and no media may lie elsewhere."""
     task: str | None = None
     """The task of every row, if the whole set is of one; any name."""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the user says of the rows' columns; see `row_columns.ROLES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,38 @@ class ManifestCounts:
     """Rows that name their media by an absolute path: the set cannot be moved."""
     rows_several_images: int = 0
     """Rows with several images, of which the first stands for the row."""
+    rows_without_question: int = 0
+    """Usable rows in which nobody asks anything."""
+    rows_without_answer: int = 0
+    """Usable rows in which nothing is answered."""
+    problems: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Rows that cannot be used, per kind of message; see `problem_examples`."""
+    problem_examples: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Kind of message -> the first row's."""
+    columns_used: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Of the columns that the user named: rows in which each holds something."""
+
+    @property
+    def num_unusable(self) -> int:
+        """Rows that cannot be used, for whatever reason."""
+        return sum(self.reasons.values())
+
+
+def total_counts(counts: Sequence[ManifestCounts]) -> ManifestCounts:
+    """Return what was found in several manifests together."""
+    total = ManifestCounts()
+    for each in counts:
+        for field in dataclasses.fields(ManifestCounts):
+            mine, more = getattr(total, field.name), getattr(each, field.name)
+            if isinstance(mine, int):
+                setattr(total, field.name, mine + more)
+            elif isinstance(mine, Counter):
+                mine.update(more)
+        for task, words in each.examples.items():
+            mine = total.examples.setdefault(task, [])
+            mine += words[: _NUM_EXAMPLES - len(mine)]
+        total.problem_examples = each.problem_examples | total.problem_examples
+    return total
 
 
 def read_samples(
@@ -132,7 +171,24 @@ class _Facts:
     clip_end_s: float = math.inf
     is_mixed: bool = False
     question: str = ""
+    has_question: bool = False
+    has_answer: bool = False
     turns: str = "[]"
+
+
+def _one_media(named: Sequence[NamedMedia]) -> NamedMedia | None:
+    """Return the media that stands for a row: of several images the first; None without media.
+
+    Raises:
+        RowError: it names several videos.
+    """
+    videos = [media for media in named if media.modality is Modality.VIDEO]
+    if len(videos) > 1:
+        raise RowError(
+            f"{videos[0].place[0]} names {len(videos)} files, wanted one video a row. "
+            "Cut the row in several, or join the videos"
+        )
+    return next(iter(videos or named), None)
 
 
 class _Reader:
@@ -151,14 +207,12 @@ class _Reader:
         self._seen_ids = seen_ids
         root = dataset.media_root
         self._paths = RemoteMediaPaths(root) if isinstance(root, Folder) else MediaPaths(root)
-        self._read = _READ_COLUMNS | {rules.field, (rules.field or "").split(".")[0]}
+        self._read = READ_COLUMNS | {rules.field, (rules.field or "").split(".")[0]}
 
     def sample(self, row: ManifestRow) -> Sample:
         counts = self._counts
         counts.rows += 1
-        for name in row.fields:
-            if name not in self._read:
-                _count(counts.unknown_columns, name)
+        self._count_columns(row.fields)
         facts = _Facts(
             name="",
             task=self._dataset.task or Task.OPEN_ENDED.value,
@@ -169,10 +223,11 @@ class _Reader:
             self._find_facts(row, facts)
         except RowError as error:
             reason, message = error.reason, f"{row.where}: {error}"[:_MESSAGE_CHARS]
-            counts.reasons[reason] += 1
+            self._count_problem(reason, str(error), message)
         except RecursionError:
-            reason, message = Reason.BAD_ROW, f"{row.where}: a value is nested too deep"
-            counts.reasons[reason] += 1
+            problem = "a value is nested too deep"
+            reason, message = Reason.BAD_ROW, f"{row.where}: {problem}"
+            self._count_problem(reason, problem, message)
         else:
             self._count_usable(facts)
         return Sample(
@@ -199,20 +254,47 @@ class _Reader:
         """
         if row.problem:
             raise RowError(row.problem)
-        facts.name = row_values.row_name(row.fields)
-        media = find_media(row.fields)
-        facts.modality, facts.media_uri = media.modality, media.name
-        turns = read_turns(row.fields)
+        fields = with_columns(row.fields, self._dataset.columns)
+        facts.name = row_values.row_name(fields)
+        named = find_media(fields)
+        media = _one_media(named)
+        if media is not None:
+            facts.modality, facts.media_uri = media.modality, media.name
+        turns = read_turns(fields)
         text = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
         facts.turns = text.encode(errors="replace").decode()  # a lone surrogate is no text
+        facts.has_question = any(PLACEHOLDER.sub("", asked).strip() for asked, _ in turns)
+        facts.has_answer = any(answer.strip() for _, answer in turns)
         self._find_task(row.fields, turns, facts)
-        facts.clip_start_s, facts.clip_end_s = row_values.clip(row.fields)
-        if media.modality is Modality.TEXT:
-            row_values.check_text_row(row.fields, turns)
+        facts.clip_start_s, facts.clip_end_s = row_values.clip(fields, named)
+        check_understood(row.fields, fields, named, turns, self._dataset.columns, self._rules.field)
+        if media is None:
             return
-        facts.media_uri = self._paths.resolve(media.name)
+        resolve = self._paths.resolve_stem if media.is_stem else self._paths.resolve
+        facts.media_uri = resolve(media.name)
         self._counts.absolute_paths += media.name.startswith("/")
-        self._counts.rows_several_images += media.num_named > 1
+        self._counts.rows_several_images += len(named) > 1
+
+    def _count_columns(self, fields: Mapping[str, object]) -> None:
+        columns = self._dataset.columns
+        known = {top_of(fields, name) for name in columns.values()}
+        for name in fields:
+            if name not in self._read and name not in known:
+                _count(self._counts.unknown_columns, name)
+        for role, name in columns.items():
+            if name:
+                held = is_given(row_values.value_at(fields, name))
+                self._counts.columns_used[f"{role}={name}"] += held
+
+    def _count_problem(self, reason: Reason, problem: str, message: str) -> None:
+        counts = self._counts
+        counts.reasons[reason] += 1
+        kind = f"{reason}: {_PARTICULARS.sub('...', problem)}"[:_MESSAGE_CHARS]
+        kind = kind.encode(errors="replace").decode()
+        if kind not in counts.problems and len(counts.problems) >= _MAX_PROBLEMS:
+            kind = _OTHERS
+        counts.problems[kind] += 1
+        counts.problem_examples.setdefault(kind, message.encode(errors="replace").decode())
 
     def _find_task(
         self, fields: Mapping[str, object], turns: list[tuple[str, str]], facts: _Facts
@@ -239,6 +321,8 @@ class _Reader:
         counts.tasks[facts.task] += 1
         counts.task_origins[facts.task_origin] += 1
         counts.rows_mixed += facts.is_mixed
+        counts.rows_without_question += not facts.has_question
+        counts.rows_without_answer += not facts.has_answer
         if facts.task_origin == "rule":
             examples = counts.examples.setdefault(facts.task, [])
             if len(examples) < _NUM_EXAMPLES and facts.question:
