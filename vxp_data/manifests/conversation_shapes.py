@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vxp_data.manifests.base import RowError, is_given, type_name
 
@@ -77,8 +77,7 @@ _WHOLE_VIDEO: Final = "-1"
 """The `idx` of ShareGPT4Video's caption of the whole video."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """One turn of a row, as it stands there."""
 
     role: str
@@ -154,8 +153,10 @@ def content_text(message: Message) -> str:
     Raises:
         RowError: it is neither text nor parts, or has a part of a kind that is not read.
     """
-    what = f"{message.where}: {message.key!r}" if message.key else message.where
     content = message.content
+    if isinstance(content, str):
+        return content
+    what = f"{message.where}: {message.key!r}" if message.key else message.where
     if isinstance(content, Mapping):
         content = [content]
     if not isinstance(content, list):
@@ -233,7 +234,7 @@ def _turn_list(column: str, value: object) -> list[Message]:
     messages: list[Message] = []
     for number, turn in enumerate(read_list(column, value, "a list of turns"), start=1):
         where = f"{column}: turn {number}"
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, dict):  # as all formats give objects; an ABC takes its time
             raise RowError(f"{where} is {type_name(turn)}, wanted an object")
         who = _first_key(turn, _WHO)
         if who is None and (pair := _paired(turn, where)):
@@ -253,6 +254,8 @@ def _turn_list(column: str, value: object) -> list[Message]:
 
 def _first_key(turn: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
     """Return the first key that holds something, else the first there is: Arrow fills in nulls."""
+    if turn.get(keys[0]):
+        return keys[0]
     there = [key for key in keys if key in turn]
     return next((key for key in there if is_given(turn[key])), there[0] if there else None)
 

@@ -84,13 +84,13 @@ def check_understood(
     """
     if not media:
         _check_text_row(fields, exchanges, columns)
-    if has_no_words(columns):
+    if has_no_words(columns) or any(answer.strip() for _, answer in exchanges):
         return
     read = shapes.read_conversation(view)
     known = {*_WORDLESS, *read.columns, *(top_of(fields, name) for name in columns.values())}
     known.add((task_field or "").split(".")[0])
     hint = f"{_wanted_words(fields)} Where rows have none: --columns answer="
-    if not any(question.strip() or answer.strip() for question, answer in exchanges):
+    if not any(question.strip() for question, _ in exchanges):
         if spare := _with_text(fields, known, _is_words):
             raise RowError(f"no conversation is found, and words are in {_listed(spare)}. {hint}")
     elif not read.has_answer and (spare := _with_text(fields, known, _is_text)):

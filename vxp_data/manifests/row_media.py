@@ -65,6 +65,11 @@ _HELD_IN: Final = (
 )
 """The keys of an object that stands for a media, of which the first that holds something counts."""
 _MP4: Final = ".mp4"
+_OWN_MEDIA: Final[Mapping[str, Modality]] = {
+    **dict.fromkeys(VIDEO_COLUMNS, Modality.VIDEO),
+    **dict.fromkeys(IMAGE_COLUMNS, Modality.IMAGE),
+}
+"""Keys by which a turn may name its media."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +206,9 @@ def _first(
         urls: False: what is a URL is read over.
     """
     for column in columns:
-        found = list(_held(column, fields.get(column), (column,), modality))
+        if column not in fields:
+            continue
+        found = list(_held(column, fields[column], (column,), modality))
         if found and (urls or not any(is_url(media.name) for media in found)):
             return found
     return []
@@ -216,6 +223,10 @@ def _held(
         RowError: there is something else in it.
     """
     if not is_given(value):
+        return
+    if isinstance(value, str) and value[:1] != "[":
+        name = checked_name(what, value)
+        yield NamedMedia(modality=modality or _by_suffix(name), name=name, place=place)
         return
     listed = _listed(value)
     if listed is not None:
@@ -272,19 +283,19 @@ def _each(
 def _in_parts(fields: Mapping[str, object]) -> Iterator[NamedMedia]:
     """Return the media that the parts of a conversation name, and those of its turns' own keys."""
     for place, turn in turns_in(fields):
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, dict):
             continue  # reading the words says what is wrong
-        for key in ("content", "value"):
-            content = turn.get(key)
-            if isinstance(content, Mapping):
+        for key, content in turn.items():
+            if key in _OWN_MEDIA:
+                yield from _held(key, content, (*place, key), _OWN_MEDIA[key])
+            elif isinstance(content, str) or key not in ("content", "value"):
+                continue
+            elif isinstance(content, Mapping):
                 yield from _in_part((*place, key), content)
             elif isinstance(content, list):
                 for index, part in enumerate(content):
                     if isinstance(part, Mapping):
                         yield from _in_part((*place, key, index), part)
-        for columns, kind in ((VIDEO_COLUMNS, Modality.VIDEO), (IMAGE_COLUMNS, Modality.IMAGE)):
-            for column in columns:
-                yield from _held(column, turn.get(column), (*place, column), kind)
 
 
 def _in_part(place: Place, part: Mapping[str, object]) -> Iterator[NamedMedia]:

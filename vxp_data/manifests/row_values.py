@@ -65,10 +65,9 @@ def clip(fields: Mapping[str, object], media: Sequence[NamedMedia] = ()) -> tupl
         RowError: a time is neither a finite number from 0 up nor a timecode, or the end does not
             lie after the start.
     """
-    is_video = any(named.modality is Modality.VIDEO for named in media)
-    if not is_video:
+    if not any(named.modality is Modality.VIDEO for named in media):
         return _clip_in(fields, CLIP_COLUMNS)
-    for pair in VIDEO_CLIP_COLUMNS:
+    for pair in () if fields.keys().isdisjoint(ALL_CLIP_COLUMNS) else VIDEO_CLIP_COLUMNS:
         if any(is_given(fields.get(column)) for column in pair):
             return _clip_in(fields, pair)
     part = value_at_place(fields, media[0].place[:-1]) if len(media[0].place) > 1 else None
