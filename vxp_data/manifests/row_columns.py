@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests import conversation_shapes as shapes
 from vxp_data.manifests import row_media, row_values
 from vxp_data.manifests.row_media import Place
@@ -34,42 +33,6 @@ ROLES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
 )
 """What a column may be for -> (the column as which it is read, those that it replaces)."""
 _WORDS: Final = ("question", "answer", "caption", "conversations")
-
-
-def check_columns(columns: Mapping[str, str]) -> None:
-    """Check that columns are given for what rows have.
-
-    Raises:
-        UserError: there is no such thing; with the nearest that there is.
-    """
-    for role in columns:
-        if role not in ROLES:
-            raise unknown_name("kind of column", role, ROLES)
-
-
-def parse_columns(text: str) -> dict[str, str]:
-    """Read 'video=clip.path,question=prompt,answer=' as kinds of columns and their names.
-
-    Raises:
-        UserError: a piece is no `KIND=COLUMN`, or a kind stands twice or is unknown.
-    """
-    columns: dict[str, str] = {}
-    for piece in filter(None, text.split(",")):
-        role, equals, name = (part.strip() for part in piece.partition("="))
-        if not equals or role in columns:
-            problem = f"{role!r} twice" if equals else f"{piece!r}"
-            raise UserError(
-                f"columns {text!r}: got {problem}, wanted KIND=COLUMN, such as "
-                f"video=path,question=prompt. Kinds: {', '.join(ROLES)}."
-            )
-        columns[role] = name
-    check_columns(columns)
-    return columns
-
-
-def columns_text(columns: Mapping[str, str]) -> str:
-    """Write columns as `parse_columns` reads them."""
-    return ",".join(f"{role}={name}" for role, name in columns.items())
 
 
 def with_columns(fields: Mapping[str, object], columns: Mapping[str, str]) -> Mapping[str, object]:

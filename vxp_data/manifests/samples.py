@@ -50,7 +50,7 @@ class Dataset:
     task: str | None = None
     """The task of every row, if the whole set is of one; any name."""
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What the user says of the rows' columns; see `row_columns.ROLES`."""
+    """What the user says of the rows' columns; see `settings.columns.COLUMN_KINDS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,8 @@ class ManifestCounts:
     """Task -> the first three questions to which the rules gave it."""
     unknown_columns: Counter[str] = dataclasses.field(default_factory=Counter)
     """Columns that nothing here reads -> rows that have them."""
+    columns: Counter[str] = dataclasses.field(default_factory=Counter)
+    """All columns -> rows that have them."""
     ids_missing: int = 0
     """Rows without an id; theirs comes from their content."""
     ids_repeated: int = 0
@@ -279,6 +281,7 @@ class _Reader:
         columns = self._dataset.columns
         known = {top_of(fields, name) for name in columns.values()}
         for name in fields:
+            _count(self._counts.columns, name)
             if name not in self._read and name not in known:
                 _count(self._counts.unknown_columns, name)
         for role, name in columns.items():

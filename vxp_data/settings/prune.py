@@ -19,6 +19,7 @@ from vxp_data.extras import second_decoder
 from vxp_data.records import MediaLimits
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES
 from vxp_data.settings.cluster import ClusterConfig
+from vxp_data.settings.columns import check_columns
 from vxp_data.settings.file import Loaded, Settings, SettingsFile, known_name, read_recipe
 
 
@@ -38,7 +39,7 @@ class ManifestConfig(Settings):
     columns: dict[str, str] = {}
     """Which column of the rows is what, where it has another name than the usual ones: `{video:
     clip.path, question: prompt, answer: gt}`, dots for nesting; '' says that rows have none. See
-    manifests.row_columns.ROLES for what there is. Datasets of a mixture may have their own."""
+    settings.columns.COLUMN_KINDS for what there is. Datasets of a mixture may have their own."""
     max_bad_share: float = Field(0.05, ge=0, le=1)
     """Largest share of a manifest's rows that cannot be used (`bad_row`, `forbidden`); beyond it a
     run ends before anything is decoded."""

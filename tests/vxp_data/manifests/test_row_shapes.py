@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vxp_data.errors import UserError
 from vxp_data.manifests.conversation import read_turns
 from vxp_data.manifests.formats import detect_format
 from vxp_data.manifests.renamed_media import Renaming, rename_in_json, renamed_fields
-from vxp_data.manifests.row_columns import parse_columns, with_columns
+from vxp_data.manifests.row_columns import ROLES, with_columns
 from vxp_data.manifests.row_media import find_media
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.records import Modality, Reason
+from vxp_data.settings.columns import COLUMN_KINDS, columns_text, parse_columns
 
 ASKED = [["What happens?", "A bar moves."]]
 
@@ -458,6 +460,19 @@ def test_the_user_says_which_column_is_what(row, columns, turns, clip, tmp_path)
             json.dumps(row).encode(), Renaming(name="b.mp4", columns=parse_columns(columns))
         )
         assert new == json.dumps(row).replace("a.mp4", "b.mp4").encode()
+
+
+def test_columns_are_read_as_they_are_written_and_unknown_kinds_refused():
+    columns = {"video": "a.b", "question": "x y", "answer": ""}
+    assert parse_columns(columns_text(columns)) == columns
+    assert tuple(ROLES) == COLUMN_KINDS
+    for text, message in (
+        ("vide=a", "unknown kind of column 'vide'.*Did you mean 'video'"),
+        ("video", "got 'video', wanted KIND=COLUMN.*Kinds: id, video"),
+        ("video=a,video=b", "got 'video' twice"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_columns(text)
 
 
 def test_a_column_that_is_not_there_makes_no_row_text(tmp_path):

@@ -88,6 +88,9 @@ def test_counts_say_what_was_found(tmp_path):
         ids_repeated=1,
         absolute_paths=1,
         rows_several_images=1,
+        columns=Counter(
+            id=5, video=3, image=1, conversations=4, question=1, answer=1, source=2, fps=1, kind=3
+        ),
         problems=counts.problems,
         problem_examples=counts.problem_examples,
     )
