@@ -86,6 +86,27 @@ def place_media(turns: Sequence[Turn], kinds: Sequence[str]) -> tuple[Turn, ...]
     return tuple(result)
 
 
+def shown_order(turns: Sequence[Turn], kinds: Sequence[str]) -> list[int]:
+    """Return a row's media in the order in which its conversation shows them.
+
+    Where there is a marker of its own kind for each, the n-th marker of a kind is of the n-th
+    medium of that kind; else the order is the row's own.
+
+    Args:
+        turns: of the row, as `place_media` takes them.
+        kinds: of its media, in the row's order.
+    """
+    surest = sorted(_markers(turns), key=lambda marker: (marker.place, marker.kind not in kinds))
+    taken = sorted(
+        surest[: len(kinds)], key=lambda marker: (marker.turn, marker.part, marker.start)
+    )
+    shown = [marker.kind for marker in taken]
+    if sorted(shown) != sorted(kinds):
+        return list(range(len(kinds)))
+    of_kind = {kind: iter([i for i, own in enumerate(kinds) if own == kind]) for kind in kinds}
+    return [next(of_kind[kind]) for kind in shown]
+
+
 def marked_text(turn: Turn, markers: Mapping[str, str] = MARKERS) -> str:
     """Write a turn as one text, a marker for each of its media; `place_media` reads it back."""
     text, is_beginning = "", True
