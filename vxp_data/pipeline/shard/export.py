@@ -23,7 +23,7 @@ from vxp_data.manifests.renamed_media import media_column
 from vxp_data.manifests.row_values import CLIP_COLUMNS, ID_COLUMNS
 from vxp_data.media_markers import MARKER, MARKERS, marked_text
 from vxp_data.pipeline.run_dir.directory import RunDirectory
-from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
 from vxp_data.pipeline.shard.kept_rows import kept_rows
 from vxp_data.pipeline.shard.trained_turns import LeftOut, trained_turns
 from vxp_data.registry import MANIFEST_FORMATS
@@ -43,10 +43,13 @@ _PLAN_SCHEMA: Final = pa.schema(
         ("modality", pa.string()), ("media_id", pa.string()), ("media_uri", pa.string()),
         ("clip_start_s", pa.float64()), ("clip_end_s", pa.float64()), ("score", pa.float64()),
         ("turns", pa.large_string()), ("annotation", pa.large_binary()),
-        ("epoch", pa.int32()), ("fps", pa.float64()),
+        ("medium", pa.int32()), ("epoch", pa.int32()), ("fps", pa.float64()),
         ("frame_index", pa.list_(pa.int64())), ("time_s", pa.list_(pa.float64())),
     ]
 )  # fmt: skip
+
+_OF_MEDIUM: Final = ("modality", "media_id", "media_uri", "clip_start_s", "clip_end_s")
+"""Columns of that schema that are a medium's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,8 @@ def export_rows(
         layout: 'llava': a JSON array of `{id, video | image, conversations}`. 'ms-swift': a line
             `{messages, videos | images}` a row. Both with the row's own id and other columns, as
             many markers as media, and what can be trained on of each conversation. 'parquet': a
-            row for each row and stored epoch, with its plan; once, without one, for a text-only
-            row. Media are named by absolute paths; a row about a part of its video has
+            row for each row, medium and stored epoch, with its plan; once, without one, for a
+            text-only row. Media are named by absolute paths; a row about a part of its video has
             `clip_start_s` or `clip_end_s`, as in the manifests that we read.
         out: the file.
 
@@ -204,14 +207,20 @@ def _write_parquet(out: Path, table: pa.Table, config: PruneConfig) -> Exported:
 
 
 def _plans(row: dict[str, Any], config: PruneConfig) -> list[dict[str, Any]]:
+    """Return a table row for each medium and epoch; one without a plan for a text-only row."""
     plans = draw_plans(row, config.sampling, config.shard.num_epochs)
-    nothing: dict[str, Any] = {"epoch": None, "fps": None, "frame_index": [], "time_s": []}
+    nothing: dict[str, Any] = {
+        "medium": None, "epoch": None, "fps": None, "frame_index": [], "time_s": [],
+    }  # fmt: skip
     return [
-        {
+        {name: medium[name] for name in _OF_MEDIUM}
+        | {
+            "medium": number,
             "epoch": plan.epoch,
             "fps": plan.fps,
             "frame_index": plan.frame_index_F,
             "time_s": plan.time_s_F,
         }
-        for plan in plans
+        for number, (medium, own) in enumerate(zip(media_of(row), plans, strict=True))
+        for plan in own
     ] or [nothing]

@@ -48,7 +48,7 @@ def clips_of(out: Path) -> list[tuple[ClipRecord, bytes]]:
     for entry in read_index(open_folder(out)).shards:
         with (out / entry.name).open("rb") as file:
             for clip in list(read_clips(file)):
-                payload = read_bytes(file, clip.payload) if clip.payload else b""
+                payload = read_bytes(file, clip.payloads[0]) if clip.payloads else b""
                 found.append((clip.record, payload))
     return found
 
@@ -276,9 +276,9 @@ def test_what_an_earlier_run_left_is_believed_only_to_the_byte(
         data = bytearray(before[name])
         with (out / name).open("rb") as file:
             clip = list(read_clips(file))[-1]
-        assert clip.payload is not None
+        assert clip.payloads
         if index == 0:  # in a payload
-            data[clip.payload.offset + clip.payload.num_bytes // 2] ^= 1
+            data[clip.payloads[0].offset + clip.payloads[0].num_bytes // 2] ^= 1
         elif index == 1:  # in an annotation
             at = data.index(b"Please describe", clip.json.offset)
             data[at] ^= 0x20
