@@ -58,6 +58,7 @@ class Reason(StrEnum):
     LOW_RESOLUTION = "low_resolution"
     STATIC = "static"
     BLANK = "blank"
+    INEXACT_FRAMES = "inexact_frames"
     NO_AUDIO = "no_audio"
     TOO_MANY_SCENES = "too_many_scenes"
     CAPTION_TOO_SHORT = "caption_too_short"
@@ -96,6 +97,7 @@ class Reason(StrEnum):
     # quarantine: the decode
     UNSUPPORTED = "unsupported"
     DECODE_FAILED = "decode_failed"
+    INEXACT = "inexact"  # too many frames did not come; see decode.max_inexact_share
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -109,6 +111,7 @@ FILTER_REASONS: Final = frozenset(
         Reason.LOW_RESOLUTION,
         Reason.STATIC,
         Reason.BLANK,
+        Reason.INEXACT_FRAMES,
         Reason.NO_AUDIO,
         Reason.TOO_MANY_SCENES,
         Reason.CAPTION_TOO_SHORT,
@@ -231,8 +234,8 @@ class Media:
     fps: float = 0.0
     """Frames over duration, measured, not the header's."""
     num_frames: int = 0
-    """Packets of the first video stream with a timestamp (or all, where none has one) and without
-    the discard flag."""
+    """Packets of the video stream without the discard flag; two with a field each are one, and
+    MPEG-TS and MPEG-PS begin with their first key frame."""
     duration_s: float = 0.0
     """From the first frame's start to the last frame's end, seconds."""
     start_s: float = 0.0
@@ -241,9 +244,20 @@ class Media:
     """Some packets are decoded but not shown."""
     open_gop: bool = False
     """Some frames are stored after a key frame and shown before it."""
+    gradual_refresh: bool = False
+    """Some of the container's key frames are none: the pictures after them come out whole only
+    later. Decoders ask; it is not stored."""
     frames_indexed: bool = False
     """The header lists every frame; not so in fragmented files, Matroska and streams."""
+    time_note: str = ""
+    """Where frames' times are not simply the file's own: what was wrong, and what was done."""
     rotation: int = 0
     """Clockwise turn applied for display: 0, 90, 180 or 270 degrees."""
     num_audio_streams: int = 0
     """As the container lists them; none is opened."""
+    stream_index: int = 0
+    """Of the video stream, among all streams of the file."""
+    num_video_streams: int = 0
+    """From which it was chosen: without covers, still images and thumbnails."""
+    has_crop: bool = False
+    """The container leaves edges out of the stored pictures."""

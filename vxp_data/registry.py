@@ -140,6 +140,7 @@ FILTERS: Final = Registry(
         "duration_s": "vxp_data.core.filters:DURATION_S",
         "short_side_px": "vxp_data.core.filters:SHORT_SIDE_PX",
         "blank_frames": "vxp_data.core.filters:BLANK_FRAMES",
+        "exact_share": "vxp_data.core.filters:EXACT_SHARE",
         "motion": "vxp_data.core.filters:MOTION",
         "scene_changes": "vxp_data.core.filters:SCENE_CHANGES",
         "audio_streams": "vxp_data.core.filters:AUDIO_STREAMS",

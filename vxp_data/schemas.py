@@ -63,8 +63,12 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("has_edit_list", pa.bool_()),
         ("open_gop", pa.bool_()),
         ("frames_indexed", pa.bool_()),
+        ("time_note", pa.string()),  # where times are not simply the file's own
         ("rotation", pa.int16()),
         ("num_audio_streams", pa.int16()),
+        ("stream_index", pa.int16()),
+        ("num_video_streams", pa.int16()),
+        ("has_crop", pa.bool_()),
     ]
 )
 
@@ -83,7 +87,10 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("content_change", pa.list_(pa.float32())),  # between one frame and the next
         ("contrast", pa.list_(pa.float32())),  # of each frame: core.frame_looks
         ("decoder", pa.string()),
-        ("decoder_note", pa.string()),  # why not the decoder asked for
+        (
+            "decoder_note",
+            pa.string(),
+        ),  # why not the decoder asked for; how it departs from the file
         ("encoder", pa.string()),  # fingerprints
         ("sampler", pa.string()),
         ("reason", pa.string()),

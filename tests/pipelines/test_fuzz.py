@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from support import fuzz
+from support import fuzz, fuzz_headers
 from support.fuzz import Tally
 from support.shard_fixtures import make_image, make_video
 from vxp_data.decoders.probe import probe
@@ -36,7 +39,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_damaged_media_are_read_or_have_a_reason(videos):
-    tally = fuzz.fuzz("media", fuzz.media_bases(videos), range(NUM_MEDIA), fuzz.read_media)
+    bases = fuzz.media_bases(videos)
+    tally = fuzz.fuzz("media", bases, range(NUM_MEDIA), fuzz.read_media, headers=True)
     assert_clean(tally, NUM_MEDIA)
     assert (
         5 < tally.outcomes["read by pyav"] < NUM_MEDIA - 5
@@ -45,7 +49,7 @@ def test_damaged_media_are_read_or_have_a_reason(videos):
 
 def test_damaged_media_of_the_corpus_are_read_or_have_a_reason(corpus):
     bases = fuzz.media_bases(corpus)
-    assert_clean(fuzz.fuzz("corpus", bases, range(40), fuzz.read_media), 40)
+    assert_clean(fuzz.fuzz("corpus", bases, range(40), fuzz.read_media, headers=True), 40)
 
 
 def test_damaged_manifests_are_rows_or_one_error(tmp_path):
@@ -60,9 +64,32 @@ def test_damaged_shards_are_clips_or_one_error(tmp_path):
 
 def test_an_input_depends_on_its_number_and_seed_only(videos):
     bases = fuzz.media_bases(videos)
-    one = [fuzz.damaged(f"media 0 {i}", bases) for i in range(20)]
-    assert one == [fuzz.damaged(f"media 0 {i}", bases) for i in range(20)]
+    one = [fuzz.damaged(f"media 0 {i}", bases, headers=True) for i in range(20)]
+    assert one == [fuzz.damaged(f"media 0 {i}", bases, headers=True) for i in range(20)]
     assert len({data for data, _, _ in one}) > 15
+
+
+def test_retagged_videos_can_be_decoded_and_name_matrices_that_swscale_refuses(videos):
+    """The kind of file that once ended runs is among the inputs of `make fuzz`."""
+    whole = bytearray((videos / "a.mp4").read_bytes())
+    matrices = []
+    for number in range(30):
+        data = fuzz_headers.retag_stream(random.Random(number), bytearray(whole), b"")
+        with av.open(io.BytesIO(bytes(data))) as made, suppress(av.FFmpegError):
+            matrices.append(int(next(made.decode(video=0)).colorspace))
+    assert len(matrices) > 20
+    assert len({3, 8, *range(10, 18)}.intersection(matrices)) > 2
+    assert len({1, 4, 5, 6, 7, 9}.intersection(matrices)) > 2
+
+
+def test_a_field_of_a_header_is_changed_where_it_lies():
+    box = b"\0\0\0\x13colrnclx" + bytes.fromhex("000100010001") + b"\0"
+    made = {
+        bytes(fuzz_headers.set_header_fields(random.Random(i), bytearray(b"head" + box), b""))
+        for i in range(40)
+    }
+    assert len(made) > 20
+    assert all(data[:16] == b"head" + box[:12] and len(data) == 23 for data in made)
 
 
 def test_hangs_exceptions_and_wrong_rows_are_counted(videos):

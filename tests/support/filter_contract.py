@@ -14,6 +14,7 @@ USUAL = {
     "width_px_N": 640.0,
     "height_px_N": 360.0,
     "audio_streams_N": 1.0,
+    "exact_share_N": 0.95,
     "change_N": 3.0,
     "scene_changes_N": 2.0,
     "blank_share_N": 0.25,

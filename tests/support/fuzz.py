@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from support.fuzz_headers import HEADER_MUTATIONS
 from support.shard_fixtures import make_video, media_clip, text_clip, write_shards
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
@@ -47,6 +48,7 @@ from vxp_data.storage.local import local_file_version
 BASE_BYTES: Final = 3_000_000
 """Larger files are left out: damage to a header is what matters, and a decode takes its time."""
 HEAD_BYTES: Final = 4096
+HEADER_SHARE: Final = 1 / 3
 TIMEOUT_S: Final = 5.0
 SLACK_S: Final = 15.0
 """For starting children again, up to three a file, on a busy machine."""
@@ -152,16 +154,24 @@ MUTATIONS: Final = (
 )
 
 
-def damaged(seed: str, bases: Sequence[Path]) -> tuple[bytes, str, str]:
-    """Return damaged bytes, what was damaged, and how: the same for the same seed."""
+def damaged(seed: str, bases: Sequence[Path], *, headers: bool = False) -> tuple[bytes, str, str]:
+    """Return damaged bytes, what was damaged, and how: the same for the same seed.
+
+    Args:
+        seed: of all that is drawn.
+        bases: whole files.
+        headers: one input of three has odd header fields, mostly without other damage.
+    """
     rng = random.Random(seed)
     base = rng.choice(bases)
     data, other = bytearray(base.read_bytes()), rng.choice(bases).read_bytes()
+    chosen = [rng.choice(MUTATIONS) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
+    if headers and rng.random() < HEADER_SHARE:
+        chosen = [rng.choice(HEADER_MUTATIONS), *chosen[: rng.choice([0, 0, 0, 1])]]
     kinds = []
-    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+    for mutate in chosen:
         if not data:
             break
-        mutate = rng.choice(MUTATIONS)
         kinds.append(mutate.__name__)
         data = mutate(rng, data, other)
     return bytes(data), base.name, "+".join(kinds)
@@ -256,7 +266,15 @@ def read_shard(path: Path, _: JobSettings) -> tuple[str, str]:
 Reader = Callable[[Path, JobSettings], tuple[str, str]]
 
 
-def fuzz(name: str, bases: Sequence[Path], numbers: range, read: Reader, *, seed: int = 0) -> Tally:
+def fuzz(
+    name: str,
+    bases: Sequence[Path],
+    numbers: range,
+    read: Reader,
+    *,
+    seed: int = 0,
+    headers: bool = False,
+) -> Tally:
     """Damage, read and count so many inputs.
 
     Args:
@@ -265,12 +283,13 @@ def fuzz(name: str, bases: Sequence[Path], numbers: range, read: Reader, *, seed
         numbers: of the inputs; an input's number decides what it is.
         read: reads one.
         seed: another gives other inputs.
+        headers: see `damaged`.
     """
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="vxp-fuzz-") as folder:
         settings = job_settings(Path(folder))
         for number in numbers:
-            data, base, mutation = damaged(f"{name} {seed} {number}", bases)
+            data, base, mutation = damaged(f"{name} {seed} {number}", bases, headers=headers)
             path = Path(folder) / f"{number}{Path(base).suffix}"
             path.write_bytes(data)
             what = f"{number}: {base}, {mutation}"
@@ -307,8 +326,9 @@ def job_settings(folder: Path) -> JobSettings:
 
 
 def media_bases(videos: Path) -> list[Path]:
-    """Find the files to damage, below a folder or in its 'hard' and 'real'."""
-    folders = [videos / name for name in ("hard", "real") if (videos / name).is_dir()] or [videos]
+    """Find the files to damage, below a folder or in its 'hard', 'odd' and 'real'."""
+    named = [videos / name for name in ("hard", "odd", "real")]
+    folders = [folder for folder in named if folder.is_dir()] or [videos]
     found = sorted(path for folder in folders for path in folder.iterdir() if path.is_file())
     return [path for path in found if 0 < path.stat().st_size <= BASE_BYTES]
 
@@ -354,7 +374,7 @@ def shard_bases(folder: Path) -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz all three kinds, print the figures, write the record; 1 if anything failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("videos", type=Path, help="folder of videos, or one with hard/ and real/")
+    parser.add_argument("videos", type=Path, help="folder of videos, or of hard/, odd/ and real/")
     parser.add_argument("-n", type=int, default=2000, help="damaged media; as many manifests")
     parser.add_argument("--seed", type=int, default=0, help="another gives other inputs")
     parser.add_argument("--out", type=Path, help="record to write; none: figures are printed only")
@@ -363,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not bases:
         raise SystemExit(f"error: no files of at most {BASE_BYTES} bytes in {options.videos}")
     numbers = range(options.n)
-    media = fuzz("media", bases, numbers, read_media, seed=options.seed)
+    media = fuzz("media", bases, numbers, read_media, seed=options.seed, headers=True)
     with tempfile.TemporaryDirectory(prefix="vxp-fuzz-") as folder:
         manifests = manifest_bases(Path(folder))
         rows = fuzz("manifests", manifests, numbers, read_manifest, seed=options.seed)

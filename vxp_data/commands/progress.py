@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from vxp_data.commands.options import console, say
@@ -32,7 +33,7 @@ class PruneProgress(Observer):
 
     def progressed(self, totals: EmbedTotals) -> None:
         """Show how far it is."""
-        self._progress.update(totals.clips, totals.failed)
+        self._progress.update(totals.clips, totals.failed, totals.reading_s)
 
     def ended(self) -> None:
         """Remove the bar."""
@@ -45,16 +46,18 @@ class ShardProgress(ShardObserver):
     def __init__(self) -> None:
         self._progress = ClipProgress(console())
         self._done = self._lost = 0
+        self._started_s = 0.0
 
     def started(self, num_clips: int) -> None:
         """Show the bar."""
+        self._started_s = time.monotonic()
         self._progress.start(num_clips)
 
     def progressed(self, shard: WrittenShard) -> None:
         """Show how far it is."""
         self._done += shard.entry.num_clips
         self._lost += len(set(shard.quarantined["key"].to_pylist()))
-        self._progress.update(self._done, self._lost)
+        self._progress.update(self._done, self._lost, time.monotonic() - self._started_s)
 
     def ended(self) -> None:
         """Remove the bar."""

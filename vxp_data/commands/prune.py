@@ -129,6 +129,12 @@ def _show_decided(decided: Any, measure: str) -> None:
         say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
+    if inexact := sum(subset.inexact for subset in decided.subsets):
+        say(
+            f"{inexact:>6}  kept rows are about videos of which some frames could not be decoded; "
+            "the nearest earlier frames stand in for them. `filters.exact_share` leaves such rows "
+            "out"
+        )
     if decided.num_unmeasured:
         say(
             f"{decided.num_unmeasured:>6}  captions have not been compared with their images, "

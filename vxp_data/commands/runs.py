@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,7 +35,7 @@ def retry(
             "--reason",
             metavar="REASON",
             help="Try what failed for this reason; may be given again. [timeout, out_of_memory, "
-            "crashed, decode_failed, unsupported, unreadable]",
+            "crashed, decode_failed, inexact, unsupported, unreadable, fetch_failed]",
         ),
     ] = None,
     address: Address = None,
@@ -74,7 +75,9 @@ def retry(
 def _show_retry(result: RetryResult, run: str) -> None:
     from vxp_data.report.terminal import subset_table
 
-    if result.tried:
+    if not result.tried:
+        say(why_none(result.failed, result.reasons))
+    else:
         say("Tried again:")
         for reason, number in sorted(result.tried.items()):
             say(f"{number:>6}  {reason}: {result.recovered[reason]} succeeded")
@@ -89,6 +92,29 @@ def _show_retry(result: RetryResult, run: str) -> None:
         f"{decided.num_pruned} pruned, {decided.num_duplicates} duplicates, "
         f"{decided.num_quarantined} quarantined in {run}."
     )
+
+
+def why_none(failed: Mapping[str, int], reasons: Sequence[str]) -> str:
+    """Return why a retry had nothing to try.
+
+    Args:
+        failed: clips of the run by the reason for which they failed.
+        reasons: what was to be tried.
+    """
+    from vxp_data.pipeline.retry import RETRIABLE
+
+    if not failed:
+        return "Nothing to try again: no video or image of the run failed."
+    counts = ", ".join(f"{number} {reason}" for reason, number in sorted(failed.items()))
+    wanted = ", ".join(reasons)
+    words = f"Nothing to try again: what failed is {counts}, and this retry takes {wanted}."
+    if askable := sorted(failed.keys() & RETRIABLE):
+        options = " ".join(f"--reason {reason}" for reason in askable)
+        return (
+            f"{words} Files that have changed since are read again by themselves; {options} "
+            "tries these though they have not."
+        )
+    return f"{words} That follows from the rows: put them right, and prune again."
 
 
 def verify(

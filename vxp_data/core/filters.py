@@ -54,6 +54,8 @@ class RowFacts:
     width_px_N: NDArray[np.float64]
     height_px_N: NDArray[np.float64]
     audio_streams_N: NDArray[np.float64]
+    exact_share_N: NDArray[np.float64]
+    """Share of the planned frames that were decoded."""
     change_N: NDArray[np.float64]
     """Mean change from one frame to the next, see `core.frame_statistics`; NaN where no rule asks.
     So the next two."""
@@ -284,6 +286,14 @@ BLANK_FRAMES: Final = FilterRule(
     below=None, above=Reason.BLANK, needs="frame_statistics", of_rows=_blank_frames,
 )  # fmt: skip
 """Frames of one plain surface, black or of any other colour; of videos and images."""
+
+EXACT_SHARE: Final = FilterRule(
+    name="exact_share", version=1, unit="share of frames", low=0.0, high=1.0,
+    below=Reason.INEXACT_FRAMES, above=None, needs="media",
+    of_rows=lambda facts: np.where(facts.index_N >= 0, facts.exact_share_N, np.nan),
+)  # fmt: skip
+"""Planned frames that could be decoded; for the others the nearest earlier one stands in. Of videos
+and images."""
 
 MOTION: Final = FilterRule(
     name="motion", version=1, unit="change", low=0.0, high=230.0,

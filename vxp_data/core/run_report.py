@@ -32,7 +32,7 @@ class Bars:
     labels: tuple[str, ...]
     """Of the bins."""
     series: Mapping[str, tuple[int, ...]]
-    """By name, rows in each bin."""
+    """By name, rows in each bin. What holds comes last, and has the colour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,8 @@ class SubsetReport:
     videos: int
     hours: float
     hours_kept: float
+    inexact: int
+    """Kept rows about clips of which some frames could not be decoded."""
     target: str
     """The threshold as the recipe has it."""
     threshold: float
@@ -79,7 +81,7 @@ class SubsetReport:
     frames: Bars
     """In the plans of these rows: before and after."""
     sampling: Bars
-    """In the plans of the kept rows: as the rule has it, and at a fixed rate."""
+    """In the plans of the kept rows: at a fixed rate, and as the rule has it."""
     cards: Mapping[str, tuple[Card, ...]]
     """By list: 'just_kept', 'just_dropped', 'least', 'most'."""
 

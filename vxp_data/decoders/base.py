@@ -16,45 +16,67 @@ from vxp_data.records import Media
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MendedStamps:
+    """Presentation timestamps of all packets, by position: what they are to be, and were.
+
+    `stamps.NO_STAMP` where there is none; a packet that is to have none holds no presented frame.
+    """
+
+    stamp_P: NDArray[np.int64]
+    stored_P: NDArray[np.int64]
+    """The file's: that packets are the ones meant is seen by them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FramePlan:
     """Which frames of one media to decode, as facts about their packets.
 
-    A *position* is a packet's index in the file, from 0, in decode order. Where the stream has no
-    usable timestamps (`timed` is False), only `frame_index_F` means anything: the frame's index in
-    the decoder's output order.
+    A *position* is a packet's index in the file, from 0, in decode order. Where `timed` is False,
+    only `frame_index_F` and `time_s_F` mean anything: the frame's index in the decoder's output
+    order, and its time.
     """
 
     frame_index_F: NDArray[np.int64]
     """Indices in presentation order, from 0, strictly increasing."""
     pts_F: NDArray[np.int64]
-    """Presentation timestamps, in the stream's time base."""
+    """Presentation timestamps, by which decoded frames are recognised."""
     time_s_F: NDArray[np.float64]
     """Seconds since the first presented frame."""
     position_F: NDArray[np.int64]
+    """Of the frame's packet; of the second where its fields are stored apart."""
     start_position_F: NDArray[np.int64]
     """Position of the key frame from which the frame is decoded."""
     start_pts_F: NDArray[np.int64]
-    """Presentation timestamp of that key frame: how it is recognised."""
+    """Presentation timestamp of that key frame in the file: how a seek recognises it."""
     start_dts_F: NDArray[np.int64]
     """Its decoding timestamp: where to seek, as containers index by decoding time."""
     timed: bool
     by_index: bool = False
     """See Timeline; the decoder then looks whether the key frames are where the plan has them."""
+    mended: MendedStamps | None = None
+    """See Timeline."""
 
     def __len__(self) -> int:
         """Return the number of planned frames, F."""
         return len(self.frame_index_F)
 
+    def positions(self) -> NDArray[np.int64]:
+        """Return the packets that hold the planned frames: two where fields are stored apart."""
+        if self.mended is None:
+            return self.position_F
+        return np.flatnonzero(np.isin(self.mended.stamp_P, self.pts_F))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """Every presented frame of a video's first stream, in presentation order.
+    """Every presented frame of a file's video stream, in presentation order.
 
     Made by one demux-only pass, over the file or over its index. Times are seconds since the first
     presented frame.
     """
 
     pts_N: NDArray[np.int64]
+    """Strictly rising."""
     tick_s: float
     """What one unit of `pts_N` lasts, seconds."""
     time_s_N: NDArray[np.float64]
@@ -65,10 +87,18 @@ class Timeline:
     start_pts_N: NDArray[np.int64]
     start_dts_N: NDArray[np.int64]
     timed: bool
-    """False: timestamps are missing, repeated or go backwards, so the order in which the decoder
-    gives frames rules: `pts_N` is the index in it, a tick one frame at the nominal rate."""
+    """False: it is not known which packet holds which frame, so that frames are counted as the
+    decoder gives them."""
+    by_rate: bool = False
+    """There are no usable timestamps: `pts_N` is the index, a tick one frame at the nominal rate.
+    """
     by_index: bool = False
     """Which images are key frames is the container's word; most images were not looked at."""
+    mended: MendedStamps | None = None
+    """Given to packets before they are decoded, so that frames come with `pts_N`; None: the file's
+    own timestamps do."""
+    note: str = ""
+    """Where times are not simply the file's own: what was wrong, and what was done about it."""
 
     def __len__(self) -> int:
         """Return the number of presented frames, N."""
@@ -86,6 +116,7 @@ class Timeline:
             start_dts_F=self.start_dts_N[frame_index_F],
             timed=self.timed,
             by_index=self.by_index,
+            mended=self.mended,
         )
 
 
@@ -118,6 +149,8 @@ class DecodedFrames:
     is_exact_F: NDArray[np.bool_]
     geometry: Geometry | None = field(default=None)
     """None where the library does not tell."""
+    note: str = ""
+    """What is not as the stream says, in words; '' where all is."""
 
     def __post_init__(self) -> None:
         if self.frames_FHWC.ndim != 4 or self.frames_FHWC.shape[0] != len(self.is_exact_F):
@@ -131,9 +164,9 @@ class Decoder(Protocol):
     """One video library. Constructed without arguments, in a child process.
 
     Colour, in every decoder: 8-bit RGB, full range; matrix and range as the stream says, ITU-R
-    BT.601 limited where it says nothing. More than 8 bits are reduced to 8. High dynamic range (PQ,
-    HLG) is not tone-mapped: code values are converted with the stream's own matrix, as SigLIP's
-    training pipeline and the usual video loaders do.
+    BT.601 limited where it says nothing or names a matrix that is not known. More than 8 bits are
+    reduced to 8. High dynamic range (PQ, HLG) is not tone-mapped: code values are converted with
+    the stream's own matrix, as SigLIP's training pipeline and the usual video loaders do.
     """
 
     name: str

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.decoders.base import Decoder, FramePlan, FrameSize, Geometry
+from vxp_data.decoders.failures import failures_as_reasons
 from vxp_data.decoders.probe import Probe, probe
 from vxp_data.decoders.pyav_decoder import displayed_geometry
 from vxp_data.decoders.sandbox import cap_memory, put_frames
@@ -27,6 +28,8 @@ class Decoded:
     shape: tuple[int, int, int, int]
     is_exact_F: NDArray[np.bool_]
     geometry: Geometry
+    note: str = ""
+    """See DecodedFrames."""
 
 
 def probe_file(
@@ -38,7 +41,8 @@ def probe_file(
 ) -> Probe:
     """Probe under the memory cap; see `probe.probe`."""
     cap_memory()
-    return probe(path, uri, image=image, limits=limits, keep_open=keep_open)
+    with failures_as_reasons(Reason.CORRUPT):
+        return probe(path, uri, image=image, limits=limits, keep_open=keep_open)
 
 
 def check_decoder(name: str) -> None:
@@ -60,13 +64,16 @@ def decode_file(name: str, path: str, media: Media, plan: FramePlan, size: Frame
             f"{name} does not claim {media.container}/{media.codec} of this kind",
         )
     cap_memory()
-    decoded = decoder.decode(path, media, plan, size)
+    with failures_as_reasons(Reason.DECODE_FAILED):
+        decoded = decoder.decode(path, media, plan, size)
+        geometry = decoded.geometry or displayed_geometry(path, media)
     put_frames(decoded.frames_FHWC)
     num_frames, height_px, width_px, channels = decoded.frames_FHWC.shape
     return Decoded(
         shape=(num_frames, height_px, width_px, channels),
         is_exact_F=decoded.is_exact_F,
-        geometry=decoded.geometry or displayed_geometry(path, media),
+        geometry=geometry,
+        note=decoded.note,
     )
 
 

@@ -6,6 +6,7 @@ Only the standard library is imported here: see `isolation`.
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing.process
 import multiprocessing.resource_tracker
 import os
@@ -13,6 +14,7 @@ import signal
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ class _ThisChild:
     arena_fd: int = -1
     buffer_fd: int = -1
     isolation: Isolation | None = None
+    call_began_s: float = 0.0
+    call_limit_s: float = math.inf
 
 
 _this_child = _ThisChild()
@@ -105,6 +109,16 @@ def child_arena_fd() -> int:
 def child_buffer_fd() -> int:
     """Return this child's descriptor of its parent's shared buffer; -1 where it has none."""
     return _this_child.buffer_fd
+
+
+def begin_call(limit_s: float) -> None:
+    """Note, in a child, that it may take so many seconds from now."""
+    _this_child.call_began_s, _this_child.call_limit_s = time.monotonic(), limit_s
+
+
+def call_reaches(share: float) -> float:
+    """Return when (time.monotonic) so much of this call's limit is over; infinity: it has none."""
+    return _this_child.call_began_s + share * _this_child.call_limit_s
 
 
 def child_isolation() -> Isolation:

@@ -2,8 +2,9 @@
 
 Its FFmpeg is of 2021, and it takes a packet's position in the file for the frame's index in time.
 Measured on awkward files, it hangs on GIF, reorders MPEG-TS, ignores edit lists and gives other
-frames than those asked for in open groups of images and fragmented files; it says `unsupported`
-there. It hangs while holding the GIL, so it is only ever run where SIGKILL can end it.
+frames than those asked for in open groups of images, after recovery points and in fragmented files;
+it says `unsupported` there. It hangs while holding the GIL, so it is only ever run where SIGKILL
+can end it.
 """
 
 from __future__ import annotations
@@ -39,11 +40,18 @@ class DecordDecoder:
             )
 
     def supports(self, media: Media) -> bool:
-        """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1."""
+        """Whether decord gives the right frames: indexed, closed groups, 8 bits, no AV1.
+
+        It chooses among several streams by a rule of its own, and never crops.
+        """
         return media.frames_indexed and not (
             media.has_edit_list
+            or media.has_crop
+            or media.num_video_streams > 1
+            or media.time_note != ""
             or _MORE_BITS.search(media.pixel_format) is not None
             or media.open_gop
+            or media.gradual_refresh
             or media.container in _WRONG_CONTAINERS
             or media.codec in _WRONG_CODECS
         )

@@ -10,6 +10,7 @@ from typing import Final, cast
 import numpy as np
 from av.buffer import Buffer
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -28,6 +29,10 @@ _NEARLY_SQUARE: Final = 0.01
 """Pixel aspects this near to 1 are an encoder's rounding."""
 _LONGEST_PIXEL: Final = 20
 """Pixels longer or flatter than this are a broken header, and count as square."""
+_UNSPECIFIED: Final = 2
+_MATRICES: Final = frozenset({0, 1, _UNSPECIFIED, 4, 5, 6, 7, 9})
+"""Colour matrices (ITU-T H.273) that swscale knows; it refuses a frame that is tagged with another
+(YCgCo, BT.2020 constant luminance, ICtCp, reserved numbers)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,8 @@ class Image:
     def __init__(self, size: FrameSize) -> None:
         self._size = size
         self._reformatter = VideoReformatter()
+        self.note = ""
+        """What is not drawn as the stream says; '' where all is."""
 
     def draw(self, frame: VideoFrame, orientation: Orientation, out_HWC: NDArray[np.uint8]) -> None:
         """Write the image as displayed: uint8 [height_px, width_px, 3], full-range RGB.
@@ -96,14 +103,17 @@ class Image:
             return
         planes = self._scaled(frame, orientation, "gbrp").planes
         for channel, plane in zip(_GREEN_BLUE_RED, planes, strict=True):
-            data = np.frombuffer(cast("memoryview[int]", plane), dtype=np.uint8)
-            rows = data.reshape(plane.height, plane.line_size)
-            out_HWC[..., channel] = orientation.apply(rows[:, : plane.width])
+            out_HWC[..., channel] = orientation.apply(_rows(plane)[:, : plane.width])
 
     def _scaled(self, frame: VideoFrame, orientation: Orientation, pixels: str) -> VideoFrame:
         width_px, height_px = self._size.width_px, self._size.height_px
         if orientation.transpose:
             width_px, height_px = height_px, width_px
+        if frame.interlaced_frame and not frame.format.has_palette:
+            frame = _as_progressive(frame)
+        if not frame.format.is_rgb and frame.colorspace not in _MATRICES:
+            self.note = f"colour matrix {int(frame.colorspace)} is taken for unspecified (BT.601)"
+            frame.colorspace = _UNSPECIFIED
         return self._reformatter.reformat(
             frame,
             width=width_px,
@@ -113,6 +123,28 @@ class Image:
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
+
+
+def _as_progressive(frame: VideoFrame) -> VideoFrame:
+    """Copy a frame, but for its mark as interlaced: swscale would scale each field by itself.
+
+    Lines that it then never mixes differ from those of the whole picture, as `ffmpeg` and the
+    encoders' own transforms scale it, by some grey levels.
+    """
+    copy = VideoFrame(frame.width, frame.height, frame.format.name)
+    for given, made in zip(frame.planes, copy.planes, strict=True):
+        line_bytes = min(given.line_size, made.line_size)
+        if line_bytes <= 0:  # stored from the last line up: PyAV's view of it ends too early
+            return frame
+        _rows(made)[:, :line_bytes] = _rows(given)[:, :line_bytes]
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    return copy
+
+
+def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    """View a plane as bytes, [lines, bytes in a line with its padding]."""
+    data = np.frombuffer(cast("memoryview[int]", plane), dtype=np.uint8)
+    return data.reshape(plane.height, plane.line_size)
 
 
 def _square_pixels(width_px: int, height_px: int, aspect: Fraction | None) -> tuple[int, int]:

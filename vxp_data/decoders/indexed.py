@@ -15,11 +15,11 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from vxp_data.decoders.base import FramePlan
+from vxp_data.decoders.failures import failures_as_reasons
 from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.probe import Probe, open_video, probe
 from vxp_data.decoders.pyav_decoder import runs_of
 from vxp_data.decoders.sandbox import cap_memory
-from vxp_data.errors import MediaError
 from vxp_data.records import MediaLimits, Reason
 
 _PROBED_BYTES = 5_000_000
@@ -46,15 +46,17 @@ def probe_indexed(path: str, uri: str, limits: MediaLimits) -> IndexedProbe:
         MediaError: as `probe.probe`, or `unsupported` where the index does not list every packet.
     """
     cap_memory()
-    found = probe(path, uri, limits=limits, sparse=True)
-    with open_video(path, limits=limits) as (container, stream):
-        entries = stream.index_entries
-        return IndexedProbe(
-            probe=found,
-            offset_P=np.array([entry.pos for entry in entries], dtype=np.int64),
-            num_bytes_P=np.array([entry.size for entry in entries], dtype=np.int64),
-            head=_head(container),
-        )
+    with failures_as_reasons(Reason.CORRUPT):
+        found = probe(path, uri, limits=limits, sparse=True)
+        opened = open_video(path, limits=limits, stream_index=found.media.stream_index)
+        with opened as (container, stream):
+            entries = stream.index_entries
+            return IndexedProbe(
+                probe=found,
+                offset_P=np.array([entry.pos for entry in entries], dtype=np.int64),
+                num_bytes_P=np.array([entry.size for entry in entries], dtype=np.int64),
+                head=_head(container),
+            )
 
 
 def probe_by_index(path: str, uri: str, limits: MediaLimits) -> Probe:
@@ -70,14 +72,8 @@ def probe_by_index(path: str, uri: str, limits: MediaLimits) -> Probe:
         MediaError: as `probe.probe`, or `unsupported` where the index cannot be used.
     """
     cap_memory()
-    try:
-        with HollowFile(path) as hollow:
-            found = probe(path, uri, limits=limits, hollow=hollow)
-    except OSError as error:
-        raise MediaError(Reason.UNREADABLE, str(error)) from error
-    if not found.timeline.timed:  # its frames are decoded from the start, whatever the index says
-        raise MediaError(Reason.UNSUPPORTED, "the index has no usable timestamps")
-    return found
+    with failures_as_reasons(Reason.UNREADABLE), HollowFile(path) as hollow:
+        return probe(path, uri, limits=limits, hollow=hollow)
 
 
 def ranges_of(

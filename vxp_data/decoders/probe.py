@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import Timeline
+from vxp_data.decoders.beginnings import may_be_cut, without_cut_images
 from vxp_data.decoders.containers import (
     IMAGE_DEMUXERS,
     VIDEO_DEMUXERS,
@@ -33,16 +34,29 @@ from vxp_data.decoders.containers import (
     names_other_files,
     why_unopenable,
 )
+from vxp_data.decoders.crop import crop_of
+from vxp_data.decoders.h264_slices import FieldReader
 from vxp_data.decoders.hollow import HollowFile
-from vxp_data.decoders.packets import Packets, keyed_by_index, read_packets, too_many_frames
+from vxp_data.decoders.packets import (
+    Packets,
+    keyed_by_index,
+    read_packets,
+    too_many_frames,
+    with_display_order,
+)
+from vxp_data.decoders.timelines import timeline_of
+from vxp_data.decoders.video_streams import (
+    choose,
+    count_frames,
+    needs_count,
+    take,
+    video_streams,
+)
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.storage.digest import content_digest
 
 _LIMITS: Final = MediaLimits()
-_NOT_THE_VIDEO: Final = (
-    Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-)
 _IMAGE_SIZE: Final = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 _TOO_MANY_STREAMS: Final = "Number of streams exceeds"
 
@@ -55,6 +69,11 @@ class Probe:
     timeline: Timeline
 
 
+class _How(TypedDict):
+    image: bool
+    limits: MediaLimits
+
+
 @contextmanager
 def open_video(
     path: str,
@@ -62,14 +81,16 @@ def open_video(
     image: bool = False,
     limits: MediaLimits = _LIMITS,
     hollow: HollowFile | None = None,
+    stream_index: int | None = None,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file through the gate and pick its first video stream; other streams are not read.
+    """Open a file through the gate and pick its video stream; other streams are not read.
 
     Args:
         path: a local file.
         image: open image formats instead of video formats.
         limits: on image size and streams.
         hollow: the same file, to be read through this.
+        stream_index: of the stream that was chosen before; None to choose.
 
     Raises:
         MediaError: not an allowed container, too many streams, or without a video stream.
@@ -85,7 +106,16 @@ def open_video(
     with container:
         if len(container.streams) > limits.max_streams:
             raise _too_many_streams(limits)
-        yield container, _first_video_stream(container)
+        if stream_index is not None:
+            yield container, take(container, stream_index)
+            return
+        streams = video_streams(container)
+        counted: Counter[int] = Counter()
+        # What is read through a hollow file has an index, which counts; and it is one file.
+        if not image and hollow is None and needs_count(streams):
+            with _open(path, image=image, limits=limits) as again:
+                counted = count_frames(again, video_streams(again), limits.max_frames)
+        yield container, choose(container, streams, counted, image=image)
 
 
 def _open(
@@ -132,7 +162,7 @@ def probe(
     hollow: HollowFile | None = None,
     keep_open: bool = False,
 ) -> Probe:
-    """Read a file's facts and timeline; no frame is decoded.
+    """Read a file's facts and timeline; no frame is decoded, but to see where a recording begins.
 
     Args:
         path: where the file lies locally.
@@ -152,7 +182,8 @@ def probe(
         raise MediaError(Reason.FORBIDDEN, "a playlist or script that names other files")
     kept.release()
     with ExitStack() as stack:
-        opened = open_video(path, image=image, limits=limits, hollow=hollow)
+        how: _How = {"image": image, "limits": limits}
+        opened = open_video(path, hollow=hollow, **how)
         container, stream = stack.enter_context(opened)
         if stream.codec_context.codec_tag == "encv" or is_encrypted(path):
             raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
@@ -160,13 +191,24 @@ def probe(
         _check_header(path, stream, image=image, limits=limits)
         if hollow is not None:
             hollow.hollow_out()
-        packets = read_packets(container, stream, limits.max_frames)
-        if sparse or hollow is not None:
+        fields = FieldReader.of(codec.name, codec.extradata)
+        packets = read_packets(container, stream, limits.max_frames, fields)
+        by_index = sparse or hollow is not None
+        if by_index:
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
+        if may_be_cut(packets):
+            with open_video(path, stream_index=stream.index, **how) as again:
+                packets = without_cut_images(packets, *again)
         time_base = stream.time_base or Fraction(1, 1)
-        timeline = packets.timeline(time_base, _nominal_fps(stream))
+        timeline = timeline_of(packets, time_base, _nominal_fps(stream))
+        if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
+            raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
+        if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
+            with open_video(path, stream_index=stream.index, **how) as again:
+                packets = with_display_order(packets, *again)
+            timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(
@@ -184,11 +226,16 @@ def probe(
             fps=len(timeline) / duration_s if duration_s > 0 else 0.0,
             num_frames=len(timeline),
             duration_s=duration_s,
-            start_s=float(timeline.pts_N[0] * time_base) if timeline.timed else 0.0,
+            start_s=_start_s(timeline, time_base),
             has_edit_list=packets.is_discard_P.any().item(),
             open_gop=packets.open_gop(),
-            frames_indexed=stream.frames == len(packets.pts_P),
+            gradual_refresh=packets.gradual_refresh,
+            frames_indexed=stream.frames == len(packets.pts_P) and not packets.in_fields(),
+            time_note=timeline.note if len(timeline) > 1 else "",
             num_audio_streams=sum(other.type == "audio" for other in container.streams),
+            stream_index=stream.index,
+            num_video_streams=len(video_streams(container)),
+            has_crop=crop_of(path, container, stream) is not None,
         )
         if keep_open and timeline.timed and kept.can_be_kept(container):
             kept.keep(path, container, stream, stack.pop_all())
@@ -215,25 +262,6 @@ def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaL
 
 def _too_many_streams(limits: MediaLimits) -> MediaError:
     return MediaError(Reason.TOO_LARGE, f"more than {limits.max_streams} streams")
-
-
-def _first_video_stream(container: InputContainer) -> VideoStream:
-    chosen: VideoStream | None = None
-    for stream in container.streams:
-        is_video = isinstance(stream, VideoStream) and not stream.disposition & _NOT_THE_VIDEO
-        if chosen is None and is_video:
-            assert isinstance(stream, VideoStream)
-            chosen = stream
-        else:
-            # The demuxer then drops their packets before they reach Python.
-            stream.discard = Discard.all
-    if chosen is None:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-        message = f"{container.format.name} with {kinds or 'no stream at all'}"
-        raise MediaError(Reason.NO_VIDEO_STREAM, message)
-    if chosen.codec_context is None:
-        raise MediaError(Reason.UNSUPPORTED, f"no decoder for stream {chosen.index}")
-    return chosen
 
 
 def _file_bytes(path: str) -> int:
@@ -267,14 +295,22 @@ def _nominal_fps(stream: VideoStream) -> float:
     return float(rate) if rate else 25.0
 
 
+def _start_s(timeline: Timeline, time_base: Fraction) -> float:
+    if timeline.by_rate:
+        return 0.0
+    scale = round(float(time_base) / timeline.tick_s)
+    return float(timeline.pts_N[0] * time_base / scale)
+
+
 def _duration_s(timeline: Timeline, packets: Packets, time_base: Fraction) -> float:
-    if not timeline.timed:
+    if timeline.by_rate:
         gap_s = timeline.time_s_N[1] if len(timeline) > 1 else 0.0
         return float(timeline.time_s_N[-1] + gap_s)
     last_s = float(packets.duration_P[timeline.position_N[-1]] * time_base)
-    if last_s <= 0 and len(timeline) > 1:
-        # The container does not say how long the last frame stays. The median, since one long pause
-        # would stretch a mean.
+    if (last_s <= 0 or packets.in_fields()) and len(timeline) > 1:
+        # The container does not say how long the last frame stays: where fields are stored apart,
+        # some say it of a field and some of a frame. The median, since one long pause would
+        # stretch a mean.
         last_s = float(np.median(np.diff(timeline.time_s_N)))
     return float(timeline.time_s_N[-1] + last_s)
 

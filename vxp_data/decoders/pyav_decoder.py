@@ -4,13 +4,18 @@ For 20 frames of a long video nearly all the cost is in images that nobody asked
 frames that can share a run of packets are grouped into *runs*; each run starts at a key frame found
 in the demux pass, goes forward only, lets the codec drop images to which no other refers, and
 stops at its last planned frame. The frames are bit for bit those of a full decode.
+
+A file may take for a key frame what is none. The codec then gives nothing until its pictures are
+whole; what is missing for that is decoded again from further back.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import av
@@ -24,15 +29,23 @@ from numpy.typing import NDArray
 
 from vxp_data.decoders import kept
 from vxp_data.decoders.base import DecodedFrames, FramePlan, FrameSize, Geometry
+from vxp_data.decoders.child_process import call_reaches
 from vxp_data.decoders.containers import VIDEO_DEMUXERS
+from vxp_data.decoders.crop import Crop, crop_of
 from vxp_data.decoders.image import Image, Orientation, geometry_of
 from vxp_data.decoders.packets import packets_of
 from vxp_data.decoders.probe import open_video
+from vxp_data.decoders.random_access import may_begin
+from vxp_data.decoders.stamps import NO_STAMP
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
 NEAR_PACKETS = 48
 """A run that starts this many packets ahead is reached by reading on, not by a seek."""
+
+_FURTHER_BACK_SHARE = 0.5
+"""How much of its time a decode may have taken while frames are looked for from further back. A
+damaged video has none there, and is to keep what it gave at first."""
 
 _SOUGHT_BY_PTS = frozenset({"mov", "matroska"})
 """Demuxers that take a presentation time, and go to the key frame shown then. Given its decoding
@@ -54,6 +67,35 @@ class Run:
 
 class _SeekError(Exception):
     """The demuxer cannot be brought to a key frame that it gave in the first pass."""
+
+
+class _TooLateError(Exception):
+    """The time for another attempt is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What decoding a plan once gave."""
+
+    frames: DecodedFrames | MediaError
+    is_late_F: NDArray[np.bool_]
+    """Planned frames that did not come, of a run whose first picture came after its key frame or
+    not at all: they may come from further back."""
+
+    @property
+    def num_exact(self) -> int:
+        """Planned frames that came."""
+        return 0 if isinstance(self.frames, MediaError) else int(self.frames.is_exact_F.sum())
+
+    def result(self) -> DecodedFrames:
+        """Return the frames.
+
+        Raises:
+            MediaError: there is none.
+        """
+        if isinstance(self.frames, MediaError):
+            raise self.frames
+        return self.frames
 
 
 class PyavDecoder:
@@ -78,12 +120,58 @@ class PyavDecoder:
         """
         runs = list(runs_of(plan)) if plan.timed else []
         try:
-            frames = decode_runs(path, media, plan, size, runs, skip_nonref=True)
-            if plan.timed and not frames.is_exact_F.all():
-                frames = decode_runs(path, media, plan, size, runs, skip_nonref=False)
+            first = attempt(path, media, plan, size, runs, skip_nonref=True)
+            if not plan.timed or first.num_exact == len(plan):
+                return first.result()
+            # Where images were fetched by the index, there is nothing further back.
+            if first.is_late_F.any() and not plan.by_index:
+                return _from_further_back(path, media, plan, size, first).result()
+            return attempt(path, media, plan, size, runs, skip_nonref=False).result()
         except _SeekError:  # one pass from the top gives the same frames, for more work
-            frames = decode_runs(path, media, plan, size, [whole_run(plan)], skip_nonref=False)
-        return frames
+            whole = [whole_run(plan)]
+            return attempt(path, media, plan, size, whole, skip_nonref=False).result()
+
+
+def _from_further_back(
+    path: str, media: Media, plan: FramePlan, size: FrameSize | None, best: Attempt
+) -> Attempt:
+    """Decode again, late frames from where the run before begins, then all from the top.
+
+    Args:
+        path: of a local file.
+        media: what was found there.
+        plan: the frames.
+        size: to scale to; None: as they are.
+        best: the first attempt.
+
+    Returns:
+        The attempt with most planned frames, the later one of equals; the best so far where the
+        time is over.
+    """
+    until_s = call_reaches(_FURTHER_BACK_SHARE)
+    nearer = list(runs_of(_begun_earlier(plan, best.is_late_F)))
+    with suppress(_TooLateError):
+        for runs in (nearer, [whole_run(plan)]):
+            again = attempt(path, media, plan, size, runs, skip_nonref=False, until_s=until_s)
+            if again.num_exact >= best.num_exact:
+                best = again
+            if not best.is_late_F.any():
+                break
+    return best
+
+
+def _begun_earlier(plan: FramePlan, is_late_F: NDArray[np.bool_]) -> FramePlan:
+    """Let late frames be decoded from where the frames before them are; the first ones stay."""
+    slot_F = np.arange(len(plan))
+    for slot in np.flatnonzero(is_late_F):
+        earlier = np.flatnonzero(plan.start_position_F < plan.start_position_F[slot])
+        slot_F[slot] = earlier[-1] if len(earlier) else slot
+    return replace(
+        plan,
+        start_position_F=plan.start_position_F[slot_F],
+        start_pts_F=plan.start_pts_F[slot_F],
+        start_dts_F=plan.start_dts_F[slot_F],
+    )
 
 
 def displayed_geometry(path: str, media: Media) -> Geometry:
@@ -92,17 +180,19 @@ def displayed_geometry(path: str, media: Media) -> Geometry:
     Raises:
         MediaError: not one frame can be decoded.
     """
-    with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
+    with _opened(path, media) as (container, stream):
         try:
             packets = packets_of(container, stream)
             frame = next(frame for packet in packets for frame in packet.decode())
         except (av.FFmpegError, StopIteration) as error:
             raise MediaError(Reason.DECODE_FAILED, str(error)) from error
         orientation = Orientation.of(frame) or Orientation()
-        return geometry_of(frame, stream.sample_aspect_ratio, orientation)
+        crop = crop_of(path, container, stream) if media.has_crop else None
+        shown = crop.apply(frame) if crop else frame
+        return geometry_of(shown, stream.sample_aspect_ratio, orientation)
 
 
-def decode_runs(
+def attempt(
     path: str,
     media: Media,
     plan: FramePlan,
@@ -110,8 +200,9 @@ def decode_runs(
     runs: list[Run],
     *,
     skip_nonref: bool,
-) -> DecodedFrames:
-    """Decode planned frames run by run; untimed frames, in order.
+    until_s: float = math.inf,
+) -> Attempt:
+    """Decode planned frames run by run, once; untimed frames, in order.
 
     Args:
         path: of a local file.
@@ -120,17 +211,28 @@ def decode_runs(
         size: to scale to; None: as they are.
         runs: of the plan, in decode order.
         skip_nonref: leave out images on which no planned frame depends.
+        until_s: by time.monotonic, when to give up.
 
     Raises:
-        MediaError: a frame cannot be decoded.
+        MediaError: the file cannot be opened, or its key frames are not where its index has them.
+        _SeekError: a run's key frame cannot be found.
+        _TooLateError: the time is over.
     """
     with kept.taken(path) as probed, suppress(_SeekError):
         if probed is not None and plan.timed:
-            session = _Session(*probed, plan, size, next_position=None)
+            crop = crop_of(path, *probed) if media.has_crop else None
+            session = _Session(*probed, plan, size, crop, next_position=None, until_s=until_s)
             return session.decode(runs, skip_nonref=skip_nonref)
-    with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
-        session = _Session(container, stream, plan, size, next_position=0)
+    with _opened(path, media) as (container, stream):
+        crop = crop_of(path, container, stream) if media.has_crop else None
+        session = _Session(container, stream, plan, size, crop, next_position=0, until_s=until_s)
         return session.decode(runs, skip_nonref=skip_nonref)
+
+
+def _opened(path: str, media: Media) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+    """Open a file that was probed, and the stream that was chosen then."""
+    is_image = media.container not in VIDEO_DEMUXERS
+    return open_video(path, image=is_image, stream_index=media.stream_index)
 
 
 def whole_run(plan: FramePlan) -> Run:
@@ -167,8 +269,10 @@ class _Session:
         stream: VideoStream,
         plan: FramePlan,
         size: FrameSize | None,
+        crop: Crop | None,
         *,
         next_position: int | None,
+        until_s: float,
     ) -> None:
         self._container = container
         self._stream = stream
@@ -176,36 +280,43 @@ class _Session:
         self._codec.thread_count = 1  # one video, one core: parallelism is across videos
         self._codec.thread_type = ThreadType.NONE
         self._plan = plan
-        self._wanted_positions = frozenset(plan.position_F.tolist())
+        self._wanted_positions = frozenset(plan.positions().tolist())
         self._size = size
+        self._crop = crop
         self._packets = packets_of(container, stream)
         self._next_position = next_position
+        self._until_s = until_s
         self._image: Image | None = None
         self._geometry: Geometry | None = None
         self._orientation = Orientation()
         self._frames_FHWC: NDArray[np.uint8] | None = None
         self._is_there_F = np.zeros(len(plan), dtype=np.bool_)
         self._is_exact_F = np.zeros(len(plan), dtype=np.bool_)
+        self._is_late_F = np.zeros(len(plan), dtype=np.bool_)
         self._previous: VideoFrame | None = None
         self._keys: list[tuple[int, int]] = []
         self._last_error = ""
+        self._has_sought = False
 
-    def decode(self, runs: Sequence[Run], *, skip_nonref: bool) -> DecodedFrames:
+    def decode(self, runs: Sequence[Run], *, skip_nonref: bool) -> Attempt:
         """Decode planned frames run by run; untimed frames, in order."""
         if self._plan.timed:
             for run in runs:
                 self.decode_run(run, skip_nonref=skip_nonref)
         else:
             self.decode_in_order()
-        return self.frames()
+        is_late_F = self._is_late_F & ~self._is_exact_F
+        return Attempt(frames=self.frames(), is_late_F=is_late_F)
 
     def decode_run(self, run: Run, *, skip_nonref: bool) -> None:
         """Decode one run; `skip_nonref` leaves out images to which no other refers."""
         slot_of = {int(self._plan.pts_F[slot]): slot for slot in range(run.first, run.last + 1)}
         waiting = list(range(run.first, run.last + 1))
+        is_late = run.start > 0  # until a picture comes
         for number, frame in enumerate(self._frames_of(run, skip_nonref=skip_nonref)):
             if number == 0:
                 self._note_orientation(frame)
+                is_late &= frame.pts is None or frame.pts > run.start_pts
             if frame.pts is None:
                 continue
             # Images come in presentation order: a planned one that is overtaken will not come.
@@ -217,6 +328,7 @@ class _Session:
             self._previous = frame
         if self._plan.by_index:
             self._check_keys(run)
+        self._is_late_F[run.first : run.last + 1] = is_late
         self._fill(waiting)
 
     def decode_in_order(self) -> None:
@@ -233,28 +345,35 @@ class _Session:
                 break
         self._fill(range(len(self._plan)))
 
-    def frames(self) -> DecodedFrames:
+    def frames(self) -> DecodedFrames | MediaError:
         """Return what was decoded; planned frames before the first that worked repeat that one."""
         if self._frames_FHWC is None:
             why = self._last_error or "the decoder gave no frame"
-            raise MediaError(Reason.DECODE_FAILED, f"{self._codec.name}: {why}")
+            return MediaError(Reason.DECODE_FAILED, f"{self._codec.name}: {why}")
         first = int(self._is_there_F.argmax())
         self._frames_FHWC[~self._is_there_F] = self._frames_FHWC[first]
         return DecodedFrames(
-            frames_FHWC=self._frames_FHWC, is_exact_F=self._is_exact_F, geometry=self._geometry
+            frames_FHWC=self._frames_FHWC,
+            is_exact_F=self._is_exact_F,
+            geometry=self._geometry,
+            note=self._image.note if self._image is not None else "",
         )
 
     def _frames_of(self, run: Run, *, skip_nonref: bool) -> Iterator[VideoFrame]:
         """Decode a run's packets and yield what comes out, in presentation order."""
         self._go_to(run)
         self._keys.clear()
+        may_begin_at = may_begin(self._stream) if self._plan.by_index else None
         for position, packet in enumerate(self._packets, start=run.start):
             self._next_position = position + 1
+            if time.monotonic() > self._until_s:
+                raise _TooLateError
             # Nothing is predicted from the images left out: the planned ones stay as they are.
             wanted = not skip_nonref or position in self._wanted_positions
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
-            if packet.is_keyframe and packet.pts is not None:
+            if may_begin_at and packet.pts is not None and may_begin_at(packet):
                 self._keys.append((position, packet.pts))
+            self._stamp(packet, position)
             yield from self._feed(packet)
             if position >= run.end:
                 break
@@ -262,6 +381,22 @@ class _Session:
         # it takes packets again only once it is flushed.
         yield from self._feed(None)
         self._codec.flush_buffers()
+
+    def _stamp(self, packet: Packet[VideoStream], position: int) -> None:
+        """Give a packet the plan's timestamp, where the file's own does not tell the frame.
+
+        Raises:
+            _SeekError: it is another packet; some demuxers begin in the middle of one after a seek.
+            MediaError: `corrupt`: it is another one without a seek.
+        """
+        if (mended := self._plan.mended) is None:
+            return
+        if (NO_STAMP if packet.pts is None else packet.pts) != mended.stored_P[position]:
+            if self._has_sought:
+                raise _SeekError
+            raise MediaError(Reason.CORRUPT, "its packets are not those of the first pass")
+        stamp = int(mended.stamp_P[position])
+        packet.pts = None if stamp == NO_STAMP else stamp
 
     def _check_keys(self, run: Run) -> None:
         """Check that each frame of a run was decoded from the key frame that is nearest to it.
@@ -315,6 +450,7 @@ class _Session:
         Raises:
             _SeekError: it cannot be found.
         """
+        self._has_sought = True
         by_pts = self._container.format.name.split(",")[0] in _SOUGHT_BY_PTS
         places = (run.start_pts, run.start_dts) if by_pts else (run.start_dts,)
         for place in places:
@@ -340,6 +476,8 @@ class _Session:
 
     def _put(self, slot: int, frame: VideoFrame, *, exact: bool) -> None:
         self._note_orientation(frame)
+        if self._crop is not None:
+            frame = self._crop.apply(frame)
         if self._image is None or self._frames_FHWC is None:
             # All frames go into one array: where no size is asked for, the first image has it.
             geometry = geometry_of(frame, self._stream.sample_aspect_ratio, self._orientation)

@@ -26,6 +26,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from vxp_data.decoders.child_process import (
     ChildContext,
+    begin_call,
     child_arena_fd,
     child_buffer_fd,
     child_memory_bytes,
@@ -159,7 +160,9 @@ class Sandbox:
 
     def _call(self, function: Callable[..., T], args: Any, timeout_s: float) -> Timed[T]:
         try:
-            future = self._pool.schedule(_timed, args=[function, *args], timeout=timeout_s)
+            future = self._pool.schedule(
+                _timed, args=[timeout_s, function, *args], timeout=timeout_s
+            )
         except RuntimeError as error:
             raise _BrokenError from error
         try:
@@ -201,7 +204,8 @@ def _held_bytes() -> int:
     return int(line.split()[1]) << 10
 
 
-def _timed(function: Callable[..., T], *args: Any) -> Timed[T]:
+def _timed(limit_s: float, function: Callable[..., T], *args: Any) -> Timed[T]:
+    begin_call(limit_s)
     started_s = time.process_time()
     value = function(*args)
     return Timed(value, time.process_time() - started_s)

@@ -1,7 +1,7 @@
 """torchcodec: PyTorch's decoder; on CPU, or on CUDA where there is a GPU and its build has NVDEC.
 
 It uses the FFmpeg libraries of the machine (`apt-get install ffmpeg`). Measured: wrong frames for
-MPEG-TS and edit lists; it says `unsupported` there.
+MPEG-TS, edit lists and recovery points; it says `unsupported` there.
 """
 
 from __future__ import annotations
@@ -42,9 +42,17 @@ class TorchcodecDecoder:
                 ) from error
 
     def supports(self, media: Media) -> bool:
-        """Whether torchcodec gives the right frames: no MPEG-TS, edit list or image."""
+        """Whether torchcodec gives the right frames: no MPEG-TS, edit list, crop, refresh or image.
+
+        Nor times that were mended.
+        """
         return not (
-            media.has_edit_list or media.container in _WRONG_CONTAINERS or media.codec in _IMAGES
+            media.has_edit_list
+            or media.has_crop
+            or media.gradual_refresh
+            or media.time_note != ""
+            or media.container in _WRONG_CONTAINERS
+            or media.codec in _IMAGES
         )
 
     def decode(
@@ -65,6 +73,11 @@ class TorchcodecDecoder:
                 device=self._pick_device(),
                 transforms=_resize(size),
             )
+            if decoder.stream_index != media.stream_index:
+                raise MediaError(
+                    Reason.UNSUPPORTED,
+                    f"torchcodec takes stream {decoder.stream_index}, not {media.stream_index}",
+                )
             if len(decoder) != media.num_frames:
                 raise MediaError(
                     Reason.UNSUPPORTED,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +16,9 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import EntryNotFoundError
 
-TIMEOUT_S: Final = 5.0
-"""How long the one question to the hub may take before it counts as unreachable."""
+TIMEOUT_S: Final = 3.0
+"""How long the one question to the hub may take before it counts as unreachable: its name server,
+its addresses and its answer together."""
 
 CACHE: Final[str] = constants.HF_HUB_CACHE
 """Folder of the cache."""
@@ -44,7 +47,7 @@ def fetch(repo: str, names: tuple[str, ...]) -> Path:
     """
     for name in names:
         try:
-            get_hf_file_metadata(hf_hub_url(repo, name), timeout=TIMEOUT_S)
+            _ask(hf_hub_url(repo, name))
             return Path(hf_hub_download(repo, name))
         except EntryNotFoundError:
             continue
@@ -57,7 +60,33 @@ def fetch(repo: str, names: tuple[str, ...]) -> Path:
 def offers(repo: str, name: str) -> bool:
     """Whether the hub can be reached and has that file."""
     try:
-        get_hf_file_metadata(hf_hub_url(repo, name), timeout=TIMEOUT_S)
+        _ask(hf_hub_url(repo, name))
     except Exception:  # noqa: BLE001 - whatever its client raises, the remedy is one
         return False
     return True
+
+
+def _ask(url: str) -> None:
+    """Ask the hub for a file's metadata, in a thread of its own: looking up its name has no limit.
+
+    Raises:
+        TimeoutError: it does not answer in time.
+        Exception: what its client raises.
+    """
+    failures: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            get_hf_file_metadata(url, timeout=TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failures.put(error)
+        else:
+            failures.put(None)
+
+    threading.Thread(target=ask, name="ask the hub", daemon=True).start()
+    try:
+        failure = failures.get(timeout=TIMEOUT_S)
+    except queue.Empty:
+        raise TimeoutError(f"the hub does not answer within {TIMEOUT_S:g} s") from None
+    if failure is not None:
+        raise failure

@@ -42,6 +42,7 @@ RETRIED: Final = frozenset(
         Reason.OUT_OF_MEMORY,
         Reason.CRASHED,
         Reason.DECODE_FAILED,
+        Reason.INEXACT,
         Reason.UNSUPPORTED,
         Reason.UNREADABLE,
         Reason.FETCH_FAILED,
@@ -76,8 +77,12 @@ _SETTABLE: Final = ("decode.", "fetch.", "cluster.", "encoder.device")
 class RetryResult:
     """What a retry gave."""
 
+    reasons: tuple[str, ...]
+    """What was to be tried, sorted."""
+    failed: Counter[str]
+    """Clips by the reason for which they had failed, before."""
     tried: Counter[str]
-    """Clips by the reason for which they had failed."""
+    """Of them, those that were tried."""
     recovered: Counter[str]
     """Those of them that have embeddings now."""
     decided: Decided
@@ -168,6 +173,8 @@ def _retry(
     after = _failed_clips(run)
     tried = {key: reason for key, reason in before.items() if reason in reasons}
     result = RetryResult(
+        reasons=tuple(sorted(map(str, reasons))),
+        failed=Counter(before.values()),
         tried=Counter(tried.values()),
         recovered=Counter(reason for key, reason in tried.items() if key not in after),
         decided=decided,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from vxp_data.core.keep_curve import KeepCurve, RunPlan, SubsetPlan
+from vxp_data.report.figures import new_figure
 from vxp_data.report.terminal import aligned
 
 _COLOURS: Final = ("#1f6fb4", "#e08214", "#35978f", "#8c510a", "#762a83", "#5ab4ac")
@@ -107,16 +108,12 @@ def curve_json(plan: RunPlan) -> dict[str, Any]:
 
 def curve_figure(plan: RunPlan) -> bytes:
     """Draw what each threshold keeps, a panel a unit, a line a subset, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     units = [unit for unit in UNIT_NAMES if unit in plan.units]
     columns = 4 if len(units) > 6 else 3
-    figure = Figure(
+    figure = new_figure(
         figsize=(4.2 * columns, 3.2 * math.ceil(len(units) / columns)), dpi=110,
         layout="constrained",
     )  # fmt: skip
-    FigureCanvasAgg(figure)
     for index, unit in enumerate(units):
         axes: Any = figure.add_subplot(math.ceil(len(units) / columns), columns, index + 1)
         for i, subset in enumerate(plan.subsets):

@@ -114,7 +114,7 @@ def _charts(subset: SubsetReport, measure: str) -> list[tuple[str, str, str, lis
     for title, words, bars in (
         ("Durations", "Rows by the length of their video.", subset.durations),
         ("Frames a row", "Rows by frames in their plan.", subset.frames),
-        ("Sampling", "Kept rows by frames in their plan: the rule, and a fixed rate.",
+        ("Sampling", "Kept rows by frames in their plan: a fixed rate, and the rule.",
          subset.sampling),
     ):  # fmt: skip
         if bars.labels:

@@ -17,6 +17,7 @@ from vxp_data.core.frame_plan_counts import (
     duration_bins,
     frames_bins,
 )
+from vxp_data.report.figures import new_figure
 
 _MAX_POINTS: Final = 3000
 _SHORTEST_S: Final = 0.1
@@ -47,11 +48,7 @@ def sampling_table(counts: PlanCounts) -> str:
 
 def sampling_figure(counts: PlanCounts) -> bytes:
     """Draw durations, frames a row, and frames over duration, as a PNG; the same each time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(13, 4.2), dpi=110, layout="constrained")
     durations, frames, over = figure.subplots(1, 3)
     _draw_durations(durations, duration_bins(counts))
     _draw_frames(frames, frames_bins(counts), list(counts.frames_R_of))

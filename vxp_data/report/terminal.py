@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S: Final = 10.0
 _EXAMPLE_CHARS: Final = 52
+_SHARE_FOR_A_GUESS: Final = 0.03
+"""The dearest files are read first: before so many are, the time left would be guessed by them."""
 
 
 class Subset(Protocol):
@@ -40,13 +42,11 @@ class ClipProgress:
     console: Console
     _bar: Progress | None = None
     _total: int = 0
-    _started_s: float = 0.0
     _line_at_s: float = 0.0
 
     def start(self, total: int) -> None:
-        """Begin with so many clips ahead."""
-        self._total, self._started_s = total, time.monotonic()
-        self._line_at_s = self._started_s + _LINE_EVERY_S
+        """Begin with so many clips ahead, of which none is read yet."""
+        self._total, self._line_at_s = total, time.monotonic() + _LINE_EVERY_S
         if self.console.is_terminal and total:
             from rich.progress import (  # tables alone need none of it
                 BarColumn,
@@ -54,7 +54,6 @@ class ClipProgress:
                 Progress,
                 SpinnerColumn,
                 TextColumn,
-                TimeRemainingColumn,
             )
 
             self._bar = Progress(
@@ -62,24 +61,31 @@ class ClipProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}"),
                 console=self.console,
                 transient=True,
             )
-            self._bar.add_task("embedding", total=total, rate="starting")
+            self._bar.add_task("videos", total=total, words="starting ...")
             self._bar.start()
+        elif total:
+            self.console.print(f"{total} videos to read; starting ...")
 
-    def update(self, done: int, failed: int) -> None:
-        """Show how far it is."""
-        now_s = time.monotonic()
-        rate = done / max(1e-9, now_s - self._started_s)
+    def update(self, done: int, failed: int, seconds: float) -> None:
+        """Show how far it is.
+
+        Args:
+            done: clips so far.
+            failed: of these, the quarantined ones.
+            seconds: what they took, without what it took to start.
+        """
+        rate = done / max(1e-9, seconds)
         words = f"{rate:.1f} videos/s, {failed} quarantined"
+        if done >= _SHARE_FOR_A_GUESS * self._total:
+            words += f", about {_time_words((self._total - done) / max(1e-9, rate))} left"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, rate=words)
-        elif now_s >= self._line_at_s:
-            left_s = (self._total - done) / max(1e-9, rate)
-            self.console.print(f"{done}/{self._total} videos, {words}, about {left_s:.0f} s left")
+            self._bar.update(self._bar.task_ids[0], completed=done, words=words)
+        elif (now_s := time.monotonic()) >= self._line_at_s:
+            self.console.print(f"{done}/{self._total} videos, {words}")
             self._line_at_s = now_s + _LINE_EVERY_S
 
     def stop(self) -> None:
@@ -87,6 +93,13 @@ class ClipProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _time_words(seconds: float) -> str:
+    """Return a length of time in the unit in which it is a small number."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def subset_table(subsets: Sequence[Subset]) -> str:

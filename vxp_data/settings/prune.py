@@ -65,6 +65,11 @@ class DecodeConfig(Settings):
     the video has."""
     memory_mib: int = Field(2048, ge=64)
     """What a decode may allocate beyond its libraries, MiB; 8K needs about 1000."""
+    max_inexact_share: float | None = Field(None, ge=0, le=1)
+    """Greatest share of a clip's frames that may be replaced by the nearest earlier one because
+    they could not be decoded; a clip with more is quarantined as `inexact`. None: they are counted
+    only, in `frames_exact`. Asked when a clip is decoded; `filters.exact_share` judges clips that
+    are decoded already."""
     max_pixels: int = Field(_LIMITS.max_pixels, ge=1)
     """Largest coded image, width x height: 134 megapixels, four times 8K. A file beyond this or
     the next three is quarantined as `too_large`."""

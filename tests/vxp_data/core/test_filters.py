@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from support.commands import vxp_data_here
 from support.distributions import install, offer
 from support.duplicate_clips import clip, film
 from support.filter_contract import check_filter
@@ -37,6 +38,7 @@ NOTHING = RowFacts(
     width_px_N=np.array([np.nan]),
     height_px_N=np.array([np.nan]),
     audio_streams_N=np.array([np.nan]),
+    exact_share_N=np.array([np.nan]),
     change_N=np.array([np.nan]),
     scene_changes_N=np.array([np.nan]),
     blank_share_N=np.array([np.nan]),
@@ -380,6 +382,35 @@ def test_videos_are_filtered_from_what_the_run_has_stored(tmp_path):
     decide(run, filters={})
     assert not run.filter_values.is_file()
     assert set(by_sample(tmp_path / "run", "reason").values()) == {"within_threshold"}
+
+
+def test_frames_that_did_not_come_are_counted_and_can_be_asked_for(tmp_path):
+    clips = {
+        "whole.mp4": moving(frames_expected=20, frames_exact=20),
+        "lost_one.mp4": moving(frames_expected=20, frames_exact=19),
+        "lost_five.mp4": moving(frames_expected=20, frames_exact=15),
+        "unknown.mp4": moving(),
+    }
+    run = stored_run(tmp_path, clips)
+    assert [(s.kept, s.inexact) for s in decide(run).subsets] == [(4, 2)]
+    decided = decide(run, filters__exact_share={"min": 0.9})
+    assert by_sample(tmp_path / "run", "reason") == {
+        "row-whole.mp4": "within_threshold",
+        "row-lost_one.mp4": "within_threshold",
+        "row-lost_five.mp4": "inexact_frames",
+        "row-unknown.mp4": "within_threshold",
+    }
+    values = pq.read_table(str(run.filter_values)).to_pylist()
+    assert [row["exact_share"] for row in values] == [1, 0.95, 0.75, None]
+    assert [(s.kept, s.inexact) for s in decided.subsets] == [(3, 1)]
+    said = vxp_data_here("decide", tmp_path / "run", "--keep", "1.0").stdout
+    assert "     1  kept rows are about videos of which some frames could not be decoded" in said
+
+
+def test_a_share_of_no_frames_is_no_share(tmp_path):
+    run = stored_run(tmp_path, {"none.mp4": moving(frames_expected=0, frames_exact=0)})
+    decide(run, filters__exact_share={"min": 1})
+    assert by_sample(tmp_path / "run", "reason") == {"row-none.mp4": "within_threshold"}
 
 
 def test_a_clip_of_one_frame_is_a_still_and_one_without_frames_is_nothing(tmp_path):

@@ -105,18 +105,23 @@ def outcome(probing, *arguments):
 
 
 def test_corpus_files_have_the_timeline_of_a_pass_or_the_reason_of_one(corpus):
-    num_by_index, wrong = 0, []
+    num_by_index, wrong, images_needed = 0, [], set()
     for path in sorted(path for path in corpus.rglob("*") if path.is_file()):
         content = path.read_bytes()
         if header_ranges(lambda start, stop: content[start:stop], len(content)) is None:  # noqa: B023
             continue
         whole, found = outcome(probe, str(path), "clip"), outcome(probe_hollow, path)
+        if found == "unsupported: the index does not tell frames and times":
+            images_needed.add(path.name)
+            continue
         if isinstance(whole, str) or isinstance(found, str):
             assert whole == found
             continue
         num_by_index += found.timeline.timed
         wrong += [(path.name, name) for name in differences(whole.media, found.media)]
-        if whole.timeline.timed:  # else the index is not used
-            wrong += [(path.name, name) for name in differences(whole.timeline, found.timeline)]
+        assert whole.timeline.timed
+        assert whole.timeline.mended is None
+        wrong += [(path.name, name) for name in differences(whole.timeline, found.timeline)]
     assert wrong == []
+    assert images_needed <= {"interlaced_mbaff.mp4", "LLaVA-NeXT__code.mp4"}  # fields; two edits
     assert num_by_index > 50

@@ -17,9 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.big_videos import ffmpeg
 from support.later import LATER
 from support.repo import ROOT
 from support.tiny_models import SQUASH, Settings, images, write_random_so400m, write_tiny_siglip
+from vxp_data.decoders.base import FrameSize
+from vxp_data.decoders.probe import probe
+from vxp_data.decoders.pyav_decoder import PyavDecoder
 from vxp_data.errors import UserError
 
 if LATER:
@@ -88,6 +92,32 @@ def test_squashed_frames_embed_as_with_open_clips_own_transform(
     assert cosine_F.min() >= 0.999
     # The model can tell: a flipped image is far off.
     assert (siglip.embed(squashed[:, ::-1].copy()) * wanted_FD).sum(axis=1).max() < 0.99
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+@pytest.mark.parametrize("size", ["1920x1080", "640x360"])
+def test_interlaced_frames_embed_as_ffmpegs_with_open_clips_own_transform(
+    siglip: SiglipEncoder, tmp_path: Path, codec: str, size: str
+) -> None:
+    transform = open_clip.image_transform(
+        64, is_train=False, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash"
+    )
+    card = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r=50:d=0.16")
+    woven = ("-vf", "tinterlace=mode=interleave_top,setfield=tff", "-flags", "+ilme+ildct")
+    path = ffmpeg(tmp_path / "a.mkv", *card, *woven, "-c:v", codec, "-q:v", "2")
+    with av.open(str(path)) as container:
+        assert all(frame.interlaced_frame for frame in container.decode(video=0))
+    whole = "scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+    ffmpeg(tmp_path / "%d.png", "-i", str(path), "-vf", whole, "-pix_fmt", "rgb24")
+    full = [Image.open(tmp_path / f"{number}.png") for number in (1, 2, 3)]
+    with torch.inference_mode():
+        wanted_FD = siglip.visual(torch.stack([transform(image) for image in full]))
+    wanted_FD = torch.nn.functional.normalize(wanted_FD, dim=-1).numpy()
+    found = probe(str(path), "a")
+    plan, px = found.timeline.plan(np.arange(3)), FrameSize(width_px=64, height_px=64)
+    frames = PyavDecoder().decode(str(path), found.media, plan, px).frames_FHWC
+    cosine_F = (siglip.embed(frames) * wanted_FD).sum(axis=1)
+    assert cosine_F.min() >= 0.999
 
 
 def test_frames_of_the_models_own_size_embed_as_with_open_clips_own_transform(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
 
 from support.later import LATER
 from support.tiny_models import Settings
@@ -58,3 +60,27 @@ def test_open_clip_says_the_same_of_every_model(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(siglip_model, "HUB_REPOS", none)  # then open_clip is asked
     for (model, tag), found in told.items():
         assert find_model(Settings(model=model, pretrained=tag)) == found
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
+    """As where packets are dropped, or a name server is silent, which no client's limit covers."""
+    answered = threading.Event()
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda *_, **__: answered.wait())
+    monkeypatch.setattr(hub, "TIMEOUT_S", 0.05)
+    with pytest.raises(hub.NotFetchedError, match=r"TimeoutError: the hub does not answer within"):
+        hub.fetch("some/model", ("weights.safetensors",))
+    assert not hub.offers("some/model", "tokenizer.json")
+    answered.set()
+
+
+def test_a_hub_that_answers_is_believed(monkeypatch, tmp_path):
+    def metadata(url, **_):
+        if url.endswith("a.safetensors"):
+            raise EntryNotFoundError("404")
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", metadata)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda _, name: str(tmp_path / name))
+    assert hub.fetch("some/model", ("a.safetensors", "b.bin")) == tmp_path / "b.bin"
+    assert hub.offers("some/model", "tokenizer.json")
+    with pytest.raises(hub.NotFetchedError, match="no such file"):
+        hub.fetch("some/model", ("a.safetensors",))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.chaos import make_media
+from support.commands import vxp_data_here
 from support.media_watch import opened_files
 from support.runs import by_sample, caption_row, run_prune, write_rows
+from vxp_data.commands.runs import why_none
 from vxp_data.errors import UserError
 from vxp_data.pipeline.prune import Observer
 from vxp_data.pipeline.retry import RETRIABLE, RETRIED, RetryResult, retry
@@ -140,6 +144,26 @@ def test_limits_are_wider_by_default_and_the_run_s_decoder_comes_second(run: Pat
     result = try_again(run, frozenset({Reason.UNREADABLE}), decode__decoder="pyav")
     assert (result.timeout_s, result.memory_mib, result.decoder) == (24.0, 1024, "pyav")
     assert result.tried == {}
+
+
+def test_it_says_why_it_tries_nothing(run: Path) -> None:
+    said = vxp_data_here("retry", run, "--reason", "encrypted").stdout
+    failed = "1 crashed, 1 out_of_memory, 1 timeout, 1 truncated"
+    assert f"what failed is {failed}, and this retry takes encrypted." in said
+    assert "--reason crashed --reason out_of_memory --reason timeout --reason truncated" in said
+    assert "Tried again" not in said
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [
+        ({}, "no video or image of the run failed"),
+        ({"outside_clip": 2}, "what failed is 2 outside_clip, .* put them right, and prune again"),
+        ({"outside_clip": 2, "missing": 1}, "1 missing, 2 outside_clip.* --reason missing tries"),
+    ],
+)
+def test_what_is_said_fits_what_failed(failed: dict[str, int], words: str) -> None:
+    assert re.search(words, why_none(Counter(failed), ("timeout",)))
 
 
 def test_settings_that_would_make_another_run_are_refused(run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
@@ -83,13 +84,32 @@ def ray_session(cluster: ClusterConfig, store_bytes: int) -> Iterator[None]:
 @contextmanager
 def _local_settings(*, is_local: bool) -> Iterator[None]:
     """Start a local Ray with settings that a cluster must not have."""
-    given = {} if not is_local else {k: v for k, v in _LOCAL.items() if k not in os.environ}
+    given = (
+        {k: v for k, v in _LOCAL.items() if k not in os.environ} | _own_token() if is_local else {}
+    )
     os.environ.update(given)
     try:
         yield
     finally:
         for name in given:
             del os.environ[name]
+
+
+def _own_token() -> dict[str, str]:
+    """Return a token for a local Ray where Ray cannot store the one that it would make.
+
+    Ray keeps it in ~/.ray; without a home folder to write to, it does not start.
+    """
+    if any(f"RAY_AUTH_{name}" in os.environ for name in ("MODE", "TOKEN", "TOKEN_PATH")):
+        return {}
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: nobody knows where the home folder would be
+        return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if (folder / "auth_token").is_file() or os.access(folder, os.W_OK):
+        return {}
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def refuse_client(address: str | None) -> None:

@@ -157,7 +157,7 @@ def decide_run(
     quarantined = decisions.decision == Outcome.QUARANTINE.value
     reasons, numbers = np.unique(decisions.reason[quarantined].astype(str), return_counts=True)
     return Decided(
-        subsets=summarise(columns, decisions, media.file_N, media.duration_s_N),
+        subsets=summarise(columns, decisions, media.file_N, media.duration_s_N, media.is_inexact_N),
         num_in=len(columns),
         num_kept=totals[Outcome.KEEP],
         num_pruned=totals[Outcome.PRUNE],

@@ -94,7 +94,8 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
     duplicates = filtered = None
     wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
     if rule.filters or wants_duplicates:
-        media = read_table(run.media, columns=[*CLIP_COLUMNS, "num_audio_streams", "reason"])
+        facts = ["num_audio_streams", "frames_exact", "frames_expected", "reason"]
+        media = read_table(run.media, columns=[*CLIP_COLUMNS, *facts])
         placed = _placed(samples, media)
         if rule.filters:
             filtered = filter_samples(

@@ -96,6 +96,7 @@ def filter_samples(
         width_px_N=_of_clips(media["width_px"].to_numpy(), index_M),
         height_px_N=_of_clips(media["height_px"].to_numpy(), index_M),
         audio_streams_N=_of_clips(media["num_audio_streams"].to_numpy(), index_M),
+        exact_share_N=_of_clips(_exact_share(media), index_M),
         change_N=_of_clips(statistics.change_C, index_M),
         scene_changes_N=_of_clips(statistics.cuts_C, index_M),
         blank_share_N=_of_clips(statistics.blank_share_C, index_M),
@@ -194,6 +195,15 @@ def _statistics(run: RunDirectory) -> _Statistics:
         cuts_C=np.bincount(of_P, change_P > CUT_CHANGE, minlength=num) + 0 * known_C,
         blank_share_C=np.bincount(of_F, contrast_F <= BLANK_CONTRAST, minlength=num) / known_C,
     )
+
+
+def _exact_share(media: pa.Table) -> NDArray[np.float64]:
+    exact_C, expected_C = (
+        pc.cast(media[name], pa.float64()).to_numpy()
+        for name in ("frames_exact", "frames_expected")
+    )
+    share_C: NDArray[np.float64] = exact_C / np.where(expected_C > 0, expected_C, np.nan)
+    return share_C
 
 
 def _of_clips(value_C: NDArray[np.generic], index_M: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ The driver hears a few numbers a clip, no frames, no embeddings.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,8 @@ class EmbedTotals:
     probe_cpu_s: float = 0.0
     decode_cpu_s: float = 0.0
     embed_cpu_s: float = 0.0
+    reading_s: float = 0.0
+    """Since the first clip began to be read, not since workers and encoders began to start."""
     bytes_fetched: int = 0
     """From object stores."""
     decode_workers: int = 0
@@ -70,6 +73,7 @@ def embed_media(
     """
     stages = embed_stages(settings, device)
     plan = engine.plan(stages.needs)
+    began_s: float | None = None
     totals = EmbedTotals(
         decode_workers=plan.decode.workers,
         embed_workers=plan.embed.workers if plan.embed else 0,
@@ -79,5 +83,8 @@ def embed_media(
         files = file_table(items[first : first + FILES_PER_JOB])
         for report in engine.embed_files(files, stages):
             totals.add(report)
+            if began_s is None:  # one worker has read these clips, one after the other
+                began_s = time.monotonic() - sum(report["wall_s"].to_pylist())
+            totals.reading_s = time.monotonic() - began_s
             on_progress(totals)
     return totals

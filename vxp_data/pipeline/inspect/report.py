@@ -126,6 +126,7 @@ def _subset(
         videos=counts["videos"],
         hours=counts["hours"],
         hours_kept=counts["hours_kept"],
+        inexact=counts.get("inexact", 0),  # runs of before it was counted have none
         target=config.thresholds.get(task, config.thresholds["default"]),
         threshold=float("nan") if threshold is None else threshold,
         scores=_histogram(rows, order_M) if len(order_M) else None,
@@ -136,8 +137,8 @@ def _subset(
         ),
         sampling=_frames(
             {
-                config.sampling.policy: frames[0][kept_M],
                 f"fixed, {_FIXED_FPS:g} fps": frames[1][kept_M],
+                config.sampling.policy: frames[0][kept_M],
             },
             config.sampling.max_frames,
         ),

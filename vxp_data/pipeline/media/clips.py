@@ -83,6 +83,7 @@ class ClipReader:
     ) -> None:
         self._frames = frames
         self._size = FrameSize(width_px=frame_px, height_px=frame_px)
+        self._max_inexact_share = decode.max_inexact_share
         self._sampler = FRAME_SAMPLERS.load(frames.sampler)
         self._reader = MediaReader(decode, fetch)
 
@@ -133,6 +134,7 @@ class ClipReader:
         try:
             plan = self._plan(probe, clip_s)
             planned = self._reader.decode(probe.media, plan, self._size)
+            self._check_exact(planned.num_exact, len(plan))
         except MediaError as error:
             return _failed(probe.media, clip_s, file_version, error, 0.0)
         return ClipFrames(
@@ -149,6 +151,20 @@ class ClipReader:
             decoder_note=planned.note,
             decode_cpu_s=planned.cpu_s,
         )
+
+    def _check_exact(self, num_exact: int, num_planned: int) -> None:
+        """Check that enough of the planned frames came.
+
+        Raises:
+            MediaError: `inexact`: they did not.
+        """
+        most = self._max_inexact_share
+        if most is not None and num_planned - num_exact > most * num_planned:
+            raise MediaError(
+                Reason.INEXACT,
+                f"{num_planned - num_exact} of {num_planned} frames could not be decoded; "
+                f"decode.max_inexact_share is {most:g}",
+            )
 
     def _plan(self, probe: Probe, clip_s: tuple[float, float]) -> FramePlan:
         timeline = probe.timeline

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from vxp_data.errors import MediaError, UserError
+from vxp_data.pipeline.media.near_names import named_nearly, other_spellings
 from vxp_data.records import Reason
 from vxp_data.settings.prune import FetchConfig
 from vxp_data.storage.object_store import ObjectFacts, ObjectStore, RetryPolicy, split_uri
@@ -56,7 +57,13 @@ class Fetcher:
             UserError: the scratch folder cannot be used.
         """
         store = ObjectStore(split_uri(uri)[0], self._retry_policy)
-        facts = _or_media_error(uri, lambda: store.facts(uri))
+        try:
+            facts = _or_media_error(uri, lambda: store.facts(uri))
+        except MediaError as error:
+            if error.reason is not Reason.MISSING:
+                raise
+            there = next((other for other in other_spellings(uri) if _is_there(store, other)), "")
+            raise MediaError(error.reason, error.message + named_nearly(there)) from error
         suffix = _SUFFIX.search(uri)
         path = self._scratch() / f"media{suffix.group() if suffix else ''}"
         return FetchedFile(store, uri, facts, path, self._config.max_bytes)
@@ -208,6 +215,13 @@ def _or_media_error(uri: str, call: Callable[[], T]) -> T:
         raise MediaError(Reason.UNREADABLE, f"{error.strerror}: {uri}") from error
     except OSError as error:
         raise MediaError(Reason.FETCH_FAILED, f"{error.strerror or error}: {uri}") from error
+
+
+def _is_there(store: ObjectStore, uri: str) -> bool:
+    try:
+        return bool(store.facts(uri))
+    except OSError:
+        return False
 
 
 def _remove_abandoned(above: Path) -> None:

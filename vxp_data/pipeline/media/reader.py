@@ -20,6 +20,7 @@ from vxp_data.decoders.sandbox import FrameArena, Sandbox, Timed
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.media.fetch import FetchedFile, Fetcher
 from vxp_data.pipeline.media.mp4_boxes import header_ranges
+from vxp_data.pipeline.media.near_names import named_nearly, near_file
 from vxp_data.records import Media, Reason
 from vxp_data.settings.prune import DecodeConfig, FetchConfig
 from vxp_data.storage.digest import FULL_BYTES, sampled_ranges
@@ -54,7 +55,7 @@ class PlannedFrames:
     """Frames that are the planned ones; others were replaced by the nearest earlier one."""
     decoder: str
     note: str
-    """Why not the decoder asked for; '' where it was."""
+    """Why not the decoder asked for, and what is not as the stream says; '' for neither."""
     cpu_s: float
 
 
@@ -168,7 +169,12 @@ class MediaReader:
         # Not a file that was fetched: it would take room until another is probed.
         keep_open = self._file is None and self._decode.decoder == "pyav"
         call = (probe_file, path, uri, is_image, self._decode.limits(), keep_open)
-        return self._sandbox.call(*call, timeout_s=self._decode.timeout_s)
+        try:
+            return self._sandbox.call(*call, timeout_s=self._decode.timeout_s)
+        except MediaError as error:
+            if error.reason is not Reason.MISSING:
+                raise
+            raise MediaError(error.reason, error.message + named_nearly(near_file(path))) from error
 
     def _probe_by_index(self, path: str) -> Timed[Probe] | None:
         """Probe a big file on a disk by its index; None where that is not to be trusted."""
@@ -210,8 +216,6 @@ class MediaReader:
             if file.has(timed.value.head):
                 break
             file.fetch(timed.value.head)  # with it, the second look is what it would be on a disk
-        if not timed.value.probe.timeline.timed:
-            return None
         self._indexed = timed.value
         return Timed(timed.value.probe, cpu_s)
 
@@ -260,7 +264,7 @@ class MediaReader:
             ),
             num_exact=int(decoded.is_exact_F.sum()),
             decoder=name,
-            note=note,
+            note="; ".join(filter(None, (note, decoded.note))),
             cpu_s=timed.cpu_s,
         )
 

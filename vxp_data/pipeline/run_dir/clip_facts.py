@@ -38,6 +38,8 @@ class ClipFacts:
     """Images that a row has, beside its videos or alone."""
     num_bytes_N: NDArray[np.int64]
     """Of the whole file."""
+    is_inexact_N: NDArray[np.bool_]
+    """Some of its planned frames could not be decoded."""
     file_N: NDArray[np.int64]
     """Number of the sample's file, the same for all samples of a file; -1 where there is none. Of
     several, the one that `media_uri` names."""
@@ -54,8 +56,8 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
     Raises:
         UserError: a file cannot be read, or nothing was scored by the measure.
     """
-    columns = [*CLIP_KEY, "media_id", "reason", "message", "duration_s", "num_frames", "num_bytes"]
-    media = read_table(run.media, columns=columns)
+    facts = ["duration_s", "num_frames", "num_bytes", "frames_exact", "frames_expected"]
+    media = read_table(run.media, columns=[*CLIP_KEY, "media_id", "reason", "message", *facts])
     if measure not in column_names(run.scores):  # a package has brought it since
         raise UserError(
             f"{run.scores}: has no scores by {measure!r}, which was not there when the run was "
@@ -76,6 +78,7 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
         num_frames_N=found.num_frames,
         num_images_N=is_image_N.astype(np.int64),
         num_bytes_N=found.num_bytes.astype(np.int64),
+        is_inexact_N=found.is_inexact,
         file_N=np.where(file_N == no_file, -1, file_N),
     )
     several = row_clips(samples)
@@ -95,6 +98,7 @@ class _Found:
     clip_s: NDArray[np.float64]
     num_frames: NDArray[np.float64]
     num_bytes: NDArray[np.float64]
+    is_inexact: NDArray[np.bool_]
 
 
 def _found(media: pa.Table, keys: pa.Table) -> _Found:
@@ -115,6 +119,9 @@ def _found(media: pa.Table, keys: pa.Table) -> _Found:
         clip_s=clip_s,
         num_frames=np.ceil(np.nan_to_num(num_frames) * part - 1e-6),
         num_bytes=np.nan_to_num(num_bytes),
+        is_inexact=pc.fill_null(
+            pc.less(found["frames_exact"], found["frames_expected"]), False
+        ).to_numpy(),
     )
 
 
@@ -158,6 +165,7 @@ def _with_several(
         num_frames_N=summed(found.num_frames * is_video_E, of_one.num_frames_N),
         num_images_N=summed(1.0 * ~is_video_E, of_one.num_images_N),
         num_bytes_N=summed(found.num_bytes, of_one.num_bytes_N),
+        is_inexact_N=summed(1.0 * found.is_inexact, of_one.is_inexact_N),
         file_N=of_one.file_N,
     )
 

@@ -27,6 +27,8 @@ class SubsetSummary:
     threshold: float
     """In the measure's own units; NaN where nothing was cut."""
     hours_kept: float
+    inexact: int = 0
+    """Kept rows about clips of which some frames could not be decoded."""
 
 
 def summarise(
@@ -34,6 +36,7 @@ def summarise(
     decisions: Decisions,
     file_N: NDArray[np.int64],
     duration_s_N: NDArray[np.float64],
+    is_inexact_N: NDArray[np.bool_],
 ) -> tuple[SubsetSummary, ...]:
     """Count each task subset, in the order of the tasks' names.
 
@@ -42,6 +45,7 @@ def summarise(
         decisions: about them.
         file_N: number of each sample's file, -1 where there is none.
         duration_s_N: of each sample's clip, 0 where there is none.
+        is_inexact_N: some frames of its clip could not be decoded.
     """
     task_N = np.asarray(samples.task, dtype=object)
     kept_N = decisions.decision == Outcome.KEEP.value
@@ -57,6 +61,7 @@ def summarise(
             quarantined=_count(decisions, mine_N, Outcome.QUARANTINE),
             threshold=_first_number(decisions.threshold[mine_N]),
             hours_kept=_hours(file_N[mine_N & kept_N], duration_s_N[mine_N & kept_N]),
+            inexact=int((mine_N & kept_N & is_inexact_N).sum()),
         )
         for task in sorted(set(samples.task))
         for mine_N in [task_N == task]

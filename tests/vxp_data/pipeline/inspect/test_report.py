@@ -137,6 +137,27 @@ def test_the_page_is_the_same_each_time_and_shows_the_run(page: str, synthetic: 
         assert shown.lower() in words.lower()
 
 
+def test_rows_of_which_frames_did_not_come_are_a_column(page: str, run: Path) -> None:
+    assert "inexact</th>" not in page
+    record = json.loads((run / "run.json").read_text())
+    record["decided"]["subsets"][1]["inexact"] = 3
+    (run / "run.json").write_text(json.dumps(record))
+    shown = render_report(report_run(open_run(run), "run"))
+    assert "3 kept rows are inexact" in Elements(shown).text
+    rows = shown[shown.index("<caption") : shown.index("</table>")].split("<tr>")[1:]
+    cells = [re.findall(r"<t[hd][^>]*>(?:<a[^>]*>)?([^<]*)", row) for row in rows]
+    assert {row[0]: row[-2] for row in cells} == {
+        "subset": "inexact", "caption": "0", "multiple_choice": "3", "open_ended": "0", "all": "3",
+    }  # fmt: skip
+
+
+def test_the_sampling_rule_in_use_is_the_coloured_one(page: str) -> None:
+    chart = page[page.index("<h4>Sampling</h4>") :]
+    named = re.findall(r'<rect class="(bar\d)"[^>]*/><text[^>]*>([^<]+)</text>', chart)[:2]
+    assert named == [("bar0", "fixed, 1 fps"), ("bar1", "variable")]
+    assert "svg .bar0 { fill: var(--second); } svg .bar1 { fill: var(--keep); }" in page
+
+
 def test_nothing_on_the_page_points_away_from_it(page: str) -> None:
     found = Elements(page)
     ids = [attributes["id"] for _, attributes in found.found if "id" in attributes]
@@ -301,6 +322,25 @@ def test_it_fills_a_phone_and_a_desk_and_nothing_sticks_out(
     assert image.shape == (2000, width_px)
     assert (np.median(image) < 60) == dark
     assert len(np.unique(image)) > 100  # there are images and charts on it
+
+
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.parametrize(("width_px", "scrolls"), [(390, True), (1280, False)])
+def test_what_goes_on_beyond_a_screens_edge_has_a_shade_there(
+    page: str, tmp_path: Path, width_px: int, scrolls: bool
+) -> None:
+    (tmp_path / "report.html").write_text(page)
+    (tmp_path / "frame.html").write_text(
+        "<!doctype html><style>body { margin: 0 }</style>"
+        f"<iframe src=report.html style='border: 0; width: {width_px}px; height: 900px'></iframe>"
+    )
+    shot = tmp_path / "shot.png"
+    size = f"--window-size={max(width_px, 500)},900"
+    browse(tmp_path / "frame.html", tmp_path, size, f"--screenshot={shot}")
+    image = np.asarray(Image.open(shot).convert("L"))
+    edge = image[:250, width_px - 2]  # of the navigation; nothing else reaches it
+    assert (edge.min() < 200) == scrolls
 
 
 def test_duplicates_stand_beside_what_they_are_copies_of(run: Path) -> None:

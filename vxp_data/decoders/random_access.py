@@ -1,0 +1,155 @@
+"""Where a decoder may begin, and gives from the first picture on what a full decode gives.
+
+Containers and parsers mark more packets as key than those. An H.264 stream with gradual refresh has
+recovery points in place of key frames: the pictures that follow one are whole only when all their
+parts have been sent anew, up to seconds later, and what comes before that depends on the pictures
+before. The packet itself says which it is, so nothing is decoded for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+MayBegin = Callable[["Packet[VideoStream]"], bool]
+
+_H264_SLICES: Final = frozenset({1, 2})  # whole, or in parts
+_H264_IDR: Final = 5
+_H264_SEI: Final = 6
+_RECOVERY_POINT: Final = 6
+"""Payload type of a supplemental enhancement message (SEI)."""
+_INTRA_SLICES: Final = frozenset({2, 4, 7, 9})  # I and SI, by slice_type
+_HEVC_SLICES: Final = range(32)
+_HEVC_IRAP: Final = range(16, 24)
+
+_START_CODE: Final = b"\0\0\1"
+_HEAD_BYTES: Final = 4096
+"""What is looked at of a NAL unit: more than the messages before a recovery point take."""
+_SLICE_HEAD_BYTES: Final = 32
+
+
+def may_begin(stream: VideoStream) -> MayBegin:
+    """Return what tells whether a stream's decoder may begin at a packet.
+
+    A packet that cannot be read is what the container says it is.
+    """
+    codec = stream.codec_context
+    begins = {"h264": h264_begins, "hevc": hevc_begins}.get(codec.name)
+    if begins is None:
+        return lambda packet: packet.is_keyframe
+    length_bytes = _length_bytes(codec.name, bytes(codec.extradata or b""))
+
+    def is_entry(packet: Packet[VideoStream]) -> bool:
+        return packet.is_keyframe and begins(_units(memoryview(packet), length_bytes))
+
+    return is_entry
+
+
+def h264_begins(units: Iterator[bytes]) -> bool:
+    """Whether a key packet's picture is whole: an IDR, or a recovery point that needs no time.
+
+    Args:
+        units: the packet's NAL units; they are read up to the first slice.
+    """
+    num_frames: int | None = None
+    for unit in units:
+        kind = unit[0] & 31
+        if kind == _H264_IDR:
+            return True
+        if kind == _H264_SEI and num_frames is None:
+            num_frames = recovery_frames(unit)
+        elif kind in _H264_SLICES:
+            if num_frames is not None:
+                return num_frames == 0
+            bits = _Bits(unit[1:_SLICE_HEAD_BYTES])
+            bits.ue()  # first_mb_in_slice
+            return bits.ue() in _INTRA_SLICES
+    return True
+
+
+def hevc_begins(units: Iterator[bytes]) -> bool:
+    """Whether a key packet's picture is one at which decoders may begin; `units` as above."""
+    for unit in units:
+        kind = unit[0] >> 1 & 63
+        if kind in _HEVC_SLICES:
+            return kind in _HEVC_IRAP
+    return True
+
+
+def recovery_frames(sei: bytes) -> int | None:
+    """Return `recovery_frame_cnt` of a recovery point among SEI messages; None: there is none.
+
+    Args:
+        sei: the NAL unit, with its header byte.
+    """
+    data = sei.replace(b"\0\0\3", b"\0\0")  # without the bytes that keep start codes out
+    at = 1
+    while at + 2 < len(data):  # behind the last message one byte is left: the trailing bits
+        kind, at = _sum_of_bytes(data, at)
+        num_bytes, at = _sum_of_bytes(data, at)
+        if kind == _RECOVERY_POINT:
+            return _Bits(data[at : at + num_bytes]).ue()
+        at += num_bytes
+    return None
+
+
+def _sum_of_bytes(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number written as a row of 255s and a rest; return it, and where it ends."""
+    start = at
+    while at < len(data) - 1 and data[at] == 255:
+        at += 1
+    return sum(data[start : at + 1]), at + 1
+
+
+class _Bits:
+    """Reads Exp-Golomb numbers; past the end there are zeros."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = len(data) * 8
+        self._value = int.from_bytes(data, "big")
+
+    def ue(self) -> int:
+        """Return the next unsigned number; 0 where the data end before it."""
+        zeros = self._left - self._value.bit_length()
+        num_bits = 2 * zeros + 1
+        if num_bits > self._left:
+            return 0
+        self._left -= num_bits
+        number = (self._value >> self._left) - 1
+        self._value &= (1 << self._left) - 1
+        return number
+
+
+def _length_bytes(codec: str, extradata: bytes) -> int:
+    """Return how many bytes hold each NAL unit's length; 0 where start codes part them."""
+    at = {"h264": 4, "hevc": 21}[codec]
+    # A configuration record begins with its version, 1; parameter sets with start codes with 0.
+    return (extradata[at] & 3) + 1 if len(extradata) > at and extradata[0] == 1 else 0
+
+
+def _units(packet: memoryview, length_bytes: int) -> Iterator[bytes]:
+    """Return the beginning of each NAL unit of a packet, `_HEAD_BYTES` of it at most."""
+    return _with_lengths(packet, length_bytes) if length_bytes else _with_start_codes(packet)
+
+
+def _with_lengths(packet: memoryview, length_bytes: int) -> Iterator[bytes]:
+    start = length_bytes
+    while start < len(packet):
+        num_bytes = int.from_bytes(packet[start - length_bytes : start], "big")
+        if num_bytes == 0:  # images that were not fetched are zeros
+            return
+        yield bytes(packet[start : start + min(num_bytes, _HEAD_BYTES)])
+        start += num_bytes + length_bytes
+
+
+def _with_start_codes(packet: memoryview) -> Iterator[bytes]:
+    data = bytes(packet)
+    start = data.find(_START_CODE) + len(_START_CODE)
+    while len(_START_CODE) <= start < len(data):
+        # No further: the end of a slice may be far, and nobody asks for it.
+        stop = data.find(_START_CODE, start, start + _HEAD_BYTES)
+        yield data[start : stop if stop >= 0 else start + _HEAD_BYTES]
+        start = data.find(_START_CODE, start) + len(_START_CODE)
