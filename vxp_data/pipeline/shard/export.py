@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from vxp_data.conversation import Role, Turn, conversation_from_json
 from vxp_data.errors import UserError, unknown_name
+from vxp_data.manifests import media_path
 from vxp_data.manifests.base import ManifestFormat, ManifestRow
 from vxp_data.manifests.conversation import TURN_COLUMNS, is_given
 from vxp_data.manifests.formats import written_format
@@ -72,12 +73,13 @@ def export_rows(
         run: a finished run.
         record: its run.json.
         config: for the sampling rule and the number of epochs, with 'parquet'.
-        layout: 'llava': a JSON array of `{id, video | image, conversations}`. 'ms-swift': a line
-            `{messages, videos | images}` a row. Both with the row's own id and other columns, as
-            many markers as media, and what can be trained on of each conversation. 'parquet': a
-            row for each row, medium and stored epoch, with its plan; once, without one, for a
-            text-only row. Media are named by absolute paths; a row about a part of its video has
-            `clip_start_s` or `clip_end_s`, as in the manifests that we read.
+        layout: 'llava': a JSON array of `{id, video | image, conversations}`, with lists of paths
+            where a row has several. 'ms-swift': a line `{messages, videos | images}` a row. Both
+            with the row's own id and other columns, as many markers as media, and what can be
+            trained on of each conversation. 'parquet': a row for each row, medium and stored
+            epoch, with its plan; once, without one, for a text-only row. Media are named by
+            absolute paths; a row about a part of its video has `clip_start_s` or `clip_end_s`, as
+            in the manifests that we read.
         out: the file.
 
     Raises:
@@ -137,7 +139,9 @@ class _Rows:
 def _others(own: ManifestRow, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row's columns but those that are rewritten; with an id, if it has none."""
     fields = _fields(own)
-    named = {media_column(fields)} if row["media_uri"] else set[str]()
+    named = set(media_path.COLUMNS) if row["clips"] else set[str]()
+    if row["media_uri"] and not row["clips"]:
+        named = {media_column(fields)}
     others = {k: v for k, v in fields.items() if k not in _REWRITTEN | named}
     if not any(is_given(others.get(name)) for name in ID_COLUMNS):
         others = {"id": row["sample_id"].removeprefix(f"{row['dataset']}/")} | others
@@ -153,10 +157,28 @@ def _fields(own: ManifestRow) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else dict(own.fields)
 
 
-def _part(row: dict[str, Any]) -> dict[str, float]:
-    """Return the limits of the part of its video that a row is about; nothing for the whole."""
-    limits = {"clip_start_s": 0.0, "clip_end_s": math.inf}
-    return {name: row[name] for name, whole in limits.items() if row[name] != whole}
+def _media(row: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the paths of a row's videos and of its images, each in order; the first kind first."""
+    paths: dict[str, list[str]] = {}
+    for medium in media_of(row):
+        paths.setdefault(medium["modality"], []).append(medium["media_uri"])
+    return paths
+
+
+def _part(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the limits of the part of its video that a row is about; nothing for the whole.
+
+    Of several media, those of each, where any is a part; null for its end.
+    """
+    whole = {"clip_start_s": 0.0, "clip_end_s": math.inf}
+    parts = {name: [medium[name] for medium in media_of(row)] for name in whole}
+    limits = {name: values for name, values in parts.items() if set(values) - {whole[name]}}
+    if not row["clips"]:
+        return {name: values[0] for name, values in limits.items()}
+    return {
+        name: [None if value == math.inf else value for value in values]
+        for name, values in limits.items()
+    }
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -169,9 +191,12 @@ def _json(value: Mapping[str, Any]) -> bytes:
 def _write_llava(out: Path, rows: _Rows) -> Exported:
     with whole_file(out) as beside, beside.open("wb") as file:
         for row, turns, others in rows:
-            media = {row["modality"]: row["media_uri"]} if row["media_uri"] else {}
+            paths = _media(row)
+            media = {kind: own if len(own) > 1 else own[0] for kind, own in paths.items()}
+            # Of both kinds, the markers say which comes when.
+            markers = MARKERS if len(paths) > 1 else _LLAVA_MARKERS
             said = [
-                {"from": _LLAVA_NAMES[turn.role], "value": marked_text(turn, _LLAVA_MARKERS)}
+                {"from": _LLAVA_NAMES[turn.role], "value": marked_text(turn, markers)}
                 for turn in turns
             ]
             file.write(b",\n" if rows.num_rows > 1 else b"[\n")
@@ -184,7 +209,7 @@ def _write_ms_swift(out: Path, rows: _Rows) -> Exported:
     with whole_file(out) as beside, beside.open("wb") as file:
         for row, turns, others in rows:
             said = [{"role": turn.role.value, "content": marked_text(turn)} for turn in turns]
-            media = {f"{row['modality']}s": [row["media_uri"]]} if row["media_uri"] else {}
+            media = {f"{kind}s": paths for kind, paths in _media(row).items()}
             file.write(_json(others | {"messages": said} | media | _part(row)) + b"\n")
     return rows.exported()
 
