@@ -98,6 +98,7 @@ class MixtureEntry(TypedDict):
     format: NotRequired[str | None]
     dataset: NotRequired[str | None]
     only: NotRequired[str | None]
+    columns: NotRequired[dict[str, str] | None]
     weight: NotRequired[float | None]
     rows: NotRequired[int | None]
 

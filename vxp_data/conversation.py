@@ -9,7 +9,7 @@ the text ever stands for a medium.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -26,6 +26,10 @@ class Role(StrEnum):
     """The only turns that a model learns to say."""
     TOOL = "tool"
     """What a tool gave back."""
+
+
+_ROLES: Final = {role.value: role for role in Role}
+_KEYS: Final = frozenset({"role", "content"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,13 @@ class Turn:
     @property
     def text(self) -> str:
         """All its words, without the places of media."""
-        return "".join(part.text for part in self.parts)
+        parts = self.parts
+        return parts[0].text if len(parts) == 1 else "".join([part.text for part in parts])
 
     @property
     def num_media(self) -> int:
         """How many media it shows."""
-        return sum(part.type != "text" for part in self.parts)
+        return len([part for part in self.parts if part.type != "text"])
 
     @property
     def is_blank(self) -> bool:
@@ -131,23 +136,24 @@ def turns_of_pairs(pairs: Iterable[Sequence[str]]) -> tuple[Turn, ...]:
 
 
 def _turn(number: int, message: object) -> Turn:
-    if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
+    if not isinstance(message, dict) or message.keys() != _KEYS:
         raise ValueError(f"turn {number} is {message!r:.80}, wanted an object of role and content")
     said, content = message["role"], message["content"]
-    if said not in list(Role):
+    role = _ROLES.get(said) if isinstance(said, str) else None
+    if role is None:
         raise ValueError(f"turn {number}: role is {said!r:.80}, wanted {', '.join(Role)}")
-    role = Role(said)
     if isinstance(content, str):
         return Turn.of_text(role, content)
     if not isinstance(content, list):
         raise ValueError(f"turn {number}: content is {content!r:.80}, wanted text or parts")
-    return Turn(role, tuple(_part(number, part) for part in content))
+    return Turn(role, tuple([_part(number, part) for part in content]))
 
 
 def _part(number: int, part: object) -> Part:
-    if isinstance(part, Mapping):
-        if set(part) == {"type", "text"} and part["type"] == "text" and type(part["text"]) is str:
-            return Part("text", part["text"])
-        if set(part) == {"type"} and part["type"] in MEDIA_TYPES:
-            return Part(part["type"])
+    if isinstance(part, dict):
+        kind, text = part.get("type"), part.get("text")
+        if kind == "text" and isinstance(text, str) and len(part) == 2:
+            return Part("text", text)
+        if kind in MEDIA_TYPES and len(part) == 1:
+            return Part(kind)
     raise ValueError(f"turn {number}: a part is {part!r:.80}, wanted a text, video or image")

@@ -79,11 +79,32 @@ def place_media(turns: Sequence[Turn], kinds: Sequence[str]) -> tuple[Turn, ...]
             result.append(Turn(Role.USER, missing))
             missing = ()
         own = [marker for marker in found if marker.turn == number]
-        parts = _placed(turn, own, taken, spare, left) if turn.role is Role.USER else turn.parts
+        parts = _placed(turn, own, taken, spare, left) if own else turn.parts
         if users and number == users[0]:
             parts = missing + parts
-        result.append(Turn(turn.role, parts))
+        result.append(turn if parts is turn.parts else Turn(turn.role, parts))
     return tuple(result)
+
+
+def shown_order(turns: Sequence[Turn], kinds: Sequence[str]) -> list[int]:
+    """Return a row's media in the order in which its conversation shows them.
+
+    Where there is a marker of its own kind for each, the n-th marker of a kind is of the n-th
+    medium of that kind; else the order is the row's own.
+
+    Args:
+        turns: of the row, as `place_media` takes them.
+        kinds: of its media, in the row's order.
+    """
+    surest = sorted(_markers(turns), key=lambda marker: (marker.place, marker.kind not in kinds))
+    taken = sorted(
+        surest[: len(kinds)], key=lambda marker: (marker.turn, marker.part, marker.start)
+    )
+    shown = [marker.kind for marker in taken]
+    if sorted(shown) != sorted(kinds):
+        return list(range(len(kinds)))
+    of_kind = {kind: iter([i for i, own in enumerate(kinds) if own == kind]) for kind in kinds}
+    return [next(of_kind[kind]) for kind in shown]
 
 
 def marked_text(turn: Turn, markers: Mapping[str, str] = MARKERS) -> str:

@@ -52,7 +52,8 @@ def test_its_parts_work_in_prune_decide_plan_report_and_verify(folder):
     out = folder / "run"
     pruned = run(
         "prune", folder / "clips.piped", "--out", out, "--encoder", "mean_colour", "--measure",
-        "first_last", "--threshold", "at_least:1", "--set", "filters.shape.max=2", *SMALL,
+        "first_last", "--threshold", "at_least:1", "--set", "filters.shape.max=2",
+        "--set", "manifest.max_bad_share=0.2", *SMALL,
     )  # fmt: skip
     assert "     1  filter:too_wide" in pruned
     assert "Thresholds are on first_last." in pruned

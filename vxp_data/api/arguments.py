@@ -31,6 +31,12 @@ def overrides(settings: Mapping[str, Any] | None, **words: Any) -> list[Override
     return found + [(KEY_OF[word], value, f"{word}={value!r}") for word, value in given.items()]
 
 
+def column_overrides(columns: Mapping[str, str] | None) -> list[Override]:
+    """Turn what is said of the rows' columns into settings."""
+    given = (columns or {}).items()
+    return [(f"manifest.columns.{kind}", name, f"columns={columns!r}") for kind, name in given]
+
+
 def exclusions(exclude: Where | Sequence[Where] | None) -> list[str] | None:
     """Return what to exclude as the settings have it."""
     return None if exclude is None else [str(each) for each in as_list(exclude)]

@@ -8,7 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from vxp_data.api.arguments import Amount, Where, as_list, exclusions, overrides, target_texts
+from vxp_data.api.arguments import (
+    Amount,
+    Where,
+    as_list,
+    column_overrides,
+    exclusions,
+    overrides,
+    target_texts,
+)
 from vxp_data.api.arguments import weights as weights_of
 from vxp_data.api.shards import Shards
 from vxp_data.core.keep_curve import RunPlan
@@ -41,6 +49,7 @@ def prune(
     *,
     media_root: Where | None = None,
     format_name: str | None = None,
+    columns: Mapping[str, str] | None = None,
     recipe: Where | None = None,
     encoder: str | None = None,
     threshold: Amount | None = None,
@@ -68,6 +77,8 @@ def prune(
         media_root: where media paths count from; None: each manifest's own folder.
         format_name: format of the manifests, a name in `registry.MANIFEST_FORMATS`; None: told by
             their suffixes and content.
+        columns: which column of the rows is what, where it has no usual name: `{"video":
+            "clip.path", "question": "prompt"}`; '' for what they do not have.
         recipe: YAML settings; None: the defaults.
         encoder: 'siglip', or 'thumbnail', which needs no weights and knows no meaning.
         threshold: keep what scores so much or less: 0.8, 'q0.5' or 'knee'; or by task.
@@ -105,8 +116,11 @@ def prune(
     given += target_overrides(target_texts(threshold, keep, budget))
     for task, value in read_weights(weights_of(weight)).items():
         given.append((f"budget_weights.{task}", value, f"weight={weight!r}"))
+    given += column_overrides(columns)
     loaded = load_config(None if recipe is None else Path(recipe), given)
-    datasets = resolve_datasets(as_list(manifests), media_root, format_name)
+    datasets = resolve_datasets(
+        as_list(manifests), media_root, format_name, loaded.config.manifest.columns
+    )
     run_prune(datasets, loaded, out, observer or Observer())
     return Run(out)
 

@@ -9,10 +9,12 @@ import typer
 
 from vxp_data.commands.options import (
     Address,
+    Columns,
     EngineName,
     ManifestFormatName,
     Recipe,
     Set,
+    column_overrides,
     load_settings,
     read_overrides,
     say,
@@ -34,6 +36,7 @@ def doctor(
         str | None, typer.Option("--media-root", help="Where media paths count from.")
     ] = None,
     format_name: ManifestFormatName = None,
+    columns: Columns = None,
     recipe: Recipe = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="As for prune.")] = None,
     address: Address = None,
@@ -45,6 +48,7 @@ def doctor(
     Example: vxp-data doctor train.json --media-root videos --out runs/a --encoder thumbnail
     """
     overrides = read_overrides(settings, encoder=encoder, address=address, engine=engine)
+    overrides += column_overrides(columns)
     config = load_settings(recipe, overrides).config
     from vxp_data.engines.choose import open_engine
     from vxp_data.manifests.datasets import resolve_datasets
@@ -53,10 +57,10 @@ def doctor(
         Check,
         Verdict,
         check_machine,
-        check_manifests,
         check_media,
         sample_of,
     )
+    from vxp_data.pipeline.embed.preflight_manifests import check_manifests
     from vxp_data.pipeline.embed.preflight_nodes import check_nodes
     from vxp_data.storage.folder import open_folder
 
@@ -73,8 +77,8 @@ def doctor(
     media: list[str] = []
     if manifests:
         rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
-        datasets = resolve_datasets(manifests, media_root, format_name)
-        found, media = check_manifests(datasets, rules)
+        datasets = resolve_datasets(manifests, media_root, format_name, config.manifest.columns)
+        found, media = check_manifests(datasets, rules, config.manifest.max_bad_share)
         for check in found:
             show(check)
         show(check_media(sample_of(media)))

@@ -41,6 +41,15 @@ ManifestFormatName = Annotated[
         "[told by their suffixes and content]",
     ),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="KIND=COLUMN,...",
+        help="Which column of the rows is what, where its name is not a usual one: "
+        "video=clip.path,question=prompt,answer=gt. 'answer=': there is none.",
+    ),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a finished prune.")]
 
 
@@ -60,6 +69,14 @@ def read_overrides(settings: list[str] | None, **words: Any) -> list[tuple[str, 
     return [parse_set(text) for text in settings or ()] + [
         (KEY_OF[word], value, f"--{word.replace('_', '-')}") for word, value in given.items()
     ]
+
+
+def column_overrides(columns: str | None) -> list[tuple[str, Any, str]]:
+    """Read `--columns` as the settings that it stands for."""
+    from vxp_data.settings.columns import parse_columns
+
+    named = parse_columns(columns or "")
+    return [(f"manifest.columns.{kind}", name, "--columns") for kind, name in named.items()]
 
 
 def say(text: str, *, err: bool = False) -> None:

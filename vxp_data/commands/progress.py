@@ -25,6 +25,11 @@ class PruneProgress(Observer):
         for check in warnings:
             say(f"warning: {check}", err=True)
 
+    def read(self, checks: Sequence[Check]) -> None:
+        """Print what is in each manifest."""
+        for check in checks:
+            say(str(check), err=True)
+
     def started(self, num_clips: int, num_done: int) -> None:
         """Show the bar."""
         if num_done:

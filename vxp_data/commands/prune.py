@@ -8,11 +8,13 @@ import typer
 
 from vxp_data.commands.options import (
     Address,
+    Columns,
     EngineName,
     ManifestFormatName,
     Recipe,
     Run,
     Set,
+    column_overrides,
     load_settings,
     read_overrides,
     say,
@@ -40,6 +42,7 @@ def prune(
         typer.Option("--media-root", help="Where media paths count from. [manifest's folder]"),
     ] = None,
     format_name: ManifestFormatName = None,
+    columns: Columns = None,
     recipe: Recipe = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
@@ -55,12 +58,13 @@ def prune(
     Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
     """
     overrides = read_overrides(settings, encoder=encoder, address=address, engine=engine)
+    overrides += column_overrides(columns)
     loaded = load_settings(recipe, overrides + keep.overrides() + excluded.overrides())
     from vxp_data.commands.progress import PruneProgress
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.pipeline.prune import prune as run_prune
 
-    datasets = resolve_datasets(manifests, media_root, format_name)
+    datasets = resolve_datasets(manifests, media_root, format_name, loaded.config.manifest.columns)
     try:
         result = run_prune(datasets, loaded, out, PruneProgress())
     except KeyboardInterrupt:
@@ -86,7 +90,7 @@ def decide(
     decided, used = redecide(
         run, **keep.changes(), overrides=read_overrides(settings) + excluded.overrides()
     )
-    _show_decided(decided, used)
+    _show_decided(decided, used, run)
     say(_closing(decided, run))
 
 
@@ -110,7 +114,7 @@ def _show_result(result: PruneResult) -> None:
     if result.changed:
         names = ", ".join(result.changed[:3]) + (", ..." if len(result.changed) > 3 else "")
         say(f"{len(result.changed):>6}  files have changed content: {names}")
-    _show_decided(result.decided, result.measure)
+    _show_decided(result.decided, result.measure, result.out)
     say(
         f"{result.num_files} files read in {result.wall_s:.1f} s "
         f"(decoding {result.totals.decode_cpu_s:.1f} CPU-s, "
@@ -119,7 +123,8 @@ def _show_result(result: PruneResult) -> None:
     say(_closing(result.decided, result.out))
 
 
-def _show_decided(decided: Any, measure: str) -> None:
+def _show_decided(decided: Any, measure: str, run: str) -> None:
+    from vxp_data.pipeline.run_dir.quarantine import first_messages
     from vxp_data.report.terminal import reason_lines, subset_table
 
     say(subset_table(decided.subsets))
@@ -142,7 +147,7 @@ def _show_decided(decided: Any, measure: str) -> None:
         )
     if decided.quarantined_by_reason:
         say("Quarantined:")
-        say("\n".join(reason_lines(decided.quarantined_by_reason)))
+        say("\n".join(reason_lines(decided.quarantined_by_reason, first_messages(run))))
 
 
 def _closing(decided: Any, out: str) -> str:

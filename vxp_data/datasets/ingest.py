@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from vxp_data.datasets.layouts.base import (
     SkippedRow,
     SourceRow,
 )
+from vxp_data.datasets.locate import FileLocator
 from vxp_data.datasets.media import MediaFinder
 from vxp_data.datasets.record import AnnotationFile, DatasetRecord
 from vxp_data.datasets.rows import manifest_row, row_json
@@ -28,7 +28,7 @@ from vxp_data.datasets.sources import ReadRow, read_companion, read_rows
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import AnyFile, RowError
 from vxp_data.manifests.conversation import read_turns
-from vxp_data.manifests.media_path import IMAGE_COLUMNS, VIDEO_COLUMNS
+from vxp_data.manifests.row_media import IMAGE_COLUMNS, VIDEO_COLUMNS
 from vxp_data.registry import ANNOTATION_LAYOUTS
 from vxp_data.storage.folder import File, Folder, find_file, open_folder
 
@@ -178,19 +178,21 @@ def find_files(record: DatasetRecord, root: Folder, only: Collection[str] = ()) 
     for name in only:
         if name not in record.files:
             raise unknown_name(f"file of dataset {record.name!r}", name, record.files)
-    entries, absent, lacking = [], [], []
+    entries: list[Entry] = []
+    absent, lacking = [], []
+    locator = FileLocator(root)
     for name, file in record.files.items():
         if only and name not in only:
             continue
-        paths = _matches(root, file.path)
-        companion = _matches(root, file.companion) if file.companion else ()
+        paths = locator.annotations(file, {path for entry in entries for path, _ in entry.paths})
+        companion = locator.companion(file, paths[0][0]) if paths and file.companion else None
         if paths and (companion or not file.companion):
             entries.append(
                 Entry(
                     name=name,
                     file=file,
                     paths=paths,
-                    companion=companion[0][1] if companion else None,
+                    companion=companion,
                 )
             )
         elif file.required or name in only:
@@ -208,25 +210,6 @@ def find_files(record: DatasetRecord, root: Folder, only: Collection[str] = ()) 
             f"{record.name}: these annotation files are not below {root}:\n" + "\n".join(lines)
         )
     return FoundFiles(entries=tuple(entries), absent=tuple(absent))
-
-
-def _matches(root: Folder, pattern: str) -> tuple[tuple[str, AnyFile], ...]:
-    """Return the files below the root that a pattern stands for, by path."""
-    if "*" not in pattern:
-        if not root.exists(pattern):
-            return ()
-        names = [pattern]
-    elif root.is_remote:
-        parts = re.escape(pattern).replace(r"\*", "[^/]*")
-        names = [name for name in root.walk() if re.fullmatch(parts, name)]
-    else:
-        base = Path(root.uri)
-        names = sorted(
-            path.relative_to(base).as_posix() for path in base.glob(pattern) if path.is_file()
-        )
-    if root.is_remote:
-        return tuple((name, root.file(name)) for name in names)
-    return tuple((name, Path(root.uri) / name) for name in names)
 
 
 def _target(out: str | Path) -> File:

@@ -70,6 +70,8 @@ class AnnotationFile(Settings):
 
     path: str
     """Below the dataset's root; `*` stands for any name within a folder."""
+    also: tuple[str, ...] = ()
+    """Other paths that it has where the download is unpacked as it comes."""
     layout: str
     """A name in registry.ANNOTATION_LAYOUTS."""
     companion: str = ""
@@ -114,6 +116,11 @@ class AnnotationFile(Settings):
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"{path!r} leads out of the dataset's root")
         return path
+
+    @field_validator("also")
+    @classmethod
+    def _all_below_the_root(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(cls._below_the_root, paths))
 
 
 class MediaEntry(Settings):

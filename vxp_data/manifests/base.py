@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from vxp_data.errors import UserError
 from vxp_data.records import Reason
 from vxp_data.storage.folder import File
+
+if TYPE_CHECKING:
+    from vxp_data.manifests.renamed_media import Renaming
 
 AnyFile = Path | File
 """A manifest on a disk or in a store."""
@@ -56,7 +59,7 @@ class ManifestFormat(Protocol):
         out: Path,
         source: AnyFile,
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str],
+        renamed: Mapping[int, Renaming],
     ) -> int:
         """Write some rows of a manifest, unchanged, in the manifest's own format.
 
@@ -65,7 +68,7 @@ class ManifestFormat(Protocol):
             source: the manifest that the rows came from. Parquet rows are taken out of it again;
                 CSV takes its header and delimiter, JSON Lines its line end.
             rows: (index, annotation) of the rows wanted, in ascending index.
-            renamed: from the index of a row to the media that it is to name instead of its own: all
+            renamed: from the index of a row to what it is to name instead of its own media: all
                 that may change in a row.
 
         Returns:
@@ -158,6 +161,11 @@ def type_name(value: object) -> str:
         if isinstance(value, kind):
             return name
     return f"a {type(value).__name__}"
+
+
+def is_given(value: object) -> bool:
+    """Whether a column holds something; null and '' (an empty CSV cell) are nothing."""
+    return value is not None and value != ""
 
 
 def cannot_open(path: AnyFile, error: OSError) -> UserError:

@@ -19,7 +19,7 @@ from vxp_data.manifests.base import (
     line_end,
     not_utf8,
 )
-from vxp_data.manifests.renamed_media import NONE_RENAMED, media_column
+from vxp_data.manifests.renamed_media import NONE_RENAMED, Renaming, renamed_fields
 
 _BOM: Final = b"\xef\xbb\xbf"
 _HEADER_CHARS: Final = 1 << 16
@@ -51,7 +51,7 @@ class CsvTable:
         out: Path,
         source: AnyFile,
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str] = NONE_RENAMED,
+        renamed: Mapping[int, Renaming] = NONE_RENAMED,
     ) -> int:
         """Write the source's header and the untouched records, with the source's line end."""
         try:
@@ -70,22 +70,21 @@ class CsvTable:
         with out.open("wb") as file:
             file.write(mark + _without_end(raw).encode() + end)
             for index, annotation in rows:
-                name = renamed.get(index)
-                row = annotation if name is None else _renamed(annotation, name, header, delimiter)
+                new = renamed.get(index)
+                row = annotation if new is None else _renamed(annotation, new, header, delimiter)
                 file.write(row + end)
                 count += 1
         return count
 
 
-def _renamed(annotation: bytes, name: str, header: list[str], delimiter: str) -> bytes:
+def _renamed(annotation: bytes, new: Renaming, header: list[str], delimiter: str) -> bytes:
     """Rename the media of a record; its cells are written anew, quoted where they must be."""
     (cells,) = csv.reader(
         io.StringIO(annotation.decode(), newline=""), delimiter=delimiter, strict=True
     )
-    column = media_column(dict(zip(header, cells, strict=True)))
-    cells[header.index(column)] = name
+    fields = renamed_fields(dict(zip(header, cells, strict=True)), new)
     out = io.StringIO(newline="")
-    csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
+    csv.writer(out, delimiter=delimiter, lineterminator="").writerow(fields.values())
     return out.getvalue().encode()
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, cannot_open
-from vxp_data.manifests.formats import FOLDER, check_format, detect_format
+from vxp_data.manifests.formats import (
+    FOLDER,
+    METADATA_NAMES,
+    check_format,
+    detect_format,
+    with_metadata,
+)
 from vxp_data.manifests.mixture import read_mixture
 from vxp_data.manifests.samples import Dataset
 from vxp_data.registry import MANIFEST_FORMATS
@@ -21,6 +28,7 @@ def resolve_datasets(
     manifests: Sequence[str | Path],
     media_root: str | Path | None,
     format_name: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Dataset]:
     """Resolve the command line's manifests to named datasets; a YAML mixture stands for several.
 
@@ -28,16 +36,30 @@ def resolve_datasets(
         manifests: annotation files, folders of videos, mixtures; paths, or URIs of stores.
         media_root: where relative media paths count from; None: each manifest's own folder.
         format_name: of all of them; None: each one's own, told by its suffix and content.
+        columns: which column is what, in all of them but folders of videos and those datasets of a
+            mixture that say so themselves.
 
     Raises:
         UserError: a file is missing, or of no known format, or not of the kind that the format is
             one of; a mixture is given together with a format.
     """
+    found = _found_datasets(manifests, media_root, format_name)
+    return [
+        replace(dataset, columns=columns)
+        if columns and not dataset.columns and dataset.format != FOLDER
+        else dataset
+        for dataset in found
+    ]
+
+
+def _found_datasets(
+    manifests: Sequence[str | Path], media_root: str | Path | None, format_name: str | None
+) -> list[Dataset]:
     if format_name is not None:
         MANIFEST_FORMATS.require(format_name)
     datasets: list[Dataset] = []
     for uri in manifests:
-        path = find_file(uri)
+        path = with_metadata(find_file(uri), format_name)
         if isinstance(path, File):
             datasets.append(_remote_dataset(path, media_root, format_name, datasets))
             continue
@@ -51,7 +73,7 @@ def resolve_datasets(
             raise UserError(f"--media-root {root}: no such folder.")
         datasets.append(
             Dataset(
-                name=_free_name(path.stem or path.name, datasets),
+                name=_free_name(_name_of(path), datasets),
                 manifest=path.resolve(),
                 format=_format_of(path, format_name),
                 media_root=root.resolve() if isinstance(root, Path) else root,
@@ -98,11 +120,19 @@ def _remote_dataset(
         raise cannot_open(path, error) from error
     own_root = path.as_folder() if kind == FOLDER else path.parent
     return Dataset(
-        name=_free_name(path.stem, datasets),
+        name=_free_name(_name_of(path), datasets),
         manifest=path,
         format=kind,
         media_root=find_folder(media_root) if media_root and kind != FOLDER else own_root,
     )
+
+
+def _name_of(path: AnyFile) -> str:
+    """Name a dataset by its file; by its folder where all such files have one name."""
+    if path.name in METADATA_NAMES:
+        folder = path.parent
+        return (folder.name if isinstance(folder, Path) else Path(folder.uri).name) or path.stem
+    return path.stem or path.name
 
 
 def _free_name(name: str, datasets: Sequence[Dataset]) -> str:

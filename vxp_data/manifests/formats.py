@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Final
 
 from vxp_data.errors import UserError
@@ -12,6 +13,39 @@ from vxp_data.storage.folder import File
 
 FOLDER: Final = "folder"
 """The format of every manifest that is a folder; all others are of files."""
+
+METADATA_NAMES: Final = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+"""Files in which a folder of media says what they are, as Hugging Face's datasets have it."""
+
+
+def with_metadata(path: AnyFile, format_name: str | None = None) -> AnyFile:
+    """Return the file in a folder that has its rows; the path itself where there is none.
+
+    Args:
+        path: of a manifest.
+        format_name: what the user says of it: where that is 'folder', its files count alone.
+
+    Raises:
+        UserError: there are several such files, or they lie in folders of the folder.
+    """
+    if isinstance(path, File) and _owners(path.suffix.lower()):
+        return path  # a store is asked only if need be
+    if format_name is not None or not path.is_dir():
+        return path
+    if isinstance(path, File):
+        there = [path.as_folder().file(name) for name in METADATA_NAMES]
+        found: Sequence[AnyFile] = [file for file in there if file.is_file()]
+        inner: Sequence[AnyFile] = []
+    else:
+        found = [path / name for name in METADATA_NAMES if (path / name).is_file()]
+        inner = sorted(file for name in METADATA_NAMES for file in path.glob(f"*/{name}"))
+    if len(found) > 1 or (inner and not found):
+        shown = ", ".join(str(file) for file in (found or inner)[:3])
+        raise UserError(
+            f"manifest {path}: is a folder whose videos are described in {shown}. Name that file "
+            "(or several), or give --format folder to take the videos without their words."
+        )
+    return found[0] if found else path
 
 
 def detect_format(path: AnyFile) -> str:

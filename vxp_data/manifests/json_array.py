@@ -17,7 +17,7 @@ from vxp_data.manifests.base import (
     cannot_open,
     not_utf8,
 )
-from vxp_data.manifests.renamed_media import NONE_RENAMED, rename_in_json
+from vxp_data.manifests.renamed_media import NONE_RENAMED, Renaming, rename_in_json
 
 CHUNK_CHARS: Final = 1 << 20
 """Characters read at once; a row that is longer is still read. Does not change the result."""
@@ -48,7 +48,7 @@ class JsonArray:
         out: Path,
         source: AnyFile,  # noqa: ARG002
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str] = NONE_RENAMED,
+        renamed: Mapping[int, Renaming] = NONE_RENAMED,
     ) -> int:
         """Write an array of the untouched elements, each beginning a line."""
         count = 0
@@ -56,8 +56,8 @@ class JsonArray:
             file.write(b"[")
             for index, annotation in rows:
                 file.write(b",\n" if count else b"\n")
-                name = renamed.get(index)
-                file.write(annotation if name is None else rename_in_json(annotation, name))
+                new = renamed.get(index)
+                file.write(annotation if new is None else rename_in_json(annotation, new))
                 count += 1
             file.write(b"\n]\n" if count else b"]\n")
         return count

@@ -18,7 +18,7 @@ from vxp_data.manifests.base import (
     line_end,
     not_utf8,
 )
-from vxp_data.manifests.renamed_media import NONE_RENAMED, rename_in_json
+from vxp_data.manifests.renamed_media import NONE_RENAMED, Renaming, rename_in_json
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
@@ -61,7 +61,7 @@ class JsonLines:
         out: Path,
         source: AnyFile,
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str] = NONE_RENAMED,
+        renamed: Mapping[int, Renaming] = NONE_RENAMED,
     ) -> int:
         """Write one untouched row a line, with the line end of the source if that is a file."""
         end = b"\n"
@@ -71,8 +71,8 @@ class JsonLines:
         count = 0
         with out.open("wb") as file:
             for index, annotation in rows:
-                name = renamed.get(index)
-                row = annotation if name is None else rename_in_json(annotation, name)
+                new = renamed.get(index)
+                row = annotation if new is None else rename_in_json(annotation, new)
                 file.write(row + end)
                 count += 1
         return count

@@ -4,64 +4,31 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vxp_data.manifests.base import RowError, type_name
-from vxp_data.manifests.conversation import is_given
-from vxp_data.records import Modality, Reason
+from vxp_data.records import Reason
 from vxp_data.storage.folder import Folder
 
-VIDEO_COLUMNS: Final = ("video", "videos", "video_path")
-IMAGE_COLUMNS: Final = ("image", "images", "image_path")
-FILE_COLUMNS: Final = ("path", "file_name")
-"""Columns that name a file of either kind: an image by its suffix, else a video."""
-COLUMNS: Final = (*VIDEO_COLUMNS, *IMAGE_COLUMNS, *FILE_COLUMNS)
-"""Every column read here; the first that is not empty counts, in this order."""
-
 _PATH_CHARS: Final = 4096
-_IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of images; a file of any other is taken for a video."""
+STEM_SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+"""Where a video is named by its id: what may follow, likeliest first."""
+VIDEO_SUFFIXES: Final = frozenset([
+    ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".3gp",
+    ".wmv", ".gif", ".ogv", ".mts", ".m2ts", ".vob", ".asf",
+])  # fmt: skip
+"""Suffixes of videos, in lower case."""
+_KNOWN_SUFFIXES: Final = VIDEO_SUFFIXES | set(IMAGE_SUFFIXES)
+_FILE_URL: Final = "file:///"
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PSEUDO_PROTOCOL: Final = re.compile(  # FFmpeg's own that need no '//'; others are file names
     r"(?:async|cache|concatf?|crypto|data|fd|file|ftp|gopher|hls|https?|ipfs|ipns|md5|mmsh|mmst|pipe"
     r"|rtmp\w*|rtp|rtsp|sftp|smb|srtp?|subfile|tcp|tee|tls|udp|udplite|unix)(?:[:,]|\+\w+:)",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedMedia:
-    """The media that a row names, not yet looked for."""
-
-    modality: Modality
-    name: str
-    """As the row has it: a path, relative to the media root or absolute; '' without media."""
-    num_named: int
-    """How many the row's column holds; the first of several images counts."""
-
-
-def find_media(fields: Mapping[str, object]) -> NamedMedia:
-    """Return which media a row names: the first of `COLUMNS` that holds something.
-
-    Raises:
-        RowError: that column holds neither a path nor a list with one, or several videos.
-    """
-    for column in COLUMNS:
-        value = fields.get(column)
-        values = value if isinstance(value, list) else [value]
-        if not values or not is_given(values[0]):
-            continue
-        name = _path_in(column, values[0])
-        modality = _modality(column, name)
-        if len(values) > 1 and modality is Modality.VIDEO:
-            raise RowError(
-                f"{column} names {len(values)} files, wanted one video a row. "
-                "Cut the row in several, or join the videos"
-            )
-        return NamedMedia(modality=modality, name=name, num_named=len(values))
-    return NamedMedia(modality=Modality.TEXT, name="", num_named=0)
 
 
 class MediaPaths:
@@ -79,7 +46,7 @@ class MediaPaths:
             RowError: FORBIDDEN: a URL or protocol, or a path that leads out of the root by
                 '..', by being absolute, or through a symbolic link.
         """
-        if _SCHEME.match(name) or _PSEUDO_PROTOCOL.match(name):
+        if is_url(name):
             raise _url(name, self.root)
         path = posixpath.normpath(posixpath.join(self.root, name))
         path = "/" + path.lstrip("/")  # POSIX lets '//' stand; we do not
@@ -92,6 +59,19 @@ class MediaPaths:
                 Reason.FORBIDDEN,
             )
         return path
+
+    def resolve_stem(self, name: str) -> str:
+        """Return the path of a video that is named by its id: with the suffix of the file there.
+
+        Raises:
+            RowError: see `resolve`.
+        """
+        path = self.resolve(name)
+        if posixpath.splitext(name)[1].lower() in _KNOWN_SUFFIXES:
+            return path
+        files = (self.resolve(name + suffix) for suffix in STEM_SUFFIXES)
+        there = next((file for file in files if posixpath.isfile(file)), None)
+        return there or (path if posixpath.isfile(path) else path + STEM_SUFFIXES[0])
 
     def _real(self, path: str) -> str:
         """Resolve symbolic links: the folder once, the file itself only if it is a link."""
@@ -121,7 +101,7 @@ class RemoteMediaPaths:
         """
         scheme, _, prefix = self.root.partition("://")
         own = _SCHEME.match(name) is not None and name.startswith(f"{scheme}://")
-        if not own and (_SCHEME.match(name) or _PSEUDO_PROTOCOL.match(name)):
+        if not own and is_url(name):
             raise _url(name, self.root)
         key = name.partition("://")[2] if own else posixpath.join(f"/{prefix}", name)
         path = posixpath.normpath("/" + key.lstrip("/"))
@@ -133,6 +113,15 @@ class RemoteMediaPaths:
             )
         return f"{scheme}:/{path}"
 
+    def resolve_stem(self, name: str) -> str:
+        """Return the URI of a video that is named by its id: an `.mp4`, the store is not asked.
+
+        Raises:
+            RowError: see `resolve`.
+        """
+        has_suffix = posixpath.splitext(name)[1].lower() in _KNOWN_SUFFIXES
+        return self.resolve(name if has_suffix else name + STEM_SUFFIXES[0])
+
 
 def _url(name: str, root: str) -> RowError:
     return RowError(
@@ -142,9 +131,14 @@ def _url(name: str, root: str) -> RowError:
     )
 
 
-def _path_in(column: str, value: object) -> str:
-    if isinstance(value, Mapping) and is_given(value.get("path")):
-        value = value["path"]  # Hugging Face's {'bytes': ..., 'path': ...}
+def checked_name(column: str, value: object) -> str:
+    """Return the name of a media as a column has it, if any path can have it.
+
+    `file:///` before an absolute path goes: Qwen's rows have it.
+
+    Raises:
+        RowError: it is no text, too long, or holds what no path does.
+    """
     if not isinstance(value, str):
         raise RowError(f"{column} is {type_name(value)}, wanted the path of a file")
     if len(value) > _PATH_CHARS:
@@ -155,7 +149,12 @@ def _path_in(column: str, value: object) -> str:
         raise RowError(f"{column} is {value!r:.80}, which holds a NUL character: no path does")
     if not is_unicode(value):
         raise RowError(f"{column} is {value!r:.80}, which is not valid Unicode. Rename the file")
-    return value
+    return value[len(_FILE_URL) - 1 :] if value.startswith(_FILE_URL) else value
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL, or a protocol that FFmpeg would open."""
+    return bool(_SCHEME.match(name) or _PSEUDO_PROTOCOL.match(name))
 
 
 def is_unicode(text: str) -> bool:
@@ -165,10 +164,3 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _modality(column: str, name: str) -> Modality:
-    is_image = column in IMAGE_COLUMNS or (
-        column in FILE_COLUMNS and name.lower().endswith(_IMAGE_SUFFIXES)
-    )
-    return Modality.IMAGE if is_image else Modality.VIDEO

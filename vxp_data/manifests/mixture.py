@@ -10,15 +10,17 @@ from typing import Final
 
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import cannot_open, not_utf8, type_name
-from vxp_data.manifests.formats import FOLDER, detect_format
+from vxp_data.manifests.formats import FOLDER, detect_format, with_metadata
 from vxp_data.manifests.samples import Dataset
 from vxp_data.registry import MANIFEST_FORMATS
+from vxp_data.settings.columns import check_columns
 from vxp_data.settings.safe_yaml import load_yaml
 from vxp_data.shipped_files import MIXTURES
 from vxp_data.storage.folder import find_file, find_folder
 
 _KEYS: Final = ("name", "manifest", "media_root", "task", "format", "dataset", "only")
 _NUMBERS: Final = ("weight", "rows")
+_COLUMNS: Final = "columns"
 _ALIASES: Final = {"json_path": "manifest"}
 """LLaVA-NeXT's word for it."""
 
@@ -45,8 +47,8 @@ def read_mixture(path: Path) -> list[Dataset]:
     LLaVA-NeXT has it, is another name of `manifest`; `format` is told by the manifest's suffix
     and content where it is not given; `media_root` may be left out where the manifest is a
     folder, which then is its own. Relative paths count from the mixture file's folder; URIs of
-    stores may stand for either. See `MixtureEntry` for `weight`, `rows`, `dataset` (its `source`)
-    and `only`.
+    stores may stand for either. `columns` says which of the rows' columns is what
+    (`{video: path}`). See `MixtureEntry` for `weight`, `rows`, `dataset` (its `source`) and `only`.
 
     Raises:
         UserError: the file cannot be read, a key is unknown or missing, a value is no text, a
@@ -73,7 +75,7 @@ def read_entries(given: str | Path, root: str | Path | None = None) -> list[Mixt
     for number, entry in enumerate(_entries(path), start=1):
         where = f"{path}: dataset {number}"
         texts, numbers = _texts(where, entry), _numbers(where, entry)
-        dataset = _dataset(root, where, texts)
+        dataset = _dataset(root, where, texts, _columns(where, entry))
         if dataset.name in {earlier.dataset.name for earlier in entries}:
             raise UserError(
                 f"{where}: the name {dataset.name!r} is taken by an earlier dataset, and sample "
@@ -124,10 +126,10 @@ def _texts(where: str, entry: object) -> dict[str, str]:
     texts: dict[str, str] = {}
     for key, value in entry.items():
         name = _ALIASES.get(key, key)
-        if name in _NUMBERS:
+        if name in _NUMBERS or name == _COLUMNS:
             continue
         if name not in _KEYS:
-            known = (*_KEYS, *_NUMBERS, *_ALIASES)
+            known = (*_KEYS, *_NUMBERS, _COLUMNS, *_ALIASES)
             raise UserError(f"{where}: {unknown_name('key', str(key), known)}")
         if name in texts:
             raise UserError(f"{where}: has both 'manifest' and 'json_path', which mean the same.")
@@ -154,12 +156,32 @@ def _numbers(where: str, entry: object) -> dict[str, float]:
     return numbers
 
 
-def _dataset(folder: str | Path, where: str, texts: dict[str, str]) -> Dataset:
+def _columns(where: str, entry: object) -> dict[str, str]:
+    """Return what an entry says of its rows' columns."""
+    columns = entry.get(_COLUMNS) if isinstance(entry, Mapping) else None
+    if columns is None:
+        return {}
+    if not isinstance(columns, Mapping):
+        raise UserError(
+            f"{where}: 'columns' is {type_name(columns)}, wanted {{KIND: COLUMN}}, such as "
+            "{video: path, question: prompt}."
+        )
+    found = {str(kind): "" if name is None else str(name) for kind, name in columns.items()}
+    try:
+        check_columns(found)
+    except UserError as error:
+        raise UserError(f"{where}: columns: {error}") from error
+    return found
+
+
+def _dataset(
+    folder: str | Path, where: str, texts: dict[str, str], columns: dict[str, str]
+) -> Dataset:
     for key in ("name", "manifest"):
         if key not in texts:
             raise _missing(where, key, texts)
     try:
-        manifest = find_file(_below(folder, texts["manifest"]))
+        manifest = with_metadata(find_file(_below(folder, texts["manifest"])), texts.get("format"))
         kind = texts.get("format") or detect_format(manifest)
         MANIFEST_FORMATS.require(kind)
     except UserError as error:
@@ -172,6 +194,7 @@ def _dataset(folder: str | Path, where: str, texts: dict[str, str]) -> Dataset:
         format=kind,
         media_root=find_folder(_below(folder, texts.get("media_root", str(manifest)))),
         task=texts.get("task"),
+        columns=columns,
     )
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
-from vxp_data.manifests.renamed_media import NONE_RENAMED, media_column, rename_in_value
+from vxp_data.manifests.renamed_media import NONE_RENAMED, Renaming, renamed_fields
 
 _BATCH_ROWS: Final = 1024
 _DAMAGES: Final = (
@@ -50,7 +50,7 @@ class ParquetTable:
         out: Path,
         source: AnyFile,
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str] = NONE_RENAMED,
+        renamed: Mapping[int, Renaming] = NONE_RENAMED,
     ) -> int:
         """Copy rows from the source, with its schema and metadata; a row group is held at a time.
 
@@ -84,16 +84,28 @@ class ParquetTable:
         return count
 
 
-def _renamed(rows: Any, names: Mapping[int, str]) -> Any:
-    """Rename the media of some rows of a table, in the column by which each names its own."""
-    for index, name in names.items():
-        column = media_column(rows.slice(index, 1).to_pylist()[0])
-        at, field = rows.schema.get_field_index(column), rows.schema.field(column)
-        value = pa.array([rename_in_value(rows[column][index].as_py(), name)], field.type)
-        before, after = rows[column].slice(0, index), rows[column].slice(index + 1)
-        chunks = [*before.chunks, value, *after.chunks]
-        rows = rows.set_column(at, field, pa.chunked_array(chunks, field.type))
+def _renamed(rows: Any, renamed: Mapping[int, Renaming]) -> Any:
+    """Rename the media of some rows of a table, in the columns by which each names its own."""
+    for index, new in renamed.items():
+        fields = rows.slice(index, 1).to_pylist()[0]
+        changed = renamed_fields(fields, new)
+        for column in (name for name in fields if fields[name] != changed[name]):
+            rows = _with_value(rows, index, column, changed[column])
     return rows
+
+
+def _with_value(rows: Any, index: int, column: str, held: object) -> Any:
+    at, field = rows.schema.get_field_index(column), rows.schema.field(column)
+    try:
+        value = pa.array([held], field.type)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"column {column!r} has the type {field.type}, and the row must name {held!r:.80}: "
+            "make it a column of text, or choose duplicates.mode drop."
+        ) from error
+    before, after = rows[column].slice(0, index), rows[column].slice(index + 1)
+    chunks = [*before.chunks, value, *after.chunks]
+    return rows.set_column(at, field, pa.chunked_array(chunks, field.type))
 
 
 def _open(path: AnyFile) -> Any:  # pyarrow has no types

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from vxp_data.core.tasks import PLACEHOLDER
-from vxp_data.manifests import media_path
-from vxp_data.manifests.base import RowError, type_name
-from vxp_data.manifests.conversation import is_given
+from vxp_data.manifests.base import RowError, is_given, type_name
 from vxp_data.manifests.media_path import is_unicode
+from vxp_data.manifests.row_media import NamedMedia, value_at_place
+from vxp_data.records import Modality
 
 ID_COLUMNS: Final = ("id", "sample_id", "question_id")
 """The first that is not empty names the sample."""
 CLIP_COLUMNS: Final = ("clip_start_s", "clip_end_s")
-_ID_CHARS: Final = 1000
-
-_PLACEHOLDER_AT_END: Final = re.compile(  # elsewhere it may be talk about HTML
-    rf"^\s*{PLACEHOLDER.pattern}|{PLACEHOLDER.pattern}\s*$", re.IGNORECASE
+VIDEO_CLIP_COLUMNS: Final = (
+    CLIP_COLUMNS,
+    ("video_start", "video_end"),
+    ("clip_start", "clip_end"),
+    ("start", "end"),
+    ("start_s", "end_s"),
+    ("start_sec", "end_sec"),
+    ("start_time", "end_time"),
 )
+"""Pairs for a row with a video; the first of which one holds something counts."""
+ALL_CLIP_COLUMNS: Final = tuple(name for pair in VIDEO_CLIP_COLUMNS for name in pair)
+_PART_CLIP: Final = ("video_start", "video_end")
+"""Qwen-VL's, in the part of the conversation that names the video."""
+_TIMECODE: Final = re.compile(r"(?:(?P<h>\d{1,3}):)?(?P<m>\d{1,3}):(?P<s>\d{1,2}(?:[.,]\d*)?)")
+_ID_CHARS: Final = 1000
 
 
 def row_name(fields: Mapping[str, object]) -> str:
@@ -44,16 +53,32 @@ def row_name(fields: Mapping[str, object]) -> str:
     return ""
 
 
-def clip(fields: Mapping[str, object]) -> tuple[float, float]:
+def clip(fields: Mapping[str, object], media: Sequence[NamedMedia] = ()) -> tuple[float, float]:
     """Return the part of the video that a row is about, [start_s, end_s); (0, inf) for all of it.
 
+    Args:
+        fields: the row.
+        media: what it names; with a video, `VIDEO_CLIP_COLUMNS` are read, and the part of the
+            conversation that names it.
+
     Raises:
-        RowError: a time is no finite number from 0 up, or the end does not lie after the start.
+        RowError: a time is neither a finite number from 0 up nor a timecode, or the end does not
+            lie after the start.
     """
-    start_s = _seconds(fields, "clip_start_s", 0.0)
-    end_s = _seconds(fields, "clip_end_s", math.inf)
+    if not any(named.modality is Modality.VIDEO for named in media):
+        return _clip_in(fields, CLIP_COLUMNS)
+    for pair in () if fields.keys().isdisjoint(ALL_CLIP_COLUMNS) else VIDEO_CLIP_COLUMNS:
+        if any(is_given(fields.get(column)) for column in pair):
+            return _clip_in(fields, pair)
+    part = value_at_place(fields, media[0].place[:-1]) if len(media[0].place) > 1 else None
+    return _clip_in(part, _PART_CLIP) if isinstance(part, Mapping) else (0.0, math.inf)
+
+
+def _clip_in(fields: Mapping[str, object], pair: tuple[str, str]) -> tuple[float, float]:
+    start_s = _seconds(fields, pair[0], 0.0)
+    end_s = _seconds(fields, pair[1], math.inf)
     if end_s <= start_s:
-        raise RowError(f"clip_end_s is {end_s:g}, wanted more than clip_start_s, {start_s:g}")
+        raise RowError(f"{pair[1]} is {end_s:g}, wanted more than {pair[0]}, {start_s:g}")
     return start_s, end_s
 
 
@@ -64,32 +89,28 @@ def _seconds(fields: Mapping[str, object], column: str, absent: float) -> float:
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError
-        seconds = float(value)
+        timecode = _TIMECODE.fullmatch(value.strip()) if isinstance(value, str) else None
+        seconds = float(value) if timecode is None else _timecode_s(timecode)
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError
     except (ValueError, OverflowError):
-        raise RowError(f"{column} is {value!r:.80}, wanted a number of seconds from 0 up") from None
+        raise RowError(
+            f"{column} is {value!r:.80}, wanted a number of seconds from 0 up, or a timecode "
+            "(HH:MM:SS.mmm, MM:SS)"
+        ) from None
     return seconds
 
 
-def check_text_row(fields: Mapping[str, object], exchanges: list[tuple[str, str]]) -> None:
-    """Refuse a row without media that is not text-only: to keep it would hide a misread column.
+def _timecode_s(match: re.Match[str]) -> float:
+    """Return the seconds of a timecode; minutes and seconds beyond 59 are none.
 
     Raises:
-        RowError: it has no question, or a question with a media's placeholder at an end.
+        ValueError: it is no time.
     """
-    media = ", ".join(media_path.COLUMNS)
-    columns = ", ".join(map(repr, list(fields)[:8])) or "none"
-    if not any(question for question, _ in exchanges):
-        raise RowError(
-            f"the row has neither a media nor a conversation. Columns wanted: one of {media}; "
-            f"columns found: {columns}"
-        )
-    if any(_PLACEHOLDER_AT_END.search(question) for question, _ in exchanges):
-        raise RowError(
-            "the conversation has a placeholder for a media, and the row names none. Columns "
-            f"wanted: one of {media}; columns found: {columns}"
-        )
+    minutes, seconds = int(match["m"]), float(match["s"].replace(",", "."))
+    if seconds >= 60 or (match["h"] is not None and minutes >= 60):
+        raise ValueError
+    return int(match["h"] or 0) * 3600 + minutes * 60 + seconds
 
 
 def value_at(fields: Mapping[str, object], path: str | None) -> object:

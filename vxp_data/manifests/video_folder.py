@@ -6,19 +6,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open
 from vxp_data.manifests.json_lines import JsonLines
-from vxp_data.manifests.renamed_media import NONE_RENAMED
+from vxp_data.manifests.media_path import VIDEO_SUFFIXES
+from vxp_data.manifests.renamed_media import NONE_RENAMED, Renaming
 from vxp_data.storage.folder import File
-
-VIDEO_SUFFIXES: Final = frozenset([
-    ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".3gp",
-    ".wmv", ".gif", ".ogv", ".mts", ".m2ts", ".vob", ".asf",
-])  # fmt: skip
-"""Suffixes of the files that count, in lower case."""
 
 
 class VideoFolder:
@@ -52,7 +46,7 @@ class VideoFolder:
         out: Path,
         source: AnyFile,
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str] = NONE_RENAMED,
+        renamed: Mapping[int, Renaming] = NONE_RENAMED,
     ) -> int:
         """Write the rows as JSON Lines."""
         return JsonLines().write(out, source, rows, renamed)

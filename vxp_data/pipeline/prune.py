@@ -11,7 +11,7 @@ from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
-from vxp_data.manifests.samples import Dataset, TaskRules
+from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
 from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
 from vxp_data.pipeline.curate.image_text import (
     measure_similarities,
@@ -31,6 +31,7 @@ from vxp_data.pipeline.embed.preflight import (
     sample_of,
 )
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
+from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
 from vxp_data.pipeline.embed.stages import JobSettings, encoder_needs
 from vxp_data.pipeline.embed.work_items import (
@@ -63,6 +64,9 @@ class Observer:
 
     def warned(self, warnings: Sequence[Check]) -> None:
         """Called with what the checks before the run did not like."""
+
+    def read(self, checks: Sequence[Check]) -> None:
+        """Called with what was found in each manifest."""
 
     def started(self, num_clips: int, num_done: int) -> None:
         """Called with how many clips are to be embedded, and how many already are."""
@@ -109,10 +113,19 @@ def _prune(
     spec = prepare_encoder(config)
     prepare_text_encoder(config)
     run.check_format()
-    run.root.remove(run.run_json.name)
-    run.remove_unfinished()
+
+    def accept(found: Sequence[ManifestCounts]) -> None:
+        checks = [
+            check_counts(dataset, own, config.manifest.max_bad_share)
+            for dataset, own in zip(datasets, found, strict=True)
+        ]
+        require(checks)
+        observer.read(checks)
+        run.root.remove(run.run_json.name)  # from here on it is another run
+
     rules = TaskRules(field=config.tasks.field, mapping=config.tasks.map)
-    counts = write_samples(run, datasets, rules)
+    counts = write_samples(run, datasets, rules, accept)
+    run.remove_unfinished()
     settings = JobSettings(
         frames=config.frames,
         decode=config.decode,

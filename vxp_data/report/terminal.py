@@ -18,6 +18,7 @@ _LINE_EVERY_S: Final = 10.0
 _EXAMPLE_CHARS: Final = 52
 _SHARE_FOR_A_GUESS: Final = 0.03
 """The dearest files are read first: before so many are, the time left would be guessed by them."""
+_MESSAGE_CHARS: Final = 600
 
 
 class Subset(Protocol):
@@ -155,10 +156,22 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def reason_lines(reasons: Mapping[str, int]) -> list[str]:
-    """Return how many rows were quarantined for which reason, the most frequent first."""
-    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return [f"{number:>6}  {reason}" for reason, number in ordered]
+def reason_lines(
+    reasons: Mapping[str, int], messages: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return how many rows were quarantined for which reason, the most frequent first.
+
+    Args:
+        reasons: reason -> rows.
+        messages: reason -> the message of the first such row, which is shown below it.
+    """
+    lines = []
+    for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        lines.append(f"{number:>6}  {reason}")
+        if message := (messages or {}).get(reason):
+            words = " ".join(message.split())
+            lines.append(f"        first: {words[:_MESSAGE_CHARS]}")
+    return lines
 
 
 def example_lines(tasks: Mapping[str, int], examples: Mapping[str, Sequence[str]]) -> list[str]:

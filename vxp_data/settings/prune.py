@@ -19,6 +19,7 @@ from vxp_data.extras import second_decoder
 from vxp_data.records import MediaLimits
 from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES
 from vxp_data.settings.cluster import ClusterConfig
+from vxp_data.settings.columns import check_columns
 from vxp_data.settings.file import Loaded, Settings, SettingsFile, known_name, read_recipe
 
 
@@ -30,6 +31,27 @@ class TasksConfig(Settings):
     map: dict[str, str] = {}
     """From the field's values to task names; a value not listed is the task's name itself, if it is
     one that is known, and falls to the rules otherwise."""
+
+
+class ManifestConfig(Settings):
+    """How rows are read, and how many of them may be unusable."""
+
+    columns: dict[str, str] = {}
+    """Which column of the rows is what, where it has another name than the usual ones: `{video:
+    clip.path, question: prompt, answer: gt}`, dots for nesting; '' says that rows have none. See
+    settings.columns.COLUMN_KINDS for what there is. Datasets of a mixture may have their own."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """Largest share of a manifest's rows that cannot be used (`bad_row`, `forbidden`); beyond it a
+    run ends before anything is decoded."""
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        try:
+            check_columns(columns)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return columns
 
 
 class FramesConfig(Settings):
@@ -235,6 +257,8 @@ class PruneConfig(Settings):
 
     tasks: TasksConfig = TasksConfig()
     """Task subsets."""
+    manifest: ManifestConfig = ManifestConfig()
+    """Rows and their columns."""
     frames: FramesConfig = FramesConfig()
     """Frame sampling."""
     decode: DecodeConfig = DecodeConfig()
@@ -330,7 +354,8 @@ def threshold_spec(text: str) -> Target:
 LoadedConfig = Loaded[PruneConfig]
 
 FREE_MAPS: Final = (
-    "thresholds", "budget_weights", "filters", "tasks.map", "expect.quarantined"
+    "thresholds", "budget_weights", "filters", "tasks.map", "manifest.columns",
+    "expect.quarantined",
 )  # fmt: skip
 """Sections whose keys the user chooses."""
 

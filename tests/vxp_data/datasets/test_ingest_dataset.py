@@ -361,3 +361,116 @@ def test_the_command_says_what_to_download_and_exits_with_2(tmp_path: Path) -> N
     assert "these annotation files are not below" in done.stderr
     assert "From: https://prior.allenai.org/projects/charades" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+NEXT_QA = """video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4
+42,9,4,3,why does he sit,1,0,CW,tired,asked,fell,ill,rest
+"""
+NEXT_OE = """video,frame_count,width,height,question,answer,qid,type
+42,9,4,3,why does he sit,he was asked,0,CW
+"""
+
+
+def put(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+NEXT_MAP = json.dumps({"42": "1164/42"})
+ACTIVITY = {
+    "q": json.dumps([{"video_name": "ab", "question": "who sits", "question_id": "ab_1"}]),
+    "a": json.dumps([{"answer": "he", "type": 1, "question_id": "ab_1"}]),
+}
+TURNS = [{"from": "human", "value": "<image>\nDescribe it."}, {"from": "gpt", "value": "A man."}]
+LLAVA = json.dumps([{"id": "a", "video": "academic_source/x/a.mp4", "conversations": TURNS}])
+UNPACKED = {
+    "next-qa, as the record has it": (
+        "next-qa",
+        {
+            "nextqa/train.csv": NEXT_QA,
+            "nextqa/map_vid_vidorID.json": NEXT_MAP,
+            "videos/1164/42.mp4": "",
+        },
+    ),
+    "next-qa, the repository and the videos' own folder": (
+        "next-qa",
+        {
+            "NExT-QA/dataset/nextqa/train.csv": NEXT_QA,
+            "NExT-QA/dataset/nextqa/map_vid_vidorID.json": NEXT_MAP,
+            "NExTVideo/1164/42.mp4": "",
+        },
+    ),
+    "next-qa, the root is the unpacked zip": (
+        "next-qa",
+        {"train.csv": NEXT_QA, "map_vid_vidorID.json": NEXT_MAP, "NExTVideo/1164/42.mp4": ""},
+    ),
+    "next-qa, both repositories": (
+        "next-qa",
+        {
+            "NExT-QA/dataset/nextqa/train.csv": NEXT_QA,
+            "NExT-QA/dataset/nextqa/map_vid_vidorID.json": NEXT_MAP,
+            "NExT-OE/dataset/nextqa/train.csv": NEXT_OE,
+            "NExT-OE/dataset/nextqa/map_vid_vidorID.json": NEXT_MAP,
+            "vidor/training/1164/42.mp4": "",
+        },
+    ),
+    "activitynet-qa, the repository": (
+        "activitynet-qa",
+        {
+            "activitynet-qa/dataset/train_q.json": ACTIVITY["q"],
+            "activitynet-qa/dataset/train_a.json": ACTIVITY["a"],
+            "all_videos/v_ab.mkv": "",
+        },
+    ),
+    "activitynet-qa, the repository's folder": (
+        "activitynet-qa",
+        {"train_q.json": ACTIVITY["q"], "train_a.json": ACTIVITY["a"], "v_ab.webm": ""},
+    ),
+    "llava-video, all folders in one": (
+        "llava-video-178k",
+        {
+            "LLaVA-Video-178K/0_30_s_academic_v0_1/0_30_s_academic_v0_1_cap_processed.json": LLAVA,
+            "LLaVA-Video-178K/0_30_s_academic_v0_1/academic_source/x/a.mp4": "",
+        },
+    ),
+    "llava-video, one folder": (
+        "llava-video-178k",
+        {"0_30_s_academic_v0_1_cap_processed.json": LLAVA, "academic_source/x/a.mp4": ""},
+    ),
+    "llava-video, videos unpacked beside the folders": (
+        "llava-video-178k",
+        {
+            "0_30_s_academic_v0_1/0_30_s_academic_v0_1_cap_processed.json": LLAVA,
+            "academic_source/x/a.mp4": "",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNPACKED)
+def test_a_dataset_is_found_as_its_download_unpacks(name: str, tmp_path: Path) -> None:
+    dataset, files = UNPACKED[name]
+    root = put(tmp_path / "root", files)
+    only = ["captions"] if dataset.startswith("llava") else ()
+    result = ingest_dataset(dataset, root=root, out=tmp_path / "a.jsonl", only=only)
+    assert (result.num_rejected, result.num_missing) == (0, 0)
+    found = samples(tmp_path / "a.jsonl", root)
+    assert len(found) == sum(name.endswith((".csv", "q.json", "processed.json")) for name in files)
+    (media,) = (path for path in files if path.endswith((".mp4", ".mkv", ".webm")))
+    assert {sample.media_uri for sample in found} == {str(root / media)}
+
+
+def test_a_file_that_is_there_twice_is_not_chosen_for_the_user(tmp_path: Path) -> None:
+    files = {f"{copy}/deep/train_{one}.json": ACTIVITY[one] for copy in "xy" for one in "qa"}
+    root = put(tmp_path / "root", files)
+    with pytest.raises(UserError, match=r"train_q\.json is there 2 times: x/deep.*Give --root"):
+        ingest_dataset("activitynet-qa", root=root, out=tmp_path / "a.jsonl")
+
+
+def test_media_that_are_nowhere_are_named_where_the_record_wants_them(tmp_path: Path) -> None:
+    files = {f"dataset/train_{one}.json": ACTIVITY[one] for one in "qa"}
+    root = put(tmp_path / "root", {**files, "other/v_xy.mp4": ""})
+    result = ingest_dataset("activitynet-qa", root=root, out=tmp_path / "a.jsonl")
+    assert Path(result.missing).read_text() == "videos/v_ab.mp4\n"

@@ -64,7 +64,7 @@ GOOD = '{"id": "good", "video": "a.mp4", "question": "Who?"}'
         ('{"video": "a.mp4", "clip_start_s": NaN}', "clip_start_s is nan, wanted"),
         ('{"video": "a.mp4", "clip_end_s": -Infinity}', "clip_end_s is -inf, wanted"),
         ('{"video": "a\\u0000.mp4"}', "holds a NUL character"),
-        ('{"video": ["a.mp4", {}]}', "video names 2 files"),
+        ('{"video": ["a.mp4", {}]}', "video is an object, wanted the path"),
     ],
 )
 @pytest.mark.parametrize("kind", ["json", "jsonl"])
@@ -102,7 +102,7 @@ def test_a_row_of_any_format_that_is_nested_too_deep_is_quarantined(tmp_path, mo
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
-    row = ManifestRow(index=0, where="row 0", annotation=b"{}", fields={"caption": deep})
+    row = ManifestRow(index=0, where="row 0", annotation=b"{}", fields={"video": deep})
     monkeypatch.setattr(json_lines.JsonLines, "rows", lambda *_: iter([row]))
     (bad,) = samples_of(tmp_path / "rows", "jsonl")
     assert (bad.reason, bad.message) == (Reason.BAD_ROW, "row 0: a value is nested too deep")

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,8 @@ from vxp_data.errors import UserError
 from vxp_data.manifests import json_array
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.formats import detect_format, written_format
-from vxp_data.manifests.video_folder import VIDEO_SUFFIXES
+from vxp_data.manifests.media_path import VIDEO_SUFFIXES
+from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.registry import MANIFEST_FORMATS
 
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -80,6 +82,60 @@ def test_written_rows_are_read_back_with_the_same_annotations(kind, tmp_path):
     again = rows_of(detect_format(out), out)
     assert [row.annotation for row in again] == [rows[0].annotation, rows[2].annotation]
     assert [row.fields for row in again] == [rows[0].fields, rows[2].fields]
+
+
+@pytest.mark.parametrize("kind", MANIFEST_FORMATS.names())
+def test_rows_of_any_format_are_counted_and_none_is_lost(kind, tmp_path):
+    source = example_manifest(kind, tmp_path)
+    root = source if kind == "folder" else tmp_path
+    counts = ManifestCounts()
+    dataset = Dataset(name="d", manifest=source, format=kind, media_root=root)
+    samples = list(read_samples(dataset, TaskRules(), counts, {}))
+    assert [sample.row for sample in samples] == [0, 1, 2]
+    is_silent = 3 if kind == "folder" else 0  # a file alone says nothing
+    assert (counts.rows, counts.num_unusable) == (3, 0)
+    assert (counts.rows_without_question, counts.rows_without_answer) == (is_silent, 3)
+    if kind == "folder":
+        return
+    named = replace(dataset, columns={"video": "question"})
+    counts = ManifestCounts()
+    assert len(list(read_samples(named, TaskRules(), counts, {}))) == 3
+    assert counts.columns_used == {"video=question": 3}
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
+def test_a_row_that_cannot_be_used_is_counted_in_any_format(kind, tmp_path):
+    source = example_manifest(kind, tmp_path)
+    counts = ManifestCounts()
+    columns = {"start": "question"}  # no time
+    dataset = Dataset(name="d", manifest=source, format=kind, media_root=tmp_path, columns=columns)
+    samples = list(read_samples(dataset, TaskRules(), counts, {}))
+    assert (counts.rows, counts.num_unusable, len(samples)) == (3, 3, 3)
+    assert list(counts.problems.values()) == [3]
+    (first,) = counts.problem_examples.values()
+    assert first == samples[0].message
+    assert "clip_start_s is 'Who?" in first
+
+
+def test_a_folder_with_metadata_is_read_by_it(tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "set" / name).touch()
+    path = tmp_path / "set/metadata.jsonl"
+    path.write_text('{"file_name": "a.mp4", "text": "A man sits."}\n')
+    (dataset,) = resolve_datasets([tmp_path / "set"], None)
+    assert (dataset.name, dataset.format, dataset.media_root) == ("set", "jsonl", tmp_path / "set")
+    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), {})
+    assert (sample.media_uri, json.loads(sample.turns)) == (
+        str(tmp_path / "set/a.mp4"),
+        [["", "A man sits."]],
+    )
+    (videos,) = resolve_datasets([tmp_path / "set"], None, "folder")
+    assert len(list(read_samples(videos, TaskRules(), ManifestCounts(), {}))) == 2
+    with pytest.raises(UserError, match=r"described in .*set/metadata\.jsonl.*--format folder"):
+        resolve_datasets([tmp_path], None)
+    (tmp_path / "mix.yaml").write_text("datasets: [{name: m, manifest: set, media_root: set}]\n")
+    assert resolve_datasets([tmp_path / "mix.yaml"], None)[0].manifest.name == "metadata.jsonl"
 
 
 @pytest.mark.parametrize("kind", MANIFEST_FORMATS.names())

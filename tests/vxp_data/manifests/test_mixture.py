@@ -12,6 +12,7 @@ from vxp_data.datasets.catalogue import load_record
 from vxp_data.errors import UserError
 from vxp_data.manifests.mixture import read_entries, read_mixture
 from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.run_dir.samples import dataset_facts, dataset_from_facts
 from vxp_data.shipped_files import DATASETS
 
 MIXTURES = ROOT / "manifests" / "mixtures"
@@ -182,3 +183,16 @@ def test_show_prints_what_is_there_and_how_to_get_the_rest(tmp_path):
 def test_a_mixture_that_is_not_there_is_the_users_error(tmp_path):
     with pytest.raises(UserError, match=r"mix\.yaml': there is no such file"):
         read_mixture(tmp_path / "mix.yaml")
+
+
+def test_an_entry_says_which_columns_are_what(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    text = "datasets: [{name: a, manifest: a.jsonl, media_root: ., columns: {video: v, answer: }}]"
+    (tmp_path / "mix.yaml").write_text(text)
+    (dataset,) = read_mixture(tmp_path / "mix.yaml")
+    assert dataset.columns == {"video": "v", "answer": ""}
+    assert dataset_from_facts(dataset_facts(dataset)) == dataset
+    for columns, message in (("{vide: v}", "columns: unknown kind"), ("v", "'columns' is text")):
+        (tmp_path / "mix.yaml").write_text(text.replace("{video: v, answer: }", columns))
+        with pytest.raises(UserError, match=f"dataset 1: {message}"):
+            read_mixture(tmp_path / "mix.yaml")

@@ -88,7 +88,30 @@ def test_counts_say_what_was_found(tmp_path):
         ids_missing=1,
         ids_repeated=1,
         absolute_paths=1,
-        rows_several_images=1,
+        rows_several_media=1,
+        columns=Counter(
+            id=5, video=3, image=1, conversations=4, question=1, answer=1, source=2, fps=1, kind=3
+        ),
+        problems=counts.problems,
+        problem_examples=counts.problem_examples,
+    )
+    assert sorted(counts.problems.values()) == [1, 1]
+    told = sorted(counts.problem_examples.values())
+    assert told[0].startswith("line 4: the row has neither a media nor a conversation")
+    assert told[1].startswith("line 6: '../a.mp4' lies outside the media root")
+
+
+def test_problems_of_a_kind_are_counted_together_and_the_first_is_kept(tmp_path):
+    rows = [{"video": f"../{i}.mp4"} for i in range(3)] + [{"video": 3}, {"video": "a.mp4"}]
+    counts = ManifestCounts()
+    samples_of(tmp_path, [*rows, {"question": "Why is it so?", "answer": ""}], counts=counts)
+    assert sorted(counts.problems.values()) == [1, 3]
+    assert set(counts.problems) == set(counts.problem_examples)
+    assert {message.split(":")[0] for message in counts.problem_examples.values()} == {
+        *("line 1", "line 4")
+    }
+    assert (counts.num_unusable, counts.rows_without_question, counts.rows_without_answer) == (
+        *(4, 1, 2),
     )
 
 
@@ -216,7 +239,7 @@ VIDEO = {"video": "a.mp4"}
         ({"clip_start_s": 2, "clip_end_s": 2, **VIDEO}, "clip_end_s is 2, wanted more than .*, 2"),
         ({"caption": "A man."}, "neither a media nor a conversation.*found: 'caption'"),
         ({}, "neither a media nor a conversation.*columns found: none"),
-        ({"vid": "a.mp4", "conversations": TURNS}, "placeholder for a media.*found: 'vid'"),
+        ({"clip": "a.mp4", "conversations": TURNS}, "placeholder for a media.*found: 'clip'"),
     ],
 )
 def test_a_row_that_cannot_be_used_becomes_a_sample_that_says_why(tmp_path, row, message):

@@ -8,8 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-from vxp_data.manifests.base import RowError, type_name
-from vxp_data.manifests.conversation import is_given
+from vxp_data.manifests.base import RowError, is_given, type_name
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHOOSE: Final = "Answer with the option's letter from the given choices directly."

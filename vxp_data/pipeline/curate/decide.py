@@ -17,7 +17,7 @@ from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tas
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.similarity import Measure
 from vxp_data.manifests.base import ManifestFormat
-from vxp_data.manifests.renamed_media import media_name
+from vxp_data.manifests.renamed_media import Renaming, media_name
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.curate.exclude import ExclusionRule, exclude, exclusion_rule, relinked_rows
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
@@ -227,7 +227,7 @@ def _write_rows(
             wanted_N = np.isin(decisions.decision, sorted(outcomes)) & (dataset_N == dataset.name)
             with run.root.write_path(out) as path:
                 names = {
-                    row: media_name(dataset.media_root, uri)
+                    row: Renaming(name=media_name(dataset.media_root, uri), columns=dataset.columns)
                     for row, uri in relinked.get(dataset.name, {}).items()
                 }
                 rows = _annotations(run, wanted_N)

@@ -25,7 +25,6 @@ from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import engine_class
 from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError, UserError
-from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.cluster import ClusterConfig
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, PruneConfig
@@ -60,7 +59,8 @@ class Check:
 
     def __str__(self) -> str:
         """Return the finding as an error or warning says it."""
-        return f"{self.name}: {self.message}{self.remedy and ' '}{self.remedy}"
+        gap = "\n  " if "\n" in self.message else " "
+        return f"{self.name}: {self.message}{self.remedy and gap}{self.remedy}"
 
 
 def require(checks: Iterable[Check]) -> list[Check]:
@@ -70,8 +70,8 @@ def require(checks: Iterable[Check]) -> list[Check]:
         UserError: a check has failed; the message has all that failed.
     """
     done = list(checks)
-    if failed := [check for check in done if check.verdict is Verdict.FAILED]:
-        raise UserError("\n".join(map(str, failed)))
+    if wrong := [check for check in done if check.verdict is Verdict.FAILED]:
+        raise UserError("\n".join(map(str, wrong)))
     return [check for check in done if check.verdict is Verdict.WARNING]
 
 
@@ -98,18 +98,18 @@ def check_children(decode: DecodeConfig) -> Iterator[Check]:
             try:
                 sandbox.call(check_decoder, name, timeout_s=_CHILD_TIMEOUT_S)
             except (UserError, MediaError, OSError, ImportError) as error:
-                yield _failed(f"decoder {name}", str(error))
+                yield failed(f"decoder {name}", str(error))
             else:
-                yield _ok(f"decoder {name}", "works in a decoding child")
+                yield ok(f"decoder {name}", "works in a decoding child")
         isolation = sandbox.call(child_isolation, timeout_s=_CHILD_TIMEOUT_S).value
     except (MediaError, OSError) as error:
-        yield _failed("decoding child", f"cannot be started: {error}")
+        yield failed("decoding child", f"cannot be started: {error}")
         return
     finally:
         sandbox.close()
     message = f"decoding children have {isolation}"
     if isolation.network and isolation.files:
-        yield _ok("isolation", message)
+        yield ok("isolation", message)
         return
     yield Check(
         name="isolation",
@@ -123,9 +123,9 @@ def check_children(decode: DecodeConfig) -> Iterator[Check]:
 def check_engine(cluster: ClusterConfig) -> Check:
     """Check that what reads many files at once can run."""
     try:
-        return _ok("engine", engine_class(cluster).check(cluster))
+        return ok("engine", engine_class(cluster).check(cluster))
     except UserError as error:
-        return _failed("engine", str(error))
+        return failed("engine", str(error))
 
 
 def check_room(engine: Engine, needs: EncoderNeeds) -> list[Check]:
@@ -144,16 +144,16 @@ def check_encoder(encoder: EncoderConfig) -> Check:
         weights = encoder_class.prepare(encoder)
         encoder_class.describe(encoder)
     except UserError as error:
-        return _failed(name, str(error))
+        return failed(name, str(error))
     if weights is None:
-        return _ok(name, "needs no weights")
+        return ok(name, "needs no weights")
     if not encoder.weights_sha256:
-        return _ok(name, f"has its weights: {weights}")
+        return ok(name, f"has its weights: {weights}")
     with weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 == encoder.weights_sha256:
-        return _ok(name, f"has its weights, of the pinned SHA-256: {weights}")
-    return _failed(
+        return ok(name, f"has its weights, of the pinned SHA-256: {weights}")
+    return failed(
         name,
         f"{weights} has the SHA-256 {sha256}, pinned is {encoder.weights_sha256}.",
         "Fetch the weights again, or correct encoder.weights_sha256.",
@@ -168,60 +168,15 @@ def check_output(out: Folder) -> Check:
         whole = out.read_bytes(name) == b"vxp"
         out.remove(name)
     except (UserError, OSError) as error:
-        return _failed("output", str(error))
+        return failed("output", str(error))
     if not whole:
-        return _failed("output", f"{out} does not give back what is written to it.")
-    return _ok("output", f"{out} can be written") if out.is_remote else _space("output", out.uri)
+        return failed("output", f"{out} does not give back what is written to it.")
+    return ok("output", f"{out} can be written") if out.is_remote else _space("output", out.uri)
 
 
 def check_scratch() -> Check:
     """Check the space for temporary files."""
     return _space("scratch space", tempfile.gettempdir())
-
-
-def check_manifests(datasets: Sequence[Dataset], rules: TaskRules) -> tuple[list[Check], list[str]]:
-    """Read manifests to their end.
-
-    Returns:
-        A check for each, and the media of up to SAMPLED_ROWS of their rows, evenly drawn.
-    """
-    checks = []
-    media: list[str] = []
-    drawn = random.Random(0)
-    num_seen = 0
-    seen_ids: dict[str, int] = {}
-    for dataset in datasets:
-        counts = ManifestCounts()
-        name = f"manifest {dataset.name}"
-        try:
-            for sample in read_samples(dataset, rules, counts, seen_ids):
-                if sample.media_uri and sample.reason is None:
-                    num_seen += 1
-                    index = drawn.randrange(num_seen)
-                    if len(media) < SAMPLED_ROWS:
-                        media.append(sample.media_uri)
-                    elif index < SAMPLED_ROWS:
-                        media[index] = sample.media_uri
-        except UserError as error:
-            checks.append(_failed(name, str(error)))
-            continue
-        checks.append(_manifest(name, counts))
-    return checks, media
-
-
-def _manifest(name: str, counts: ManifestCounts) -> Check:
-    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.reasons.most_common())
-    if counts.rows and sum(counts.reasons.values()) == counts.rows:
-        remedy = "Look at --media-root and at the names of the columns."
-        return _failed(name, f"not one of {counts.rows} rows can be used ({reasons}).", remedy)
-    if reasons:
-        return Check(
-            name=name,
-            verdict=Verdict.WARNING,
-            message=f"{counts.rows} rows, of which cannot be used: {reasons}.",
-            remedy="They will be quarantined, with their messages in quarantine.parquet.",
-        )
-    return _ok(name, f"{counts.rows} rows")
 
 
 def sample_of(media: Iterable[str]) -> list[str]:
@@ -234,7 +189,7 @@ def check_media(media: Sequence[str]) -> Check:
     """Check whether files can be read; those on a disk are not opened for it."""
     problems = [(uri, problem) for uri in media if (problem := _why_not_read(uri))]
     if not problems:
-        return _ok("media", f"all of {len(media)} sampled files can be opened")
+        return ok("media", f"all of {len(media)} sampled files can be opened")
     uri, problem = problems[0]
     message = f"{len(problems)} of {len(media)} sampled files cannot be opened, first {uri}: "
     none_there = len(problems) == len(media) >= _FEW_MEDIA
@@ -266,7 +221,7 @@ def _space(name: str, folder: str) -> Check:
     free = shutil.disk_usage(folder).free
     message = f"{folder} can be written, {free / 1e9:.1f} GB free"
     if free >= _LITTLE_BYTES:
-        return _ok(name, message)
+        return ok(name, message)
     return Check(
         name=name,
         verdict=Verdict.WARNING,
@@ -275,9 +230,11 @@ def _space(name: str, folder: str) -> Check:
     )
 
 
-def _ok(name: str, message: str) -> Check:
+def ok(name: str, message: str) -> Check:
+    """Return that a check found all well."""
     return Check(name=name, verdict=Verdict.OK, message=message)
 
 
-def _failed(name: str, message: str, remedy: str = "") -> Check:
+def failed(name: str, message: str, remedy: str = "") -> Check:
+    """Return that a check found what a run cannot do without."""
     return Check(name=name, verdict=Verdict.FAILED, message=message, remedy=remedy)

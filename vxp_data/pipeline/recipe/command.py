@@ -185,7 +185,8 @@ class _RecipeRun:
     def ingest(self) -> _Step:
         """Find the manifests, and write those of public datasets; `vxp-data ingest`."""
         ingest, sources = self.loaded.config.ingest, self.sources
-        given = resolve_datasets(ingest.manifests, ingest.media_root, ingest.format)
+        columns = self.config.manifest.columns
+        given = resolve_datasets(ingest.manifests, ingest.media_root, ingest.format, columns)
         self.datasets = with_own_names(given, sources.datasets)
         written = [source.dataset for source in sources.sources]
         there = [dataset for dataset in self.datasets if dataset not in written]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import pyarrow as pa
 
-from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.samples import (
+    Dataset,
+    ManifestCounts,
+    TaskRules,
+    read_samples,
+    total_counts,
+)
 from vxp_data.pipeline.run_dir.directory import RunDirectory, write_batches
 from vxp_data.records import Sample
 from vxp_data.schemas import SAMPLE_SCHEMA
+from vxp_data.settings.columns import columns_text, parse_columns
 from vxp_data.storage.folder import find_file, find_folder
 
 _ROWS_PER_GROUP: Final = 20_000
@@ -19,20 +26,33 @@ _BYTES_PER_GROUP: Final = 256 << 20
 
 
 def write_samples(
-    run: RunDirectory, datasets: Sequence[Dataset], rules: TaskRules
+    run: RunDirectory,
+    datasets: Sequence[Dataset],
+    rules: TaskRules,
+    accept: Callable[[Sequence[ManifestCounts]], None] = lambda _: None,
 ) -> ManifestCounts:
     """Read all manifests and write samples.parquet; return what was counted on the way.
+
+    Args:
+        run: where to.
+        datasets: what to read.
+        rules: how rows name their task.
+        accept: called with what was counted in each dataset when all is read, and before anything
+            takes the place of what is there; what it raises ends the writing.
 
     Raises:
         UserError: a manifest cannot be read as its format.
     """
-    counts = ManifestCounts()
+    counts = [ManifestCounts() for _ in datasets]
     seen_ids: dict[str, int] = {}
-    samples = (
-        sample for dataset in datasets for sample in read_samples(dataset, rules, counts, seen_ids)
-    )
-    write_batches(run.samples, SAMPLE_SCHEMA, _tables(samples))
-    return counts
+
+    def samples() -> Iterator[Sample]:
+        for dataset, own in zip(datasets, counts, strict=True):
+            yield from read_samples(dataset, rules, own, seen_ids)
+        accept(counts)
+
+    write_batches(run.samples, SAMPLE_SCHEMA, _tables(samples()))
+    return total_counts(counts)
 
 
 def _tables(samples: Iterator[Sample]) -> Iterator[pa.Table]:
@@ -63,6 +83,7 @@ def _next_group(samples: Iterator[Sample]) -> list[Sample]:
 def dataset_facts(dataset: Dataset) -> dict[str, str]:
     """Return a dataset as run.json keeps it."""
     values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    values["columns"] = columns_text(dataset.columns)
     return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
@@ -74,4 +95,5 @@ def dataset_from_facts(facts: dict[str, str]) -> Dataset:
         format=facts["format"],
         media_root=find_folder(facts["media_root"]),
         task=facts["task"] or None,
+        columns=parse_columns(facts.get("columns", "")),
     )

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 
 from vxp_data.conversation import Role, Turn, conversation_from_json
 from vxp_data.errors import UserError, unknown_name
-from vxp_data.manifests import media_path
-from vxp_data.manifests.base import ManifestFormat, ManifestRow
-from vxp_data.manifests.conversation import TURN_COLUMNS, is_given
+from vxp_data.manifests.base import ManifestFormat, ManifestRow, is_given
+from vxp_data.manifests.conversation_shapes import TURN_COLUMNS, read_messages
 from vxp_data.manifests.formats import written_format
-from vxp_data.manifests.media_path import IMAGE_COLUMNS, VIDEO_COLUMNS
-from vxp_data.manifests.renamed_media import media_column
-from vxp_data.manifests.row_values import CLIP_COLUMNS, ID_COLUMNS
+from vxp_data.manifests.row_columns import original_place, with_columns
+from vxp_data.manifests.row_media import find_media
+from vxp_data.manifests.row_values import ALL_CLIP_COLUMNS, CLIP_COLUMNS, ID_COLUMNS
 from vxp_data.media_markers import MARKER, MARKERS, marked_text
 from vxp_data.pipeline.run_dir.directory import RunDirectory
+from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
 from vxp_data.pipeline.shard.kept_rows import kept_rows
 from vxp_data.pipeline.shard.trained_turns import LeftOut, trained_turns
@@ -36,8 +36,8 @@ _LLAVA_MARKERS: Final = dict.fromkeys(MARKERS, "<image>")
 _LLAVA_NAMES: Final = {
     Role.SYSTEM: "system", Role.USER: "human", Role.ASSISTANT: "gpt", Role.TOOL: "observation",
 }  # fmt: skip
-_REWRITTEN: Final = frozenset((*VIDEO_COLUMNS, *IMAGE_COLUMNS, *TURN_COLUMNS, *CLIP_COLUMNS))
-"""Columns of a row that the export writes itself; all others are as they were."""
+_REWRITTEN: Final = frozenset((*TURN_COLUMNS, *CLIP_COLUMNS))
+"""Columns that the export writes itself, whatever a row was read from."""
 _PLAN_SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()), ("dataset", pa.string()), ("task", pa.string()),
@@ -105,6 +105,9 @@ class _Rows:
         self.num_marked = 0
         self._run = run
         names = zip(record["datasets"], record["decided"]["outputs"], strict=True)
+        self._columns = {
+            facts["name"]: dataset_from_facts(facts).columns for facts in record["datasets"]
+        }
         self._own = {facts["name"]: self._read(facts["format"], file) for facts, file in names}
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[Turn], dict[str, Any]]]:
@@ -125,7 +128,7 @@ class _Rows:
                 if turns:
                     self.num_rows += 1
                     self.num_marked += any(MARKER.search(turn.text) for turn in turns)
-                    yield row, turns, _others(own, row)
+                    yield row, turns, _others(own, row, self._columns[row["dataset"]])
 
     def exported(self) -> Exported:
         """Return what was written; to be called at the end."""
@@ -136,16 +139,24 @@ class _Rows:
         return manifest.rows(self._run.root.file(file))
 
 
-def _others(own: ManifestRow, row: Mapping[str, Any]) -> dict[str, Any]:
+def _others(own: ManifestRow, row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """Return a row's columns but those that are rewritten; with an id, if it has none."""
     fields = _fields(own)
-    named = set(media_path.COLUMNS) if row["clips"] else set[str]()
-    if row["media_uri"] and not row["clips"]:
-        named = {media_column(fields)}
-    others = {k: v for k, v in fields.items() if k not in _REWRITTEN | named}
+    rewritten = _REWRITTEN | _read_columns(fields, columns)
+    others = {name: value for name, value in fields.items() if name not in rewritten}
     if not any(is_given(others.get(name)) for name in ID_COLUMNS):
         others = {"id": row["sample_id"].removeprefix(f"{row['dataset']}/")} | others
     return others
+
+
+def _read_columns(fields: Mapping[str, Any], columns: Mapping[str, str]) -> set[str]:
+    """Return the columns from which a row's media, its part of them and its words were read."""
+    view = with_columns(fields, columns)
+    media = find_media(view)
+    places = [place for one in media for place in (one.place, *one.also)]
+    places += [(name,) for name in read_messages(view).columns]
+    read = {str(original_place(place, fields, columns)[0]) for place in places}
+    return read | set(ALL_CLIP_COLUMNS) if media else read
 
 
 def _fields(own: ManifestRow) -> dict[str, Any]:
@@ -165,20 +176,10 @@ def _media(row: dict[str, Any]) -> dict[str, list[str]]:
     return paths
 
 
-def _part(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the limits of the part of its video that a row is about; nothing for the whole.
-
-    Of several media, those of each, where any is a part; null for its end.
-    """
-    whole = {"clip_start_s": 0.0, "clip_end_s": math.inf}
-    parts = {name: [medium[name] for medium in media_of(row)] for name in whole}
-    limits = {name: values for name, values in parts.items() if set(values) - {whole[name]}}
-    if not row["clips"]:
-        return {name: values[0] for name, values in limits.items()}
-    return {
-        name: [None if value == math.inf else value for value in values]
-        for name, values in limits.items()
-    }
+def _part(row: dict[str, Any]) -> dict[str, float]:
+    """Return the limits of the part of its video that a row is about; nothing for the whole."""
+    limits = {"clip_start_s": 0.0, "clip_end_s": math.inf}
+    return {name: row[name] for name, whole in limits.items() if row[name] != whole}
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

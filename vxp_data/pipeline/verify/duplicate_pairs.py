@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestRow
-from vxp_data.manifests.media_path import find_media
-from vxp_data.manifests.renamed_media import media_name
+from vxp_data.manifests.renamed_media import Renaming, media_name
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.curate.exclude import Excluded, exclude, exclusion_rule, relinked_samples
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
@@ -51,21 +50,23 @@ def check_duplicates(
 
 def renamed_rows(
     run: RunDirectory, samples: pa.Table, decisions: pa.Table, dataset: Dataset
-) -> dict[int, str]:
-    """Return the kept rows of a dataset that must name another media: index among them -> name."""
+) -> dict[int, Renaming]:
+    """Return the kept rows of a dataset that must name another media, by index among them."""
     kept = pc.equal(decisions["decision"], Outcome.KEEP.value)
     mine = samples.filter(pc.and_(kept, pc.equal(samples["dataset"], dataset.name)))
     uris = relinked_samples(run, mine)["media_uri"]
     changed = pc.not_equal(uris, mine["media_uri"]).to_pylist()
     return {
-        index: media_name(dataset.media_root, uris[index].as_py())
+        index: Renaming(
+            name=media_name(dataset.media_root, uris[index].as_py()), columns=dataset.columns
+        )
         for index, is_changed in enumerate(changed)
         if is_changed
     }
 
 
 def with_own_names(
-    rows: Iterator[ManifestRow], wanted: Iterator[bytes], renamed: dict[int, str]
+    rows: Iterator[ManifestRow], wanted: Iterator[bytes], renamed: dict[int, Renaming]
 ) -> Iterator[tuple[bytes | None, bytes | None]]:
     """Pair wanted rows with those that are there; a renamed one is right if it has its new name."""
     index = 0
@@ -74,7 +75,7 @@ def with_own_names(
         if row is None and annotation is None:
             return
         got = None if row is None else row.annotation
-        if row is not None and index in renamed and find_media(row.fields).name == renamed[index]:
+        if row is not None and index in renamed and not renamed[index].edits(row.fields):
             got = annotation
         yield annotation, got
         index += 1

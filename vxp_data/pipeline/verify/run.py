@@ -25,6 +25,7 @@ from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.formats import written_format
+from vxp_data.manifests.renamed_media import Renaming
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
@@ -330,7 +331,7 @@ def _rows_problem(
     file: File,
     dataset: Dataset,
     wanted_N: NDArray[np.bool_],
-    renamed: dict[int, str],
+    renamed: dict[int, Renaming],
 ) -> str:
     """Return how a file of rows differs from what was wanted; '' where it does not."""
     manifest: ManifestFormat = MANIFEST_FORMATS.load(written_format(dataset.format))()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import AnyFile, ManifestRow, cannot_open, not_utf8
+from vxp_data.manifests.renamed_media import Renaming
 
 COLUMNS = ("id", "video", "caption")
 
@@ -42,15 +43,15 @@ class Piped:
         out: Path,
         source: AnyFile,  # noqa: ARG002 - a row needs nothing of it
         rows: Iterable[tuple[int, bytes]],
-        renamed: Mapping[int, str],
+        renamed: Mapping[int, Renaming],
     ) -> int:
         """Write one untouched row a line."""
         count = 0
         with out.open("wb") as file:
             for index, annotation in rows:
                 name, _, caption = annotation.decode().split("|", 2)
-                video = renamed.get(index)
-                row = annotation if video is None else f"{name}|{video}|{caption}".encode()
+                new = renamed.get(index)
+                row = annotation if new is None else f"{name}|{new.name}|{caption}".encode()
                 file.write(row + b"\n")
                 count += 1
         return count

@@ -13,7 +13,7 @@ from support.runs import by_sample, caption_row, table, write_rows
 from support.stored_runs import StoredClip, decide, stored_run
 from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.errors import UserError
-from vxp_data.manifests.renamed_media import rename_in_json
+from vxp_data.manifests.renamed_media import Renaming, rename_in_json
 from vxp_data.pipeline.shard.kept_rows import kept_rows
 from vxp_data.pipeline.verify.run import verify_run
 
@@ -281,7 +281,7 @@ def test_rows_are_relinked_in_every_format(tmp_path, kind):
     ],
 )
 def test_only_the_name_changes_in_a_json_row(row, wanted):
-    assert rename_in_json(row, "new.mp4") == wanted
+    assert rename_in_json(row, Renaming(name="new.mp4")) == wanted
 
 
 def test_the_stored_measure_is_what_the_contrast_is_taken_from(tmp_path):

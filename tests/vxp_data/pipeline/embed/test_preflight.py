@@ -23,13 +23,13 @@ from vxp_data.pipeline.embed.preflight import (
     check_children,
     check_encoder,
     check_machine,
-    check_manifests,
     check_media,
     check_output,
     check_scratch,
     require,
     sample_of,
 )
+from vxp_data.pipeline.embed.preflight_manifests import check_manifests
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, PruneConfig
 from vxp_data.storage.folder import open_folder
 
@@ -135,18 +135,23 @@ def test_manifests_are_read_to_the_end_and_media_drawn_from_all_of_them(tmp_path
     broken = tmp_path / "broken.json"
     broken.write_text(json.dumps(many)[:-1])
     datasets = [dataset(path) for path in (good, some, none, broken)]
-    checks, media = check_manifests(datasets, TaskRules())
+    checks, media = check_manifests(datasets, TaskRules(), 0.9)
     assert [check.verdict for check in checks] == [
         *(Verdict.OK, Verdict.WARNING, Verdict.FAILED, Verdict.FAILED)
     ]
     assert "1 bad_row" in checks[1].message
     assert "1 forbidden" in checks[1].message
     assert "end of the file" in checks[3].message
+    assert checks[0].message == (
+        "1000 rows: 1000 with a video, 0 with an image, 0 of text only, 0 without a question, "
+        "0 without an answer, 0 that cannot be used"
+    )
+    assert checks[2].message.startswith("not one row can be used. 1 rows: ")
     assert len(media) == 100
     numbers = sorted(int(Path(uri).stem) for uri in media)
     assert numbers[0] < 100
     assert numbers[-1] > 900
-    assert check_manifests(datasets, TaskRules())[1] == media
+    assert check_manifests(datasets, TaskRules(), 0.9)[1] == media
 
 
 def test_missing_media_are_a_warning_and_all_missing_a_failure(tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -334,3 +335,30 @@ def test_the_command_says_what_is_wrong_and_the_next_one_mends_it(
     assert "6 shards, 13 clips, 17 rows" in done.output
     assert "All is as the index says." in done.output
     assert json.loads(before["index.json"])["payload"] == payload
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda turns: turns[1:], r"its conversation shows \[\], its clip is \['video'\]"),
+        (lambda turns: turns[:1] + turns, r"shows \['video', 'video'\], its clip is \['video'\]"),
+        (lambda turns: [["Who?", "He."], *turns], r"turn 1 is \['Who\?', 'He\.'\], wanted an obj"),
+    ],
+)
+def test_a_conversation_that_shows_another_clip_or_is_none_is_found(
+    shards: Path, change: Callable[[list[Any]], list[Any]], message: str
+) -> None:
+    path = first_video(shards)
+
+    def changed(name: str, data: bytes) -> bytes:
+        if not name.endswith(".json"):
+            return data
+        record = json.loads(data)
+        for row in record["rows"]:
+            if turns := json.loads(row["conversation"]):
+                row["conversation"] = json.dumps(change(turns))
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+
+    rewritten(path, changed)
+    trust(shards, path)
+    assert any(re.search(message, problem) for problem in problems(shards))
