@@ -11,7 +11,7 @@ import torch
 from support.gpu_checks.common import GIB, beside_estimate, clear_device, random_frames
 
 if TYPE_CHECKING:
-    from vxp_model.data.sample import SampleMedium, TrainSample
+    from vxp_model.data.sample import TrainSample
     from vxp_model.settings.mllm import MllmRecipe
     from vxp_model.settings.recot import ReCoTRecipe
     from vxp_model.train.distributed import DistributedContext
