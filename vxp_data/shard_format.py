@@ -472,17 +472,19 @@ def _clip_record(value: dict[str, Any]) -> ClipRecord:
 
 
 def _mixed_record(value: dict[str, Any]) -> MixedRecord:
+    if value["format_version"] == FORMAT_1:
+        raise ValueError(f"kind is {MIXED!r}, which format {FORMAT_1} does not have")
     record: MixedRecord = _read(MixedRecord, value, "")
+    kinds = [clip.kind for clip in record.clips]
+    if len(kinds) < 2 or not set(kinds) <= set(FILE_SUFFIX):
+        raise ValueError(f"clips are of kinds {kinds}, wanted two or more, videos and images")
     wanted = payload_offsets([clip.payload for clip in record.clips])
-    if len(wanted) < 2 or record.payload_offset != wanted:
-        raise ValueError(
-            f"payload_offset is {record.payload_offset}, wanted {wanted} for {len(wanted)} clips, "
-            "of which there are two or more"
-        )
+    if record.payload_offset != wanted:
+        raise ValueError(f"payload_offset is {record.payload_offset}, wanted {wanted}")
     for place, row in enumerate(record.rows):
-        if len(row.plans) != len(record.clips):
+        if len(row.plans) != len(kinds):
             raise ValueError(
-                f"rows[{place}] has plans of {len(row.plans)} media, wanted {len(record.clips)}"
+                f"rows[{place}].plans are of {len(row.plans)} media, wanted {len(kinds)}"
             )
     return record
 

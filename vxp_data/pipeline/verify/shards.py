@@ -28,7 +28,6 @@ from vxp_data.pipeline.shard.index import read_index
 from vxp_data.records import Modality
 from vxp_data.settings.prune import DecodeConfig
 from vxp_data.shard_format import (
-    FILE_SUFFIX,
     ClipRecord,
     Payload,
     PayloadRecord,
@@ -198,10 +197,8 @@ def _record_problem(record: ShardRecord, entry: ShardEntry, index: ShardIndex) -
         return "its provenance is not the index's"
     rules = rules_of({"clips": [_facts(clip) for clip in record.clips]}, _rule(record.sampling))
     for number, (clip, rule) in enumerate(zip(record.clips, rules, strict=True)):
-        if clip.kind not in FILE_SUFFIX or clip.rows:
-            return (
-                f"clip {number} is of kind {clip.kind!r} and has {len(clip.rows)} rows of its own"
-            )
+        if clip.rows:
+            return f"clip {number} has {len(clip.rows)} rows of its own"
         if problem := _clip_problem(clip, index, stored_rule(rule)):
             return f"clip {number}: {problem}"
     return _conversation_problem(record)
