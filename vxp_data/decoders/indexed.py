@@ -18,7 +18,7 @@ from vxp_data.decoders.base import FramePlan
 from vxp_data.decoders.failures import failures_as_reasons
 from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.probe import Probe, open_video, probe
-from vxp_data.decoders.pyav_decoder import runs_of
+from vxp_data.decoders.runs import runs_of
 from vxp_data.decoders.sandbox import cap_memory
 from vxp_data.records import MediaLimits, Reason
 

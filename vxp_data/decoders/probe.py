@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -67,6 +68,9 @@ class Probe:
 
     media: Media
     timeline: Timeline
+
+
+_Opened = AbstractContextManager[tuple[InputContainer, VideoStream]]
 
 
 class _How(TypedDict):
@@ -185,8 +189,6 @@ def probe(
         how: _How = {"image": image, "limits": limits}
         opened = open_video(path, hollow=hollow, **how)
         container, stream = stack.enter_context(opened)
-        if stream.codec_context.codec_tag == "encv" or is_encrypted(path):
-            raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
         codec = stream.codec_context
         _check_header(path, stream, image=image, limits=limits)
         if hollow is not None:
@@ -198,17 +200,11 @@ def probe(
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
-        if may_be_cut(packets):
-            with open_video(path, stream_index=stream.index, **how) as again:
-                packets = without_cut_images(packets, *again)
+        again = partial(open_video, path, stream_index=stream.index, **how)
         time_base = stream.time_base or Fraction(1, 1)
-        timeline = timeline_of(packets, time_base, _nominal_fps(stream))
+        packets, timeline = _timed(packets, stream, again)
         if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
             raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
-        if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
-            with open_video(path, stream_index=stream.index, **how) as again:
-                packets = with_display_order(packets, *again)
-            timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(
@@ -242,12 +238,30 @@ def probe(
     return Probe(media=media, timeline=timeline)
 
 
+def _timed(
+    packets: Packets, stream: VideoStream, again: Callable[[], _Opened]
+) -> tuple[Packets, Timeline]:
+    """Find what is shown when; `again` opens the file anew, where its images must be looked at."""
+    if may_be_cut(packets):
+        with again() as opened:
+            packets = without_cut_images(packets, *opened)
+    time_base, fps = stream.time_base or Fraction(1, 1), _nominal_fps(stream)
+    timeline = timeline_of(packets, time_base, fps)
+    if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
+        with again() as opened:
+            packets = with_display_order(packets, *opened)
+        timeline = timeline_of(packets, time_base, fps)
+    return packets, timeline
+
+
 def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaLimits) -> None:
-    """Refuse what the header says is too large, before packets are read.
+    """Refuse what the header says cannot be read, before packets are.
 
     Raises:
-        MediaError: `too_large`, with what the header says.
+        MediaError: `encrypted` or `too_large`, with what the header says.
     """
+    if stream.codec_context.codec_tag == "encv" or is_encrypted(path):
+        raise MediaError(Reason.ENCRYPTED, "the header declares encrypted samples")
     width_px, height_px = stream.codec_context.width, stream.codec_context.height
     if not width_px * height_px:  # FFmpeg forgets a size that it refuses
         complaint = _IMAGE_SIZE.search(_complaints(path, image=image, limits=limits))

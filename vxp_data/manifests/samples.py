@@ -183,8 +183,8 @@ class _Facts:
 
 
 def _conversation(
-    fields: Mapping[str, object], named: Sequence[NamedMedia]
-) -> tuple[tuple[Turn, ...], Sequence[NamedMedia]]:
+    fields: Mapping[str, object], named: tuple[NamedMedia, ...]
+) -> tuple[tuple[Turn, ...], tuple[NamedMedia, ...]]:
     """Return a row's conversation, and its media in the order in which they are shown there.
 
     Raises:
@@ -193,7 +193,7 @@ def _conversation(
     turns = read_turns(fields)
     if len(named) > 1:
         order = shown_order(turns, [media.modality.value for media in named])
-        named = [named[index] for index in order]
+        named = tuple(named[index] for index in order)
     try:
         return place_media(turns, [media.modality.value for media in named]), named
     except ValueError as error:

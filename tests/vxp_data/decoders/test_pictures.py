@@ -15,7 +15,7 @@ from support import ffmpeg_truth
 from support.big_videos import ffmpeg
 from support.picture_bench import PictureBench
 from vxp_data.core.frame_sampling import uniform
-from vxp_data.decoders import pyav_decoder
+from vxp_data.decoders import decode_session, pyav_decoder
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import decode_file
 from vxp_data.decoders.crop import Crop
@@ -167,7 +167,7 @@ def test_an_exception_of_any_stage_is_the_reason_of_that_file(
         reformatter = type("Refusing", (), {"reformat": refuse})
         monkeypatch.setattr("vxp_data.decoders.image.VideoReformatter", reformatter)
     else:
-        monkeypatch.setattr(pyav_decoder, "geometry_of", refuse)
+        monkeypatch.setattr(decode_session, "geometry_of", refuse)
     monkeypatch.setattr("vxp_data.decoders.child.cap_memory", lambda: None)
     with pytest.raises(MediaError, match="Operation not supported") as caught:
         decode_file("pyav", str(path), found.media, plan, FrameSize(width_px=8, height_px=8))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vxp_data.core.frame_sampling import uniform
-from vxp_data.decoders import packets, pyav_decoder
+from vxp_data.decoders import decode_session, packets, pyav_decoder
 from vxp_data.decoders.child_process import call_reaches
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.pyav_decoder import PyavDecoder
@@ -193,7 +193,7 @@ def test_an_hevc_packet_says_whether_its_picture_is_a_random_access_point(kind, 
 def liar(made, monkeypatch):
     """A file whose recovery points pass for key frames, as in a format that nobody looks into."""
     monkeypatch.setattr(packets, "may_begin", lambda _: lambda packet: packet.is_keyframe)
-    monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)  # a short clip: seek to every run
+    monkeypatch.setattr(decode_session, "NEAR_PACKETS", 0)  # a short clip: seek to every run
     return made["refresh.mp4"]
 
 
@@ -255,7 +255,7 @@ def test_what_is_lost_behind_a_sound_key_frame_is_not_looked_for_further_back(
         tried.append([run.start for run in args[4]])
         return attempt(*args, **options)
 
-    monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)
+    monkeypatch.setattr(decode_session, "NEAR_PACKETS", 0)
     monkeypatch.setattr(pyav_decoder, "attempt", counted)
     found = probe(path, "clip")
     plan = found.timeline.plan(np.array([25, 45, 70]))

@@ -18,11 +18,12 @@ from tests.support.field_pictures import (
     number_shown,
     parameter_sets,
 )
-from vxp_data.decoders import pyav_decoder
+from vxp_data.decoders import decode_session, pyav_decoder
 from vxp_data.decoders.decord_decoder import DecordDecoder
 from vxp_data.decoders.packets import Packets
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.pyav_decoder import PyavDecoder
+from vxp_data.decoders.runs import runs_of
 from vxp_data.decoders.timelines import timeline_of
 from vxp_data.decoders.torchcodec_decoder import TorchcodecDecoder
 from vxp_data.errors import MediaError
@@ -48,7 +49,7 @@ def check(monkeypatch):
         count = len(numbers)
         assert len(found.timeline) == found.media.num_frames == count
         assert numbers_of(path, range(count), found) == (list(numbers), [True] * count)
-        monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)  # short clips: seek to every run
+        monkeypatch.setattr(decode_session, "NEAR_PACKETS", 0)  # short clips: seek to every run
         for step, start in ((7, 3), (13, 12), (count, count - 1)):
             index = list(range(min(start, count - 1), count, step))
             expected = ([numbers[i] for i in index], [True] * len(index))
@@ -260,8 +261,10 @@ def test_two_fields_are_one_frame(kind, container, together, check, tmp_path):
     assert found.media.duration_s == pytest.approx(NUM_FRAMES / 25, abs=2e-3)
     assert found.media.time_note == ""
     plan = found.timeline.plan(np.array([3, 25, 37]))
-    runs = list(pyav_decoder.runs_of(plan))
-    decoded = pyav_decoder.decode_runs(str(path), found.media, plan, None, runs, skip_nonref=True)
+    runs = list(runs_of(plan))
+    decoded = pyav_decoder.attempt(
+        str(path), found.media, plan, None, runs, skip_nonref=True
+    ).result()
     assert decoded.is_exact_F.all(), "a planned frame's field was left out"
 
 
@@ -387,7 +390,7 @@ def test_packets_that_are_not_those_of_the_probe_are_refused(doubled):
 def test_a_seek_that_misses_a_packet_is_seen(doubled, monkeypatch):
     """All is then decoded from the top."""
     found = probe(str(doubled), "clip")
-    packets_of, num_calls = pyav_decoder.packets_of, []
+    packets_of, num_calls = decode_session.packets_of, []
 
     def missing_one(*args):
         num_calls.append(1)
@@ -395,8 +398,8 @@ def test_a_seek_that_misses_a_packet_is_seen(doubled, monkeypatch):
             if number != 3 or len(num_calls) > 1:  # the first one that is read comes after the seek
                 yield packet
 
-    monkeypatch.setattr(pyav_decoder, "packets_of", missing_one)
-    monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)
+    monkeypatch.setattr(decode_session, "packets_of", missing_one)
+    monkeypatch.setattr(decode_session, "NEAR_PACKETS", 0)
     assert numbers_of(doubled, [25], found) == ([25], [True])
     assert len(num_calls) == 2
 

@@ -128,7 +128,10 @@ def test_a_folder_with_metadata_is_read_by_it(tmp_path):
     (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), {})
     assert (sample.media_uri, json.loads(sample.turns)) == (
         str(tmp_path / "set/a.mp4"),
-        [["", "A man sits."]],
+        [
+            {"role": "user", "content": [{"type": "video"}]},
+            {"role": "assistant", "content": "A man sits."},
+        ],
     )
     (videos,) = resolve_datasets([tmp_path / "set"], None, "folder")
     assert len(list(read_samples(videos, TaskRules(), ManifestCounts(), {}))) == 2

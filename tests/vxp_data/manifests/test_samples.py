@@ -209,7 +209,10 @@ VIDEO = {"video": "a.mp4"}
         ({"video": 3}, "video is a number, wanted the path of a file"),
         ({"video": True}, "video is a boolean"),
         ({"video": {"bytes": "x"}}, "video is an object"),
-        ({"videos": ["a.mp4", "b.mp4"]}, "videos names 2 files, wanted one video a row"),
+        (
+            {"videos": ["a.mp4", "b.mp4"], "clip_start_s": 3},
+            "a part from 3 to inf s, of which of 2 videos is not said",
+        ),
         ({"video": "a\0.mp4"}, "holds a NUL character"),
         ({"video": "a\ud800.mp4"}, "not valid Unicode"),
         ({"id": [1], **VIDEO}, "id is a list, wanted text or a number"),

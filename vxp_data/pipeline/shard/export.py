@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from vxp_data.conversation import Role, Turn, conversation_from_json
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.manifests.base import ManifestFormat, ManifestRow, is_given
-from vxp_data.manifests.conversation_shapes import TURN_COLUMNS, read_messages
+from vxp_data.manifests.conversation_shapes import TURN_COLUMNS
 from vxp_data.manifests.formats import written_format
 from vxp_data.manifests.row_columns import original_place, with_columns
 from vxp_data.manifests.row_media import find_media
@@ -150,11 +150,10 @@ def _others(own: ManifestRow, row: Mapping[str, Any], columns: Mapping[str, str]
 
 
 def _read_columns(fields: Mapping[str, Any], columns: Mapping[str, str]) -> set[str]:
-    """Return the columns from which a row's media, its part of them and its words were read."""
+    """Return the columns from which a row's media, and its part of them, were read."""
     view = with_columns(fields, columns)
     media = find_media(view)
     places = [place for one in media for place in (one.place, *one.also)]
-    places += [(name,) for name in read_messages(view).columns]
     read = {str(original_place(place, fields, columns)[0]) for place in places}
     return read | set(ALL_CLIP_COLUMNS) if media else read
 
