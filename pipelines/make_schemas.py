@@ -24,7 +24,7 @@ from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.schemas import DECISION_SCHEMA
 from vxp_data.settings.data import DataRecipe
 from vxp_data.settings.prune import PruneConfig
-from vxp_data.shard_format import ClipRecord, ShardIndex
+from vxp_data.shard_format import ClipRecord, MixedRecord, ShardIndex
 from vxp_model.settings.mllm import MllmRecipe
 from vxp_model.settings.probe import ProbeRecipe
 from vxp_model.settings.recot import ReCoTRecipe
@@ -188,6 +188,9 @@ RECORDS: Final = {
     "dataset": Record(title="manifests/datasets/*.yaml", make=lambda: _read(DatasetRecord)),
     "decision": Record(title="A row of decisions.parquet", make=lambda: _row(DECISION_SCHEMA)),
     "index": Record(title="index.json of shards", make=lambda: _written(ShardIndex)),
+    "mixed": Record(
+        title="<key>.json in a shard of kind mixed", make=lambda: _written(MixedRecord)
+    ),
     "mixture": Record(title="A mixture of datasets", make=lambda: _read(Mixture)),
     "probe_recipe": Record(title="A recipe of vxp-model probe", make=lambda: _read(ProbeRecipe)),
     "data_recipe": Record(title="A recipe of vxp-data run", make=lambda: _read(DataRecipe)),

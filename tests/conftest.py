@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from support import mixed_media, runs
+from support import mixed_media, runs, several_media
 from support import s3 as s3_server
 from support.later import run_later
 from support.misbehaving import offer_misbehaving
@@ -142,6 +142,27 @@ def mixed_shards(
     runs.run_shard(
         mixed_run, out, shard__payload=request.param, shard__world_size=2, shard__num_epochs=2
     )
+    return out
+
+
+@pytest.fixture(scope="session")
+def several_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: None,  # noqa: ARG001 - where it runs
+) -> Path:
+    """A finished run with rows of several media, all of them kept."""
+    return several_media.several_run(tmp_path_factory.mktemp("several"))
+
+
+@pytest.fixture(scope="session", params=["video", "frames", "none"])
+def several_shards(
+    request: pytest.FixtureRequest,
+    several_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The shards of that run, with each kind of payload; a row has 24 frames at most."""
+    out = tmp_path_factory.mktemp("several-shards") / request.param
+    several_media.write_shards(several_run, out, request.param)
     return out
 
 

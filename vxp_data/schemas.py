@@ -158,6 +158,7 @@ known."""
 PLAN_SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()),
+        ("medium", pa.int32()),  # its place among the row's media, from 0
         ("media_id", pa.string()),
         ("epoch", pa.int64()),
         ("policy", pa.string()),
@@ -171,5 +172,5 @@ PLAN_SCHEMA: Final = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-"""One row a kept sample with media, and epoch; see core.sampling_plans.SamplingPlan. The file's
+"""One row a kept sample, medium of it, and epoch; see core.sampling_plans.SamplingPlan. The file's
 metadata holds the rule, as JSON, under 'sampling'."""

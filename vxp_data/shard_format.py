@@ -9,9 +9,13 @@ with every kept annotation row about it:
 * the payload, one member, by kind and by `Payload`: `<key>.video` or `<key>.image` (the file's own
   bytes, whatever its container), `<key>.frames.tar` (the planned frames as images), or nothing.
 
-Videos, images and text-only rows lie in shards of their own. `index.json` names every shard and
-`samples.parquet` every row with its position in the tars; a shard that the index does not name does
-not exist. `docs/shards-and-loader.md` describes the format for readers of other languages.
+Rows about several media at once lie in shards of kind `mixed`: there a sample is a tuple of clips,
+`<key>.json` a `MixedRecord`, and each clip's payload a member of its own, `<key>.0.video`,
+`<key>.1.image`, `<key>.2.frames.tar`, by its place in the tuple.
+
+Videos, images, text-only and mixed rows lie in shards of their own. `index.json` names every shard
+and `samples.parquet` every row with its position in the tars; a shard that the index does not name
+does not exist. `docs/shards-and-loader.md` describes the format for readers of other languages.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -43,6 +47,10 @@ JSON_SUFFIX: Final = "json"
 FRAMES_SUFFIX: Final = "frames.tar"
 FILE_SUFFIX: Final[Mapping[str, str]] = {Modality.VIDEO: "video", Modality.IMAGE: "image"}
 """Suffix of a file's own bytes, by kind."""
+MIXED: Final = "mixed"
+"""Kind of rows about several media at once, and of their shards."""
+_TAR_BLOCK: Final = 512
+"""Bytes of a tar's header of a member; a member's own are filled up to a multiple."""
 
 
 class Payload(StrEnum):
@@ -71,8 +79,8 @@ class PlanRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowRecord:
-    """One kept annotation row."""
+class RowRecordBase:
+    """One kept annotation row, but for its plans."""
 
     sample_id: str
     dataset: str
@@ -89,10 +97,25 @@ class RowRecord:
     threshold: float
     conversation: str
     """The conversation as JSON, whatever the manifest's layout: see `vxp_data.conversation`. The
-    place of the clip in it is a part of its own."""
+    place of each medium in it is a part of its own."""
     annotation: str
     """The row as the manifest has it (Parquet: as JSON)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRecord(RowRecordBase):
+    """One kept annotation row about one clip, or about none."""
+
     plans: list[PlanRecord]
+    """One an epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedRowRecord(RowRecordBase):
+    """One kept annotation row about several media."""
+
+    plans: list[list[PlanRecord]]
+    """Of each medium one an epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +194,7 @@ class ClipRecord:
 
     def to_json(self) -> bytes:
         """Write as one line of JSON: the same record gives the same bytes."""
-        text = json.dumps(
-            self, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-        )
-        return text.encode()
+        return _line(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> ClipRecord:
@@ -183,11 +203,108 @@ class ClipRecord:
         Raises:
             ValueError: it is not a clip record of these formats; the message names the field.
         """
-        value = _of_known_format(data)
-        if value["format_version"] == FORMAT_1:
-            value = clip_of_format_1(value)
-        record: ClipRecord = _read(cls, value, "")
-        return record
+        return _clip_record(_of_known_format(data))
+
+    @property
+    def media_clips(self) -> list[ClipRecord]:
+        """The clips of its media: itself, or none for text."""
+        return [] if self.kind == Modality.TEXT else [self]
+
+    def plans_of(self, place: int) -> list[list[PlanRecord]]:
+        """Return the plans of the row at a place in `rows`: of each medium one an epoch."""
+        return [] if self.kind == Modality.TEXT else [self.rows[place].plans]
+
+    def payload_name(self, medium: int) -> str:
+        """Return the name of a medium's payload in the tar; '' where it has none."""
+        del medium
+        return f"{self.key}.{self.payload.suffix}" if self.payload.suffix else ""
+
+    def with_payloads(self, payloads: Sequence[PayloadRecord]) -> ClipRecord:
+        """Return the record with other payloads, one a medium."""
+        return replace(self, payload=payloads[0]) if payloads else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedRecord:
+    """`<key>.json` in a mixed shard: several media in order, and every kept row about them all."""
+
+    format_version: int
+    key: str
+    kind: str
+    """'mixed'."""
+    clips: list[ClipRecord]
+    """The media, in the rows' order; each with a key, a payload and a sampling rule of its own, the
+    rule's cap being its share of the row's, and without rows."""
+    payload_offset: list[int]
+    """Where each payload begins, bytes after the beginning of the first; 0 where there is none."""
+    sampling: str
+    """The sampling rule of a whole row, as JSON; see `core.frame_shares`."""
+    provenance: ProvenanceRecord
+    rows: list[MixedRowRecord]
+
+    def to_json(self) -> bytes:
+        """Write as one line of JSON: the same record gives the same bytes."""
+        return _line(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> MixedRecord:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is not a record of several media; the message names the field.
+        """
+        return _mixed_record(_of_known_format(data))
+
+    @property
+    def media_clips(self) -> list[ClipRecord]:
+        """The clips of its media."""
+        return self.clips
+
+    def plans_of(self, place: int) -> list[list[PlanRecord]]:
+        """Return the plans of the row at a place in `rows`: of each medium one an epoch."""
+        return self.rows[place].plans
+
+    def payload_name(self, medium: int) -> str:
+        """Return the name of a medium's payload in the tar; '' where it has none."""
+        suffix = self.clips[medium].payload.suffix
+        return f"{self.key}.{medium}.{suffix}" if suffix else ""
+
+    def with_payloads(self, payloads: Sequence[PayloadRecord]) -> MixedRecord:
+        """Return the record with other payloads, one a medium."""
+        pairs = zip(self.clips, payloads, strict=True)
+        return replace(
+            self,
+            clips=[replace(clip, payload=payload) for clip, payload in pairs],
+            payload_offset=payload_offsets(payloads),
+        )
+
+
+ShardRecord = ClipRecord | MixedRecord
+"""What `<key>.json` may hold."""
+
+
+def read_record(data: bytes) -> ShardRecord:
+    """Read the record of a sample of the tar, whatever its kind.
+
+    Raises:
+        ValueError: it is no record of these formats; the message names the field.
+    """
+    value = _of_known_format(data)
+    return _mixed_record(value) if value.get("kind") == MIXED else _clip_record(value)
+
+
+def payload_offsets(payloads: Sequence[PayloadRecord]) -> list[int]:
+    """Return where the payloads of one record begin, bytes after the beginning of the first.
+
+    They follow each other in the tar, each after a header of its own; one that there is not is at
+    0.
+    """
+    offsets, at = [], 0
+    for payload in payloads:
+        offsets.append(at if payload.suffix else 0)
+        if payload.suffix:
+            at += -(-payload.num_bytes // _TAR_BLOCK) * _TAR_BLOCK + _TAR_BLOCK
+    return offsets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +373,8 @@ SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
     "json_offset": "int64",  # of the member's bytes in the tar
     "json_bytes": "int64",
     "payload_offset": "int64",
-    "payload_bytes": "int64",  # 0 without payload
-    "num_frames": "int32",  # of the first stored plan
+    "payload_bytes": "int64",  # 0 without payload; of several, to the end of the last one
+    "num_frames": "int32",  # of the first stored plan, of all media
     "dataset": "string",
     "num_answers": "int32",  # turns that a model learns to say, blank ones not counted
     "text_bytes": "int64",  # of all turns, UTF-8
@@ -284,7 +401,7 @@ def sample_columns(format_version: int) -> dict[str, str]:
     return {name: kind for name, kind in SAMPLE_COLUMNS.items() if name not in without}
 
 
-def word_counts(row: RowRecord, *, num_media: int) -> dict[str, int]:
+def word_counts(row: RowRecordBase, *, num_media: int) -> dict[str, int]:
     """Return what samples.parquet says of a row's words and media.
 
     Args:
@@ -325,6 +442,11 @@ def clip_key(
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def mixed_key(clip_keys: Sequence[str]) -> str:
+    """Name several media at once by the keys of their clips, in order: 24 hex digits."""
+    return hashlib.sha256("\0".join((MIXED, *clip_keys)).encode()).hexdigest()[:24]
+
+
 def frame_name(frame_index: int, image_format: str) -> str:
     """Name an image in a frames payload by its index in the file's presentation order."""
     return f"{frame_index:08d}.{image_format}"
@@ -340,6 +462,38 @@ def _of_known_format(data: bytes) -> dict[str, Any]:
         )
     known: dict[str, Any] = value
     return known
+
+
+def _clip_record(value: dict[str, Any]) -> ClipRecord:
+    if value["format_version"] == FORMAT_1:
+        value = clip_of_format_1(value)
+    record: ClipRecord = _read(ClipRecord, value, "")
+    return record
+
+
+def _mixed_record(value: dict[str, Any]) -> MixedRecord:
+    if value["format_version"] == FORMAT_1:
+        raise ValueError(f"kind is {MIXED!r}, which format {FORMAT_1} does not have")
+    record: MixedRecord = _read(MixedRecord, value, "")
+    kinds = [clip.kind for clip in record.clips]
+    if len(kinds) < 2 or not set(kinds) <= set(FILE_SUFFIX):
+        raise ValueError(f"clips are of kinds {kinds}, wanted two or more, videos and images")
+    wanted = payload_offsets([clip.payload for clip in record.clips])
+    if record.payload_offset != wanted:
+        raise ValueError(f"payload_offset is {record.payload_offset}, wanted {wanted}")
+    for place, row in enumerate(record.rows):
+        if len(row.plans) != len(kinds):
+            raise ValueError(
+                f"rows[{place}].plans are of {len(row.plans)} media, wanted {len(kinds)}"
+            )
+    return record
+
+
+def _line(record: ShardRecord) -> bytes:
+    text = json.dumps(
+        record, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+    return text.encode()
 
 
 def _plain(record: Any) -> dict[str, Any]:

@@ -209,7 +209,8 @@ def frames_figures(rows: pa.Table, out: str, settings: ShardSettings) -> dict[st
     written = write_shard(SHARD, rows, folder, frames)
     wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
     with folder.open(SHARD) as file:
-        images = sum(clip.record.payload.num_frames for clip in read_clips(file))
+        clips = [clip for shard_clip in read_clips(file) for clip in shard_clip.record.media_clips]
+        images = sum(clip.payload.num_frames for clip in clips)
     return {
         "images": images,
         "mb": written.entry.num_bytes / 1e6,

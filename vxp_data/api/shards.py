@@ -11,7 +11,7 @@ from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import read_table
 from vxp_data.pipeline.shard.index import read_index
 from vxp_data.pipeline.verify.shards import Verified, require_whole, verify_shards
-from vxp_data.shard_format import ClipRecord, ShardEntry, ShardIndex
+from vxp_data.shard_format import ShardEntry, ShardIndex, ShardRecord
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.storage.folder import open_folder
 
@@ -81,8 +81,10 @@ class Shards:
         """Return the number of clips."""
         return sum(entry.num_clips for entry in self._index.shards)
 
-    def __iter__(self) -> Iterator[ClipRecord]:
+    def __iter__(self) -> Iterator[ShardRecord]:
         """Return every clip's record: its rows, their sampling plans, facts about the file.
+
+        Of rows about several media it is a `MixedRecord`, which has all of their clips.
 
         Raises:
             UserError: a shard cannot be read.
@@ -90,7 +92,7 @@ class Shards:
         for entry in self._index.shards:
             yield from self._records(entry)
 
-    def _records(self, entry: ShardEntry) -> Iterator[ClipRecord]:
+    def _records(self, entry: ShardEntry) -> Iterator[ShardRecord]:
         try:
             with self._folder.open(entry.name) as file:
                 for clip in read_clips(file):

@@ -8,24 +8,32 @@ from itertools import groupby
 from typing import Any, BinaryIO
 
 from vxp_data.conversation import conversation_from_json
-from vxp_data.records import Modality
-from vxp_data.shard_format import JSON_SUFFIX, ClipRecord, sample_columns, word_counts
+from vxp_data.shard_format import (
+    JSON_SUFFIX,
+    MixedRecord,
+    ShardRecord,
+    read_record,
+    sample_columns,
+    word_counts,
+)
 from vxp_data.shards.tar_file import Member, read_bytes, read_members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardClip:
-    """One clip in a shard, and where its members lie."""
+    """One clip in a shard, or a tuple of several, and where its members lie."""
 
-    record: ClipRecord
+    record: ShardRecord
     json: Member
-    payload: Member | None
+    payloads: tuple[Member, ...]
+    """Of each medium, in order; none where the shard carries none."""
 
     def sample_rows(self) -> list[dict[str, Any]]:
         """Return what samples.parquet has of each annotation row; the shard's index is 0."""
-        payload = self.payload or Member(name="", offset=0, num_bytes=0)
+        nothing = Member(name="", offset=0, num_bytes=0)
+        first, last = (self.payloads[0], self.payloads[-1]) if self.payloads else (nothing, nothing)
         columns = sample_columns(self.record.format_version)
-        num_media = int(self.record.kind != Modality.TEXT)
+        num_media = len(self.record.media_clips)
         rows = [
             {
                 "shard": 0,
@@ -35,9 +43,11 @@ class ShardClip:
                 "task": row.task,
                 "json_offset": self.json.offset,
                 "json_bytes": self.json.num_bytes,
-                "payload_offset": payload.offset,
-                "payload_bytes": payload.num_bytes,
-                "num_frames": len(row.plans[0].frame_index) if row.plans else 0,
+                "payload_offset": first.offset,
+                "payload_bytes": last.offset + last.num_bytes - first.offset,
+                "num_frames": sum(
+                    len(plans[0].frame_index) for plans in self.record.plans_of(index) if plans
+                ),
                 "dataset": row.dataset,
                 **word_counts(row, num_media=num_media),
             }
@@ -70,20 +80,37 @@ def _clip(file: BinaryIO, key: str, members: list[Member]) -> ShardClip:
     if own is None:
         raise ValueError(f"key {key!r} has no member {JSON_SUFFIX!r}")
     try:
-        record = ClipRecord.from_json(read_bytes(file, own))
+        record = read_record(read_bytes(file, own))
         for row in record.rows:
             conversation_from_json(row.conversation)
     except ValueError as error:
         raise ValueError(f"{own.name}: {error}") from error
     if record.key != key:
         raise ValueError(f"{own.name} holds the record of key {record.key!r}")
-    payload = by_suffix.pop(record.payload.suffix, None) if record.payload.suffix else None
+    payloads = [
+        _payload(key, by_suffix, record.payload_name(medium), clip.payload.num_bytes)
+        for medium, clip in enumerate(record.media_clips)
+    ]
     if by_suffix:
         raise ValueError(f"key {key!r} has members that its record does not name: {[*by_suffix]}")
-    num_bytes = payload.num_bytes if payload else 0
-    if num_bytes != record.payload.num_bytes or (payload is None) != (not record.payload.suffix):
+    there = tuple(payload for payload in payloads if payload is not None)
+    offsets = [payload.offset - there[0].offset for payload in there]
+    if isinstance(record, MixedRecord) and there and offsets != record.payload_offset:
         raise ValueError(
-            f"key {key!r}: the payload has {num_bytes} bytes, its record says "
-            f"{record.payload.num_bytes}"
+            f"key {key!r}: its payloads lie at {offsets} from the first, its record says "
+            f"{record.payload_offset}"
         )
-    return ShardClip(record=record, json=own, payload=payload)
+    return ShardClip(record=record, json=own, payloads=there)
+
+
+def _payload(
+    key: str, by_suffix: dict[str, Member], name: str, recorded_bytes: int
+) -> Member | None:
+    """Take a payload out of the members; None where the record has none."""
+    payload = by_suffix.pop(name.partition(".")[2], None) if name else None
+    num_bytes = payload.num_bytes if payload else 0
+    if num_bytes != recorded_bytes or (payload is None) != (not name):
+        raise ValueError(
+            f"key {key!r}: the payload has {num_bytes} bytes, its record says {recorded_bytes}"
+        )
+    return payload

@@ -1,4 +1,4 @@
-"""One clip's members out of a shard, and one row's plan out of its record."""
+"""One clip's members out of a shard, and one row's plans out of its record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import numpy as np
 
 from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import unpack_timeline
-from vxp_data.shard_format import ClipRecord, PlanRecord, selection_version
+from vxp_data.shard_format import (
+    ClipRecord,
+    PlanRecord,
+    ShardRecord,
+    read_record,
+    selection_version,
+)
 from vxp_model.data.files import read_media
 from vxp_model.data.frames import BrokenSampleError
 from vxp_model.data.index import ShardTable
@@ -19,7 +25,7 @@ _NEAR_BYTES: Final = 1 << 16
 
 
 def read_members(table: ShardTable, row: int, *, with_payload: bool) -> tuple[bytes, bytes]:
-    """Read the bytes of a row's JSON and of its payload (b'' where it has none in the shard).
+    """Read the bytes of a row's JSON and of its payloads (b'' where it has none in the shard).
 
     Raises:
         BrokenSampleError: the shard cannot be read there.
@@ -40,15 +46,15 @@ def read_members(table: ShardTable, row: int, *, with_payload: bool) -> tuple[by
     return (parts[0], parts[1]) if first is json_at else (parts[1], parts[0])
 
 
-def read_clip(table: ShardTable, row: int, *, with_payload: bool) -> tuple[ClipRecord, bytes]:
-    """Read a row's clip; the payload comes from its own URI where the shard carries none.
+def read_clip(table: ShardTable, row: int, *, with_payload: bool) -> tuple[ShardRecord, bytes]:
+    """Read a row's record, and its payloads as they lie in the shard: b'' where there are none.
 
     Raises:
         BrokenSampleError: it cannot be read, or is not the clip that the index says.
     """
-    data, payload = read_members(table, row, with_payload=with_payload)
+    data, payloads = read_members(table, row, with_payload=with_payload)
     try:
-        record = ClipRecord.from_json(data)
+        record = read_record(data)
     except ValueError as error:
         raise BrokenSampleError("bad_record", str(error)) from error
     index, sample_id = int(table.index_N[row]), table.sample_id(row)
@@ -56,34 +62,57 @@ def read_clip(table: ShardTable, row: int, *, with_payload: bool) -> tuple[ClipR
         raise BrokenSampleError(
             "bad_record", f"row {index} of {record.key} is not {sample_id!r}, as the index says"
         )
-    if with_payload and not record.payload.suffix and record.kind != "text":
+    return record, payloads
+
+
+def payload_of(record: ShardRecord, medium: int, payloads: bytes) -> bytes:
+    """Return one medium's payload; from its own URI where the shard carries none.
+
+    Args:
+        record: of `read_clip`.
+        medium: its place among the media.
+        payloads: of `read_clip`.
+
+    Raises:
+        BrokenSampleError: it cannot be read.
+    """
+    clip = record.media_clips[medium]
+    if not clip.payload.suffix:
         try:
-            payload = read_media(record.media.uri)
+            return read_media(clip.media.uri)
         except (OSError, ValueError) as error:
-            raise BrokenSampleError("missing", f"{record.media.uri}: {error}") from error
-    return record, payload
+            raise BrokenSampleError("missing", f"{clip.media.uri}: {error}") from error
+    if isinstance(record, ClipRecord):
+        return payloads
+    start = record.payload_offset[medium]
+    return payloads[start : start + clip.payload.num_bytes]
 
 
-def plan_of(record: ClipRecord, index: int, epoch: int) -> PlanRecord:
-    """Return the plan of a row in an epoch: the stored one, else drawn from the stored rule.
+def plans_of(record: ShardRecord, index: int, epoch: int) -> list[PlanRecord]:
+    """Return the plans of a row in an epoch, one a medium.
 
-    A frames payload has no other frames than the stored plans': epoch e shows those of plan
-    e % num_epochs.
+    They are the stored ones, else drawn from the stored rule. A frames payload has no other frames
+    than the stored plans': epoch e shows those of plan e % num_epochs.
 
     Raises:
         BrokenSampleError: the stored rule or timeline cannot be read.
     """
-    row = record.rows[index]
-    if record.kind == "text":
-        return PlanRecord(epoch=epoch, policy="", fps=0.0, frame_index=[], time_s=[])
-    if record.payload.image_format:
-        return row.plans[epoch % len(row.plans)]
-    if epoch < len(row.plans):
-        return row.plans[epoch]
+    sample_id = record.rows[index].sample_id
     try:
-        plan = _drawn(record, row.sample_id, epoch)
+        return [
+            _plan(clip, stored, sample_id, epoch)
+            for clip, stored in zip(record.media_clips, record.plans_of(index), strict=True)
+        ]
     except ValueError as error:
         raise BrokenSampleError("bad_record", f"{record.key}: {error}") from error
+
+
+def _plan(clip: ClipRecord, stored: list[PlanRecord], sample_id: str, epoch: int) -> PlanRecord:
+    if clip.payload.image_format:
+        return stored[epoch % len(stored)]
+    if epoch < len(stored):
+        return stored[epoch]
+    plan = _drawn(clip, sample_id, epoch)
     return PlanRecord(
         epoch=epoch,
         policy=plan.policy,

@@ -14,13 +14,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from vxp_data.conversation import conversation_from_json
-from vxp_model.data.clip import plan_of, read_clip
+from vxp_data.shard_format import MIXED, PlanRecord, ShardRecord
+from vxp_model.data.clip import payload_of, plans_of, read_clip
 from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
 from vxp_model.data.index import ShardTable
-from vxp_model.data.sample import TrainSample
+from vxp_model.data.sample import SampleMedium, TrainSample
 from vxp_model.data.seeded_draws import WindowRule, cut_window
 from vxp_model.data.sources import Rows, Source
 from vxp_model.data.state import Replacement
@@ -58,7 +60,7 @@ class ShardDataset(Dataset[TrainSample]):
         window: shows, and decodes, only so many neighbouring frames of a plan; None: all of them.
 
     Raises:
-        UserError: an index cannot be used.
+        UserError: an index cannot be used, or rows have several media and `frames` sets no size.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class ShardDataset(Dataset[TrainSample]):
         if not given:
             raise UserError("the loader has no sources, wanted one shard directory at least.")
         self.rows = [Rows.of(source) for source in given]
+        if frames is not None and frames.frame_px is None:
+            _refuse_mixed(self.rows)
         self.known_broken: dict[tuple[int, str], tuple[str, str]] = {}
         """(source, key) of clips that could not be used, and why: they are not tried again."""
         self._frames = frames
@@ -122,18 +126,15 @@ class ShardDataset(Dataset[TrainSample]):
             raise
 
     def _sample(self, index: SampleIndex, table: ShardTable, row: int) -> TrainSample:
-        record, payload = read_clip(table, row, with_payload=self._frames is not None)
+        record, payloads = read_clip(table, row, with_payload=self._frames is not None)
         number = int(table.index_N[row])
-        plan = plan_of(record, number, index.epoch)
+        plans = plans_of(record, number, index.epoch)
         if self._window is not None:
-            plan = cut_window(plan, self._window, epoch=index.epoch, position=index.position)
+            place = {"epoch": index.epoch, "position": index.position}
+            plans = [cut_window(plan, self._window, **place) for plan in plans]
         frames, num_inexact = None, 0
-        if self._frames is not None and plan.frame_index:
-            frame_index_T = np.array(plan.frame_index, dtype=np.int64)
-            time_s_T = np.array(plan.time_s, dtype=np.float64)
-            reader = self._frame_reader(self._frames)
-            frames_THWC, num_inexact = reader.read(record, payload, frame_index_T, time_s_T)
-            frames = torch.from_numpy(frames_THWC)
+        if self._frames is not None and plans:
+            frames, num_inexact = self._frames_of(record, payloads, plans, self._frames)
         about = record.rows[number]
         try:
             conversation = conversation_from_json(about.conversation)
@@ -149,13 +150,38 @@ class ShardDataset(Dataset[TrainSample]):
             epoch=index.epoch,
             position=index.position,
             frames_THWC=frames,
-            time_s_T=torch.tensor(plan.time_s, dtype=torch.float64),
-            fps=plan.fps,
+            time_s_T=torch.tensor([t for plan in plans for t in plan.time_s], dtype=torch.float64),
+            fps=plans[0].fps if len(plans) == 1 else 0.0,
+            media=tuple(
+                SampleMedium(kind=clip.kind, num_frames=len(plan.time_s), fps=plan.fps)
+                for clip, plan in zip(record.media_clips, plans, strict=True)
+            ),
             num_inexact=num_inexact,
             conversation=conversation,
             annotation=about.annotation,
             is_padding=index.is_padding,
         )
+
+    def _frames_of(
+        self,
+        record: ShardRecord,
+        payloads: bytes,
+        plans: Sequence[PlanRecord],
+        options: FrameOptions,
+    ) -> tuple[Tensor, int]:
+        """Read the frames of all media, one after the other; and how many are inexact."""
+        reader = self._frame_reader(options)
+        parts, num_inexact = [], 0
+        for medium, (clip, plan) in enumerate(zip(record.media_clips, plans, strict=True)):
+            frames_THWC, inexact = reader.read(
+                clip,
+                payload_of(record, medium, payloads),
+                np.array(plan.frame_index, dtype=np.int64),
+                np.array(plan.time_s, dtype=np.float64),
+            )
+            parts.append(torch.from_numpy(frames_THWC))
+            num_inexact += inexact
+        return parts[0] if len(parts) == 1 else torch.cat(parts), num_inexact
 
     def _substitute(self, index: SampleIndex, row: int, error: BrokenSampleError) -> TrainSample:
         rows = self.rows[index.source]
@@ -209,3 +235,19 @@ class ShardDataset(Dataset[TrainSample]):
         ):  # forked: the parent's is its own
             self._reader, self._reader_pid = FrameReader(options), os.getpid()
         return self._reader
+
+
+def _refuse_mixed(sources: Sequence[Rows]) -> None:
+    """Refuse rows of several media where frames keep the sizes of their files.
+
+    Raises:
+        UserError: there are some.
+    """
+    for rows in sources:
+        num_mixed = len(np.intersect1d(rows.row_N, rows.table.rows_of([MIXED])))
+        if num_mixed:
+            raise UserError(
+                f"{rows.source.uri}: frame_px is None, and {num_mixed} rows have several media, "
+                "whose frames have no size in common. Set frame_px, or take kinds without "
+                f"{MIXED!r}."
+            )

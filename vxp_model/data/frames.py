@@ -52,7 +52,7 @@ class FrameOptions:
 
     frame_px: int | None = 384
     """Side of the square to which frames are squashed, as SigLIP sees them. None: the displayed
-    size, for a frames payload the stored one."""
+    size, for a frames payload the stored one; rows of several media cannot be read so."""
     decoder: str = "pyav"
     """A name in vxp_data.registry.DECODERS; PyAV takes what it does not claim."""
     fallback: str | None = field(default_factory=second_decoder)
@@ -80,7 +80,7 @@ class FrameReader:
         """Read a plan's frames.
 
         Args:
-            record: of the clip.
+            record: of the clip, which may be one of several of a mixed record.
             payload: its member's bytes, or the file's where the shard carries none.
             frame_index_T: int64, indices in presentation order, one at least.
             time_s_T: float64, their times, seconds.

@@ -54,7 +54,7 @@ class ShardTable:
     payload_offset_N: NDArray[np.int64]
     payload_bytes_N: NDArray[np.int64]
     num_frames_N: NDArray[np.int32]
-    """Planned frames of the first stored epoch: 0 for text, 1 for an image."""
+    """Planned frames of the first stored epoch, of all media: 0 for text, 1 for an image."""
     key_N: pa.Array
     sample_id_N: pa.Array
     """Arrow strings: as Python objects, a million of them would take 100 bytes each."""
@@ -66,7 +66,7 @@ class ShardTable:
         return len(self.shard_N)
 
     def kind(self, row: int) -> str:
-        """Return what the sample's media is: 'video', 'image' or 'text'."""
+        """Return what the sample is about: 'video', 'image', 'text' or 'mixed'."""
         return str(self.index.shards[self.shard_N[row]].kind)
 
     def sample_id(self, row: int) -> str:

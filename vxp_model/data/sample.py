@@ -15,6 +15,17 @@ from vxp_model.data.state import Replacement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SampleMedium:
+    """One video or image of a sample: its part of the sample's frames."""
+
+    kind: str
+    """'video' or 'image'."""
+    num_frames: int
+    fps: float
+    """The rate drawn, frames per second; 0 for images, and where frames lie at equal distances."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSample:
     """One annotation row with its frames."""
 
@@ -22,21 +33,26 @@ class TrainSample:
     dataset: str
     task: str
     kind: str
-    """'video', 'image' or 'text'."""
+    """'video', 'image', 'text', or 'mixed': several media."""
     key: str
-    """Of its clip: rows about the same clip share it."""
+    """Of its clip, or of all its clips: rows about the same share it."""
     source: int
     """Index in the loader's list of sources."""
     epoch: int
     position: int
     """Position in the epoch's order, over all ranks."""
     frames_THWC: Tensor | None
-    """uint8, red, green, blue; None for text, and where no frames are asked for."""
+    """uint8, red, green, blue, of all its media one after the other; None for text, and where no
+    frames are asked for."""
     time_s_T: Tensor
-    """float64, seconds since the video's first frame, whatever part of it is shown; empty for
-    text."""
+    """float64, seconds since the first frame of its own video, whatever part of that is shown;
+    empty for text."""
     fps: float
-    """The rate drawn, frames per second; 0 for images and text."""
+    """The rate drawn, frames per second; 0 for images and text, and for several media, whose rates
+    are in `media`."""
+    media: tuple[SampleMedium, ...]
+    """Whose frames these are, in order: the n-th is shown at the conversation's n-th place of a
+    medium. Empty for text."""
     num_inexact: int
     """Frames that could not be decoded and repeat the nearest earlier one."""
     conversation: tuple[Turn, ...]

@@ -8,11 +8,12 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.shard_format import MIXED
 from vxp_model.data.index import ShardTable, load_index
 from vxp_model.data.order import Part
 from vxp_model.errors import UserError
 
-_KINDS: Final = ("video", "image", "text")
+_KINDS: Final = ("video", "image", "text", MIXED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Source:
     weight: float | None = None
     """Share of the epoch's samples, against the other sources' weights; see `order.part_counts`."""
     kinds: tuple[str, ...] | None = None
-    """Of 'video', 'image', 'text'; None: all."""
+    """Of 'video', 'image', 'text' and 'mixed'; None: all."""
 
     def __post_init__(self) -> None:
         for kind in self.kinds or ():

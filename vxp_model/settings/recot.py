@@ -77,8 +77,10 @@ class SourceSettings(Settings):
 
     uri: str
     """A directory that `vxp-data shard` wrote: a path or a URI."""
-    kinds: tuple[Literal["image", "video", "text"], ...] = ("image", "video", "text")
-    """Of its samples, these."""
+    kinds: tuple[Literal["image", "mixed", "video", "text"], ...] = (
+        "image", "mixed", "video", "text",
+    )  # fmt: skip
+    """Of its samples, these; 'mixed' are those of several media."""
     weight: float | None = Field(None, gt=0)
     """Share of the samples, against the other sources' weights. None, for all or for none of them:
     as many as there are."""

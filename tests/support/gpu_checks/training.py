@@ -53,7 +53,7 @@ def mllm_recipe(preset: str, **sections: Any) -> MllmRecipe:
 def draw_sample(position: int, *, num_frames: int, px: int, text: str, answer: str) -> TrainSample:
     """Draw a video with a question and an answer."""
     from vxp_data.conversation import Part, Role, Turn
-    from vxp_model.data.sample import TrainSample
+    from vxp_model.data.sample import SampleMedium, TrainSample
 
     return TrainSample(
         sample_id=f"drawn-{position}",
@@ -67,6 +67,7 @@ def draw_sample(position: int, *, num_frames: int, px: int, text: str, answer: s
         frames_THWC=random_frames(num_frames, px, seed=position),
         time_s_T=torch.arange(num_frames, dtype=torch.float64),
         fps=1.0,
+        media=(SampleMedium(kind="video", num_frames=num_frames, fps=1.0),),
         num_inexact=0,
         conversation=(
             Turn(Role.USER, (Part("video"), Part("text", text))),

@@ -259,7 +259,7 @@ def changed(shard: bytes, change: dict[str, bytes | None], again: tuple[str, ...
 def test_a_shard_gives_its_clips_and_the_places_of_their_members(shard):
     clips = list(read_clips(io.BytesIO(shard)))
     assert [row.sample_id for clip in clips for row in clip.record.rows] == ["d/1", "d/2", "d/3"]
-    assert [clip.payload is None for clip in clips] == [True, True, False]
+    assert [not clip.payloads for clip in clips] == [True, True, False]
     (row,) = clips[2].sample_rows()
     at = row["payload_offset"]
     assert shard[at : at + row["payload_bytes"]].startswith(b"\x89PNG")

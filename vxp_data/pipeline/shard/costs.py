@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vxp_data.core.shard_planning import ClipCosts, decode_cost
-from vxp_data.pipeline.shard.clip_records import ShardSettings, planned_frames
-from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.pipeline.shard.clip_records import ShardSettings, key_of_medium, planned_frames
+from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
 from vxp_data.records import Modality
-from vxp_data.shard_format import Payload, clip_key
+from vxp_data.shard_format import MIXED, Payload, mixed_key
 
 _COLUMNS: Final = [
     "key", "json_bytes", "sample_id", "modality", "media_id", "num_bytes", "width_px", "height_px",
-    "fps", "num_frames", "duration_s", "clip_start_s", "clip_end_s", "timeline",
+    "fps", "num_frames", "duration_s", "clip_start_s", "clip_end_s", "timeline", "clips",
 ]  # fmt: skip
 _ROWS_AT_ONCE: Final = 2000
 _BYTES_PER_PIXEL: Final = 0.22
@@ -66,12 +66,12 @@ def weigh(rows: pa.Table, settings: ShardSettings) -> Weighed:
         cost_N[order_N[index : index + len(own)]] = row_costs
         index += len(own)
         keys.append(key)
-        kinds.append(first["modality"])
+        kinds.append(MIXED if first["clips"] else first["modality"])
         sizes.append(num_bytes)
         costs.append(math.fsum(row_costs))
-        if settings.payload is Payload.VIDEO and first["media_id"]:
-            carried[first["media_id"]] += 1
-            repeated_bytes += first["num_bytes"] if carried[first["media_id"]] > 1 else 0
+        for medium in media_of(first) if settings.payload is Payload.VIDEO else ():
+            carried[medium["media_id"]] += 1
+            repeated_bytes += medium["num_bytes"] if carried[medium["media_id"]] > 1 else 0
     return Weighed(
         rows=rows.append_column("decode_cost", pa.array(cost_N)),
         clips=ClipCosts(
@@ -85,14 +85,13 @@ def weigh(rows: pa.Table, settings: ShardSettings) -> Weighed:
 
 
 def _keys(rows: pa.Table) -> list[str]:
-    columns = ("modality", "media_id", "clip_start_s", "clip_end_s", "sample_id")
+    columns = ["modality", "media_id", "clip_start_s", "clip_end_s", "sample_id", "clips"]
     return [
-        clip_key(
-            kind, media_id=media_id or "", clip_start_s=start_s, clip_end_s=end_s, sample_id=sample
-        )
-        for kind, media_id, start_s, end_s, sample in zip(
-            *(rows[name].to_pylist() for name in columns), strict=True
-        )
+        mixed_key([key_of_medium(medium) for medium in row["clips"]])
+        if row["clips"]
+        else key_of_medium(row, sample_id=row["sample_id"])
+        for batch in rows.select(columns).to_batches(max_chunksize=_ROWS_AT_ONCE)
+        for row in batch.to_pylist()
     ]
 
 
@@ -107,31 +106,44 @@ def _light_rows(rows: pa.Table, order_N: np.ndarray[Any, Any]) -> Iterator[dict[
 
 def _weigh_clip(rows: list[dict[str, Any]], settings: ShardSettings) -> tuple[int, list[float]]:
     """Return a clip's bytes, and what each of its rows costs to decode in an epoch."""
-    first, num_epochs = rows[0], settings.num_epochs
     num_bytes = _RECORD_BYTES + sum(row["json_bytes"] for row in rows)
-    if first["modality"] == Modality.TEXT:
-        return num_bytes, [0.0] * len(rows)
     if settings.payload is Payload.FRAMES:
-        plans = [draw_plans(row, settings.rule, num_epochs) for row in rows]
-        frame_bytes = int(settings.frame_px**2 * _BYTES_PER_PIXEL) + _FRAME_BYTES
-        num_bytes += len(planned_frames(plans)) * frame_bytes
-        num_planned_R = [sum(map(len, own)) for own in plans]
-        num_bytes += sum(num_planned_R) * _PLANNED_BYTES
-        side_px = settings.frame_px
-        return num_bytes, [
-            decode_cost(width_px=side_px, height_px=side_px, num_frames=num / num_epochs)
-            for num in num_planned_R
-        ]
-    part_s = min(first["clip_end_s"], first["duration_s"]) - first["clip_start_s"]
-    share = part_s / first["duration_s"] if first["duration_s"] > 0 else 1.0
-    num_frames = max(1.0, first["num_frames"] * share)
-    if first["modality"] == Modality.IMAGE:
-        num_frames = 1.0
-    num_planned = min(settings.rule.max_frames, num_frames, part_s * settings.rule.max_fps + 1)
-    num_bytes += int(len(rows) * num_epochs * num_planned * _PLANNED_BYTES)
-    if settings.payload is Payload.VIDEO:
-        num_bytes += first["num_bytes"]
-    cost = decode_cost(
-        width_px=first["width_px"], height_px=first["height_px"], num_frames=num_frames
-    )
+        return _weigh_frames(num_bytes, rows, settings)
+    cost = 0.0
+    for medium in media_of(rows[0]):
+        num_frames, part_s = _frames_in_part(medium)
+        most = part_s * settings.rule.max_fps + 1
+        num_planned = min(settings.rule.max_frames, num_frames, most)
+        num_bytes += int(len(rows) * settings.num_epochs * num_planned * _PLANNED_BYTES)
+        if settings.payload is Payload.VIDEO:
+            num_bytes += medium["num_bytes"]
+        cost += decode_cost(
+            width_px=medium["width_px"], height_px=medium["height_px"], num_frames=num_frames
+        )
     return num_bytes, [cost] * len(rows)
+
+
+def _weigh_frames(
+    num_bytes: int, rows: list[dict[str, Any]], settings: ShardSettings
+) -> tuple[int, list[float]]:
+    """Add a clip's planned frames to its other bytes."""
+    plans = [draw_plans(row, settings.rule, settings.num_epochs) for row in rows]
+    side_px = settings.frame_px
+    frame_bytes = int(side_px**2 * _BYTES_PER_PIXEL) + _FRAME_BYTES
+    for medium in range(len(plans[0])):
+        num_bytes += len(planned_frames(plans, medium)) * frame_bytes
+    num_planned_R = [sum(len(plan) for of_one in own for plan in of_one) for own in plans]
+    num_bytes += sum(num_planned_R) * _PLANNED_BYTES
+    return num_bytes, [
+        decode_cost(width_px=side_px, height_px=side_px, num_frames=num / settings.num_epochs)
+        for num in num_planned_R
+    ]
+
+
+def _frames_in_part(medium: Mapping[str, Any]) -> tuple[float, float]:
+    """Return how many frames a medium's part has, and its length in seconds."""
+    part_s = min(medium["clip_end_s"], medium["duration_s"]) - medium["clip_start_s"]
+    if medium["modality"] == Modality.IMAGE:
+        return 1.0, part_s
+    share = part_s / medium["duration_s"] if medium["duration_s"] > 0 else 1.0
+    return max(1.0, medium["num_frames"] * share), part_s

@@ -24,7 +24,7 @@ from vxp_data.manifests.row_values import ALL_CLIP_COLUMNS, CLIP_COLUMNS, ID_COL
 from vxp_data.media_markers import MARKER, MARKERS, marked_text
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
-from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
 from vxp_data.pipeline.shard.kept_rows import kept_rows
 from vxp_data.pipeline.shard.trained_turns import LeftOut, trained_turns
 from vxp_data.registry import MANIFEST_FORMATS
@@ -44,10 +44,13 @@ _PLAN_SCHEMA: Final = pa.schema(
         ("modality", pa.string()), ("media_id", pa.string()), ("media_uri", pa.string()),
         ("clip_start_s", pa.float64()), ("clip_end_s", pa.float64()), ("score", pa.float64()),
         ("turns", pa.large_string()), ("annotation", pa.large_binary()),
-        ("epoch", pa.int32()), ("fps", pa.float64()),
+        ("medium", pa.int32()), ("epoch", pa.int32()), ("fps", pa.float64()),
         ("frame_index", pa.list_(pa.int64())), ("time_s", pa.list_(pa.float64())),
     ]
 )  # fmt: skip
+
+_OF_MEDIUM: Final = ("modality", "media_id", "media_uri", "clip_start_s", "clip_end_s")
+"""Columns of that schema that are a medium's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +73,13 @@ def export_rows(
         run: a finished run.
         record: its run.json.
         config: for the sampling rule and the number of epochs, with 'parquet'.
-        layout: 'llava': a JSON array of `{id, video | image, conversations}`. 'ms-swift': a line
-            `{messages, videos | images}` a row. Both with the row's own id and other columns, as
-            many markers as media, and what can be trained on of each conversation. 'parquet': a
-            row for each row and stored epoch, with its plan; once, without one, for a text-only
-            row. Media are named by absolute paths; a row about a part of its video has
-            `clip_start_s` or `clip_end_s`, as in the manifests that we read.
+        layout: 'llava': a JSON array of `{id, video | image, conversations}`, with lists of paths
+            where a row has several. 'ms-swift': a line `{messages, videos | images}` a row. Both
+            with the row's own id and other columns, as many markers as media, and what can be
+            trained on of each conversation. 'parquet': a row for each row, medium and stored
+            epoch, with its plan; once, without one, for a text-only row. Media are named by
+            absolute paths; a row about a part of its video has `clip_start_s` or `clip_end_s`, as
+            in the manifests that we read.
         out: the file.
 
     Raises:
@@ -163,6 +167,14 @@ def _fields(own: ManifestRow) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else dict(own.fields)
 
 
+def _media(row: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the paths of a row's videos and of its images, each in order; the first kind first."""
+    paths: dict[str, list[str]] = {}
+    for medium in media_of(row):
+        paths.setdefault(medium["modality"], []).append(medium["media_uri"])
+    return paths
+
+
 def _part(row: dict[str, Any]) -> dict[str, float]:
     """Return the limits of the part of its video that a row is about; nothing for the whole."""
     limits = {"clip_start_s": 0.0, "clip_end_s": math.inf}
@@ -179,9 +191,12 @@ def _json(value: Mapping[str, Any]) -> bytes:
 def _write_llava(out: Path, rows: _Rows) -> Exported:
     with whole_file(out) as beside, beside.open("wb") as file:
         for row, turns, others in rows:
-            media = {row["modality"]: row["media_uri"]} if row["media_uri"] else {}
+            paths = _media(row)
+            media = {kind: own if len(own) > 1 else own[0] for kind, own in paths.items()}
+            # Of both kinds, the markers say which comes when.
+            markers = MARKERS if len(paths) > 1 else _LLAVA_MARKERS
             said = [
-                {"from": _LLAVA_NAMES[turn.role], "value": marked_text(turn, _LLAVA_MARKERS)}
+                {"from": _LLAVA_NAMES[turn.role], "value": marked_text(turn, markers)}
                 for turn in turns
             ]
             file.write(b",\n" if rows.num_rows > 1 else b"[\n")
@@ -194,7 +209,7 @@ def _write_ms_swift(out: Path, rows: _Rows) -> Exported:
     with whole_file(out) as beside, beside.open("wb") as file:
         for row, turns, others in rows:
             said = [{"role": turn.role.value, "content": marked_text(turn)} for turn in turns]
-            media = {f"{row['modality']}s": [row["media_uri"]]} if row["media_uri"] else {}
+            media = {f"{kind}s": paths for kind, paths in _media(row).items()}
             file.write(_json(others | {"messages": said} | media | _part(row)) + b"\n")
     return rows.exported()
 
@@ -217,14 +232,20 @@ def _write_parquet(out: Path, table: pa.Table, config: PruneConfig) -> Exported:
 
 
 def _plans(row: dict[str, Any], config: PruneConfig) -> list[dict[str, Any]]:
+    """Return a table row for each medium and epoch; one without a plan for a text-only row."""
     plans = draw_plans(row, config.sampling, config.shard.num_epochs)
-    nothing: dict[str, Any] = {"epoch": None, "fps": None, "frame_index": [], "time_s": []}
+    nothing: dict[str, Any] = {
+        "medium": None, "epoch": None, "fps": None, "frame_index": [], "time_s": [],
+    }  # fmt: skip
     return [
-        {
+        {name: medium[name] for name in _OF_MEDIUM}
+        | {
+            "medium": number,
             "epoch": plan.epoch,
             "fps": plan.fps,
             "frame_index": plan.frame_index_F,
             "time_s": plan.time_s_F,
         }
-        for plan in plans
+        for number, (medium, own) in enumerate(zip(media_of(row), plans, strict=True))
+        for plan in own
     ] or [nothing]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_batches
 from vxp_data.pipeline.run_dir.lock import run_lock
-from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
 from vxp_data.pipeline.shard.kept_rows import kept_rows
 from vxp_data.records import Modality
 from vxp_data.schemas import PLAN_SCHEMA
@@ -25,7 +26,7 @@ from vxp_data.settings.prune import load_config
 
 _COLUMNS: Final = [
     "sample_id", "modality", "media_id", "timeline", "duration_s", "fps", "clip_start_s",
-    "clip_end_s",
+    "clip_end_s", "clips",
 ]  # fmt: skip
 _ROWS_PER_GROUP: Final = 2000
 _EPOCHS: Final = "shard.num_epochs"
@@ -39,13 +40,13 @@ class Sampled:
     rule: SamplingRule
     num_epochs: int
     num_rows: int
-    """Kept rows with a video or image; each has a plan an epoch."""
+    """Kept rows with videos or images; each medium has a plan an epoch."""
     num_text_rows: int
     """Kept rows without media, and so without a plan."""
     num_frames: int
     """Planned frames, over all rows and epochs."""
     counts: PlanCounts
-    """Of epoch 0, video rows only."""
+    """Of epoch 0, rows with a video only."""
 
 
 def sample_run(
@@ -112,19 +113,18 @@ class _Tally:
     def __post_init__(self) -> None:
         self.frames_of = {policy: [] for policy in (self.rule.policy, *_COMPARED)}
 
-    def add(self, row: dict[str, Any], plans: list[SamplingPlan]) -> None:
-        """Count one row's plans."""
+    def add(self, row: dict[str, Any], plans: list[list[SamplingPlan]]) -> None:
+        """Count one row's plans, those of all its media together."""
         self.num_rows += bool(plans)
-        self.num_frames += sum(map(len, plans))
+        self.num_frames += sum(len(plan) for of_one in plans for plan in of_one)
         if row["modality"] != Modality.VIDEO:
             return
-        self.duration_s.append(plans[0].duration_s)
+        self.duration_s.append(math.fsum(of_one[0].duration_s for of_one in plans))
         for policy, frames in self.frames_of.items():
-            plan = plans[0]
+            own = plans
             if policy != self.rule.policy:
-                other = dataclasses.replace(self.rule, policy=policy)
-                (plan,) = draw_plans(row, other, 1)
-            frames.append(len(plan))
+                own = draw_plans(row, dataclasses.replace(self.rule, policy=policy), 1)
+            frames.append(sum(len(of_one[0]) for of_one in own))
 
     def counts(self) -> PlanCounts:
         """Return the distribution."""
@@ -146,16 +146,17 @@ def _tables(
         for row in kept.slice(first, _ROWS_PER_GROUP).to_pylist():
             plans = draw_plans(row, tally.rule, num_epochs)
             tally.add(row, plans)
-            for plan in plans:
-                for name, value in _plan_row(row, plan).items():
-                    columns[name].append(value)
+            for number, (medium, own) in enumerate(zip(media_of(row), plans, strict=True)):
+                for plan in own:
+                    about = {"sample_id": row["sample_id"], "medium": number}
+                    for name, value in (about | _plan_row(medium, plan)).items():
+                        columns[name].append(value)
         yield pa.table(columns, schema=schema)
 
 
-def _plan_row(row: dict[str, Any], plan: SamplingPlan) -> dict[str, Any]:
+def _plan_row(medium: Mapping[str, Any], plan: SamplingPlan) -> dict[str, Any]:
     return {
-        "sample_id": row["sample_id"],
-        "media_id": row["media_id"],
+        "media_id": medium["media_id"],
         "epoch": plan.epoch,
         "policy": plan.policy,
         "fps": plan.fps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ from vxp_data.storage.object_store import split_uri
 
 
 class MediaSources:
-    """Gives one file after another; one from an object store lives until the next, or `release`."""
+    """Gives one file after another; those from an object store live until `release`."""
 
     def __init__(self, fetch: FetchConfig) -> None:
-        self._fetcher = Fetcher(fetch)
-        self._file: FetchedFile | None = None
+        self._fetch = fetch
+        self._fetchers: list[Fetcher] = []
+        """As many as files were wanted at once: each holds one."""
+        self._files: list[FetchedFile] = []
 
-    def find(self, row: dict[str, Any], *, whole: bool) -> Path:
-        """Find a row's file, and check that it is what was pruned.
+    def find(self, medium: Mapping[str, Any], *, whole: bool) -> Path:
+        """Find a medium's file, and check that it is what was pruned.
 
         A file with the version that it had is believed here; where its bytes are copied, their hash
         is checked on the way.
 
         Args:
-            row: of `kept.kept_rows`, not about text alone.
+            medium: of `frame_plans.media_of`.
             whole: whether its bytes will be read; else a file in a store is looked at only.
 
         Returns:
@@ -38,45 +41,53 @@ class MediaSources:
             MediaError: it is missing, unreadable, or another file by now.
             UserError: the scratch folder cannot be used.
         """
-        self.release()
-        uri = row["media_uri"]
+        uri = medium["media_uri"]
+        fetched = None
         if not split_uri(uri)[0]:
             path, file_version = Path(uri), local_file_version(uri)
         else:
-            self._file = self._fetcher.open(uri)
-            path, file_version = Path(self._file.path), self._file.file_version
+            fetched = self._open(uri)
+            path, file_version = Path(fetched.path), fetched.file_version
             if whole:
-                self._file.fetch_all()
+                fetched.fetch_all()
         if not file_version:
             raise MediaError(Reason.MISSING, "the file is gone since the run was pruned")
-        if file_version == row["file_version"]:
+        if file_version == medium["file_version"]:
             return path
-        digest = self._digest(path)
-        if digest != row["media_id"]:
-            raise changed(row, int(file_version.partition("-")[0]), digest)
+        digest = _digest(path, fetched)
+        if digest != medium["media_id"]:
+            raise changed(medium, int(file_version.partition("-")[0]), digest)
         return path
 
     def release(self) -> None:
         """Remove what was fetched."""
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+        while self._files:
+            self._files.pop().close()
 
-    def _digest(self, path: Path) -> str:
-        if self._file is not None and self._file.num_bytes > FULL_BYTES:
-            self._file.fetch(sampled_ranges(self._file.num_bytes))
-        elif self._file is not None:
-            self._file.fetch_all()
-        try:
-            return content_digest(path)
-        except OSError as error:
-            raise MediaError(Reason.UNREADABLE, str(error)) from error
+    def _open(self, uri: str) -> FetchedFile:
+        if len(self._files) == len(self._fetchers):
+            self._fetchers.append(Fetcher(self._fetch))
+        file = self._fetchers[len(self._files)].open(uri)
+        self._files.append(file)
+        return file
 
 
-def changed(row: dict[str, Any], num_bytes: int, digest: str) -> MediaError:
+def _digest(path: Path, fetched: FetchedFile | None) -> str:
+    """Return a file's digest; of one in a store, what it needs is fetched."""
+    if fetched is not None and fetched.num_bytes > FULL_BYTES:
+        fetched.fetch(sampled_ranges(fetched.num_bytes))
+    elif fetched is not None:
+        fetched.fetch_all()
+    try:
+        return content_digest(path)
+    except OSError as error:
+        raise MediaError(Reason.UNREADABLE, str(error)) from error
+
+
+def changed(medium: Mapping[str, Any], num_bytes: int, digest: str) -> MediaError:
     """Build the error for a file that is not what it was."""
     return MediaError(
         Reason.SOURCE_CHANGED,
-        f"the file had {row['num_bytes']} bytes and digest {row['media_id']} when it was pruned; "
-        f"now {num_bytes} bytes and {digest}",
+        f"the file had {medium['num_bytes']} bytes and digest {medium['media_id']} when it was "
+        f"pruned; now {num_bytes} bytes and {digest}",
     )

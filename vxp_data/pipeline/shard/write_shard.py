@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import pyarrow as pa
 
@@ -23,15 +23,23 @@ from vxp_data.pipeline.shard.clip_records import (
     ReadyClip,
     Rows,
     ShardSettings,
-    clip_record,
     payload_record,
     planned_frames,
     ready_clip,
-    release_file,
+    release_files,
+    shard_record,
 )
-from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
 from vxp_data.records import Reason
-from vxp_data.shard_format import JSON_SUFFIX, SAMPLE_COLUMNS, ClipRecord, Payload, ShardEntry
+from vxp_data.shard_format import (
+    JSON_SUFFIX,
+    SAMPLE_COLUMNS,
+    ClipRecord,
+    Payload,
+    PayloadRecord,
+    ShardEntry,
+    ShardRecord,
+)
 from vxp_data.shards.hashing import HashingReader, HashingThread, HashingWriter, ThreadedSha256
 from vxp_data.shards.shard_file import ShardClip, read_clips
 from vxp_data.shards.tar_file import Member, TarWriter, read_bytes
@@ -79,10 +87,9 @@ class WrittenShard:
 class _SourceError(Exception):
     """A file failed, or was seen to be another one, while it was copied into the shard."""
 
-    def __init__(self, clip: ReadyClip, reason: Reason, message: str) -> None:
-        super().__init__(clip.record.key, message)
-        self.key = clip.record.key
-        self.uri = clip.record.media.uri
+    def __init__(self, source: _Source, reason: Reason, message: str) -> None:
+        super().__init__(source.key, message)
+        self.key, self.uri = source.key, source.uri
         self.error = MediaError(reason, message)
 
 
@@ -145,7 +152,7 @@ def write_shard(name: str, rows: pa.Table, out: Folder, settings: ShardSettings)
         except _SourceError as error:  # the next try does without that file
             broken[error.key][error.uri] = error.error
         finally:
-            release_file(settings)
+            release_files(settings)
     return _shard(name, written, by_key, size, broken, was_there=False)
 
 
@@ -206,13 +213,11 @@ def _shard(
         sha256=sha256,
     )
     lost = [
-        {"sample_id": row["sample_id"], "key": key, "uri": row["media_uri"],
-         "reason": broken[key][row["media_uri"]].reason.value,
-         "message": broken[key][row["media_uri"]].message}
+        _lost_row(key, row, broken[key])
         for key in sorted(set(by_key) - {clip.record.key for clip in written})
         for row in by_key[key]
-    ]  # fmt: skip
-    payloads = [clip.record.payload for clip in written]
+    ]
+    payloads = [medium.payload for clip in written for medium in clip.record.media_clips]
     return WrittenShard(
         entry=entry,
         samples=pa.Table.from_pylist(samples, SAMPLE_SCHEMA),
@@ -222,129 +227,200 @@ def _shard(
     )
 
 
-def _add_clip(tar: TarWriter, record: ClipRecord, payload: BinaryIO) -> ShardClip:
-    """Write a clip's members: the payload first, whose hash the record has."""
-    member = None
-    if record.payload.suffix:
-        name = f"{record.key}.{record.payload.suffix}"
-        member = tar.add(name, payload, record.payload.num_bytes)
-    return _with_record(tar, record, member)
+def _lost_row(key: str, row: Mapping[str, Any], broken: Mapping[str, MediaError]) -> dict[str, str]:
+    """Return what is told of a row that is not in the shard: the first of its media that failed."""
+    uri = next(m["media_uri"] for m in media_of(row) if m["media_uri"] in broken)
+    error = broken[uri]
+    return {
+        "sample_id": row["sample_id"],
+        "key": key,
+        "uri": uri,
+        "reason": error.reason.value,
+        "message": error.message,
+    }
 
 
-def _with_record(tar: TarWriter, record: ClipRecord, payload: Member | None) -> ShardClip:
-    json = tar.add(f"{record.key}.{JSON_SUFFIX}", record.to_json())
-    return ShardClip(record=record, json=json, payload=payload)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where a payload comes from."""
+
+    key: str
+    """Of the clip, or tuple."""
+    uri: str
+    media_id: str
+    data: bytes | Path
+
+    def open(self) -> BinaryIO:
+        """Open it.
+
+        Raises:
+            _SourceError: it cannot be.
+        """
+        if isinstance(self.data, bytes):
+            return io.BytesIO(self.data)
+        try:
+            return self.data.open("rb")
+        except FileNotFoundError as error:
+            raise _SourceError(self, Reason.MISSING, str(error)) from error
+        except OSError as error:
+            raise _SourceError(self, Reason.UNREADABLE, str(error)) from error
 
 
-class _Source(HashingReader):
-    """Reads a clip's payload; what goes wrong is the clip's failure, not the shard's."""
+class _SourceReader(HashingReader):
+    """Reads a payload; what goes wrong is the clip's failure, not the shard's."""
 
-    def __init__(self, file: BinaryIO, clip: ReadyClip, digest: ThreadedSha256) -> None:
+    def __init__(self, file: BinaryIO, source: _Source, digest: ThreadedSha256) -> None:
         super().__init__(file, digest)
-        self._clip = clip
+        self._source = source
 
     def read(self, num_bytes: int = -1) -> bytes:
         try:
             return super().read(num_bytes)
         except EOFError as error:
             message = "the file got shorter while it was copied"
-            raise _SourceError(self._clip, Reason.SOURCE_CHANGED, message) from error
+            raise _SourceError(self._source, Reason.SOURCE_CHANGED, message) from error
         except OSError as error:
-            raise _SourceError(self._clip, Reason.UNREADABLE, str(error)) from error
+            raise _SourceError(self._source, Reason.UNREADABLE, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _AddedClip:
-    """A clip that was written, whose payload is still being hashed."""
+class _AddedPayload:
+    """A payload that was written and is still being hashed."""
 
-    clip: ReadyClip
-    written: ShardClip
-    sha256: Future[str] | None
-    """None without payload."""
+    source: _Source
+    member: Member
+    payload: PayloadRecord
+    sha256: Future[str]
 
-    def checked(self) -> ShardClip:
-        """Wait for the payload's hash, and return the clip.
+    def check(self) -> None:
+        """Wait for the payload's hash.
 
         Raises:
             _SourceError: it is not that of what was pruned.
         """
-        wanted = self.written.record.payload.sha256
-        if self.sha256 is not None and (found := self.sha256.result()) != wanted:
-            message = f"the file has SHA-256 {found}; what was pruned had {wanted}"
-            raise _SourceError(self.clip, Reason.SOURCE_CHANGED, message)
+        if (found := self.sha256.result()) != self.payload.sha256:
+            message = f"the file has SHA-256 {found}; what was pruned had {self.payload.sha256}"
+            raise _SourceError(self.source, Reason.SOURCE_CHANGED, message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AddedClip:
+    """A clip that was written, whose payloads are still being hashed."""
+
+    written: ShardClip
+    payloads: Sequence[_AddedPayload]
+
+    def checked(self) -> ShardClip:
+        """Wait for the payloads' hashes, and return the clip.
+
+        Raises:
+            _SourceError: one is not that of what was pruned.
+        """
+        for payload in self.payloads:
+            payload.check()
         return self.written
 
 
 def _add_ready_clip(
     tar: TarWriter, file: BinaryIO, clip: ReadyClip, thread: HashingThread
 ) -> _AddedClip:
-    """Write a clip; `file` is the tar's own, `thread` hashes the payload."""
-    record = clip.record
-    if not record.payload.suffix:
-        return _AddedClip(clip=clip, written=_with_record(tar, record, None), sha256=None)
+    """Write a clip's members: the payloads first, whose hashes the record has.
+
+    `file` is the tar's own, `thread` hashes the payloads.
+    """
+    record, added = clip.record, []
+    for medium, (about, data) in enumerate(zip(record.media_clips, clip.data, strict=True)):
+        if name := record.payload_name(medium):
+            media = about.media
+            source = _Source(key=record.key, uri=media.uri, media_id=media.media_id, data=data)
+            added.append(_add_payload(tar, file, name, source, about.payload, thread))
+    if added:
+        record = record.with_payloads([one.payload for one in added])
+    written = _with_record(tar, record, [one.member for one in added])
+    return _AddedClip(written=written, payloads=added)
+
+
+def _add_payload(
+    tar: TarWriter,
+    file: BinaryIO,
+    name: str,
+    source: _Source,
+    payload: PayloadRecord,
+    thread: HashingThread,
+) -> _AddedPayload:
+    """Write one payload; its hash is waited for only where the record does not know it yet."""
     digest = thread.sha256()
-    with _open(clip) as opened:
-        name = f"{record.key}.{record.payload.suffix}"
-        source = cast(BinaryIO, _Source(opened, clip, digest))
-        member = tar.add(name, source, record.payload.num_bytes)
+    with source.open() as opened:
+        reading = cast(BinaryIO, _SourceReader(opened, source, digest))
+        member = tar.add(name, reading, payload.num_bytes)
     sha256 = digest.future()
-    if not record.payload.sha256:
-        if isinstance(clip.data, Path):
-            _check_sampled(file, clip, member)
-        record = replace(record, payload=replace(record.payload, sha256=sha256.result()))
-    return _AddedClip(clip=clip, written=_with_record(tar, record, member), sha256=sha256)
+    if not payload.sha256:
+        if isinstance(source.data, Path):
+            _check_sampled(file, source, member)
+        payload = replace(payload, sha256=sha256.result())
+    return _AddedPayload(source=source, member=member, payload=payload, sha256=sha256)
 
 
-def _check_sampled(file: BinaryIO, clip: ReadyClip, member: Member) -> None:
+def _with_record(tar: TarWriter, record: ShardRecord, payloads: Sequence[Member]) -> ShardClip:
+    json = tar.add(f"{record.key}.{JSON_SUFFIX}", record.to_json())
+    return ShardClip(record=record, json=json, payloads=tuple(payloads))
+
+
+def _check_sampled(file: BinaryIO, source: _Source, member: Member) -> None:
     """Check what was written of a file that is named by a sample of it, as far as that tells.
 
     Raises:
         _SourceError: it is another file.
     """
     file.flush()
-    wanted = clip.record.media.media_id
     ranges = sampled_ranges(member.num_bytes)
     parts = (os.pread(file.fileno(), stop - at, member.offset + at) for at, stop in ranges)
     found = digest_of_parts(member.num_bytes, parts)
-    if found != wanted:
-        message = f"the file has digest {found}; what was pruned had {wanted}"
-        raise _SourceError(clip, Reason.SOURCE_CHANGED, message)
-
-
-def _open(clip: ReadyClip) -> BinaryIO:
-    if isinstance(clip.data, bytes):
-        return io.BytesIO(clip.data)
-    try:
-        return clip.data.open("rb")
-    except FileNotFoundError as error:
-        raise _SourceError(clip, Reason.MISSING, str(error)) from error
-    except OSError as error:
-        raise _SourceError(clip, Reason.UNREADABLE, str(error)) from error
+    if found != source.media_id:
+        message = f"the file has digest {found}; what was pruned had {source.media_id}"
+        raise _SourceError(source, Reason.SOURCE_CHANGED, message)
 
 
 def _add_found_clip(
     tar: TarWriter, file: BinaryIO, clip: ShardClip, rows: Rows, settings: ShardSettings
 ) -> ShardClip | None:
     """Write a clip of a shard that is there as it would be written now; None: it is another."""
-    stored = clip.record
-    source = next((row for row in rows if row["media_uri"] == stored.media.uri), None)
-    if source is None:
+    record = _record_again(clip.record, rows, settings)
+    if record is None or record.to_json() != read_bytes(file, clip.json):
         return None
+    members = []
+    for found, medium in zip(clip.payloads, record.media_clips, strict=bool(clip.payloads)):
+        file.seek(found.offset)
+        reading = HashingReader(file)
+        members.append(tar.add(found.name, cast(BinaryIO, reading), found.num_bytes))
+        if reading.sha256 != medium.payload.sha256:
+            return None
+    return _with_record(tar, record, members)
+
+
+def _record_again(stored: ShardRecord, rows: Rows, settings: ShardSettings) -> ShardRecord | None:
+    """Build a record of a shard that is there from its rows; None: its files are not theirs."""
     plans = [draw_plans(row, settings.rule, settings.num_epochs) for row in rows]
-    is_frames = stored.payload.kind == Payload.FRAMES
-    payload = payload_record(
-        source["modality"],
-        settings,
-        num_bytes=stored.payload.num_bytes,
-        sha256=stored.payload.sha256,
-        num_frames=len(planned_frames(plans)) if is_frames else 0,
-        num_exact=stored.payload.num_exact,
-    )
-    record = clip_record(stored.key, source, rows, plans, payload, settings)
-    if record.to_json() != read_bytes(file, clip.json):
+    media = list(zip(*(media_of(row) for row in rows), strict=True))
+    if len(media) != len(stored.media_clips):
         return None
-    if clip.payload is not None:
-        file.seek(clip.payload.offset)
-    reading = HashingReader(file)
-    written = _add_clip(tar, record, cast(BinaryIO, reading))
-    return written if not payload.suffix or reading.sha256 == payload.sha256 else None
+    sources, payloads = [], []
+    for medium, (files, clip) in enumerate(zip(media, stored.media_clips, strict=True)):
+        source = next((file for file in files if file["media_uri"] == clip.media.uri), None)
+        if source is None:
+            return None
+        sources.append(source)
+        payloads.append(_payload_again(clip, len(planned_frames(plans, medium)), settings))
+    return shard_record(stored.key, rows, sources, payloads, settings, plans)
+
+
+def _payload_again(clip: ClipRecord, num_frames: int, settings: ShardSettings) -> PayloadRecord:
+    stored = clip.payload
+    return payload_record(
+        clip.kind,
+        settings,
+        num_bytes=stored.num_bytes,
+        sha256=stored.sha256,
+        num_frames=num_frames if stored.kind == Payload.FRAMES else 0,
+        num_exact=stored.num_exact,
+    )

@@ -21,24 +21,28 @@ from vxp_data.conversation import conversation_from_json
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media.reader import MediaReader
+from vxp_data.pipeline.shard.clip_records import stored_rule
 from vxp_data.pipeline.shard.command import TAR_SUFFIX
-from vxp_data.pipeline.shard.frame_plans import draw_plans
+from vxp_data.pipeline.shard.frame_plans import draw_medium_plans, rules_of
 from vxp_data.pipeline.shard.index import read_index
 from vxp_data.records import Modality
 from vxp_data.settings.prune import DecodeConfig
 from vxp_data.shard_format import (
     ClipRecord,
     Payload,
+    PayloadRecord,
     ShardEntry,
     ShardIndex,
+    ShardRecord,
     TableEntry,
     clip_key,
+    mixed_key,
     selection_version,
 )
 from vxp_data.shards.frames_payload import unpack_frames
 from vxp_data.shards.hashing import HashingReader
 from vxp_data.shards.shard_file import ShardClip, read_clips
-from vxp_data.shards.tar_file import read_bytes
+from vxp_data.shards.tar_file import Member, read_bytes
 from vxp_data.storage.digest import CHUNK_BYTES, stream_sha256
 from vxp_data.storage.folder import Folder
 
@@ -172,37 +176,62 @@ def _checked_shard(
     found.num_samples += num_samples
 
 
-def _record_problem(record: ClipRecord, entry: ShardEntry, index: ShardIndex) -> str:
+def _record_problem(record: ShardRecord, entry: ShardEntry, index: ShardIndex) -> str:
     """Compare a record with its key, its shard and the index; '' where they agree."""
     if not record.rows:
         return "it has no rows"
+    for what, own, wanted in (
+        ("kind", record.kind, entry.kind),
+        ("sampling", record.sampling, index.sampling),
+    ):
+        if own != wanted:
+            return f"its {what} is not what the rest of the record or the index says"
+    if isinstance(record, ClipRecord):
+        return _clip_problem(record, index, record.sampling) or _conversation_problem(record)
+    if (record.key, record.format_version) != (
+        mixed_key([clip.key for clip in record.clips]),
+        index.format_version,
+    ):
+        return "its key or format is not what its clips or the index say"
+    if record.provenance != index.provenance:
+        return "its provenance is not the index's"
+    rules = rules_of({"clips": [_facts(clip) for clip in record.clips]}, _rule(record.sampling))
+    for number, (clip, rule) in enumerate(zip(record.clips, rules, strict=True)):
+        if clip.rows:
+            return f"clip {number} has {len(clip.rows)} rows of its own"
+        if problem := _clip_problem(clip, index, stored_rule(rule)):
+            return f"clip {number}: {problem}"
+    return _conversation_problem(record)
+
+
+def _clip_problem(record: ClipRecord, index: ShardIndex, sampling: str) -> str:
+    """Compare a clip with its key and the index; '' where they agree."""
     keys = {
         clip_key(
             record.kind,
             media_id=record.media.media_id,
             clip_start_s=record.clip_start_s,
             clip_end_s=end_s,
-            sample_id=record.rows[0].sample_id,
+            sample_id=record.rows[0].sample_id if record.rows else "",
         )
         for end_s in (record.clip_end_s, math.inf)
     }
     payload = Payload.NONE.value if record.kind == Modality.TEXT else index.payload
     for what, own, wanted in (
         ("key", record.key in keys, True),
-        ("kind", record.kind, entry.kind),
         ("payload", record.payload.kind, payload),
         ("format", record.format_version, index.format_version),
-        ("sampling", record.sampling, index.sampling),
+        ("sampling", record.sampling, sampling),
         ("provenance", record.provenance, index.provenance),
     ):
         if own != wanted:
             return f"its {what} is not what the rest of the record or the index says"
-    return _conversation_problem(record)
+    return ""
 
 
-def _conversation_problem(record: ClipRecord) -> str:
-    """Hold the media that conversations show against the clip; '' where they agree."""
-    kinds = [] if record.kind == Modality.TEXT else [record.kind]
+def _conversation_problem(record: ShardRecord) -> str:
+    """Hold the media that conversations show against the clips; '' where they agree."""
+    kinds = [clip.kind for clip in record.media_clips]
     for row in record.rows:
         turns = conversation_from_json(row.conversation)
         shown = [part.type for turn in turns for part in turn.parts if part.type != "text"]
@@ -211,64 +240,90 @@ def _conversation_problem(record: ClipRecord) -> str:
     return ""
 
 
-def _plan_problem(record: ClipRecord) -> str:
+def _plan_problem(record: ShardRecord) -> str:
     """Draw every stored plan again from the stored rule and timeline; '' where they agree."""
-    rule = SamplingRule.from_dict(json.loads(record.sampling))
-    is_whole = record.clip_end_s >= record.media.duration_s
-    version = selection_version(record.format_version)
-    for row in record.rows:
-        facts = {
-            "modality": record.kind,
-            "sample_id": row.sample_id,
-            "timeline": record.media.timeline,
-            "duration_s": record.media.duration_s,
-            "fps": record.media.fps,
-            "clip_start_s": record.clip_start_s,
-            "clip_end_s": math.inf if is_whole else record.clip_end_s,
-        }
-        again = [
-            (plan.epoch, plan.policy, plan.fps, plan.frame_index_F.tolist(), plan.time_s_F.tolist())
-            for plan in draw_plans(facts, rule, len(row.plans), version)
-        ]
-        stored = [(p.epoch, p.policy, p.fps, p.frame_index, p.time_s) for p in row.plans]
-        if again != stored:
-            return f"sample {row.sample_id!r}: the plan is not the one that its rule gives"
+    for medium, clip in enumerate(record.media_clips):
+        facts, rule = _facts(clip), _rule(clip.sampling)
+        version = selection_version(clip.format_version)
+        for place, row in enumerate(record.rows):
+            plans = record.plans_of(place)[medium]
+            again = [
+                (p.epoch, p.policy, p.fps, p.frame_index_F.tolist(), p.time_s_F.tolist())
+                for p in draw_medium_plans(
+                    facts, rule, len(plans), sample_id=row.sample_id, selection_version=version
+                )
+            ]
+            stored = [(p.epoch, p.policy, p.fps, p.frame_index, p.time_s) for p in plans]
+            if again != stored:
+                return f"sample {row.sample_id!r}: the plan is not the one that its rule gives"
     return ""
 
 
+def _facts(clip: ClipRecord) -> dict[str, Any]:
+    """Return what plans are drawn from, as `frame_plans` takes it."""
+    is_whole = clip.clip_end_s >= clip.media.duration_s
+    return {
+        "modality": clip.kind,
+        "timeline": clip.media.timeline,
+        "duration_s": clip.media.duration_s,
+        "fps": clip.media.fps,
+        "clip_start_s": clip.clip_start_s,
+        "clip_end_s": math.inf if is_whole else clip.clip_end_s,
+    }
+
+
+def _rule(stored: str) -> SamplingRule:
+    return SamplingRule.from_dict(json.loads(stored))
+
+
 def _payload_problem(file: BinaryIO, clip: ShardClip, reader: MediaReader) -> str:
-    """Open a payload; say what is wrong with it, or nothing ('')."""
-    if clip.payload is None:
+    """Open all payloads; say what is wrong with the first that is, or nothing ('')."""
+    if not clip.payloads:
         return ""
-    if clip.record.payload.kind == Payload.FRAMES:
-        return _frames_problem(read_bytes(file, clip.payload), clip.record)
-    file.seek(clip.payload.offset)
+    for medium, (about, payload) in enumerate(
+        zip(clip.record.media_clips, clip.payloads, strict=True)
+    ):
+        if about.payload.kind == Payload.FRAMES:
+            planned = {
+                index
+                for place in range(len(clip.record.rows))
+                for plan in clip.record.plans_of(place)[medium]
+                for index in plan.frame_index
+            }
+            problem = _frames_problem(read_bytes(file, payload), about.payload, planned)
+        else:
+            problem = _file_problem(file, payload, about, reader)
+        if problem:
+            return problem
+    return ""
+
+
+def _file_problem(file: BinaryIO, payload: Member, clip: ClipRecord, reader: MediaReader) -> str:
+    file.seek(payload.offset)
     reading = HashingReader(file)
     with tempfile.NamedTemporaryFile(prefix="vxp-verify-") as scratch:
-        left_bytes = clip.payload.num_bytes
+        left_bytes = payload.num_bytes
         while left_bytes:
             scratch.write(reading.read(min(left_bytes, CHUNK_BYTES)))
             left_bytes -= min(left_bytes, CHUNK_BYTES)
         scratch.flush()
-        if reading.sha256 != clip.record.payload.sha256:
+        if reading.sha256 != clip.payload.sha256:
             return "the payload's SHA-256 is not its record's"
-        is_image = clip.record.kind == Modality.IMAGE
+        is_image = clip.kind == Modality.IMAGE
         try:
             media = reader.probe(scratch.name, is_image=is_image).value.media
         except MediaError as error:
             return f"the payload does not open: {error}"
     # An animated image has one frame, whatever a video row about the same file made of it.
     for what in ("media_id", "num_bytes", *(() if is_image else ("num_frames", "duration_s"))):
-        if getattr(media, what) != getattr(clip.record.media, what):
+        if getattr(media, what) != getattr(clip.media, what):
             return f"the payload's {what} is not its record's"
     return ""
 
 
-def _frames_problem(data: bytes, record: ClipRecord) -> str:
-    payload = record.payload
+def _frames_problem(data: bytes, payload: PayloadRecord, wanted: set[int]) -> str:
     if hashlib.sha256(data).hexdigest() != payload.sha256:
         return "the payload's SHA-256 is not its record's"
-    wanted = {i for row in record.rows for plan in row.plans for i in plan.frame_index}
     try:
         images = unpack_frames(data)
     except ValueError as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vxp_data.conversation import Role, Turn
@@ -48,15 +49,7 @@ def collate(
     """
     prompts, visuals = [], []
     for sample in samples:
-        own: list[Visual] = []
-        if sample.frames_THWC is not None:
-            own = [
-                Visual(
-                    frames_THWC=sample.frames_THWC,
-                    time_s_T=sample.time_s_T,
-                    is_image=sample.kind == "image",
-                )
-            ]
+        own = _visuals(sample)
         clips = [Clip(time_s_T=v.time_s_T.tolist(), is_image=v.is_image) for v in own]
         turns = messages(sample.conversation, shows_media=bool(own))
         if not any(turn["role"] == "assistant" for turn in turns):
@@ -80,6 +73,22 @@ def collate(
         sample_ids=[sample.sample_id for sample in samples if not sample.is_padding],
         tasks=[sample.task for sample in samples],
     )
+
+
+def _visuals(sample: TrainSample) -> list[Visual]:
+    """Return a sample's videos and images, in order; none where its frames are not read."""
+    if sample.frames_THWC is None:
+        return []
+    sizes = [medium.num_frames for medium in sample.media]
+    return [
+        Visual(frames_THWC=frames_THWC, time_s_T=time_s_T, is_image=medium.kind == "image")
+        for medium, frames_THWC, time_s_T in zip(
+            sample.media,
+            torch.split(sample.frames_THWC, sizes),
+            torch.split(sample.time_s_T, sizes),
+            strict=True,
+        )
+    ]
 
 
 def messages(conversation: Sequence[Turn], *, shows_media: bool = True) -> list[dict[str, Any]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import torch
 
 from vxp_data.settings.file import Loaded
+from vxp_data.shard_format import MIXED
+from vxp_model.data.sources import Rows
 from vxp_model.errors import UserError
 from vxp_model.settings.recot import RECOT_MAY_CHANGE, ReCoTRecipe
 from vxp_model.train.batches import MicroBatch, collate, open_loader, recot_window, step_batches
@@ -52,7 +54,9 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         super().__init__(loaded, context, say)
         recipe = loaded.config
         self.config = config = model_config(recipe.model)
-        num_samples = epoch_samples(recipe, rows_of(recipe))
+        parts = rows_of(recipe)
+        self._say_unread(parts)
+        num_samples = epoch_samples(recipe, parts)
         bf16 = uses_bf16(recipe.engine, context.device)
         tower = build_tower(
             config,
@@ -110,6 +114,14 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             f"({self._steps_per_epoch} are an epoch), {self._context.size} x "
             f"{batch.micro_samples} at once, on {self._context.device.type}"
         )
+
+    def _say_unread(self, parts: Sequence[Rows]) -> None:
+        """Say how many rows have several media, which are not read here."""
+        tables = {rows.source.uri: rows.table for rows in parts}
+        if num_mixed := sum(len(table.rows_of([MIXED])) for table in tables.values()):
+            self._say(
+                f"{num_mixed} rows have several media and are not read: ReCoT takes rows of one"
+            )
 
     def micro_batches(self) -> Iterator[list[MicroBatch]]:
         """Return each step's micro-batches; see `Training.micro_batches`."""

@@ -75,7 +75,7 @@ def flip_behind_its_time(path: Path, at: int) -> None:
 def clips_of(folder: Path) -> list[tuple[ShardClip, bytes]]:
     with (folder / NAME).open("rb") as file:
         found = list(read_clips(file))
-        return [(clip, read_bytes(file, clip.payload)) for clip in found if clip.payload]
+        return [(clip, read_bytes(file, clip.payloads[0])) for clip in found if clip.payloads]
 
 
 def reasons(shard: WrittenShard) -> list[str]:

@@ -96,10 +96,10 @@ def test_whole_shards_have_no_problems_and_are_counted(mixed_shards: Path) -> No
 def test_a_flipped_byte_is_found_wherever_it_is(shards: Path, where: str) -> None:
     path = first_video(shards)
     clip = first_clip(path)
-    assert clip.payload is not None
+    assert clip.payloads
     at = {
         "json": clip.json.offset + clip.json.num_bytes // 2,
-        "payload": clip.payload.offset + clip.payload.num_bytes // 2,
+        "payload": clip.payloads[0].offset + clip.payloads[0].num_bytes // 2,
         "header": clip.json.offset - 500,
         "padding": path.stat().st_size - 1,
     }[where]
@@ -116,7 +116,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(shards: Path, where: str) -> Non
 
 def test_a_missing_member_is_found(shards: Path) -> None:
     path = first_video(shards)
-    gone = first_clip(path).payload
+    gone = first_clip(path).payloads[0]
     assert gone is not None
     rewritten(path, lambda name, data: None if name == gone.name else data)
     trust(shards, path)
@@ -137,9 +137,9 @@ def test_a_missing_clip_is_found(shards: Path) -> None:
 def test_a_doubled_key_is_found_within_a_shard_and_across_shards(shards: Path) -> None:
     path = first_video(shards)
     clip = first_clip(path)
-    assert clip.payload is not None
+    assert clip.payloads
     before = path.read_bytes()
-    rewritten(path, lambda _, data: data, clip.json.name, clip.payload.name)
+    rewritten(path, lambda _, data: data, clip.json.name, clip.payloads[0].name)
     trust(shards, path)
     assert problems(shards) == [f"{path.name}: key {clip.record.key!r} comes twice"]
     path.write_bytes(before)
@@ -255,10 +255,10 @@ def test_a_record_that_contradicts_itself_is_found(
 def test_a_payload_that_is_not_what_its_record_says_is_found(shards: Path) -> None:
     path = first_video(shards)
     clip = first_clip(path)
-    assert clip.payload is not None
-    name = clip.payload.name
+    assert clip.payloads
+    name = clip.payloads[0].name
     with path.open("rb") as file:
-        data = read_bytes(file, clip.payload)
+        data = read_bytes(file, clip.payloads[0])
     other = bytes(len(data))
     payload = dataclasses.replace(clip.record.payload, sha256=hashlib.sha256(other).hexdigest())
     record = dataclasses.replace(clip.record, payload=payload).to_json()

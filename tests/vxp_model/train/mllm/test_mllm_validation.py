@@ -134,7 +134,7 @@ def test_a_mean_is_over_the_label_tokens_of_all_processes(
 def sample(answer: str, task: str = "multiple_choice") -> TrainSample:
     return TrainSample(
         sample_id="a", dataset="d", task=task, kind="text", key="k", source=0, epoch=0, position=0,
-        frames_THWC=None, time_s_T=torch.zeros(0), fps=0.0, num_inexact=0,
+        frames_THWC=None, time_s_T=torch.zeros(0), fps=0.0, media=(), num_inexact=0,
         conversation=(Turn.of_text(Role.USER, "Which?"), Turn.of_text(Role.ASSISTANT, answer)),
         annotation="",
     )  # fmt: skip
