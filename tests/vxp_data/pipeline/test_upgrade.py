@@ -143,7 +143,11 @@ def test_an_upgraded_run_embeds_anew_only_what_is_selected_otherwise(
     with pytest.raises(UserError, match=REFUSED):
         run_prune(manifest, out, tmp_path, **settings)
     upgrade(out)
-    assert run_files(out) == wanted
+    # What the old format did not have is unknown now: facts about files, in these two.
+    now = run_files(out)
+    assert now.keys() == wanted.keys()
+    changed = {name for name, data in now.items() if data != wanted[name]}
+    assert {name for name in changed if "part-" not in name} == {"media.parquet"}
     with monkeypatch.context() as patch:
         patch.setattr(prune_module, "sampler_fingerprint", as_then)
         assert run_prune(manifest, out, tmp_path, **settings).num_files == 0
@@ -274,7 +278,7 @@ def test_a_run_of_format_5_becomes_the_run_that_it_would_be_now(tmp_path: Path) 
     assert embeddings(out) == stored
     assert verify_run(open_run(out), media=True).problems == []
     redecide(out, measure=None, thresholds={}, default=None)
-    assert table(out, "decisions") == wanted["decisions"]
+    assert str(table(out, "decisions")) == str(wanted["decisions"])  # NaN is like NaN there
 
 
 def test_a_run_of_ours_is_left_as_it_is(old: Path) -> None:
