@@ -15,7 +15,7 @@ import pytest
 
 from support.repo import ROOT
 from support.runs import run_shard, table
-from vxp_data.shard_format import SAMPLE_COLUMNS, ClipRecord, ShardEntry, ShardIndex
+from vxp_data.shard_format import SAMPLE_COLUMNS, ClipRecord, MixedRecord, ShardEntry, ShardIndex
 
 DOCS = (ROOT / "docs" / "shards-and-loader.md").read_text(encoding="utf-8")
 SECTION = DOCS.partition("## The format of shards")[2]
@@ -52,6 +52,13 @@ TYPES = {"int", "string", "float", "bool", "list of int", "list of float"}
 
 def test_every_field_of_the_record_is_documented_with_its_type() -> None:
     assert documented() == field_types(ClipRecord)
+
+
+def test_every_field_of_the_record_of_several_media_is_documented() -> None:
+    table = SECTION.partition("### The record of several media")[2].partition("\n\nIn `samples")[0]
+    named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", table))
+    assert {field.name for field in fields(MixedRecord)} <= named
+    assert "`rows[].plans[][]`" in table
 
 
 def test_every_field_of_the_index_and_the_samples_table_is_named() -> None:
