@@ -176,17 +176,11 @@ def probe(
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
-        if may_be_cut(packets):
-            with open_video(path, image=image, limits=limits) as again:
-                packets = without_cut_images(packets, *again)
         time_base = stream.time_base or Fraction(1, 1)
-        timeline = timeline_of(packets, time_base, _nominal_fps(stream))
-        if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
+        packets, timeline = _timeline(packets, stream, path, image=image, limits=limits)
+        is_plain = timeline.timed and timeline.mended is None and not packets.order_is_unclear()
+        if by_index and (fields is not None or not is_plain):
             raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
-        if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
-            with open_video(path, image=image, limits=limits) as again:
-                packets = with_display_order(packets, *again)
-            timeline = timeline_of(packets, time_base, _nominal_fps(stream))
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
             raise MediaError(
@@ -214,6 +208,27 @@ def probe(
         if keep_open and timeline.timed and kept.can_be_kept(container):
             kept.keep(path, container, stream, stack.pop_all())
     return Probe(media=media, timeline=timeline)
+
+
+def _timeline(
+    packets: Packets, stream: VideoStream, path: str, *, image: bool, limits: MediaLimits
+) -> tuple[Packets, Timeline]:
+    """Build the timeline; where the timestamps leave something open, images are looked at too.
+
+    For that the file is opened once more. Not where only the index was read: `by_index` streams
+    whose times are not sound are refused by the caller.
+    """
+    time_base, nominal_fps = stream.time_base or Fraction(1, 1), _nominal_fps(stream)
+    if may_be_cut(packets):
+        with open_video(path, image=image, limits=limits) as again:
+            packets = without_cut_images(packets, *again)
+    timeline = timeline_of(packets, time_base, nominal_fps)
+    is_open = packets.order_is_unclear() or (not timeline.timed and packets.any_stamp())
+    if is_open and not packets.by_index:
+        with open_video(path, image=image, limits=limits) as again:
+            packets = with_display_order(packets, *again)
+        timeline = timeline_of(packets, time_base, nominal_fps)
+    return packets, timeline
 
 
 def _check_header(path: str, stream: VideoStream, *, image: bool, limits: MediaLimits) -> None:
