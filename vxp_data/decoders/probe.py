@@ -203,8 +203,7 @@ def probe(
         again = partial(open_video, path, stream_index=stream.index, **how)
         time_base = stream.time_base or Fraction(1, 1)
         packets, timeline = _timed(packets, stream, again)
-        is_plain = timeline.timed and timeline.mended is None and not packets.order_is_unclear()
-        if by_index and (fields is not None or not is_plain):
+        if by_index and (fields is not None or not _is_plain(packets, timeline)):
             raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
@@ -237,6 +236,10 @@ def probe(
         if keep_open and timeline.timed and kept.can_be_kept(container):
             kept.keep(path, container, stream, stack.pop_all())
     return Probe(media=media, timeline=timeline)
+
+
+def _is_plain(packets: Packets, timeline: Timeline) -> bool:
+    return timeline.timed and timeline.mended is None and not packets.order_is_unclear()
 
 
 def _timed(
