@@ -15,6 +15,7 @@ from support import runs
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
+from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_part
@@ -87,6 +88,7 @@ def stored_run(
     part = part.append_column("embedding", embedding_column(embeddings))
     write_part(run.parts.file("part-0.parquet"), part.cast(EMBEDDING_SCHEMA))
     score_clips(run, sources, encoder=encoder, sampler=SAMPLER)
+    write_row_scores(run, encoder=encoder, sampler=SAMPLER)
     run.write_run(
         {
             "config": PruneConfig().model_dump(mode="json"),
