@@ -6,11 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 5
+RUN_FORMAT_VERSION: Final = 6
 """Version of the run directory; raised when the meaning of a file or column changes. See
-UPGRADED_FORMAT_VERSION."""
-UPGRADED_FORMAT_VERSION: Final = 4
-"""The one version that `vxp-data upgrade` converts to ours."""
+UPGRADED_FORMAT_VERSIONS."""
+UPGRADED_FORMAT_VERSIONS: Final = (4, 5)
+"""Those that `vxp-data upgrade` converts to ours."""
 
 CLIP_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
 """Columns that name a clip where clips are listed: media, embeddings, duplicates."""
@@ -62,6 +62,7 @@ MEDIA_SCHEMA: Final = pa.schema(
         ("start_s", pa.float64()),
         ("has_edit_list", pa.bool_()),
         ("open_gop", pa.bool_()),
+        ("gradual_refresh", pa.bool_()),
         ("frames_indexed", pa.bool_()),
         ("time_note", pa.string()),  # where times are not simply the file's own
         ("rotation", pa.int16()),
@@ -87,10 +88,7 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("content_change", pa.list_(pa.float32())),  # between one frame and the next
         ("contrast", pa.list_(pa.float32())),  # of each frame: core.frame_looks
         ("decoder", pa.string()),
-        (
-            "decoder_note",
-            pa.string(),
-        ),  # why not the decoder asked for; how it departs from the file
+        ("decoder_note", pa.string()),  # why another decoder, or how it departs from the file
         ("encoder", pa.string()),  # fingerprints
         ("sampler", pa.string()),
         ("reason", pa.string()),

@@ -1,9 +1,9 @@
-"""Runs of format 4, which no version writes any more.
+"""Runs of formats 4 and 5, which no version writes any more.
 
 `run_of_format_4.tar.xz` was written by the last version that did: a prune of six rows over four
 small videos, one of them broken and one there twice (thumbnail encoder, two frames a clip, a filter
 and --duplicates relink), and `sample`. `as_format_4` writes a run back by hand; that it is true to
-the format is shown by that stored run.
+the format is shown by that stored run. `as_format_5` leaves out what format 6 added.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ OLD_NAMES = {
     "representative_clip_end_s": "keeper_clip_end_s",
     "representative_media_id": "keeper_media_id",
 }
+NEW_IN_6 = (
+    "clips", "gradual_refresh", "time_note", "stream_index", "num_video_streams", "has_crop",
+    "medium",
+)  # fmt: skip
 
 
 def stored_run(folder: Path) -> Path:
@@ -61,6 +65,26 @@ def as_format_4(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(_old_record(record, samplers), indent=2) + "\n")
 
 
+def as_format_5(run: Path) -> None:
+    """Write a run of ours, in place, as the last version of format 5 did."""
+    files = [*sorted((run / "embeddings").iterdir())]
+    files += [run / f"{name}.parquet" for name in ("samples", "media", "plans")]
+    for path in files:
+        if path.exists():
+            table = _without_new(pq.read_table(path))
+            if "turns" in table.column_names:
+                pairs = [_pairs(turns) for turns in table["turns"].to_pylist()]
+                index = table.column_names.index("turns")
+                table = table.set_column(index, "turns", pa.array(pairs, pa.large_string()))
+            pq.write_table(table, path, compression="zstd")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "format_version": 5}, indent=2) + "\n")
+
+
+def _without_new(table: pa.Table) -> pa.Table:
+    return table.drop_columns([name for name in NEW_IN_6 if name in table.column_names])
+
+
 def old_sampler(config: dict[str, Any]) -> str:
     """Name a frame sampling as format 4 did, with its own number among the facts."""
     facts = {"decoder": config["decode"]["decoder"], "frames": config["frames"], "run_format": 4}
@@ -92,6 +116,7 @@ def _part_as_format_4(run: Path, path: Path, samplers: dict[str, str]) -> None:
 
 
 def _old_names(table: pa.Table, samplers: dict[str, str]) -> pa.Table:
+    table = _without_new(table)
     table = table.rename_columns([OLD_NAMES.get(name, name) for name in table.column_names])
     if "exchanges" in table.column_names:
         index = table.column_names.index("exchanges")

@@ -141,7 +141,8 @@ def test_nothing_that_a_manifest_holds_paints_the_terminal(tmp_path: Path) -> No
     name = f"rows{hostile}.jsonl"
     (tmp_path / name).write_text(json.dumps(row) + '\n{"\\u001b": 1, "\\u001b": 2}\n')
     options = ("--encoder", "thumbnail", "--set", "tasks.field=kind", "--out", tmp_path / "run")
-    done = vxp_data("prune", tmp_path / name, *options)
+    one_of_two = ("--set", "manifest.max_bad_share=0.5")
+    done = vxp_data("prune", tmp_path / name, *options, *one_of_two)
     assert done.returncode == 0, done.stderr
     assert r"\x1b[2J\x1b]0;gone\x07\x9b31m\u202e[bold red]" in done.stdout
     (tmp_path / name).write_text(f"[{hostile}")

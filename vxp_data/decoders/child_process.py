@@ -157,10 +157,10 @@ class ChildContext(SpawnContext):
 
     def __init__(self) -> None:
         super().__init__()
-        _start_tracker()
+        start_tracker()
 
 
-def _start_tracker() -> None:
+def start_tracker() -> None:
     """Start Python's resource tracker so that it frees what a killed worker held without a word."""
     name, ignored = "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker"
     before = os.environ.get(name)

@@ -203,7 +203,7 @@ def probe(
         again = partial(open_video, path, stream_index=stream.index, **how)
         time_base = stream.time_base or Fraction(1, 1)
         packets, timeline = _timed(packets, stream, again)
-        if by_index and (fields is not None or timeline.mended is not None or not timeline.timed):
+        if by_index and (fields is not None or not _is_plain(packets, timeline)):
             raise MediaError(Reason.UNSUPPORTED, "the index does not tell frames and times")
         duration_s = _duration_s(timeline, packets, time_base)
         if duration_s > limits.max_duration_s:
@@ -238,6 +238,10 @@ def probe(
     return Probe(media=media, timeline=timeline)
 
 
+def _is_plain(packets: Packets, timeline: Timeline) -> bool:
+    return timeline.timed and timeline.mended is None and not packets.order_is_unclear()
+
+
 def _timed(
     packets: Packets, stream: VideoStream, again: Callable[[], _Opened]
 ) -> tuple[Packets, Timeline]:
@@ -247,7 +251,8 @@ def _timed(
             packets = without_cut_images(packets, *opened)
     time_base, fps = stream.time_base or Fraction(1, 1), _nominal_fps(stream)
     timeline = timeline_of(packets, time_base, fps)
-    if packets.order_is_unclear() or (not timeline.timed and packets.any_stamp()):
+    is_open = packets.order_is_unclear() or (not timeline.timed and packets.any_stamp())
+    if is_open and not packets.by_index:  # such ones are refused, where only the index was read
         with again() as opened:
             packets = with_display_order(packets, *opened)
         timeline = timeline_of(packets, time_base, fps)

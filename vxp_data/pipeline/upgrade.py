@@ -1,9 +1,12 @@
-"""`vxp-data upgrade`: a run of format 4 becomes one of format 5; no video is read.
+"""`vxp-data upgrade`: a run of format 4 or 5 becomes one of ours; no video is read.
 
-Format 4 had embeddings as lists of lists, other names for some columns and settings, and its own
-number among what names the frame sampling. Every file is written anew, beside what it replaces, and
-run.json last. So whatever stops it, the run stays one of format 4 to all other commands, nothing is
-lost, and the same command goes on. Knows format 4 by heart: nothing else does any more.
+Format 5 had conversations as pairs, one medium a row, and fewer facts about files. Format 4 had
+also embeddings as lists of lists, other names for some columns and settings, and its own number
+among what names the frame sampling. Every file is written anew, beside what it replaces, and
+run.json last. So whatever stops it, the run stays an old one to all other commands, nothing is
+lost, and the same command goes on. Knows these formats by heart: nothing else does any more.
+
+Facts that an old run does not have are unknown: '' and 0.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ from vxp_data.schemas import (
     RUN_FORMAT_VERSION,
     SAMPLE_SCHEMA,
     THUMBNAIL_SCHEMA,
-    UPGRADED_FORMAT_VERSION,
+    UPGRADED_FORMAT_VERSIONS,
 )
 from vxp_data.settings.prune import DecodeConfig, FramesConfig, PruneConfig
 from vxp_data.storage.folder import File
@@ -65,6 +68,15 @@ _SETTINGS: Final[Mapping[tuple[str, str], str]] = {
     ("costs", "tokens_per_picture"): "tokens_per_image",
 }
 """By section and name."""
+_UNKNOWN: Final[Mapping[str, Any]] = {
+    "clips": [],
+    "gradual_refresh": False,
+    "time_note": "",
+    "stream_index": 0,
+    "num_video_streams": 0,
+    "has_crop": False,
+}
+"""Columns that old runs lack."""
 _SELECTION_VERSION: Final = 1
 """By which frames were selected then."""
 _MOST_FRAMES: Final = 1000
@@ -84,7 +96,7 @@ class Upgraded:
 
 
 def upgrade(where: str | Path) -> Upgraded:
-    """Convert a run of format 4, finished or stopped, to ours; one of ours is left as it is.
+    """Convert a run of format 4 or 5, finished or stopped, to ours; one of ours is left as it is.
 
     Goes on where an earlier call was stopped.
 
@@ -141,10 +153,11 @@ def _is_current(run: RunDirectory) -> bool:
     """
     if run.run_json.is_file():
         found = run.read_json().get("format_version")
-        if found not in (UPGRADED_FORMAT_VERSION, RUN_FORMAT_VERSION):
+        if found not in (*UPGRADED_FORMAT_VERSIONS, RUN_FORMAT_VERSION):
             raise UserError(
-                f"{run.root} is of run format {found}; `upgrade` converts format "
-                f"{UPGRADED_FORMAT_VERSION} to {RUN_FORMAT_VERSION}. Prune into a new directory."
+                f"{run.root} is of run format {found}; `upgrade` converts formats "
+                f"{' and '.join(map(str, UPGRADED_FORMAT_VERSIONS))} to {RUN_FORMAT_VERSION}. "
+                "Prune into a new directory."
             )
         return bool(found == RUN_FORMAT_VERSION)
     if not run.samples.is_file():
@@ -152,10 +165,13 @@ def _is_current(run: RunDirectory) -> bool:
             f"{run.root} holds no run: neither {run.run_json.name} nor {run.samples.name}. Name "
             "the directory that was given to `vxp-data prune --out`."
         )
-    for files in ([file for file, _ in _tables(run)], run.part_files(), run.thumbnail_files()):
-        if any(set(names) & set(_COLUMNS) for names in each_file(column_names, files)):
-            return False
-    return True
+    if any(column_names(file) != schema.names for file, schema in _tables(run)):
+        return False
+    parts = each_file(column_names, run.part_files())
+    sheets = each_file(column_names, run.thumbnail_files())
+    return all(names == EMBEDDING_SCHEMA.names for names in parts) and all(
+        names == THUMBNAIL_SCHEMA.names for names in sheets
+    )
 
 
 def _upgrade_part(run: RunDirectory, lock: RunLock, samplers: _Samplers, file: File) -> bool | None:
@@ -165,10 +181,12 @@ def _upgrade_part(run: RunDirectory, lock: RunLock, samplers: _Samplers, file: F
         Whether its frame sampling is known; None where it was of our format.
     """
     part = read_table(file)
-    if "file_stamp" not in part.column_names:
+    if part.column_names == EMBEDDING_SCHEMA.names:
         return None
-    is_known = all(map(samplers.knows, set(part["sampler"].to_pylist())))
-    column = embedding_column([_matrix(value) for value in part["embedding"]])
+    is_known, column = True, part["embedding"]
+    if _is_of_format_4(part):
+        is_known = all(map(samplers.knows, set(part["sampler"].to_pylist())))
+        column = embedding_column([_matrix(value) for value in part["embedding"]])
     facts = _renamed(part.drop_columns("embedding"), EMBEDDING_FACTS, samplers)
     part = facts.append_column("embedding", column).cast(EMBEDDING_SCHEMA)
     name, sheets = part_name(part), run.thumbnails.file(file.name)
@@ -190,19 +208,27 @@ def _upgrade_table(file: File, schema: pa.Schema, samplers: _Samplers) -> None:
 
 
 def _renamed(table: pa.Table, schema: pa.Schema, samplers: _Samplers) -> pa.Table:
-    """Rename a table's columns, and its clips' frame sampling."""
+    """Rename a table's columns, and its clips' frame sampling; fill in what was not known."""
+    is_of_format_4 = _is_of_format_4(table)
     table = table.rename_columns([_COLUMNS.get(name, name) for name in table.column_names])
     if "turns" in table.column_names:
         index = table.schema.get_field_index("turns")
         rows = zip(table["turns"].to_pylist(), table["modality"].to_pylist(), strict=True)
         turns = [_turns(text, modality) for text, modality in rows]
         table = table.set_column(index, "turns", pa.array(turns, pa.large_string()))
-    if "sampler" in table.column_names:
+    if is_of_format_4 and "sampler" in table.column_names:
         index = table.schema.get_field_index("sampler")
         new = {name: samplers.new_name(name) for name in set(table["sampler"].to_pylist())}
         names = [new[name] for name in table["sampler"].to_pylist()]
         table = table.set_column(index, "sampler", pa.array(names, pa.string()))
-    return table.cast(schema)
+    for name in set(schema.names) - set(table.column_names):
+        column = pa.array([_UNKNOWN[name]] * len(table), schema.field(name).type)
+        table = table.append_column(name, column)
+    return table.select(schema.names).cast(schema)
+
+
+def _is_of_format_4(table: pa.Table) -> bool:
+    return bool(set(table.column_names) & set(_COLUMNS))
 
 
 def _turns(text: str, modality: str) -> str:
@@ -257,9 +283,7 @@ class _Samplers:
 
 
 def _old_name(frames: Mapping[str, Any], decoder: str) -> str:
-    return fingerprint(
-        {"frames": frames, "decoder": decoder, "run_format": UPGRADED_FORMAT_VERSION}
-    )
+    return fingerprint({"frames": frames, "decoder": decoder, "run_format": 4})
 
 
 def _upgraded_record(record: Mapping[str, Any], samplers: _Samplers) -> dict[str, Any]:

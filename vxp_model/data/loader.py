@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing.connection
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +23,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from vxp_data.core.seeds import hash64
+from vxp_data.decoders.child_process import start_tracker
 from vxp_model.data.dataset import SampleIndex, ShardDataset
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
@@ -103,6 +108,9 @@ class ShardLoader:
         self._order = order
         self._max_broken = max_broken
         self._of_epoch: tuple[int, EpochOrder] | None = None
+        self._closing: Finalize | None = None
+        if num_workers:
+            start_tracker()
         self._loader: DataLoader[TrainSample] = DataLoader(
             self.dataset,
             batch_sampler=_Steps(self),
@@ -115,6 +123,13 @@ class ShardLoader:
             multiprocessing_context=start_method if num_workers else None,
             generator=torch.Generator(),  # or each epoch draws from torch's own, as no resume does
         )
+        self._at_exit = partial(_close, weakref.ref(self))
+        if num_workers:
+            # At its end a process kills its workers, and what they hold stays: stop them before.
+            # A process of multiprocessing's does not ask atexit; in others torch, which does, stops
+            # no worker any more once its own turn has come.
+            atexit.register(self._at_exit)
+            self._closing = Finalize(None, self._at_exit, exitpriority=10)
 
     def __iter__(self) -> Iterator[Batch]:
         """Return the batches left of the current epoch; at its end, log what was replaced.
@@ -183,7 +198,13 @@ class ShardLoader:
         self.replaced = list(state.replaced)
 
     def close(self) -> None:
-        """Stop the workers and close what they have open."""
+        """Stop the workers and close what they have open.
+
+        Called at the end of the process where nobody else does.
+        """
+        atexit.unregister(self._at_exit)
+        if self._closing is not None:
+            self._closing.cancel()
         self._loader._iterator = None  # torch's own way to end persistent workers
         self.dataset.close()
 
@@ -223,6 +244,11 @@ class ShardLoader:
                 f"(max_broken): {list_replaced(self.replaced)}\nSee `vxp-data verify`, or raise "
                 "max_broken."
             )
+
+
+def _close(loader: weakref.ref[ShardLoader]) -> None:
+    if (found := loader()) is not None:
+        found.close()
 
 
 class _Steps:

@@ -215,6 +215,7 @@ def test_media_lie_below_their_root_and_nowhere_else(
     assert reasons["gone"] == "missing"
     assert reasons["inside"] == reasons["whole"] == reasons["round"]
     assert not any("/other/" in request.path for request in s3.requests)
-    on_disk = write_rows(tmp_path / "disk.json", [caption_row("a", f"{s3.uri}/v/{video}")])
+    named = {"a": f"{s3.uri}/v/{video}", "b": "gone.mp4"}
+    on_disk = write_rows(tmp_path / "disk.json", [caption_row(*each) for each in named.items()])
     run_prune(on_disk, tmp_path / "disk", videos.parent)
-    assert by_sample(tmp_path / "disk", "reason") == {"a": "forbidden"}
+    assert by_sample(tmp_path / "disk", "reason") == {"a": "forbidden", "b": "missing"}

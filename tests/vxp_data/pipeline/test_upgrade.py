@@ -17,7 +17,7 @@ import pytest
 
 from support.commands import vxp_data
 from support.flat_videos import BLUE, RED, write_flat_video
-from support.format_4 import as_format_4, old_sampler, run_files, stored_run
+from support.format_4 import as_format_4, as_format_5, old_sampler, run_files, stored_run
 from support.runs import caption_row, run_prune, table, write_rows
 from support.s3 import Bucket
 from vxp_data.api.run import open_run as open_from_python
@@ -31,7 +31,7 @@ from vxp_data.pipeline.upgrade import Upgraded, upgrade
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.storage.folder import Folder
 
-REFUSED = r"is of run format 4, this version reads 5. Run `vxp-data upgrade \S+run`"
+REFUSED = r"is of run format 4, this version reads 6. Run `vxp-data upgrade \S+run`"
 KILLED = """
 import os, signal, sys
 from vxp_data.pipeline.upgrade import upgrade
@@ -108,7 +108,7 @@ def test_a_stored_run_keeps_all_it_has_under_new_names(old: Path) -> None:
     ]
     assert table(old, "scores") == before["scores"]
     now = json.loads((old / "run.json").read_text())
-    assert now["format_version"] == 5
+    assert now["format_version"] == 6
     assert now["config"]["shard"]["image_format"] == "webp"
     assert now["config"]["costs"]["tokens_per_image"] == 144.0
     assert "shard.image_format" in now["config_origin"]
@@ -143,7 +143,11 @@ def test_an_upgraded_run_embeds_anew_only_what_is_selected_otherwise(
     with pytest.raises(UserError, match=REFUSED):
         run_prune(manifest, out, tmp_path, **settings)
     upgrade(out)
-    assert run_files(out) == wanted
+    # What the old format did not have is unknown now: facts about files, in these two.
+    now = run_files(out)
+    assert now.keys() == wanted.keys()
+    changed = {name for name, data in now.items() if data != wanted[name]}
+    assert {name for name in changed if "part-" not in name} == {"media.parquet"}
     with monkeypatch.context() as patch:
         patch.setattr(prune_module, "sampler_fingerprint", as_then)
         assert run_prune(manifest, out, tmp_path, **settings).num_files == 0
@@ -256,18 +260,39 @@ def test_in_an_object_store_it_does_the_same(
     assert {name: folder.read_bytes(name) for name in names} == upgraded
 
 
+def test_a_run_of_format_5_becomes_the_run_that_it_would_be_now(tmp_path: Path) -> None:
+    for name, rgb in (("a", RED), ("b", BLUE)):
+        write_flat_video(tmp_path / f"{name}.mp4", num_frames=9, rgb=rgb)
+    rows = [caption_row(name, f"{name}.mp4") for name in ("a", "b", "missing")]
+    manifest, out = write_rows(tmp_path / "rows.json", rows), tmp_path / "run"
+    run_prune(manifest, out, tmp_path, thresholds__default="keep 1.0")
+    wanted = {name: table(out, name) for name in ("samples", "media", "scores", "decisions")}
+    stored = embeddings(out)
+    as_format_5(out)
+    with pytest.raises(UserError, match="is of run format 5, this version reads 6"):
+        redecide(out, measure=None, thresholds={}, default=None)
+    assert upgrade(out) == Upgraded(was_current=False, num_parts=3)
+    assert table(out, "samples") == wanted["samples"]
+    unknown = {"num_video_streams": 0}  # the only fact of these files that is not '' or 0
+    assert table(out, "media") == [row | unknown for row in wanted["media"]]
+    assert embeddings(out) == stored
+    assert verify_run(open_run(out), media=True).problems == []
+    redecide(out, measure=None, thresholds={}, default=None)
+    assert str(table(out, "decisions")) == str(wanted["decisions"])  # NaN is like NaN there
+
+
 def test_a_run_of_ours_is_left_as_it_is(old: Path) -> None:
     upgrade(old)
     before = {path: path.stat().st_mtime_ns for path in old.rglob("*")}
     done = vxp_data("upgrade", old)
     assert (done.returncode, done.stdout) == (
         0,
-        f"{old} is of run format 5 already: nothing to do.\n",
+        f"{old} is of run format 6 already: nothing to do.\n",
     )
     assert {path: path.stat().st_mtime_ns for path in old.rglob("*")} == before
 
 
-@pytest.mark.parametrize("version", [3, 6, None])
+@pytest.mark.parametrize("version", [3, 7, None])
 def test_other_formats_are_refused_and_nothing_is_changed(old: Path, version: int | None) -> None:
     record = json.loads((old / "run.json").read_text())
     (old / "run.json").write_text(json.dumps({**record, "format_version": version}))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
 from support.later import LATER
-from support.shard_fixtures import text_shards
+from support.repo import ROOT
+from support.shard_fixtures import make_video, media_clip, text_shards, write_shards
 from vxp_model.data.order import BatchRule, OrderRule
 
 if LATER:
@@ -123,3 +126,33 @@ def test_many_kills_lose_and_repeat_nothing(texts, tmp_path, seed):
     ]  # fmt: skip
     order = OrderRule(seed=seed, length_window=rng.choice([0, 64]), length_run=16)
     check_killed_and_resumed(texts, tmp_path, starts, order)
+
+
+@pytest.fixture(scope="module")
+def video_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    clips = [
+        media_clip(make_video(folder / f"{seed}.mp4", 10, seed=seed), [f"row-{seed}"])
+        for seed in range(4)
+    ]
+    return write_shards(folder / "shards", [clips])
+
+
+@pytest.mark.parametrize(
+    ("how", "tracker", "status"),
+    [
+        pytest.param("returns", "loud", 0, marks=pytest.mark.slow),
+        pytest.param("keeps", "loud", 0, marks=pytest.mark.slow),
+        ("raises", "loud", 1),
+        ("is_killed", "ours", -15),
+    ],
+)
+def test_a_script_that_stops_early_leaves_no_semaphore(how, tracker, status, video_shards):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/support/leaving_loader.py", video_shards.uri, how, "spawn",
+         tracker],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "leaked" not in done.stderr
+    assert ("stopped on purpose" in done.stderr) == (how == "raises")

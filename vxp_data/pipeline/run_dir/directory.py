@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.read_ahead import each_file
-from vxp_data.schemas import RUN_FORMAT_VERSION, UPGRADED_FORMAT_VERSION
+from vxp_data.schemas import RUN_FORMAT_VERSION, UPGRADED_FORMAT_VERSIONS
 from vxp_data.storage.folder import File, Folder, open_folder
 from vxp_data.storage.local import cannot_write
 
@@ -177,7 +177,7 @@ class RunDirectory:
         if found == RUN_FORMAT_VERSION:
             return
         told = f"{self.root} is of run format {found}, this version reads {RUN_FORMAT_VERSION}."
-        if found == UPGRADED_FORMAT_VERSION:
+        if found in UPGRADED_FORMAT_VERSIONS:
             raise UserError(f"{told} {_run_upgrade(self.root)}")
         raise UserError(f"{told} Prune into a new directory.")
 
