@@ -29,6 +29,7 @@ from vxp_data.records import Modality
 from vxp_data.settings.prune import DecodeConfig
 from vxp_data.shard_format import (
     ClipRecord,
+    MixedRecord,
     Payload,
     PayloadRecord,
     ShardEntry,
@@ -180,28 +181,32 @@ def _record_problem(record: ShardRecord, entry: ShardEntry, index: ShardIndex) -
     """Compare a record with its key, its shard and the index; '' where they agree."""
     if not record.rows:
         return "it has no rows"
+    if isinstance(record, ClipRecord):
+        problem = _clip_problem(record, index, index.sampling)
+    else:
+        problem = _mixed_problem(record, index)
+    if not problem and record.kind != entry.kind:
+        problem = "its kind is not what the index says"
+    return problem or _conversation_problem(record)
+
+
+def _mixed_problem(record: MixedRecord, index: ShardIndex) -> str:
+    """Compare the record of several media with its clips and the index; '' where they agree."""
     for what, own, wanted in (
-        ("kind", record.kind, entry.kind),
+        ("key", record.key, mixed_key([clip.key for clip in record.clips])),
+        ("format", record.format_version, index.format_version),
         ("sampling", record.sampling, index.sampling),
+        ("provenance", record.provenance, index.provenance),
     ):
         if own != wanted:
             return f"its {what} is not what the rest of the record or the index says"
-    if isinstance(record, ClipRecord):
-        return _clip_problem(record, index, record.sampling) or _conversation_problem(record)
-    if (record.key, record.format_version) != (
-        mixed_key([clip.key for clip in record.clips]),
-        index.format_version,
-    ):
-        return "its key or format is not what its clips or the index say"
-    if record.provenance != index.provenance:
-        return "its provenance is not the index's"
     rules = rules_of({"clips": [_facts(clip) for clip in record.clips]}, _rule(record.sampling))
     for number, (clip, rule) in enumerate(zip(record.clips, rules, strict=True)):
         if clip.rows:
             return f"clip {number} has {len(clip.rows)} rows of its own"
         if problem := _clip_problem(clip, index, stored_rule(rule)):
             return f"clip {number}: {problem}"
-    return _conversation_problem(record)
+    return ""
 
 
 def _clip_problem(record: ClipRecord, index: ShardIndex, sampling: str) -> str:

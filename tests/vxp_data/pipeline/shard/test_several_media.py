@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from support import s3 as s3_server
 from support.runs import by_sample, run_prune, shard_bytes, table
 from support.several_media import (
     COPY,
@@ -33,7 +35,9 @@ from support.several_media import (
 from vxp_data.cli import app
 from vxp_data.core.sampling_plans import SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import unpack_timeline
+from vxp_data.pipeline.verify.shards import verify_shards
 from vxp_data.shard_format import ShardIndex
+from vxp_data.storage.folder import open_folder
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -195,6 +199,23 @@ def test_a_row_goes_when_one_of_its_media_went(
     assert records(folder / "shards").keys() == set(SEVERAL) - gone.keys()
     assert result.index.quarantine.num_rows == len(wanted)
     assert result.index.samples.num_rows == len(MEDIA) - len(wanted)
+
+
+def test_media_in_an_object_store_are_all_there_when_a_row_is_written(
+    several_run: Path, tmp_path: Path, s3: s3_server.Bucket
+) -> None:
+    media = media_folder(several_run)
+    for path in media.iterdir():
+        s3.put(f"media/{path.name}", path.read_bytes())
+    run = tmp_path / "run"
+    run_prune(media / "rows.json", run, f"{s3.uri}/media", thresholds__default="keep 1.0")
+    write_shards(run, tmp_path / "out", "video")
+    found = records(tmp_path / "out")
+    assert found.keys() == set(SEVERAL)
+    for row_id, (record, _) in found.items():
+        wanted = [hashlib.sha256((media / name).read_bytes()).hexdigest() for name in MEDIA[row_id]]
+        assert [clip["payload"]["sha256"] for clip in record["clips"]] == wanted
+    assert verify_shards(open_folder(tmp_path / "out")).problems == []
 
 
 def test_shards_of_tuples_cost_what_all_their_media_cost(several_run: Path, tmp_path: Path) -> None:

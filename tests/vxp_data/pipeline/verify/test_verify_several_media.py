@@ -129,7 +129,7 @@ def turned(record: MixedRecord) -> MixedRecord:
     ("change", "message"),
     [
         (lambda r: dataclasses.replace(r, rows=[]), "it has no rows"),
-        (lambda r: dataclasses.replace(r, clips=r.clips[:1] + r.clips[:0:-1]), "its key or format"),
+        (lambda r: dataclasses.replace(r, clips=r.clips[:1] + r.clips[:0:-1]), "its key is not"),
         (lambda r: clip_changed(r, sampling=r.sampling), "clip 0: its sampling is not"),
         (lambda r: clip_changed(r, clip_start_s=0.25), "clip 0: its key is not"),
         (lambda r: clip_changed(r, format_version=1), "clip 0: its format is not"),
