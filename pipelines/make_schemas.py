@@ -24,7 +24,8 @@ from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.schemas import DECISION_SCHEMA
 from vxp_data.settings.data import DataRecipe
 from vxp_data.settings.prune import PruneConfig
-from vxp_data.shard_format import ClipRecord, MixedRecord, ShardIndex
+from vxp_data.shard_format import ClipRecord, MixedRecord
+from vxp_data.shard_index import ShardIndex
 from vxp_model.settings.mllm import MllmRecipe
 from vxp_model.settings.probe import ProbeRecipe
 from vxp_model.settings.recot import ReCoTRecipe

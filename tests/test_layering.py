@@ -37,8 +37,8 @@ _BELOW_TRAIN = "model-root model-errors modules models model-data processor"
 LAYERS = {
     "foundation": Layer(
         modules="vxp_data.errors vxp_data.extras vxp_data.records vxp_data.conversation "
-        "vxp_data.media_markers vxp_data.shard_format vxp_data.shard_format_1 vxp_data.registry "
-        "vxp_data.shipped_files vxp_data.option_groups"
+        "vxp_data.media_markers vxp_data.strict_json vxp_data.shard_format vxp_data.shard_format_1 "
+        "vxp_data.shard_index vxp_data.registry vxp_data.shipped_files vxp_data.option_groups"
     ),
     "schemas": Layer(
         modules="vxp_data.schemas vxp_data.lean_start", own="foundation", third_party="pyarrow"
@@ -166,6 +166,7 @@ ONLY = {
             "vxp_data.errors",
             "vxp_data.extras",
             "vxp_data.shard_format",
+            "vxp_data.shard_index",
         }
     },
     "vxp_model.train": {"foundation": {"vxp_data.conversation"}},

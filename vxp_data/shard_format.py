@@ -24,15 +24,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
-from vxp_data.conversation import Role, conversation_from_json
-from vxp_data.media_markers import num_markers
 from vxp_data.records import Modality
 from vxp_data.shard_format_1 import clip_of_format_1
+from vxp_data.strict_json import plain_fields, read_fields
 
 SHARD_FORMAT_VERSION: Final = 2
 """Raised when the meaning of a member, a field or the index changes. Read: this one, and 1."""
@@ -203,7 +201,7 @@ class ClipRecord:
         Raises:
             ValueError: it is not a clip record of these formats; the message names the field.
         """
-        return _clip_record(_of_known_format(data))
+        return _clip_record(of_known_format(data))
 
     @property
     def media_clips(self) -> list[ClipRecord]:
@@ -253,7 +251,7 @@ class MixedRecord:
         Raises:
             ValueError: it is not a record of several media; the message names the field.
         """
-        return _mixed_record(_of_known_format(data))
+        return _mixed_record(of_known_format(data))
 
     @property
     def media_clips(self) -> list[ClipRecord]:
@@ -289,7 +287,7 @@ def read_record(data: bytes) -> ShardRecord:
     Raises:
         ValueError: it is no record of these formats; the message names the field.
     """
-    value = _of_known_format(data)
+    value = of_known_format(data)
     return _mixed_record(value) if value.get("kind") == MIXED else _clip_record(value)
 
 
@@ -307,119 +305,9 @@ def payload_offsets(payloads: Sequence[PayloadRecord]) -> list[int]:
     return offsets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardEntry:
-    """One shard in the index."""
-
-    name: str
-    kind: str
-    num_clips: int
-    num_samples: int
-    num_frames: int
-    """Planned frames of the first stored epoch, over all rows."""
-    num_bytes: int
-    decode_cost: float
-    """What one epoch costs to decode, each row once: megapixels, see
-    `core.shard_planning.decode_cost`."""
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableEntry:
-    """A Parquet file beside the shards."""
-
-    name: str
-    num_rows: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardIndex:
-    """`index.json`: written last; what it does not name does not exist."""
-
-    format_version: int
-    payload: str
-    num_epochs: int
-    """Epochs whose plans are stored in the shards, 1 or more."""
-    sampling: str
-    provenance: ProvenanceRecord
-    samples: TableEntry
-    quarantine: TableEntry
-    quarantined_by_reason: dict[str, int]
-    shards: list[ShardEntry]
-
-    def to_json(self) -> bytes:
-        """Write as indented JSON: the same index gives the same bytes."""
-        text = json.dumps(self, default=_plain, ensure_ascii=False, indent=1)
-        return f"{text}\n".encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> ShardIndex:
-        """Read what `to_json` wrote, or an index of format 1, which has the same fields.
-
-        Raises:
-            ValueError: it is not an index of these formats; the message names the field.
-        """
-        index: ShardIndex = _read(cls, _of_known_format(data), "")
-        return index
-
-
-SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
-    "shard": "int32",  # index in ShardIndex.shards
-    "key": "string",
-    "place": "int32",  # index in ClipRecord.rows
-    "sample_id": "string",
-    "task": "string",
-    "json_offset": "int64",  # of the member's bytes in the tar
-    "json_bytes": "int64",
-    "payload_offset": "int64",
-    "payload_bytes": "int64",  # 0 without payload; of several, to the end of the last one
-    "num_frames": "int32",  # of the first stored plan, of all media
-    "dataset": "string",
-    "num_answers": "int32",  # turns that a model learns to say, blank ones not counted
-    "text_bytes": "int64",  # of all turns, UTF-8
-    "answer_bytes": "int64",  # of the assistant's turns
-    "num_media": "int32",
-    "num_markers": "int32",  # see media_markers.num_markers
-}
-"""Columns of samples.parquet, one row an annotation row, in the order of the shards: what a loader
-needs to find any sample without reading a tar from its beginning, and what tells of each row's
-words whether it can be trained on."""
-_SINCE_2: Final = frozenset(
-    {"dataset", "num_answers", "text_bytes", "answer_bytes", "num_media", "num_markers"}
-)
-
-
 def selection_version(format_version: int) -> int:
     """Return by which rule a shard's plans are drawn: `core.frame_sampling.SELECTION_VERSION`."""
     return 1 if format_version == FORMAT_1 else 2
-
-
-def sample_columns(format_version: int) -> dict[str, str]:
-    """Return the columns of samples.parquet, and their types, in a format."""
-    without = _SINCE_2 if format_version == FORMAT_1 else frozenset[str]()
-    return {name: kind for name, kind in SAMPLE_COLUMNS.items() if name not in without}
-
-
-def word_counts(row: RowRecordBase, *, num_media: int) -> dict[str, int]:
-    """Return what samples.parquet says of a row's words and media.
-
-    Args:
-        row: the row.
-        num_media: how many media it is about.
-
-    Raises:
-        ValueError: its conversation is none.
-    """
-    turns = conversation_from_json(row.conversation)
-    answers = [turn for turn in turns if turn.role is Role.ASSISTANT]
-    return {
-        "num_answers": sum(not turn.is_blank for turn in answers),
-        "text_bytes": sum(len(turn.text.encode()) for turn in turns),
-        "answer_bytes": sum(len(turn.text.encode()) for turn in answers),
-        "num_media": num_media,
-        "num_markers": num_markers(turns),
-    }
 
 
 def clip_key(
@@ -452,7 +340,12 @@ def frame_name(frame_index: int, image_format: str) -> str:
     return f"{frame_index:08d}.{image_format}"
 
 
-def _of_known_format(data: bytes) -> dict[str, Any]:
+def of_known_format(data: bytes) -> dict[str, Any]:
+    """Read the JSON of a record or an index.
+
+    Raises:
+        ValueError: it is of no format that this version reads.
+    """
     value = json.loads(data)
     version = value.get("format_version") if isinstance(value, dict) else None
     if version not in (FORMAT_1, SHARD_FORMAT_VERSION):
@@ -467,14 +360,14 @@ def _of_known_format(data: bytes) -> dict[str, Any]:
 def _clip_record(value: dict[str, Any]) -> ClipRecord:
     if value["format_version"] == FORMAT_1:
         value = clip_of_format_1(value)
-    record: ClipRecord = _read(ClipRecord, value, "")
+    record: ClipRecord = read_fields(ClipRecord, value, "")
     return record
 
 
 def _mixed_record(value: dict[str, Any]) -> MixedRecord:
     if value["format_version"] == FORMAT_1:
         raise ValueError(f"kind is {MIXED!r}, which format {FORMAT_1} does not have")
-    record: MixedRecord = _read(MixedRecord, value, "")
+    record: MixedRecord = read_fields(MixedRecord, value, "")
     kinds = [clip.kind for clip in record.clips]
     if len(kinds) < 2 or not set(kinds) <= set(FILE_SUFFIX):
         raise ValueError(f"clips are of kinds {kinds}, wanted two or more, videos and images")
@@ -491,38 +384,6 @@ def _mixed_record(value: dict[str, Any]) -> MixedRecord:
 
 def _line(record: ShardRecord) -> bytes:
     text = json.dumps(
-        record, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        record, default=plain_fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
     return text.encode()
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    """Return a record's fields; its own records are the caller's, and lists are not copied."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """Build a record, a list of records or a plain value of exactly the type declared."""
-    if hasattr(kind, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where or 'the record'} is {type(value).__name__}, not an object")
-        names = {field.name for field in fields(kind)}
-        if names != set(value):
-            missing, unknown = sorted(names - set(value)), sorted(set(value) - names)
-            raise ValueError(f"{where or 'the record'}: missing {missing}, unknown {unknown}")
-        hints = _hints(kind)
-        prefix = f"{where}." if where else ""
-        return kind(**{name: _read(hints[name], value[name], prefix + name) for name in names})
-    outer, inner = get_origin(kind) or kind, get_args(kind)
-    if type(value) is not outer:
-        raise ValueError(f"{where} is {type(value).__name__} {value!r:.40}, not {outer.__name__}")
-    if outer is list:
-        return [_read(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if outer is dict:
-        return {key: _read(inner[1], item, f"{where}[{key!r}]") for key, item in value.items()}
-    return value
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)

@@ -44,7 +44,8 @@ from vxp_data.pipeline.shard.kept_rows import kept_rows
 from vxp_data.pipeline.shard.write_shard import find_shard, write_shard
 from vxp_data.records import Modality
 from vxp_data.settings.prune import load_config
-from vxp_data.shard_format import INDEX_NAME, Payload, ShardIndex
+from vxp_data.shard_format import INDEX_NAME, Payload
+from vxp_data.shard_index import ShardIndex
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.shards.tar_file import read_bytes
 from vxp_data.storage.folder import open_folder

@@ -15,7 +15,8 @@ import pytest
 
 from support.repo import ROOT
 from support.runs import run_shard, table
-from vxp_data.shard_format import SAMPLE_COLUMNS, ClipRecord, MixedRecord, ShardEntry, ShardIndex
+from vxp_data.shard_format import ClipRecord, MixedRecord
+from vxp_data.shard_index import SAMPLE_COLUMNS, ShardEntry, ShardIndex
 
 DOCS = (ROOT / "docs" / "shards-and-loader.md").read_text(encoding="utf-8")
 SECTION = DOCS.partition("## The format of shards")[2]

@@ -27,7 +27,6 @@ from vxp_data.shard_format import (
     FRAMES_SUFFIX,
     INDEX_NAME,
     QUARANTINE_NAME,
-    SAMPLE_COLUMNS,
     SAMPLES_NAME,
     SHARD_FORMAT_VERSION,
     ClipRecord,
@@ -36,12 +35,10 @@ from vxp_data.shard_format import (
     PlanRecord,
     ProvenanceRecord,
     RowRecord,
-    ShardEntry,
-    ShardIndex,
-    TableEntry,
     clip_key,
     frame_name,
 )
+from vxp_data.shard_index import SAMPLE_COLUMNS, ShardEntry, ShardIndex, TableEntry
 
 PROVENANCE = ProvenanceRecord(run="r", encoder="e", sampler="s", vxp_version="0")
 RULE = SamplingRule()

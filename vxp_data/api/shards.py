@@ -11,7 +11,8 @@ from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import read_table
 from vxp_data.pipeline.shard.index import read_index
 from vxp_data.pipeline.verify.shards import Verified, require_whole, verify_shards
-from vxp_data.shard_format import ShardEntry, ShardIndex, ShardRecord
+from vxp_data.shard_format import ShardRecord
+from vxp_data.shard_index import ShardEntry, ShardIndex
 from vxp_data.shards.shard_file import read_clips
 from vxp_data.storage.folder import open_folder
 

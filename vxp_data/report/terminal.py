@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from vxp_data.shard_format import ShardEntry
+from vxp_data.shard_index import ShardEntry
 
 if TYPE_CHECKING:
     from rich.console import Console

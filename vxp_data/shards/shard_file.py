@@ -8,14 +8,8 @@ from itertools import groupby
 from typing import Any, BinaryIO
 
 from vxp_data.conversation import conversation_from_json
-from vxp_data.shard_format import (
-    JSON_SUFFIX,
-    MixedRecord,
-    ShardRecord,
-    read_record,
-    sample_columns,
-    word_counts,
-)
+from vxp_data.shard_format import JSON_SUFFIX, MixedRecord, ShardRecord, read_record
+from vxp_data.shard_index import sample_columns, word_counts
 from vxp_data.shards.tar_file import Member, read_bytes, read_members
 
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vxp_data.shard_format import FORMAT_1, INDEX_NAME, SAMPLE_COLUMNS, ShardIndex, sample_columns
+from vxp_data.shard_format import FORMAT_1, INDEX_NAME, MIXED
+from vxp_data.shard_index import SAMPLE_COLUMNS, ShardIndex, sample_columns
 from vxp_model.data.files import ShardFolder
 from vxp_model.errors import UserError
 
@@ -79,6 +80,10 @@ class ShardTable:
             return np.arange(len(self), dtype=np.int64)
         wanted = np.array([entry.kind in kinds for entry in self.index.shards], dtype=np.bool_)
         return np.flatnonzero(wanted[self.shard_N])
+
+    def num_mixed(self) -> int:
+        """Return how many rows have several media."""
+        return len(self.rows_of([MIXED]))
 
 
 def load_index(uri: str) -> ShardTable:

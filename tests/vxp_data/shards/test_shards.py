@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import shard_fixtures as fixtures
-from vxp_data.shard_format import ClipRecord, ShardIndex, clip_key, frame_name
+from vxp_data.shard_format import ClipRecord, clip_key, frame_name
+from vxp_data.shard_index import ShardIndex
 from vxp_data.shards.frames_payload import pack_frames, unpack_frames
 from vxp_data.shards.hashing import (
     HashingReader,

@@ -32,7 +32,7 @@ from support.shard_fixtures import (
 )
 from vxp_data.conversation import Role, Turn
 from vxp_data.registry import DECODERS
-from vxp_data.shard_format import ShardIndex
+from vxp_data.shard_index import ShardIndex
 from vxp_model.data.frames import FrameOptions
 from vxp_model.data.index import load_index
 from vxp_model.data.order import BatchRule, OrderRule

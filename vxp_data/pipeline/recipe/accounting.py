@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from vxp_data.pipeline.run_record import expected_counts
-from vxp_data.shard_format import ShardIndex
+from vxp_data.shard_index import ShardIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

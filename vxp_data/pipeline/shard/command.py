@@ -44,9 +44,8 @@ from vxp_data.shard_format import (
     SHARD_FORMAT_VERSION,
     Payload,
     ProvenanceRecord,
-    ShardIndex,
-    TableEntry,
 )
+from vxp_data.shard_index import ShardIndex, TableEntry
 from vxp_data.storage.digest import stream_sha256
 from vxp_data.storage.folder import File, Folder
 

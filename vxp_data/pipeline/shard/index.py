@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vxp_data.errors import UserError
-from vxp_data.shard_format import INDEX_NAME, ShardIndex
+from vxp_data.shard_format import INDEX_NAME
+from vxp_data.shard_index import ShardIndex
 from vxp_data.storage.folder import Folder
 
 

@@ -8,7 +8,6 @@ shard is written without it.
 from __future__ import annotations
 
 import io
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,20 +29,18 @@ from vxp_data.pipeline.shard.clip_records import (
     shard_record,
 )
 from vxp_data.pipeline.shard.frame_plans import draw_plans, media_of
-from vxp_data.records import Reason
-from vxp_data.shard_format import (
-    JSON_SUFFIX,
-    SAMPLE_COLUMNS,
-    ClipRecord,
-    Payload,
-    PayloadRecord,
-    ShardEntry,
-    ShardRecord,
+from vxp_data.pipeline.shard.payload_source import (
+    PayloadSource,
+    SourceError,
+    SourceReader,
+    check_sampled,
 )
-from vxp_data.shards.hashing import HashingReader, HashingThread, HashingWriter, ThreadedSha256
+from vxp_data.records import Reason
+from vxp_data.shard_format import JSON_SUFFIX, ClipRecord, Payload, PayloadRecord, ShardRecord
+from vxp_data.shard_index import SAMPLE_COLUMNS, ShardEntry
+from vxp_data.shards.hashing import HashingReader, HashingThread, HashingWriter
 from vxp_data.shards.shard_file import ShardClip, read_clips
 from vxp_data.shards.tar_file import Member, TarWriter, read_bytes
-from vxp_data.storage.digest import digest_of_parts, sampled_ranges
 from vxp_data.storage.folder import Folder
 
 SAMPLE_SCHEMA: Final = pa.schema(
@@ -82,15 +79,6 @@ class WrittenShard:
     """Images that stand in for frames that could not be decoded."""
     was_there: bool
     """An earlier, stopped run has written it."""
-
-
-class _SourceError(Exception):
-    """A file failed, or was seen to be another one, while it was copied into the shard."""
-
-    def __init__(self, source: _Source, reason: Reason, message: str) -> None:
-        super().__init__(source.key, message)
-        self.key, self.uri = source.key, source.uri
-        self.error = MediaError(reason, message)
 
 
 def write_or_find_shard(job: ShardJob, out: Folder, settings: ShardSettings) -> WrittenShard:
@@ -149,7 +137,7 @@ def write_shard(name: str, rows: pa.Table, out: Folder, settings: ShardSettings)
             with out.write_path(name) as path, path.open("w+b") as file:
                 written, size = _write_clips(file, by_key, settings, broken)
             break
-        except _SourceError as error:  # the next try does without that file
+        except SourceError as error:  # the next try does without that file
             broken[error.key][error.uri] = error.error
         finally:
             release_files(settings)
@@ -162,7 +150,7 @@ def _write_clips(
     """Write a tar of all clips that can be had; return them, the tar's size and its SHA-256.
 
     Raises:
-        _SourceError: a file is not what was pruned; the tar is not to be used.
+        SourceError: a file is not what was pruned; the tar is not to be used.
     """
     # One thread for both digests: what it hashes a second time is still in its core's cache.
     with HashingThread() as thread:
@@ -241,53 +229,10 @@ def _lost_row(key: str, row: Mapping[str, Any], broken: Mapping[str, MediaError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """Where a payload comes from."""
-
-    key: str
-    """Of the clip, or tuple."""
-    uri: str
-    media_id: str
-    data: bytes | Path
-
-    def open(self) -> BinaryIO:
-        """Open it.
-
-        Raises:
-            _SourceError: it cannot be.
-        """
-        if isinstance(self.data, bytes):
-            return io.BytesIO(self.data)
-        try:
-            return self.data.open("rb")
-        except FileNotFoundError as error:
-            raise _SourceError(self, Reason.MISSING, str(error)) from error
-        except OSError as error:
-            raise _SourceError(self, Reason.UNREADABLE, str(error)) from error
-
-
-class _SourceReader(HashingReader):
-    """Reads a payload; what goes wrong is the clip's failure, not the shard's."""
-
-    def __init__(self, file: BinaryIO, source: _Source, digest: ThreadedSha256) -> None:
-        super().__init__(file, digest)
-        self._source = source
-
-    def read(self, num_bytes: int = -1) -> bytes:
-        try:
-            return super().read(num_bytes)
-        except EOFError as error:
-            message = "the file got shorter while it was copied"
-            raise _SourceError(self._source, Reason.SOURCE_CHANGED, message) from error
-        except OSError as error:
-            raise _SourceError(self._source, Reason.UNREADABLE, str(error)) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _AddedPayload:
     """A payload that was written and is still being hashed."""
 
-    source: _Source
+    source: PayloadSource
     member: Member
     payload: PayloadRecord
     sha256: Future[str]
@@ -296,11 +241,11 @@ class _AddedPayload:
         """Wait for the payload's hash.
 
         Raises:
-            _SourceError: it is not that of what was pruned.
+            SourceError: it is not that of what was pruned.
         """
         if (found := self.sha256.result()) != self.payload.sha256:
             message = f"the file has SHA-256 {found}; what was pruned had {self.payload.sha256}"
-            raise _SourceError(self.source, Reason.SOURCE_CHANGED, message)
+            raise SourceError(self.source, Reason.SOURCE_CHANGED, message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +259,7 @@ class _AddedClip:
         """Wait for the payloads' hashes, and return the clip.
 
         Raises:
-            _SourceError: one is not that of what was pruned.
+            SourceError: one is not that of what was pruned.
         """
         for payload in self.payloads:
             payload.check()
@@ -332,7 +277,9 @@ def _add_ready_clip(
     for medium, (about, data) in enumerate(zip(record.media_clips, clip.data, strict=True)):
         if name := record.payload_name(medium):
             media = about.media
-            source = _Source(key=record.key, uri=media.uri, media_id=media.media_id, data=data)
+            source = PayloadSource(
+                key=record.key, uri=media.uri, media_id=media.media_id, data=data
+            )
             added.append(_add_payload(tar, file, name, source, about.payload, thread))
     if added:
         record = record.with_payloads([one.payload for one in added])
@@ -344,19 +291,19 @@ def _add_payload(
     tar: TarWriter,
     file: BinaryIO,
     name: str,
-    source: _Source,
+    source: PayloadSource,
     payload: PayloadRecord,
     thread: HashingThread,
 ) -> _AddedPayload:
     """Write one payload; its hash is waited for only where the record does not know it yet."""
     digest = thread.sha256()
     with source.open() as opened:
-        reading = cast(BinaryIO, _SourceReader(opened, source, digest))
+        reading = cast(BinaryIO, SourceReader(opened, source, digest))
         member = tar.add(name, reading, payload.num_bytes)
     sha256 = digest.future()
     if not payload.sha256:
         if isinstance(source.data, Path):
-            _check_sampled(file, source, member)
+            check_sampled(file, source, member)
         payload = replace(payload, sha256=sha256.result())
     return _AddedPayload(source=source, member=member, payload=payload, sha256=sha256)
 
@@ -364,21 +311,6 @@ def _add_payload(
 def _with_record(tar: TarWriter, record: ShardRecord, payloads: Sequence[Member]) -> ShardClip:
     json = tar.add(f"{record.key}.{JSON_SUFFIX}", record.to_json())
     return ShardClip(record=record, json=json, payloads=tuple(payloads))
-
-
-def _check_sampled(file: BinaryIO, source: _Source, member: Member) -> None:
-    """Check what was written of a file that is named by a sample of it, as far as that tells.
-
-    Raises:
-        _SourceError: it is another file.
-    """
-    file.flush()
-    ranges = sampled_ranges(member.num_bytes)
-    parts = (os.pread(file.fileno(), stop - at, member.offset + at) for at, stop in ranges)
-    found = digest_of_parts(member.num_bytes, parts)
-    if found != source.media_id:
-        message = f"the file has digest {found}; what was pruned had {source.media_id}"
-        raise _SourceError(source, Reason.SOURCE_CHANGED, message)
 
 
 def _add_found_clip(

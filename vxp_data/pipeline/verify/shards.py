@@ -32,14 +32,12 @@ from vxp_data.shard_format import (
     MixedRecord,
     Payload,
     PayloadRecord,
-    ShardEntry,
-    ShardIndex,
     ShardRecord,
-    TableEntry,
     clip_key,
     mixed_key,
     selection_version,
 )
+from vxp_data.shard_index import ShardEntry, ShardIndex, TableEntry
 from vxp_data.shards.frames_payload import unpack_frames
 from vxp_data.shards.hashing import HashingReader
 from vxp_data.shards.shard_file import ShardClip, read_clips

@@ -9,7 +9,6 @@ from typing import Any, Final
 import torch
 
 from vxp_data.settings.file import Loaded
-from vxp_data.shard_format import MIXED
 from vxp_model.data.sources import Rows
 from vxp_model.errors import UserError
 from vxp_model.settings.recot import RECOT_MAY_CHANGE, ReCoTRecipe
@@ -118,7 +117,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
     def _say_unread(self, parts: Sequence[Rows]) -> None:
         """Say how many rows have several media, which are not read here."""
         tables = {rows.source.uri: rows.table for rows in parts}
-        if num_mixed := sum(len(table.rows_of([MIXED])) for table in tables.values()):
+        if num_mixed := sum(table.num_mixed() for table in tables.values()):
             self._say(
                 f"{num_mixed} rows have several media and are not read: ReCoT takes rows of one"
             )

@@ -14,7 +14,7 @@ from vxp_data.pipeline.recipe.accounting import RecipeAccounting
 from vxp_data.pipeline.recipe.sources import RecipeSources
 from vxp_data.pipeline.recipe.step_cache import CACHE_NAME, StepCache
 from vxp_data.settings.data import IngestConfig, SourceConfig, load_data_recipe, prune_settings
-from vxp_data.shard_format import ShardEntry, ShardIndex, TableEntry
+from vxp_data.shard_index import ShardEntry, ShardIndex, TableEntry
 from vxp_data.shipped_files import shipped_root
 from vxp_data.storage.folder import open_folder
 

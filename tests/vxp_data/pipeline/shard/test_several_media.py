@@ -36,7 +36,7 @@ from vxp_data.cli import app
 from vxp_data.core.sampling_plans import SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import unpack_timeline
 from vxp_data.pipeline.verify.shards import verify_shards
-from vxp_data.shard_format import ShardIndex
+from vxp_data.shard_index import ShardIndex
 from vxp_data.storage.folder import open_folder
 
 pytestmark = pytest.mark.usefixtures("engine")

@@ -20,7 +20,8 @@ from vxp_data.cli import app
 from vxp_data.errors import UserError
 from vxp_data.pipeline.shard.index import read_index
 from vxp_data.pipeline.verify.shards import verify_shards
-from vxp_data.shard_format import ClipRecord, ShardIndex
+from vxp_data.shard_format import ClipRecord
+from vxp_data.shard_index import ShardIndex
 from vxp_data.shards.shard_file import ShardClip, read_clips
 from vxp_data.shards.tar_file import TarWriter, read_bytes, read_members
 from vxp_data.storage.folder import open_folder
