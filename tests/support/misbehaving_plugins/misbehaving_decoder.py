@@ -40,7 +40,8 @@ class MisbehavingDecoder:
         if "killed" in name:
             os.kill(os.getpid(), signal.SIGKILL)
         if "allocates" in name:
-            hoard = [np.ones(1 << 24, dtype=np.uint8) for _ in range(1 << 10)]  # 16 GiB, if it may
+            # 16 GiB, if it may; not written to, which takes seconds on a busy machine.
+            hoard = [np.empty(1 << 24, dtype=np.uint8) for _ in range(1 << 10)]
             assert hoard
         if "raises" in name:
             raise MediaError(Reason.DECODE_FAILED, "as asked")
