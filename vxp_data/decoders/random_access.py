@@ -37,6 +37,8 @@ def may_begin(stream: VideoStream) -> MayBegin:
     A packet that cannot be read is what the container says it is.
     """
     codec = stream.codec_context
+    if codec.name == "h263":
+        return lambda packet: packet.is_keyframe and h263_begins(bytes(memoryview(packet)[:12]))
     begins = {"h264": h264_begins, "hevc": hevc_begins}.get(codec.name)
     if begins is None:
         return lambda packet: packet.is_keyframe
@@ -46,6 +48,28 @@ def may_begin(stream: VideoStream) -> MayBegin:
         return packet.is_keyframe and begins(_units(memoryview(packet), length_bytes))
 
     return is_entry
+
+
+def h263_begins(head: bytes) -> bool:
+    """Whether an H.263 picture is intra-coded: FFmpeg takes every one of an AVI for key.
+
+    Args:
+        head: the packet's first 12 bytes.
+
+    Source:
+        ITU-T H.263, section 5.1: PSC (22 bits), TR (8), PTYPE, PLUSPTYPE.
+    """
+    value = int.from_bytes(head.ljust(12, b"\0"), "big")
+
+    def bits(at: int, num: int) -> int:
+        return value >> (96 - at - num) & ((1 << num) - 1)
+
+    if bits(0, 22) != 0b100000:
+        return True
+    if bits(35, 3) != 0b111:  # the source format is not 'extended'
+        return bits(38, 1) == 0
+    has_optional_part = bits(38, 3) == 1
+    return bits(59 if has_optional_part else 41, 3) == 0
 
 
 def h264_begins(units: Iterator[bytes]) -> bool:

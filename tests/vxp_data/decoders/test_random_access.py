@@ -17,6 +17,7 @@ import pytest
 
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import decode_session, packets, pyav_decoder
+from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child_process import call_reaches
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.pyav_decoder import PyavDecoder
@@ -141,6 +142,25 @@ def test_the_corpus_stream_with_recovery_points_gives_each_picture(corpus):
     rows_FW = decoded.frames_FHWC[:, height_px // 4, :, 0]
     bits = rows_FW[:, [(2 * bit + 1) * width_px // 20 for bit in range(10)]] > 128
     assert (bits @ (1 << np.arange(10))).tolist() == plan.frame_index_F.tolist()
+
+
+@pytest.mark.parametrize("codec", ["h263p", "h263"])  # with an extended picture type, and without
+def test_h263_in_avi_whose_every_packet_passes_for_key_is_entered_where_it_may(
+    codec, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(decode_session, "NEAR_PACKETS", 0)
+    monkeypatch.setitem(globals(), "WIDTH_PX", 352)
+    monkeypatch.setitem(globals(), "HEIGHT_PX", 288)  # one of H.263's five sizes
+    path = encode(tmp_path / "h263.avi", codec, options={"g": "20", "b": "4M"})
+    found = probe(path, "clip")
+    assert found.media.codec == "h263"
+    assert np.flatnonzero(found.timeline.is_key_N).tolist() == list(range(0, NUM_FRAMES, 20))
+    assert found.media.gradual_refresh == (marked_key(path) > NUM_FRAMES // 20)
+    plan = found.timeline.plan(uniform(NUM_FRAMES, 20))
+    size = FrameSize(width_px=WIDTH_PX, height_px=HEIGHT_PX)  # as displayed it is wider
+    decoded = PyavDecoder().decode(path, found.media, plan, size)
+    assert decoded.is_exact_F.all()
+    assert numbers_of(decoded.frames_FHWC) == plan.frame_index_F.tolist()
 
 
 # --- a packet's own word, from bytes written by hand (ITU-T H.264, 7.3 and D.1.8) -----------------
