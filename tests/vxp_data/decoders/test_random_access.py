@@ -144,6 +144,34 @@ def test_the_corpus_stream_with_recovery_points_gives_each_picture(corpus):
     assert (bits @ (1 << np.arange(10))).tolist() == plan.frame_index_F.tolist()
 
 
+SIBLINGS = [
+    ("a.mpg", "mpeg1video", {"bf": "2"}),
+    ("b.mpg", "mpeg2video", {"bf": "2"}),
+    ("c.ts", "mpeg2video", {"bf": "2"}),
+    ("d.avi", "mpeg4", {"bf": "2"}),
+    ("e.avi", "mpeg4", {}),
+    ("f.avi", "msmpeg4v2", {}),
+    ("g.wmv", "wmv2", {}),
+    ("h.flv", "flv", {}),
+    ("i.mkv", "vp8", {}),
+    ("j.webm", "libvpx-vp9", {}),
+    ("k.mp4", "libsvtav1", {"svtav1-params": "lp=1"}),
+    ("l.mkv", "ffv1", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), SIBLINGS)
+def test_every_codec_gives_the_planned_pictures_after_seeks(
+    name, codec, options, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(decode_session, "NEAR_PACKETS", 0)
+    path = encode(tmp_path / name, codec, options={"g": "15", "b": "3M"} | options)
+    for num_frames in (1, 3, 20):
+        plan, decoded = decode(path, num_frames)
+        assert decoded.is_exact_F.all()
+        assert numbers_of(decoded.frames_FHWC) == plan.frame_index_F.tolist()
+
+
 @pytest.mark.parametrize("codec", ["h263p", "h263"])  # with an extended picture type, and without
 def test_h263_in_avi_whose_every_packet_passes_for_key_is_entered_where_it_may(
     codec, tmp_path, monkeypatch
