@@ -29,7 +29,7 @@ from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.image import Image, Orientation
 from vxp_data.decoders.packets import packets_of
 from vxp_data.decoders.probe import open_video, probe
-from vxp_data.decoders.pyav_decoder import runs_of
+from vxp_data.decoders.runs import runs_of
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.errors import MediaError

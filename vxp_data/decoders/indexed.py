@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vxp_data.decoders.base import FramePlan
 from vxp_data.decoders.hollow import HollowFile
 from vxp_data.decoders.probe import Probe, open_video, probe
-from vxp_data.decoders.pyav_decoder import runs_of
+from vxp_data.decoders.runs import runs_of
 from vxp_data.decoders.sandbox import cap_memory
 from vxp_data.errors import MediaError
 from vxp_data.records import MediaLimits, Reason

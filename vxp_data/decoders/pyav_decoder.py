@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import chain
 
 import av
@@ -35,6 +34,7 @@ from vxp_data.decoders.image import Image, Orientation, geometry_of
 from vxp_data.decoders.packets import packets_of
 from vxp_data.decoders.probe import open_video
 from vxp_data.decoders.random_access import may_begin
+from vxp_data.decoders.runs import Attempt, Run, begun_earlier, runs_of, whole_run
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, Reason
 
@@ -51,49 +51,12 @@ time, which is earlier, they go to the one before, and all between is read. The 
 hold decoding times."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Planned frames [first, last] of the plan, decoded from `start` to `end` (positions)."""
-
-    first: int
-    last: int
-    start: int
-    start_pts: int
-    start_dts: int
-    end: int
-
-
 class _SeekError(Exception):
     """The demuxer cannot be brought to a key frame that it gave in the first pass."""
 
 
 class _TooLateError(Exception):
     """The time for another attempt is over."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What decoding a plan once gave."""
-
-    frames: DecodedFrames | MediaError
-    is_late_F: NDArray[np.bool_]
-    """Planned frames that did not come, of a run whose first picture came after its key frame or
-    not at all: they may come from further back."""
-
-    @property
-    def num_exact(self) -> int:
-        """Planned frames that came."""
-        return 0 if isinstance(self.frames, MediaError) else int(self.frames.is_exact_F.sum())
-
-    def result(self) -> DecodedFrames:
-        """Return the frames.
-
-        Raises:
-            MediaError: there is none.
-        """
-        if isinstance(self.frames, MediaError):
-            raise self.frames
-        return self.frames
 
 
 class PyavDecoder:
@@ -147,7 +110,7 @@ def _from_further_back(
         time is over.
     """
     until_s = call_reaches(_FURTHER_BACK_SHARE)
-    nearer = list(runs_of(_begun_earlier(plan, best.is_late_F)))
+    nearer = list(runs_of(begun_earlier(plan, best.is_late_F)))
     with suppress(_TooLateError):
         for runs in (nearer, [whole_run(plan)]):
             again = attempt(path, media, plan, size, runs, skip_nonref=False, until_s=until_s)
@@ -156,20 +119,6 @@ def _from_further_back(
             if not best.is_late_F.any():
                 break
     return best
-
-
-def _begun_earlier(plan: FramePlan, is_late_F: NDArray[np.bool_]) -> FramePlan:
-    """Let late frames be decoded from where the frames before them are; the first ones stay."""
-    slot_F = np.arange(len(plan))
-    for slot in np.flatnonzero(is_late_F):
-        earlier = np.flatnonzero(plan.start_position_F < plan.start_position_F[slot])
-        slot_F[slot] = earlier[-1] if len(earlier) else slot
-    return replace(
-        plan,
-        start_position_F=plan.start_position_F[slot_F],
-        start_pts_F=plan.start_pts_F[slot_F],
-        start_dts_F=plan.start_dts_F[slot_F],
-    )
 
 
 def displayed_geometry(path: str, media: Media) -> Geometry:
@@ -221,28 +170,6 @@ def attempt(
     with open_video(path, image=media.container not in VIDEO_DEMUXERS) as (container, stream):
         session = _Session(container, stream, plan, size, next_position=0, until_s=until_s)
         return session.decode(runs, skip_nonref=skip_nonref)
-
-
-def whole_run(plan: FramePlan) -> Run:
-    """Return the one run that reads from the first packet to the last planned frame."""
-    # From packet 0, which a file just opened reaches without a seek.
-    return Run(0, len(plan) - 1, 0, 0, 0, int(plan.position_F.max()))
-
-
-def runs_of(plan: FramePlan) -> Iterator[Run]:
-    """Group planned frames whose stretches of packets overlap; runs come in decode order."""
-    first, end = 0, int(plan.position_F[0])
-    for i in range(1, len(plan)):
-        if plan.start_position_F[i] > end:
-            yield _run(plan, first, i - 1, end)
-            first, end = i, int(plan.position_F[i])
-        end = max(end, int(plan.position_F[i]))
-    yield _run(plan, first, len(plan) - 1, end)
-
-
-def _run(plan: FramePlan, first: int, last: int, end: int) -> Run:
-    start = int(plan.start_position_F[first])
-    return Run(first, last, start, int(plan.start_pts_F[first]), int(plan.start_dts_F[first]), end)
 
 
 class _Session:

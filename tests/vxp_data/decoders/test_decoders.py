@@ -17,6 +17,7 @@ from vxp_data.decoders import pyav_decoder
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import check_decoder, decode_file, probe_file
 from vxp_data.decoders.probe import probe
+from vxp_data.decoders.runs import runs_of, whole_run
 from vxp_data.decoders.sandbox import FrameArena, Sandbox
 from vxp_data.errors import MediaError, UserError
 from vxp_data.records import Reason
@@ -355,7 +356,7 @@ def test_times_are_seconds_since_the_first_frame_and_follow_the_file(made):
 def test_each_group_of_images_is_decoded_once(made):
     timeline = probe(str(made["plain.mp4"]), "clip").timeline
     assert np.flatnonzero(timeline.is_key_N).tolist() == [0, 12, 24, 36, 48]
-    runs = list(pyav_decoder.runs_of(timeline.plan(np.array([1, 5, 14, 40, 41, 59]))))
+    runs = list(runs_of(timeline.plan(np.array([1, 5, 14, 40, 41, 59]))))
     assert [(run.first, run.last, run.start) for run in runs] == [
         (0, 1, 0),
         (2, 2, 12),
@@ -373,8 +374,8 @@ def test_frames_are_bit_for_bit_those_of_one_forward_pass(clip, step, made, monk
     path = str(made[clip])
     found = probe(path, "clip")
     plan = found.timeline.plan(np.arange(step - 1, len(found.timeline), step))
-    runs = list(pyav_decoder.runs_of(plan))
-    whole = [pyav_decoder.whole_run(plan)]
+    runs = list(runs_of(plan))
+    whole = [whole_run(plan)]
     by_runs = pyav_decoder.attempt(path, found.media, plan, SIDE, runs, skip_nonref=True).result()
     at_once = pyav_decoder.attempt(path, found.media, plan, SIDE, whole, skip_nonref=False).result()
     assert by_runs.is_exact_F.all()
@@ -399,7 +400,7 @@ def test_a_seek_lands_on_the_key_frame_itself(clip, made, monkeypatch):
     plan = found.timeline.plan(keys[1:] + 1)
     monkeypatch.setattr(pyav_decoder, "NEAR_PACKETS", 0)
     monkeypatch.setattr(pyav_decoder, "packets_of", counted)
-    runs = list(pyav_decoder.runs_of(plan))
+    runs = list(runs_of(plan))
     assert len(runs) == len(keys) - 1 >= 4
     pyav_decoder.attempt(path, found.media, plan, SIDE, runs, skip_nonref=True)
     assert len(num_read) == sum(run.end - run.start + 1 for run in runs)

@@ -85,7 +85,7 @@ def ray_session(cluster: ClusterConfig, store_bytes: int) -> Iterator[None]:
 def _local_settings(*, is_local: bool) -> Iterator[None]:
     """Start a local Ray with settings that a cluster must not have."""
     given = (
-        {k: v for k, v in _LOCAL.items() if k not in os.environ} | _own_token() if is_local else {}
+        {k: v for k, v in _LOCAL.items() if k not in os.environ} | own_token() if is_local else {}
     )
     os.environ.update(given)
     try:
@@ -95,7 +95,7 @@ def _local_settings(*, is_local: bool) -> Iterator[None]:
             del os.environ[name]
 
 
-def _own_token() -> dict[str, str]:
+def own_token() -> dict[str, str]:
     """Return a token for a local Ray where Ray cannot store the one that it would make.
 
     Ray keeps it in ~/.ray; without a home folder to write to, it does not start.

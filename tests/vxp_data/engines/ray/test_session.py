@@ -27,9 +27,9 @@ def test_ray_gets_a_token_of_its_own_where_it_cannot_store_one(how, tmp_path, mo
         (tmp_path / "file").touch()
         home = "/proc/1/nowhere" if how == "not there" else str(tmp_path / "file")
         monkeypatch.setenv("HOME", home)
-    token = session._own_token()["RAY_AUTH_TOKEN"]
+    token = session.own_token()["RAY_AUTH_TOKEN"]
     assert re.fullmatch("[0-9a-f]{64}", token)
-    assert session._own_token()["RAY_AUTH_TOKEN"] != token
+    assert session.own_token()["RAY_AUTH_TOKEN"] != token
 
 
 def unknown():
@@ -38,7 +38,7 @@ def unknown():
 
 def test_ray_keeps_to_its_own_way_where_it_can(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert session._own_token() == {}
+    assert session.own_token() == {}
     monkeypatch.setenv("HOME", "/proc/1/nowhere")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert session._own_token() == {}
+    assert session.own_token() == {}
