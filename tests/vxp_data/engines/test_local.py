@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,7 +68,8 @@ def test_a_run_from_rows_to_shards_needs_neither_ray_nor_torch(tmp_path: Path) -
     for command in (run, ("shard", tmp_path / "run", "--out", tmp_path / "shards")):
         done = vxp_data(*command, **without)
         assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        complaints = [line for line in done.stderr.splitlines() if re.search("arning|rror", line)]
+        assert complaints == []
 
 
 def test_one_engine_starts_its_workers_once(others: set[int]) -> None:
