@@ -104,6 +104,12 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{commands[prune thumbnail][ray][warm][cpu_s]} CPU-s, script "
         "{commands[prune thumbnail][script][warm][cpu_s]}"
     ),
+    "startup-siglip": (
+        "{clips} clips, a small SigLIP, warm: local {commands[prune siglip][local][warm][wall_s]} s "
+        "and {commands[prune siglip][local][warm][cpu_s]} CPU-s, script "
+        "{commands[prune siglip][script][warm][wall_s]} s and "
+        "{commands[prune siglip][script][warm][cpu_s]}"
+    ),
     "table7": (
         "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
         "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"
