@@ -105,7 +105,7 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{commands[prune thumbnail][script][warm][cpu_s]}"
     ),
     "startup-siglip": (
-        "{clips} clips, a small SigLIP, warm: local {commands[prune siglip][local][warm][wall_s]} s "
+        "{clips} clips, small SigLIP, warm: local {commands[prune siglip][local][warm][wall_s]} s "
         "and {commands[prune siglip][local][warm][cpu_s]} CPU-s, script "
         "{commands[prune siglip][script][warm][wall_s]} s and "
         "{commands[prune siglip][script][warm][cpu_s]}"
