@@ -15,12 +15,10 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-_START: Final = b"\0\0\1"
+from vxp_data.decoders.nal_units import Bits, units
+
 _HEADER_BYTES: Final = 64
 """Enough for a slice header as far as it is read here."""
-_SPS_BYTES: Final = 4096
-"""More than any parameter set has up to what is read of it; a damaged one may have megabytes."""
-_LONGEST_CODE: Final = 32
 _SLICE, _SLICE_PART_A, _SLICE_IDR, _SPS, _PPS = 1, 2, 5, 7, 8
 _NUM_NOT_SHOWN: Final = 2
 _MOST_REORDERED: Final = 2 * 16
@@ -29,36 +27,6 @@ _ORDER_OF_CYCLES, _ORDER_AS_STORED = 1, 2
 """pic_order_cnt_type; the first is of encoders long gone."""
 _WITH_CHROMA_FORMAT: Final = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134})
 """Profiles whose parameter sets say more."""
-
-
-class _Bits:
-    """Reads the bits of a NAL unit's payload; an IndexError where it ends."""
-
-    def __init__(self, payload: bytes) -> None:
-        plain = payload.replace(b"\0\0\3", b"\0\0")  # without emulation prevention
-        self._value = int.from_bytes(plain, "big")
-        self._left = 8 * len(plain)
-
-    def u(self, width: int) -> int:
-        """Read an unsigned number of so many bits."""
-        self._left -= width
-        if self._left < 0:
-            raise IndexError
-        return self._value >> self._left & (1 << width) - 1
-
-    def ue(self) -> int:
-        """Read an unsigned Exp-Golomb number."""
-        zeros = 0
-        while not self.u(1):
-            zeros += 1
-            if zeros > _LONGEST_CODE:
-                raise IndexError
-        return (1 << zeros) - 1 + self.u(zeros)
-
-    def se(self) -> int:
-        """Read a signed Exp-Golomb number."""
-        code = self.ue()
-        return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
 class Part(IntEnum):
@@ -112,7 +80,7 @@ class SliceReader:
             self._length_bytes = (extradata[4] & 3) + 1
             nals = _parameter_sets(extradata)
         else:
-            nals = _annex_b(extradata)
+            nals = units(extradata, 0)
         for nal in nals:
             self._read(nal)
 
@@ -122,27 +90,30 @@ class SliceReader:
 
     def slices(self, packet: bytes) -> list[_Slice]:
         """Return what the headers of a packet's slices tell; damaged ones tell nothing."""
-        nals = _prefixed(packet, self._length_bytes) if self._length_bytes else _annex_b(packet)
-        return [found for nal in nals if (found := self._read(nal)) is not None]
+        return [
+            found
+            for nal in units(packet, self._length_bytes)
+            if (found := self._read(nal)) is not None
+        ]
 
     def _read(self, nal: bytes) -> _Slice | None:
         """Note a parameter set; of a slice, return its header."""
         kind = nal[0] & 31 if nal else 0
         try:
             if kind == _SPS:
-                number, sps = _read_sps(_Bits(nal[1:_SPS_BYTES]))
+                number, sps = _read_sps(Bits(nal[1:]))
                 self._sps[number] = sps
             elif kind == _PPS:
-                bits = _Bits(nal[1:_HEADER_BYTES])
+                bits = Bits(nal[1:_HEADER_BYTES])
                 pps_id = bits.ue()
                 self._sps_of_pps[pps_id] = bits.ue()
             elif kind in (_SLICE, _SLICE_PART_A, _SLICE_IDR):
-                return self._slice(_Bits(nal[1:_HEADER_BYTES]), kind == _SLICE_IDR, nal[0] >> 5 & 3)
+                return self._slice(Bits(nal[1:_HEADER_BYTES]), kind == _SLICE_IDR, nal[0] >> 5 & 3)
         except (IndexError, KeyError):
             pass
         return None
 
-    def _slice(self, bits: _Bits, is_idr: bool, reference: int) -> _Slice:
+    def _slice(self, bits: Bits, is_idr: bool, reference: int) -> _Slice:
         bits.ue()  # first macroblock
         bits.ue()  # slice type
         sps = self._sps[self._sps_of_pps[bits.ue()]]
@@ -274,7 +245,7 @@ def _are_pair(first: _Slice | None, second: _Slice) -> bool:
     )
 
 
-def _read_sps(bits: _Bits) -> tuple[int, _Sps]:
+def _read_sps(bits: Bits) -> tuple[int, _Sps]:
     """Read a sequence parameter set (7.3.2.1.1) up to frame_mbs_only_flag; return its id too."""
     profile = bits.u(8)
     bits.u(16)
@@ -308,7 +279,7 @@ def _read_sps(bits: _Bits) -> tuple[int, _Sps]:
     return number, _Sps(frame_num_bits, order_type, order_bits, frames_only, separate_planes)
 
 
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
+def _skip_scaling_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -326,20 +297,3 @@ def _parameter_sets(avcc: bytes) -> Iterator[bytes]:
             size = int.from_bytes(avcc[at : at + 2], "big")
             yield avcc[at + 2 : at + 2 + size]
             at += 2 + size
-
-
-def _prefixed(packet: bytes, length_bytes: int) -> Iterator[bytes]:
-    at = 0
-    while at + length_bytes < len(packet):
-        size = int.from_bytes(packet[at : at + length_bytes], "big")
-        at += length_bytes
-        yield packet[at : at + size]
-        at += size
-
-
-def _annex_b(data: bytes) -> Iterator[bytes]:
-    at = data.find(_START)
-    while at >= 0:
-        following = data.find(_START, at + 3)
-        yield data[at + 3 : following if following >= 0 else len(data)]
-        at = following

@@ -14,6 +14,8 @@ from typing import Final
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vxp_data.decoders.nal_units import Bits, units
+
 MayBegin = Callable[["Packet[VideoStream]"], bool]
 
 _H264_SLICES: Final = frozenset({1, 2})  # whole, or in parts
@@ -25,9 +27,6 @@ _INTRA_SLICES: Final = frozenset({2, 4, 7, 9})  # I and SI, by slice_type
 _HEVC_SLICES: Final = range(32)
 _HEVC_IRAP: Final = range(16, 24)
 
-_START_CODE: Final = b"\0\0\1"
-_HEAD_BYTES: Final = 4096
-"""What is looked at of a NAL unit: more than the messages before a recovery point take."""
 _SLICE_HEAD_BYTES: Final = 32
 
 
@@ -45,7 +44,7 @@ def may_begin(stream: VideoStream) -> MayBegin:
     length_bytes = _length_bytes(codec.name, bytes(codec.extradata or b""))
 
     def is_entry(packet: Packet[VideoStream]) -> bool:
-        return packet.is_keyframe and begins(_units(memoryview(packet), length_bytes))
+        return packet.is_keyframe and begins(units(memoryview(packet), length_bytes))
 
     return is_entry
 
@@ -88,9 +87,12 @@ def h264_begins(units: Iterator[bytes]) -> bool:
         elif kind in _H264_SLICES:
             if num_frames is not None:
                 return num_frames == 0
-            bits = _Bits(unit[1:_SLICE_HEAD_BYTES])
-            bits.ue()  # first_mb_in_slice
-            return bits.ue() in _INTRA_SLICES
+            bits = Bits(unit[1:_SLICE_HEAD_BYTES])
+            try:
+                bits.ue()  # first_mb_in_slice
+                return bits.ue() in _INTRA_SLICES
+            except IndexError:
+                return False
     return True
 
 
@@ -115,7 +117,10 @@ def recovery_frames(sei: bytes) -> int | None:
         kind, at = _sum_of_bytes(data, at)
         num_bytes, at = _sum_of_bytes(data, at)
         if kind == _RECOVERY_POINT:
-            return _Bits(data[at : at + num_bytes]).ue()
+            try:
+                return Bits(data[at : at + num_bytes]).ue()
+            except IndexError:
+                return 0
         at += num_bytes
     return None
 
@@ -128,52 +133,8 @@ def _sum_of_bytes(data: bytes, at: int) -> tuple[int, int]:
     return sum(data[start : at + 1]), at + 1
 
 
-class _Bits:
-    """Reads Exp-Golomb numbers; past the end there are zeros."""
-
-    def __init__(self, data: bytes) -> None:
-        self._left = len(data) * 8
-        self._value = int.from_bytes(data, "big")
-
-    def ue(self) -> int:
-        """Return the next unsigned number; 0 where the data end before it."""
-        zeros = self._left - self._value.bit_length()
-        num_bits = 2 * zeros + 1
-        if num_bits > self._left:
-            return 0
-        self._left -= num_bits
-        number = (self._value >> self._left) - 1
-        self._value &= (1 << self._left) - 1
-        return number
-
-
 def _length_bytes(codec: str, extradata: bytes) -> int:
     """Return how many bytes hold each NAL unit's length; 0 where start codes part them."""
     at = {"h264": 4, "hevc": 21}[codec]
     # A configuration record begins with its version, 1; parameter sets with start codes with 0.
     return (extradata[at] & 3) + 1 if len(extradata) > at and extradata[0] == 1 else 0
-
-
-def _units(packet: memoryview, length_bytes: int) -> Iterator[bytes]:
-    """Return the beginning of each NAL unit of a packet, `_HEAD_BYTES` of it at most."""
-    return _with_lengths(packet, length_bytes) if length_bytes else _with_start_codes(packet)
-
-
-def _with_lengths(packet: memoryview, length_bytes: int) -> Iterator[bytes]:
-    start = length_bytes
-    while start < len(packet):
-        num_bytes = int.from_bytes(packet[start - length_bytes : start], "big")
-        if num_bytes == 0:  # images that were not fetched are zeros
-            return
-        yield bytes(packet[start : start + min(num_bytes, _HEAD_BYTES)])
-        start += num_bytes + length_bytes
-
-
-def _with_start_codes(packet: memoryview) -> Iterator[bytes]:
-    data = bytes(packet)
-    start = data.find(_START_CODE) + len(_START_CODE)
-    while len(_START_CODE) <= start < len(data):
-        # No further: the end of a slice may be far, and nobody asks for it.
-        stop = data.find(_START_CODE, start, start + _HEAD_BYTES)
-        yield data[start : stop if stop >= 0 else start + _HEAD_BYTES]
-        start = data.find(_START_CODE, start) + len(_START_CODE)
