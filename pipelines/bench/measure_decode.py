@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vxp_data.core.frame_sampling import Seek, plan_indices, uniform
 from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.core.thresholds import cut, parse_keep
-from vxp_data.decoders import pyav_decoder
+from vxp_data.decoders import decode_session, pyav_decoder
 from vxp_data.decoders.base import FramePlan, FrameSize
 from vxp_data.decoders.image import Image, Orientation
 from vxp_data.decoders.packets import packets_of
@@ -64,7 +64,7 @@ class Ours:
 def run_ours(path: str, num_frames: int, px: int, seek: Seek, split: bool, give: bool) -> Ours:
     """Probe, plan and decode; `split` takes the time of scaling too, `give` returns the frames."""
     _TimedImage.cpu_s = 0.0
-    vars(pyav_decoder)["Image"] = _TimedImage if split else Image
+    vars(decode_session)["Image"] = _TimedImage if split else Image
     started_s = time.process_time()
     probed = probe(path, "clip", keep_open=True)
     probed_s = time.process_time()
