@@ -28,6 +28,7 @@ _HEVC_SLICES: Final = range(32)
 _HEVC_IRAP: Final = range(16, 24)
 
 _SLICE_HEAD_BYTES: Final = 32
+_MPEG4_PICTURE: Final = b"\0\0\1\xb6"
 
 
 def may_begin(stream: VideoStream) -> MayBegin:
@@ -38,6 +39,8 @@ def may_begin(stream: VideoStream) -> MayBegin:
     codec = stream.codec_context
     if codec.name == "h263":
         return lambda packet: packet.is_keyframe and h263_begins(bytes(memoryview(packet)[:12]))
+    if codec.name == "mpeg4":
+        return lambda packet: packet.is_keyframe and mpeg4_begins(bytes(packet))
     begins = {"h264": h264_begins, "hevc": hevc_begins}.get(codec.name)
     if begins is None:
         return lambda packet: packet.is_keyframe
@@ -69,6 +72,18 @@ def h263_begins(head: bytes) -> bool:
         return bits(38, 1) == 0
     has_optional_part = bits(38, 3) == 1
     return bits(59 if has_optional_part else 41, 3) == 0
+
+
+def mpeg4_begins(packet: bytes) -> bool:
+    """Whether an MPEG-4 part 2 packet's first picture is intra-coded; an index may be wrong.
+
+    FFmpeg decodes others from what lies in memory, and says nothing.
+
+    Source:
+        ISO/IEC 14496-2, 6.2.5: vop_coding_type, two bits behind the start code 000001B6.
+    """
+    at = packet.find(_MPEG4_PICTURE)
+    return at < 0 or at + 4 >= len(packet) or packet[at + 4] >> 6 == 0
 
 
 def h264_begins(units: Iterator[bytes]) -> bool:
