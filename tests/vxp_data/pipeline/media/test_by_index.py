@@ -175,9 +175,9 @@ def test_an_index_that_is_wrong_about_planned_frames_is_noticed_when_they_are_de
     liar = tmp_path / "liar.mp4"
     liar.write_bytes(with_keys(true.read_bytes(), LIES[lie]))
     (clip,), by_index, whole = ways.both(liar, ((1.6, 2.4),))
-    assert (
-        by_index > whole
-    )  # it is tried, then the whole file is read, whose images say what they are
+    # It is tried, then the whole file is read, whose images say what they are. A key frame that the
+    # index does not list is not missed in MPEG-4: its frames are decoded from an earlier one.
+    assert (by_index > whole) == (codec == "h264" or lie != "not listed")
     assert clip.frames_exact == len(clip.frame_index_F)
 
 
