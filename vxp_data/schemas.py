@@ -86,7 +86,7 @@ EMBEDDING_FACTS: Final = pa.schema(
         ("frames_expected", pa.int32()),
         ("frames_exact", pa.int32()),  # others were replaced by the nearest earlier one
         ("content_change", pa.list_(pa.float32())),  # between one frame and the next
-        ("contrast", pa.list_(pa.float32())),  # of each frame: core.frame_looks
+        ("contrast", pa.list_(pa.float32())),  # of each frame: core.frame_statistics
         ("decoder", pa.string()),
         ("decoder_note", pa.string()),  # why another decoder, or how it departs from the file
         ("encoder", pa.string()),  # fingerprints

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
 from typing import Final
 
+from vxp_data.decoders.mp4_box import BOX_HEAD_BYTES, box_at
 from vxp_data.records import Reason
 
 VIDEO_DEMUXERS: Final = (
@@ -114,22 +114,16 @@ def mp4_cut_short(path: str) -> str:
     seen: list[bytes] = []
     with Path(path).open("rb") as file:
         offset = 0
-        while offset + 8 <= num_bytes and len(seen) < 10_000:
+        while len(seen) < 10_000:
             file.seek(offset)
-            header = file.read(16)
-            box_bytes, kind = struct.unpack(">I4s", header[:8])
-            if box_bytes == 1 and len(header) == 16:
-                (box_bytes,) = struct.unpack(">Q", header[8:])
-            elif box_bytes == 0:  # to the end of the file
-                box_bytes = num_bytes - offset
-            if box_bytes < 8:
+            box = box_at(offset, file.read(BOX_HEAD_BYTES), num_bytes)
+            if box is None:
                 break
-            seen.append(kind)
-            offset += box_bytes
+            seen.append(box.kind)
+            offset = box.stop
             if offset > num_bytes:
-                return (
-                    f"box {kind.decode('latin-1')!r} ends {offset - num_bytes} bytes past the file"
-                )
+                kind = box.kind.decode("latin-1")
+                return f"box {kind!r} ends {offset - num_bytes} bytes past the file"
     if b"moov" not in seen:
         return "no 'moov' box"
     if not {b"mdat", b"moof"} & set(seen):

@@ -15,7 +15,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.decoders.nal_units import Bits, units
+from vxp_data.decoders.nal_units import Bits, plain, units
 
 _HEADER_BYTES: Final = 64
 """Enough for a slice header as far as it is read here."""
@@ -101,14 +101,16 @@ class SliceReader:
         kind = nal[0] & 31 if nal else 0
         try:
             if kind == _SPS:
-                number, sps = _read_sps(Bits(nal[1:]))
+                number, sps = _read_sps(Bits(plain(nal[1:])))
                 self._sps[number] = sps
             elif kind == _PPS:
-                bits = Bits(nal[1:_HEADER_BYTES])
+                bits = Bits(plain(nal[1:_HEADER_BYTES]))
                 pps_id = bits.ue()
                 self._sps_of_pps[pps_id] = bits.ue()
             elif kind in (_SLICE, _SLICE_PART_A, _SLICE_IDR):
-                return self._slice(Bits(nal[1:_HEADER_BYTES]), kind == _SLICE_IDR, nal[0] >> 5 & 3)
+                return self._slice(
+                    Bits(plain(nal[1:_HEADER_BYTES])), kind == _SLICE_IDR, nal[0] >> 5 & 3
+                )
         except (IndexError, KeyError):
             pass
         return None

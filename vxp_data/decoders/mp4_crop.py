@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import BinaryIO, Final
 
+from vxp_data.decoders.mp4_box import BOX_HEAD_BYTES, box_at
+
 _MOST_BOXES: Final = 4096
 """Read of one parent; a header has some dozens."""
 _TO_TABLE: Final = (b"mdia", b"minf", b"stbl", b"stsd")
@@ -84,21 +86,12 @@ def _children(file: BinaryIO, within: Range, kind: bytes = b"") -> Iterator[Rang
     """Return where the contents of boxes of a kind lie in a parent's; b'' for any kind."""
     at, stop = within
     for _ in range(_MOST_BOXES):
-        head = _read(file, at, min(16, max(0, stop - at)))
-        if len(head) < 8:
+        box = box_at(at, _read(file, at, min(BOX_HEAD_BYTES, max(0, stop - at))), stop)
+        if box is None or box.stop > stop:
             return
-        num_bytes, found = struct.unpack(">I4s", head[:8])
-        start = at + 8
-        if num_bytes == 1 and len(head) == 16:
-            (num_bytes,) = struct.unpack(">Q", head[8:])
-            start = at + 16
-        elif num_bytes == 0:  # to the end of its parent
-            num_bytes = stop - at
-        if num_bytes < start - at or at + num_bytes > stop:
-            return
-        if kind in (b"", found):
-            yield start, at + num_bytes
-        at += num_bytes
+        if kind in (b"", box.kind):
+            yield box.content, box.stop
+        at = box.stop
 
 
 def _read(file: BinaryIO, start: int, num_bytes: int) -> bytes:

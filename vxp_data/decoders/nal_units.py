@@ -11,11 +11,15 @@ _START_CODE: Final = b"\0\0\1"
 _LONGEST_CODE: Final = 32
 
 
-class Bits:
-    """Reads the bits of a NAL unit's payload; an IndexError where it ends."""
+def plain(payload: bytes) -> bytes:
+    """Return a unit's payload without the bytes that keep start codes out of it."""
+    return payload.replace(b"\0\0\3", b"\0\0")
 
-    def __init__(self, payload: bytes) -> None:
-        plain = payload.replace(b"\0\0\3", b"\0\0")  # without emulation prevention
+
+class Bits:
+    """Reads the bits of a NAL unit's plain payload; an IndexError where it ends."""
+
+    def __init__(self, plain: bytes) -> None:
         self._value = int.from_bytes(plain, "big")
         self._left = 8 * len(plain)
 

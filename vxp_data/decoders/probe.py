@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 
 import av
 import av.logging
@@ -71,11 +71,6 @@ class Probe:
 
 
 _Opened = AbstractContextManager[tuple[InputContainer, VideoStream]]
-
-
-class _How(TypedDict):
-    image: bool
-    limits: MediaLimits
 
 
 @contextmanager
@@ -186,8 +181,7 @@ def probe(
         raise MediaError(Reason.FORBIDDEN, "a playlist or script that names other files")
     kept.release()
     with ExitStack() as stack:
-        how: _How = {"image": image, "limits": limits}
-        opened = open_video(path, hollow=hollow, **how)
+        opened = open_video(path, image=image, limits=limits, hollow=hollow)
         container, stream = stack.enter_context(opened)
         codec = stream.codec_context
         _check_header(path, stream, image=image, limits=limits)
@@ -200,7 +194,7 @@ def probe(
             packets = keyed_by_index(packets, stream, hollow.there if hollow is not None else ())
         if not len(packets.is_key_P) or packets.is_discard_P.all():
             raise MediaError(*_why_no_frames(path, stream))
-        again = partial(open_video, path, stream_index=stream.index, **how)
+        again = partial(open_video, path, image=image, limits=limits, stream_index=stream.index)
         time_base = stream.time_base or Fraction(1, 1)
         packets, timeline = _timed(packets, stream, again)
         if by_index and (fields is not None or not _is_plain(packets, timeline)):

@@ -14,7 +14,7 @@ from typing import Final
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from vxp_data.decoders.nal_units import Bits, units
+from vxp_data.decoders.nal_units import Bits, plain, units
 
 MayBegin = Callable[["Packet[VideoStream]"], bool]
 
@@ -102,7 +102,7 @@ def h264_begins(units: Iterator[bytes]) -> bool:
         elif kind in _H264_SLICES:
             if num_frames is not None:
                 return num_frames == 0
-            bits = Bits(unit[1:_SLICE_HEAD_BYTES])
+            bits = Bits(plain(unit[1:_SLICE_HEAD_BYTES]))
             try:
                 bits.ue()  # first_mb_in_slice
                 return bits.ue() in _INTRA_SLICES
@@ -126,7 +126,7 @@ def recovery_frames(sei: bytes) -> int | None:
     Args:
         sei: the NAL unit, with its header byte.
     """
-    data = sei.replace(b"\0\0\3", b"\0\0")  # without the bytes that keep start codes out
+    data = plain(sei)
     at = 1
     while at + 2 < len(data):  # behind the last message one byte is left: the trailing bits
         kind, at = _sum_of_bytes(data, at)

@@ -29,7 +29,7 @@ _COUNTS: Final = ("num_answers", "text_bytes", "answer_bytes", "num_media", "num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFacts:
-    """What an index says of the rows' words and media; see `shard_format.word_counts`."""
+    """What an index says of the rows' words and media; see `shard_index.word_counts`."""
 
     dataset_N: pa.Array
     """Arrow strings: the manifest that a row is from."""

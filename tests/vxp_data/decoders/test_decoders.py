@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from support import ffmpeg_truth
+from support.decoders import skip_without
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import decode_session, pyav_decoder
 from vxp_data.decoders.base import FrameSize
-from vxp_data.decoders.child import check_decoder, decode_file, probe_file
+from vxp_data.decoders.child import decode_file, probe_file
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.runs import runs_of, whole_run
 from vxp_data.decoders.sandbox import FrameArena, Sandbox
-from vxp_data.errors import MediaError, UserError
+from vxp_data.errors import MediaError
 from vxp_data.records import Reason
 from vxp_data.registry import DECODERS
 
@@ -142,10 +143,7 @@ def bench():
 
 @pytest.fixture(params=DECODERS.names())
 def decoder(request, bench):
-    try:
-        bench.sandbox.call(check_decoder, request.param, timeout_s=120)
-    except UserError as error:
-        pytest.skip(str(error))
+    skip_without(request.param, bench.sandbox)
     return request.param
 
 
@@ -270,10 +268,7 @@ def test_other_decoders_give_the_frames_of_ffmpeg_where_they_claim_the_media(
 ):
     if clip in NOT_FOR_US:
         return
-    try:
-        bench.sandbox.call(check_decoder, name, timeout_s=120)
-    except UserError as error:
-        pytest.skip(str(error))
+    skip_without(name, bench.sandbox)
     try:
         compare(name, corpus / clip, bench, truth_of(corpus / clip))
     except MediaError as error:  # an honest failure; PyAV has its try then

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from support.big_videos import ffmpeg
+from support.decoders import skip_without
 from support.numbered_cards import number_of, write_cards
 from support.picture_bench import PictureBench
 from vxp_data.core.frame_sampling import uniform
-from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.indexed import probe_by_index, probe_indexed
-from vxp_data.errors import MediaError, UserError
+from vxp_data.errors import MediaError
 from vxp_data.records import MediaLimits, Reason
 from vxp_data.registry import DECODERS
 
@@ -97,10 +97,7 @@ def test_the_video_is_chosen_and_read(made: Path, bench: PictureBench) -> None:
 def test_other_decoders_give_the_same_video_or_say_unsupported(
     decoder: str, made: Path, bench: PictureBench
 ) -> None:
-    try:
-        bench.sandbox.call(check_decoder, decoder, timeout_s=120)
-    except UserError as error:
-        pytest.skip(str(error))
+    skip_without(decoder, bench.sandbox)
     found = bench.probe(made)
     plan = found.timeline.plan(uniform(len(found.timeline), 8))
     try:

@@ -4,11 +4,9 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -526,14 +524,6 @@ def test_a_format_that_cannot_be_is_refused(tmp_path, name, named, message):
         (tmp_path / file).touch()
     with pytest.raises(UserError, match=message):
         resolved(tmp_path / name, named=named)
-
-
-@pytest.fixture
-def corpus():
-    folder = os.environ.get("VXP_CORPUS")
-    if not folder:
-        pytest.skip("VXP_CORPUS is not set: it names the folder of the video corpus")
-    return Path(folder)
 
 
 def test_every_video_of_the_corpus_is_in_its_folder_listing(corpus):

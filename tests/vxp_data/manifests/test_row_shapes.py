@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from pathlib import Path
 
@@ -336,9 +335,9 @@ def test_a_part_of_any_type_is_a_media_or_a_bad_row(kind, key, wrapped, text, tm
         assert said(sample) == unmarked(MARKED)
 
 
-def test_the_corpus_odd_rows_have_their_media(corpus_rows):
-    folder, names = corpus_rows
-    for name in names:
+def test_the_corpus_odd_rows_have_their_media(corpus):
+    folder = corpus / "odd"
+    for name in ("oai.jsonl", "vid.json"):
         path = folder / name
         dataset = Dataset(name="o", manifest=path, format=detect_format(path), media_root=folder)
         samples = list(read_samples(dataset, TaskRules(), ManifestCounts(), {}))
@@ -347,11 +346,3 @@ def test_the_corpus_odd_rows_have_their_media(corpus_rows):
             "A bar moves.",
             "Nothing.",
         ]
-
-
-@pytest.fixture
-def corpus_rows():
-    folder = Path(os.environ.get("VXP_CORPUS", "/nowhere")) / "odd"
-    if not folder.is_dir():
-        pytest.skip("VXP_CORPUS is not set: it names the folder of the video corpus")
-    return folder, ("oai.jsonl", "vid.json")

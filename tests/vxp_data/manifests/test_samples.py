@@ -387,14 +387,6 @@ def test_a_file_name_that_is_not_utf8_is_a_bad_row_and_stops_nothing(tmp_path):
     assert "not valid Unicode" in sample.message
 
 
-@pytest.fixture
-def corpus():
-    folder = os.environ.get("VXP_CORPUS")
-    if not folder:
-        pytest.skip("VXP_CORPUS is not set: it names the folder of the video corpus")
-    return Path(folder)
-
-
 @pytest.mark.parametrize(
     ("name", "tasks"),
     [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Final
+
+from vxp_data.decoders.mp4_box import BOX_HEAD_BYTES, box_at
 
 _FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _PAYLOAD: Final = frozenset({b"mdat", b"free", b"skip", b"wide"})
@@ -33,21 +34,14 @@ def header_ranges(
     for number in range(_MOST_BOXES):
         if at == num_bytes:
             return ranges if {b"moov", b"mdat"} <= kinds else None
-        header = read(at, min(at + 16, num_bytes))
-        if len(header) < 8:
+        box = box_at(at, read(at, min(at + BOX_HEAD_BYTES, num_bytes)), num_bytes)
+        if box is None or box.stop > num_bytes or box.kind in _FRAGMENTS:
             return None
-        box_bytes, kind = struct.unpack(">I4s", header[:8])
-        if box_bytes == 1 and len(header) == 16:
-            (box_bytes,) = struct.unpack(">Q", header[8:])
-        elif box_bytes == 0:  # to the end of the file
-            box_bytes = num_bytes - at
-        if box_bytes < 8 or at + box_bytes > num_bytes or kind in _FRAGMENTS:
+        if number == 0 and box.kind not in _FIRST_BOXES:
             return None
-        if number == 0 and kind not in _FIRST_BOXES:
-            return None
-        kinds.add(kind)
-        ranges.append((at, at + (16 if kind in _PAYLOAD else box_bytes)))
-        at += box_bytes
+        kinds.add(box.kind)
+        ranges.append((at, at + BOX_HEAD_BYTES if box.kind in _PAYLOAD else box.stop))
+        at = box.stop
         if sum(stop - start for start, stop in ranges) > _MOST_HEADER_BYTES:
             return None
     return None

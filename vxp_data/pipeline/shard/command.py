@@ -63,7 +63,7 @@ class ShardResult:
     num_inexact: int
     """Images in frames payloads that stand in for frames that could not be decoded."""
     repeated_bytes: int
-    """See `shard_costs.Weighed`."""
+    """See `costs.Weighed`."""
     divisor: int
     """What the number of shards of each kind should divide by."""
     wall_s: float

@@ -41,7 +41,7 @@ class Weighed:
     """The kept rows and what their clips weigh."""
 
     rows: pa.Table
-    """As `kept.kept_rows` gives them, and `key` and `decode_cost` of each."""
+    """As `kept_rows` gives them, and `key` and `decode_cost` of each."""
     clips: ClipCosts
     repeated_bytes: int
     """Of files that several clips, parts of them, carry: beyond the first time."""

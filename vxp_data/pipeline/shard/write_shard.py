@@ -123,7 +123,7 @@ def write_shard(name: str, rows: pa.Table, out: Folder, settings: ShardSettings)
 
     Args:
         name: of the shard's file.
-        rows: its rows, as `shard_costs.with_costs` gives them; those of a clip in order.
+        rows: its rows, as `costs.weigh` gives them; those of a clip in order.
         out: where it goes.
         settings: what goes in.
 
