@@ -18,9 +18,9 @@ from vxp_data.pipeline.curate.compared_clips import CLIP_COLUMNS, RunClips, Samp
 from vxp_data.pipeline.curate.decontaminate import read_decontamination
 from vxp_data.pipeline.curate.filter_rows import Filtered, filter_samples
 from vxp_data.pipeline.curate.find_duplicates import find_duplicates
-from vxp_data.pipeline.run_dir.clip_facts import few_texts, indices
+from vxp_data.pipeline.curate.placed_rows import PlacedRows, place_rows
+from vxp_data.pipeline.run_dir.clip_facts import few_texts
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
-from vxp_data.pipeline.run_dir.row_clips import row_clips
 from vxp_data.records import ClipKey, Modality, Outcome
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
@@ -96,10 +96,10 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
     if rule.filters or wants_duplicates:
         facts = ["num_audio_streams", "frames_exact", "frames_expected", "reason"]
         media = read_table(run.media, columns=[*CLIP_COLUMNS, *facts])
-        placed = _placed(samples, media)
+        placed = place_rows(samples, media)
         if rule.filters:
             filtered = filter_samples(
-                run, samples, placed.index_N, media, rule.filters, encoder=rule.encoder
+                run, samples, placed, media, rule.filters, encoder=rule.encoder
             )
             dropped = filtered.dropped
         if wants_duplicates:
@@ -108,51 +108,25 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
     return _apply(duplicates, samples, dropped, filtered)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
-    """Where the clips of N samples are in media.parquet."""
-
-    index_N: NDArray[np.int64]
-    """-1 for a sample without one, -2 for a quarantined one; of several media, the first video's
-    or image's."""
-    several: Mapping[int, tuple[int, ...]]
-    """Samples with several media: all of their clips."""
-
-
-def _placed(samples: pa.Table, media: pa.Table) -> _Placed:
-    found_N = indices(samples.select(SAMPLE_CLIP_KEY), media.select(CLIP_KEY))
-    index_N = pc.fill_null(found_N, -1).to_numpy()
-    failed_C = np.append(pc.not_equal(media["reason"], "").to_numpy(), False)
-    failed_N = few_texts(samples["reason"]).astype(np.bool_) | failed_C[index_N]
-    clips = row_clips(samples)
-    clip_E = pc.fill_null(indices(clips.keys, media.select(CLIP_KEY)), -1).to_numpy()
-    failed_N[clips.row_E[failed_C[clip_E]]] = True
-    several: dict[int, tuple[int, ...]] = {}
-    for row, clip in zip(clips.row_E.tolist(), clip_E.tolist(), strict=True):
-        several[row] = (*several.get(row, ()), clip)
-    return _Placed(index_N=np.where(failed_N, -2, index_N), several=several)
-
-
 def _look(
     run: RunDirectory,
     samples: pa.Table,
     media: pa.Table,
     own_C: NDArray[np.float64],
-    placed: _Placed,
+    placed: PlacedRows,
     stays_N: NDArray[np.bool_],
     rule: ExclusionRule,
 ) -> pa.Table:
     decontamination = read_decontamination(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
     index_N = np.maximum(np.where(stays_N, placed.index_N, -1), -1)
-    several = {row: own for row, own in placed.several.items() if index_N[row] >= 0}
+    of_several = placed.several()
+    several = {row: own for row, own in of_several.items() if index_N[row] >= 0}
     is_video_N = few_texts(samples["modality"]) == Modality.VIDEO
     is_video_C = np.zeros(len(media), dtype=np.bool_)
     is_video_C[index_N[is_video_N & (index_N >= 0)]] = True
-    clips = row_clips(samples)
-    shown_E = clips.is_video_E & np.isin(clips.row_E, list(several))
-    shown = indices(clips.keys.filter(pa.array(shown_E)), media.select(CLIP_KEY))
-    is_video_C[shown.to_numpy(zero_copy_only=False).astype(np.int64)] = True
-    index_N[list(placed.several)] = -1
+    shown_E = placed.clips.is_video_E & np.isin(placed.clips.row_E, list(several))
+    is_video_C[placed.clip_E[shown_E]] = True
+    index_N[list(of_several)] = -1
     run_clips = RunClips(
         run=run,
         media=media.select(CLIP_COLUMNS),

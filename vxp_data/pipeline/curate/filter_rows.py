@@ -26,12 +26,11 @@ from vxp_data.core.filters import (
 )
 from vxp_data.core.text_rules import caption
 from vxp_data.pipeline.curate.image_text_table import pair_key, read_similarities
-from vxp_data.pipeline.run_dir.clip_facts import few_texts, indices
+from vxp_data.pipeline.curate.placed_rows import PlacedRows
+from vxp_data.pipeline.run_dir.clip_facts import few_texts
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
-from vxp_data.pipeline.run_dir.row_clips import row_clips
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.records import Modality, Task
-from vxp_data.schemas import CLIP_KEY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ class Filtered:
 def filter_samples(
     run: RunDirectory,
     samples: pa.Table,
-    index_N: NDArray[np.int64],
+    placed: PlacedRows,
     media: pa.Table,
     filters: Mapping[str, Bounds],
     *,
@@ -61,7 +60,7 @@ def filter_samples(
         run: with media.parquet and samples.parquet.
         samples: sample_id, task, modality and `clips` of N samples; of several media each must
             pass.
-        index_N: each one's clip in `media`; -1 without one; -2 for rows that take no part.
+        placed: where their clips are in `media`; quarantined ones take no part.
         media: of media.parquet.
         filters: bounds by rule.
         encoder: fingerprint of the run's embeddings.
@@ -72,7 +71,8 @@ def filter_samples(
     present = {*pc.unique(samples["task"]).to_pylist(), *Task}
     for name, bounds in filters.items():
         check_tasks(bounds.tasks, present, where=f"filters.{name}.tasks")
-    judged = _judged(samples, index_N, media)
+    index_N = placed.index_N
+    judged = _judged(samples, placed)
     row_M, index_M = judged.row_M, judged.index_M
     needs = {load_rule(name).needs for name in filters}
     statistics = (
@@ -141,16 +141,15 @@ class _Judged:
         return order_M[np.diff(self.row_M[order_M], prepend=-1) > 0]
 
 
-def _judged(samples: pa.Table, index_N: NDArray[np.int64], media: pa.Table) -> _Judged:
-    several = row_clips(samples)
+def _judged(samples: pa.Table, placed: PlacedRows) -> _Judged:
+    several, index_N = placed.clips, placed.index_N
     modality_N = few_texts(samples["modality"])
     is_alone_N = np.bincount(several.row_E, minlength=len(samples)) == 0
     alone_A = np.flatnonzero((index_N > -2) & is_alone_N)
     wanted_E = index_N[several.row_E] > -2
-    found_E = pc.fill_null(indices(several.keys, media.select(CLIP_KEY)), -1).to_numpy()
     modality_E = np.where(several.is_video_E, Modality.VIDEO.value, Modality.IMAGE.value)
     row_M = np.concatenate([alone_A, several.row_E[wanted_E]])
-    index_M = np.concatenate([index_N[alone_A], found_E[wanted_E]])
+    index_M = np.concatenate([index_N[alone_A], placed.clip_E[wanted_E]])
     modality_M = np.concatenate([modality_N[alone_A], modality_E[wanted_E].astype(object)])
     order_M = np.argsort(row_M, kind="stable")
     return _Judged(

@@ -6,10 +6,9 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,9 @@ from vxp_data.pipeline.run_dir.row_clips import row_clips
 from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, stored_frames
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import CLIP_KEY
+
+FramesOf = Callable[[int], NDArray[np.float16]]
+"""Index of a clip in media.parquet -> its frames, [F, D]."""
 
 _ROWS_AT_ONCE: Final = 2000
 _MEDIA: Final = [*CLIP_KEY, "file_version", "reason", "frame_index"]
@@ -68,12 +70,12 @@ def row_scores(
     many_N[several.row_E[several.is_video_E & failed_C[clip_E]]] = False
     wanted_E = several.is_video_E & many_N[several.row_E]
     clip_E, row_E = clip_E[wanted_E], several.row_E[wanted_E]
-    with _Frames(run, media, np.unique(clip_E), (encoder, sampler)) as frames:
-        yield _tables(samples["sample_id"], frames, clip_E, row_E)
+    with _frames(run, media, np.unique(clip_E), (encoder, sampler)) as frames_of:
+        yield _tables(samples["sample_id"], frames_of, clip_E, row_E)
 
 
 def _tables(
-    ids: pa.ChunkedArray, frames: _Frames, clip_E: NDArray[np.int64], row_E: NDArray[np.int64]
+    ids: pa.ChunkedArray, frames_of: FramesOf, clip_E: NDArray[np.int64], row_E: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
     """Score the rows in pieces: a row may have a megabyte of frames."""
     measures: list[Measure] = [MEASURES.load(name) for name in MEASURES.names()]
@@ -82,7 +84,7 @@ def _tables(
     for first in range(0, len(starts), _ROWS_AT_ONCE):
         clips = clips_of_row[first : first + _ROWS_AT_ONCE]
         rows = row_E[starts[first : first + _ROWS_AT_ONCE]]
-        together = [np.concatenate([frames.of(clip) for clip in own.tolist()]) for own in clips]
+        together = [np.concatenate([frames_of(clip) for clip in own.tolist()]) for own in clips]
         columns = {"sample_id": ids.take(pa.array(rows))}
         columns |= {
             name: pa.array(score_R, pa.float64())
@@ -91,48 +93,35 @@ def _tables(
         yield pa.table(columns)
 
 
-class _Frames:
-    """The frames of some clips, in a file for temporary files.
+@contextmanager
+def _frames(
+    run: RunDirectory,
+    media: pa.Table,
+    clip_W: NDArray[np.int64],
+    fingerprints: tuple[str, str],
+) -> Iterator[FramesOf]:
+    """Hold the frames of some clips in a file for temporary files.
 
     Args:
         run: with embeddings parts.
         media: _MEDIA of all clips.
         clip_W: indices in it of the clips that are wanted, ascending; none failed.
         fingerprints: of the embeddings, and of their frame sampling.
+
+    Yields:
+        What gives a clip's frames by its index in `media`.
     """
-
-    def __init__(
-        self,
-        run: RunDirectory,
-        media: pa.Table,
-        clip_W: NDArray[np.int64],
-        fingerprints: tuple[str, str],
-    ) -> None:
-        clips = media.take(pa.array(clip_W))
-        num_frames_W = pc.list_value_length(clips["frame_index"]).to_numpy().astype(np.int64)
-        end_W = np.cumsum(num_frames_W)
-        at = zip((end_W - num_frames_W).tolist(), end_W.tolist(), strict=True)
-        self._at = {int(c): slice(*both) for c, both in zip(clip_W, at, strict=True)}
-        self._buffer: MemmapBuffer | None = None
-        encoder, sampler = fingerprints
+    clips = media.take(pa.array(clip_W))
+    num_frames_W = pc.list_value_length(clips["frame_index"]).to_numpy().astype(np.int64)
+    end_W = np.cumsum(num_frames_W)
+    at = zip((end_W - num_frames_W).tolist(), end_W.tolist(), strict=True)
+    at_clip = {int(clip): slice(*both) for clip, both in zip(clip_W, at, strict=True)}
+    rows = np.zeros((0, 0), dtype=np.float16)
+    encoder, sampler = fingerprints
+    with ExitStack() as stack:
         for clip in stored_frames(run, clips, encoder=encoder, sampler=sampler):
-            if self._buffer is None:
-                self._buffer = MemmapBuffer(int(num_frames_W.sum()), clip.emb_FD.shape[1])
-            self._buffer.rows[self._at[int(clip_W[clip.index])]] = clip.emb_FD
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._buffer is not None:
-            self._buffer.__exit__(kind, error, traceback)
-
-    def of(self, clip: int) -> NDArray[np.float16]:
-        """Return a clip's frames, [F, D]."""
-        assert self._buffer is not None
-        return self._buffer.rows[self._at[clip]]
+            if not len(rows):
+                buffer = MemmapBuffer(int(num_frames_W.sum()), clip.emb_FD.shape[1])
+                rows = stack.enter_context(buffer).rows
+            rows[at_clip[int(clip_W[clip.index])]] = clip.emb_FD
+        yield lambda index: rows[at_clip[index]]

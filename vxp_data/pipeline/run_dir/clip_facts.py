@@ -64,44 +64,16 @@ def read_clip_facts(run: RunDirectory, samples: pa.Table, measure: str) -> ClipF
             "pruned. Run the same prune again: what is embedded is kept, and scored by it too."
         )
     media = media.append_column("score", read_table(run.scores, columns=[measure])[measure])
-    uris = samples["media_uri"].combine_chunks().dictionary_encode()
-    file_N = uris.indices.to_numpy().astype(np.int64)
-    no_file = uris.dictionary.index("").as_py()
-    found = _found(media, samples.select(SAMPLE_CLIP_KEY))
     is_image_N = few_texts(samples["modality"]) == Modality.IMAGE
-    of_one = ClipFacts(
-        media_id=found.media_id,
-        reason=found.reason,
-        message=found.message,
-        score_N=found.score,
-        duration_s_N=found.clip_s,
-        num_frames_N=found.num_frames,
-        num_images_N=is_image_N.astype(np.int64),
-        num_bytes_N=found.num_bytes.astype(np.int64),
-        is_inexact_N=found.is_inexact,
-        file_N=np.where(file_N == no_file, -1, file_N),
-    )
+    of_one = _facts(media, samples.select(SAMPLE_CLIP_KEY), is_image_N)
     several = row_clips(samples)
     if not len(several):
         return of_one
     return _with_several(run, of_one, samples, several, media, measure)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What media.parquet has of some clips."""
-
-    media_id: pa.ChunkedArray
-    reason: pa.ChunkedArray
-    message: pa.ChunkedArray
-    score: NDArray[np.float64]
-    clip_s: NDArray[np.float64]
-    num_frames: NDArray[np.float64]
-    num_bytes: NDArray[np.float64]
-    is_inexact: NDArray[np.bool_]
-
-
-def _found(media: pa.Table, keys: pa.Table) -> _Found:
+def _facts(media: pa.Table, keys: pa.Table, is_image: NDArray[np.bool_]) -> ClipFacts:
+    """Look clips up, each by itself."""
     found = media.drop_columns(["uri"]).take(indices(keys, media.select(CLIP_KEY)))
     start_s, end_s, duration_s, score, num_frames, num_bytes = (
         pc.fill_null(found[name].cast(pa.float64()), np.nan).to_numpy()
@@ -111,17 +83,21 @@ def _found(media: pa.Table, keys: pa.Table) -> _Found:
     part = np.divide(
         clip_s, duration_s, out=np.ones_like(clip_s), where=np.nan_to_num(duration_s) > 0
     )
-    return _Found(
+    uris = keys["media_uri"].combine_chunks().dictionary_encode()
+    file = uris.indices.to_numpy().astype(np.int64)
+    return ClipFacts(
         media_id=pc.fill_null(found["media_id"], ""),
         reason=pc.fill_null(found["reason"], ""),
         message=pc.fill_null(found["message"], ""),
-        score=score,
-        clip_s=clip_s,
-        num_frames=np.ceil(np.nan_to_num(num_frames) * part - 1e-6),
-        num_bytes=np.nan_to_num(num_bytes),
-        is_inexact=pc.fill_null(
+        score_N=score,
+        duration_s_N=clip_s,
+        num_frames_N=np.ceil(np.nan_to_num(num_frames) * part - 1e-6),
+        num_images_N=is_image.astype(np.int64),
+        num_bytes_N=np.nan_to_num(num_bytes).astype(np.int64),
+        is_inexact_N=pc.fill_null(
             pc.less(found["frames_exact"], found["frames_expected"]), False
         ).to_numpy(),
+        file_N=np.where(file == uris.dictionary.index("").as_py(), -1, file),
     )
 
 
@@ -134,17 +110,17 @@ def _with_several(
     measure: str,
 ) -> ClipFacts:
     """Put what is known of all media of a row in the place of what is known of one."""
-    found, num_rows = _found(media, several.keys), len(samples)
+    each, num_rows = _facts(media, several.keys, ~several.is_video_E), len(samples)
     has_N = np.bincount(several.row_E, minlength=num_rows) > 0
 
-    def summed(value_E: NDArray[np.floating[Any]], other_N: NDArray[Any]) -> NDArray[Any]:
+    def summed(value_E: NDArray[Any], other_N: NDArray[Any]) -> NDArray[Any]:
         sum_N = np.bincount(several.row_E, value_E, minlength=num_rows)
         return np.where(has_N, sum_N, other_N).astype(other_N.dtype)
 
     is_video_E = several.is_video_E
     reason_N, message_N = of_one.reason.to_pylist(), of_one.message.to_pylist()
-    uris, failures = several.keys["media_uri"].to_pylist(), found.reason.to_pylist()
-    messages = found.message.to_pylist()
+    uris, failures = several.keys["media_uri"].to_pylist(), each.reason.to_pylist()
+    messages = each.message.to_pylist()
     for row in np.flatnonzero(has_N).tolist():
         reason_N[row] = message_N[row] = ""
     for i in reversed(np.flatnonzero(np.array(failures, dtype=object) != "").tolist()):
@@ -161,11 +137,11 @@ def _with_several(
         reason=pa.chunked_array([reason_N], pa.string()),
         message=pa.chunked_array([message_N], pa.string()),
         score_N=score_N,
-        duration_s_N=summed(found.clip_s * is_video_E, of_one.duration_s_N),
-        num_frames_N=summed(found.num_frames * is_video_E, of_one.num_frames_N),
-        num_images_N=summed(1.0 * ~is_video_E, of_one.num_images_N),
-        num_bytes_N=summed(found.num_bytes, of_one.num_bytes_N),
-        is_inexact_N=summed(1.0 * found.is_inexact, of_one.is_inexact_N),
+        duration_s_N=summed(each.duration_s_N * is_video_E, of_one.duration_s_N),
+        num_frames_N=summed(each.num_frames_N * is_video_E, of_one.num_frames_N),
+        num_images_N=summed(each.num_images_N, of_one.num_images_N),
+        num_bytes_N=summed(each.num_bytes_N, of_one.num_bytes_N),
+        is_inexact_N=summed(each.is_inexact_N, of_one.is_inexact_N),
         file_N=of_one.file_N,
     )
 
