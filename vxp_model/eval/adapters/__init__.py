@@ -1,0 +1,1 @@
+"""Models that benchmarks ask: ours, transformers', and files of answers made elsewhere."""
