@@ -295,8 +295,10 @@ class Benchmark(Convention):
 
     def judge_prompt(self, question: Question, reply: str) -> JudgePrompt:
         """Return what a judge is asked about a reply to a question that needs one."""
+        del reply
         raise TypeError(f"{self.name} needs no judge for {question.question_id}")
 
     def judged(self, question: Question, judgment: str) -> str | None:
         """Return a judgment in the terms of `Question.gold`, as `score` takes it; None: unclear."""
+        del judgment
         raise TypeError(f"{self.name} needs no judge for {question.question_id}")
