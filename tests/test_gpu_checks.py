@@ -96,7 +96,7 @@ def test_the_rate_of_the_tower_is_set_beside_the_matmul_rate(
     from device_rates import matmul_flops
 
     from support.gpu_checks import siglip
-    from vxp_model.train.flops import tower_flop_per_frame
+    from vxp_model.models.flops import tower_flop_per_frame
 
     peak = matmul_flops(cpu, side=64, repeats=3)
     assert peak > 0

@@ -12,7 +12,7 @@ import typer
 
 from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
-from vxp_model import cli_generate
+from vxp_model import cli_eval, cli_generate
 
 if TYPE_CHECKING:
     from vxp_data.settings.file import Loaded
@@ -141,25 +141,44 @@ def estimate(
         typer.Option("--samples", min=1, help="Samples of an epoch, for want of shards."),
     ] = None,
     frames: Annotated[
-        int, typer.Option("--frames", min=1, help="Of every sample, to align or fine-tune.")
-    ] = 360,
+        int | None,
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Of every sample, to align or fine-tune: else 360. Of every video, to evaluate: "
+            "else as many as the recipe allows.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="3b, 7b or tiny: the model that is evaluated.")
+    ] = "3b",
 ) -> None:
-    """Print what a training will take: tokens, GPU hours, memory. Starts nothing.
+    """Print what a training or an evaluation will take: GPU hours, memory. Starts nothing.
 
     Examples: vxp-model estimate video_xl_pro/recot --gpus 8 --samples 1000000
 
     vxp-model estimate video_xl_pro/sft --gpus 8 --frames 360
+
+    vxp-model estimate video_xl_pro/eval
     """
     from vxp_data.settings.file import read_recipe
 
     tree = read_recipe(recipe)
+    if "benchmarks" in tree:
+        from vxp_model.eval.estimate import describe_eval, estimate_eval
+        from vxp_model.models.video_xl_pro_shape import preset_shape
+
+        asked = cli_eval.load_eval(str(recipe), settings or []).config
+        costs = estimate_eval(asked, preset_shape(preset), num_frames=frames)
+        typer.echo(describe_eval(costs, gpu=gpu, utilisation=utilisation))
+        return
     if "stage" in tree:
         from vxp_model.settings.mllm import MLLM_RECIPES
         from vxp_model.train.mllm.estimate import SampleShape, describe_mllm, estimate_mllm
 
         overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()]
         training = MLLM_RECIPES.read(tree, str(recipe), overrides).config
-        shape = SampleShape(num_frames=frames)
+        shape = SampleShape(num_frames=frames or 360)
         found = estimate_mllm(training, shape, num_gpus=gpus)
         typer.echo(
             describe_mllm(
@@ -199,19 +218,21 @@ def probe(
 
 
 def show_config(recipe: Recipe, settings: Set = None) -> None:
-    """Print every setting of a training or a probe, its value and where the value comes from."""
+    """Print every setting of a recipe, its value and where the value comes from."""
     from vxp_data.settings.file import read_recipe
+    from vxp_model.settings.eval import EVAL_RECIPES
     from vxp_model.settings.mllm import MLLM_RECIPES
     from vxp_model.settings.probe import PROBE_RECIPES
 
     tree = read_recipe(recipe)
+    kinds = {"stage": MLLM_RECIPES, "models": PROBE_RECIPES, "benchmarks": EVAL_RECIPES}
+    recipes: Any = next((kind for key, kind in kinds.items() if key in tree), None)
     loaded: Loaded[Any]
-    if "stage" in tree or "models" in tree:
-        recipes = MLLM_RECIPES if "stage" in tree else PROBE_RECIPES
+    if recipes is None:
+        loaded = _load(recipe, settings)
+    else:
         overrides = [recipes.parse_set(text) for text in settings or ()]
         loaded = recipes.read(tree, str(recipe), overrides)
-    else:
-        loaded = _load(recipe, settings)
     width = max(len(origin.key) for origin in loaded.origins)
     for origin in loaded.origins:
         typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
@@ -221,11 +242,22 @@ _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Train": (recot, train),
     "Use": (cli_generate.generate, cli_generate.chat),
     "Before you pay": (estimate, cli_generate.frames, show_config),
-    "Measure": (probe,),
+    "Measure": (
+        cli_eval.evaluate,
+        cli_eval.score,
+        cli_eval.compare,
+        cli_eval.report,
+        cli_eval.export,
+        cli_eval.benchmarks,
+        probe,
+    ),
 }
+_NAMES: Final = {"evaluate": "eval"}
+"""Of commands that Python has a word for."""
 for panel, commands in _PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(with_option_groups(command))
+        name = _NAMES.get(command.__name__)
+        app.command(name, rich_help_panel=panel)(with_option_groups(command))
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from device_rates import matmul_flops, peak_bytes, wait_for
 from torch import nn
 
 from vxp_data.settings.file import Loaded
+from vxp_model.models.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.models.recot import ReCoTModel
 from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.settings.recot import RECIPES, ReCoTRecipe, load_recipe
@@ -36,7 +37,6 @@ from vxp_model.train.batches import MicroBatch, collate, open_loader, recot_wind
 from vxp_model.train.build import new_model, uses_bf16
 from vxp_model.train.distributed import DistributedContext, join_distributed
 from vxp_model.train.engine import Engine
-from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.mixture import accumulation, epoch_samples, rows_of
 from vxp_model.train.model_config import model_config
 from vxp_model.train.recot.features import FeatureSource, build_tower

@@ -21,6 +21,7 @@ from vxp_data.decoders.child import decode_file, probe_file
 from vxp_data.decoders.probe import Probe
 from vxp_data.decoders.sandbox import FrameArena, Sandbox, SharedBuffer
 from vxp_data.errors import MediaError, UserError
+from vxp_data.records import Reason
 from vxp_data.storage.folder import find_file
 from vxp_model.data.files import read_media
 from vxp_model.data.frames import FrameOptions
@@ -29,6 +30,18 @@ _PROBE_S: Final = 120.0
 _PIECE_FRAMES: Final = 32
 _MAX_FPS: Final = SamplingRule().max_fps
 _DEFAULT: Final = FrameOptions()
+
+
+class UnreadableVideoError(UserError):
+    """A video or image that cannot be used, for a caller who goes on without it.
+
+    Attributes:
+        reason: why, of the closed set.
+    """
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class VideoFile:
@@ -43,7 +56,7 @@ class VideoFile:
         options: how frames are decoded.
 
     Raises:
-        UserError: there is no such file, or it is no video.
+        UnreadableVideoError: there is no such file, or it is no video.
     """
 
     def __init__(
@@ -61,7 +74,8 @@ class VideoFile:
         except MediaError as error:
             self.close()
             what = "image" if is_image else "video"
-            raise UserError(f"{self.uri}: no {what} that can be read: {error}.") from error
+            message = f"{self.uri}: no {what} that can be read: {error}."
+            raise UnreadableVideoError(message, error.reason) from error
         except BaseException:
             self.close()
             raise
@@ -129,7 +143,7 @@ class VideoFile:
             frames_THWC: uint8, the size that the options say.
 
         Raises:
-            UserError: a piece cannot be decoded.
+            UnreadableVideoError: a piece cannot be decoded.
         """
         starts = range(0, len(frame_index_F), piece_frames)
         parts = [frame_index_F[start : start + piece_frames] for start in starts]
@@ -145,7 +159,7 @@ class VideoFile:
         found = find_file(self.uri)
         if isinstance(found, Path):
             if not found.is_file():
-                raise UserError(f"{self.uri}: there is no such file.")
+                raise UnreadableVideoError(f"{self.uri}: there is no such file.", Reason.MISSING)
             return str(found.resolve())
         self._buffer.put(read_media(self.uri))
         return SharedBuffer.child_path()
@@ -167,5 +181,6 @@ class VideoFile:
                 timeout_s=options.timeout_s + media.num_frames * 0.02,
             ).value
         except MediaError as error:
-            raise UserError(f"{self.uri}: cannot be decoded: {error}.") from error
+            message = f"{self.uri}: cannot be decoded: {error}."
+            raise UnreadableVideoError(message, error.reason) from error
         return self._arena.take(decoded.shape)

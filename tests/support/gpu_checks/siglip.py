@@ -84,7 +84,7 @@ def tower_rate(
     """
     from device_rates import peak_bytes, wait_for
 
-    from vxp_model.train.flops import tower_flop_per_frame
+    from vxp_model.models.flops import tower_flop_per_frame
 
     tower = build_tower(vision, device, dtype=torch.bfloat16, chunk_frames=num_frames)
     clear_device(device)

@@ -134,12 +134,12 @@ def sft_steps(
 ) -> dict[str, Any]:
     """Run steps of a fine-tuning on one drawn sample."""
     from vxp_model.models.byte_tokenizer import VISUAL_ID, byte_tokenizer
+    from vxp_model.models.flops import MllmFlops
     from vxp_model.models.processor import VideoXLProProcessor
     from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
     from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
     from vxp_model.train.build import uses_bf16
     from vxp_model.train.engine import Engine
-    from vxp_model.train.flops import MllmFlops
     from vxp_model.train.mllm.batches import collate
     from vxp_model.train.mllm.estimate import estimate_mllm
     from vxp_model.train.mllm.start import prepare_model

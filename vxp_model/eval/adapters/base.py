@@ -48,7 +48,7 @@ class FrameSource(Protocol):
             frames_THWC: uint8.
 
         Raises:
-            MediaError: the video cannot be decoded.
+            UnreadableVideoError: the video cannot be decoded.
         """
         ...
 
@@ -67,6 +67,8 @@ class Reply:
     """Of those, how many the language model got."""
     kept_by_group: tuple[int, ...] | None = None
     """Visual tokens kept of each group of frames; None: all, or the model has no such thing."""
+    log_probs: tuple[float, ...] | None = None
+    """Of the prompt's choices, where likelihood decided."""
     seconds: Mapping[str, float]
     """By stage; no part of what must be the same on a rerun."""
     peak_bytes: int
@@ -96,7 +98,7 @@ class EvalModel(Protocol):
         """Encode a video; what `answer` and `continued` take.
 
         Raises:
-            MediaError: it cannot be decoded.
+            UnreadableVideoError: it cannot be decoded.
         """
         ...
 

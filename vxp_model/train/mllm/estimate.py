@@ -36,11 +36,11 @@ from typing import Any, Final
 
 from vxp_model.errors import UserError, require
 from vxp_model.models.budget import TIME_TOKENS
+from vxp_model.models.flops import PEAK_TFLOPS, MllmFlops
 from vxp_model.models.parameter_counts import head_width, layer_matrices, part_parameters
 from vxp_model.models.video_xl_pro_shape import ModelShape, preset_shape
 from vxp_model.modules.shapes import STRIDES
 from vxp_model.settings.mllm import LoraSettings, MllmRecipe
-from vxp_model.train.flops import PEAK_TFLOPS, MllmFlops
 from vxp_model.train.mllm.lora_targets import adapted_names
 
 GIB: Final = 2**30

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from vxp_data.settings.file import Loaded
+from vxp_model.models.flops import MllmFlops, peak_tflops
 from vxp_model.models.video_xl_pro import PARTS
 from vxp_model.settings.mllm import MLLM_MAY_CHANGE, MllmRecipe
 from vxp_model.train.batches import open_loader, step_batches
 from vxp_model.train.build import uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
-from vxp_model.train.flops import MllmFlops, peak_tflops
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
 from vxp_model.train.mixture import epoch_samples, rows_of
 from vxp_model.train.mllm.batches import MllmBatch, collate

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vxp_model.errors import UserError
+from vxp_model.models.flops import MllmFlops
 from vxp_model.models.output import VideoXLProOutput
 from vxp_model.models.visual_sequence import Selection
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
-from vxp_model.train.flops import MllmFlops
 from vxp_model.train.mllm.batches import MllmBatch
 
 _ALWAYS_USED: Final = "language_model."

@@ -12,11 +12,11 @@ import numpy as np
 
 from vxp_model.data.order import part_counts
 from vxp_model.errors import UserError, require
+from vxp_model.models.flops import PEAK_TFLOPS, recot_flop_per_group, tower_flop_per_frame
 from vxp_model.models.parameter_counts import recot_parameters, tower_parameters
 from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.modules.shapes import KERNEL, STRIDES
 from vxp_model.settings.recot import ReCoTRecipe
-from vxp_model.train.flops import PEAK_TFLOPS, recot_flop_per_group, tower_flop_per_frame
 from vxp_model.train.mixture import accumulation, epoch_samples, rows_of
 from vxp_model.train.model_config import model_config
 

@@ -26,10 +26,10 @@ if LATER:
 
     from vxp_model.data.loader import ShardLoader
     from vxp_model.inference.session import LongVideoModel
+    from vxp_model.models.flops import MllmFlops, decoder_matrices, peak_tflops
     from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
     from vxp_model.models.visual_sequence import run_packed
     from vxp_model.train.distributed import DistributedContext
-    from vxp_model.train.flops import MllmFlops, decoder_matrices, peak_tflops
     from vxp_model.train.mllm.batches import MllmBatch, collate
     from vxp_model.train.mllm.lora import add_lora, merge_lora
     from vxp_model.train.mllm.run import train_mllm

@@ -31,6 +31,7 @@ if LATER:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from vxp_model.models.flops import recot_flop_per_group, tower_flop_per_frame
     from vxp_model.models.parameter_counts import tower_parameters
     from vxp_model.models.presets import recot_preset
     from vxp_model.models.recot import ReCoTModel
@@ -38,7 +39,6 @@ if LATER:
     from vxp_model.models.siglip import random_tower
     from vxp_model.train.checkpoints import TrainState, require_same_run
     from vxp_model.train.engine import parameter_groups
-    from vxp_model.train.flops import recot_flop_per_group, tower_flop_per_frame
     from vxp_model.train.mixture import accumulation
     from vxp_model.train.model_config import model_config
     from vxp_model.train.recot.estimate import activation_bytes_per_group, estimate_recot

@@ -22,15 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from vxp_model.models.parameter_counts import head_width, layer_matrices
 from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.models.video_xl_pro_shape import ModelShape
 from vxp_model.modules.shapes import KERNEL, STRIDES, DTSConfig, VisionConfig
-
-if TYPE_CHECKING:  # a count of operations needs no settings, nor what reads them
-    from vxp_model.settings.mllm import Part
 
 PEAK_TFLOPS: Final = {"a100": 312.0, "h100": 989.0, "h200": 989.0, "l40s": 362.0, "rtx4090": 165.0}
 """bf16 with fp32 sums, dense, as the maker says."""
@@ -53,7 +50,7 @@ class MllmFlops:
 
     @classmethod
     def of(
-        cls, config: ModelShape, trained: Collection[Part], *, with_lora: bool = False
+        cls, config: ModelShape, trained: Collection[str], *, with_lora: bool = False
     ) -> MllmFlops:
         """Count.
 
@@ -137,9 +134,9 @@ def recot_flop_per_group(config: ReCoTConfig) -> float:
     return compressor_flop_per_group(dts, grid) + decoder
 
 
-def _passes(part: Part, trained: Collection[Part]) -> int:
+def _passes(part: str, trained: Collection[str]) -> int:
     """Return how often a part's forward operations count: 1, 2 or 3."""
-    order: tuple[Part, ...] = ("tower", "dts", "projector", "selector", "language_model")
+    order: tuple[str, ...] = ("tower", "dts", "projector", "selector", "language_model")
     before = any(other in trained for other in order[: order.index(part)])
     # A part's own inner activations need a gradient as soon as its weights do.
     return 1 + (before or part in trained) + (part in trained)

@@ -1,0 +1,85 @@
+"""What benchmarks there are, for people: `vxp-model benchmarks`."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Final
+
+from vxp_model.errors import UserError
+from vxp_model.eval.benchmarks.base import Benchmark
+from vxp_model.eval.contamination import media_list, media_manifest
+from vxp_model.eval.store import write_lines
+from vxp_model.registry import BENCHMARKS
+
+_WIDTH: Final = 100
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """Return a benchmark.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    benchmark: Benchmark = BENCHMARKS.load(name)()
+    return benchmark
+
+
+def describe_all() -> str:
+    """Return a line for each: name, questions, what its score is, licence."""
+    lines = [f"{'name':<26} {'questions':>9}  {'known by':<34} licence"]
+    for name in BENCHMARKS.names():
+        one = load_benchmark(name)
+        number = one.expected.get("questions")
+        count = "-" if number is None else f"{number:,}"
+        lines.append(f"{name:<26} {count:>9}  {one.about.metric:<34} {one.about.licence}")
+    return "\n".join([*lines, "", "One in detail: vxp-model benchmarks NAME"])
+
+
+def describe_one(name: str) -> str:
+    """Return all that a user needs before the first run of a benchmark."""
+    one = load_benchmark(name)
+    rows = {
+        "title": one.about.title,
+        "from": one.about.source,
+        "licence": one.about.licence,
+        "files": one.about.files,
+        "published": ", ".join(f"{key} {number:,}" for key, number in one.expected.items())
+        or "counts are not checked",
+        "known by": one.about.metric,
+        "checked": one.about.checked_against,
+        "styles": ", ".join(one.styles),
+        "--compat": ", ".join(sorted(one.conventions)) or "none",
+        "try": f"vxp-model eval MODEL --benchmark {name} --data DIR --out runs/{name}",
+    }
+    lines = [f"{name} (version {one.version})"]
+    for key, value in rows.items():
+        wrapped = textwrap.wrap(value, _WIDTH - 14, break_on_hyphens=False) or [""]
+        lines.append(f"  {key:<10}  {wrapped[0]}")
+        lines += [f"{'':14}{line}" for line in wrapped[1:]]
+    return "\n".join(lines)
+
+
+def write_media(name: str, data: Path | None, out: Path | None) -> str:
+    """List a benchmark's media, to a file where one is named.
+
+    Raises:
+        UserError: no folder is named, or its files are not the benchmark's.
+    """
+    if data is None:
+        raise UserError(f"--media {name}: say where its files lie with --data DIR.")
+    benchmark = load_benchmark(name)
+    if out is not None and out.suffix == ".jsonl":
+        rows = list(media_manifest(benchmark, data))
+        write_lines(out, rows)
+        return (
+            f"{len(rows)} media in {out}. Embed them with: vxp-data prune {out} --media-root "
+            f"{data} --out runs/{name}-media; then exclude what looks like them: vxp-data prune "
+            f"... --exclude runs/{name}-media"
+        )
+    lines = media_list(benchmark, data)
+    if out is None:
+        return "\n".join(lines)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return f"{len(lines)} lines in {out}. Exclude them: vxp-data prune ... --exclude {out}"

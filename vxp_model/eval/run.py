@@ -1,0 +1,374 @@
+"""`vxp-model eval`: ask a model the questions of benchmarks, each video encoded once.
+
+What an answer depends on is its key: question, prompt, frames, model, how it was made. Killed at
+any moment, the same command goes on; a changed prompt or plan is another key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from vxp_model.data.video import UnreadableVideoError
+from vxp_model.errors import UserError
+from vxp_model.eval.adapters.base import EvalModel, FramePlan, Reply
+from vxp_model.eval.adapters.prepare import Prepared
+from vxp_model.eval.benchmarks.base import Benchmark, Prompt, Question, Shown
+from vxp_model.eval.benchmarks.subtitles import read_subtitles
+from vxp_model.eval.media import MediaFolder, VideoSource, file_bytes, plan_frames
+from vxp_model.eval.split import Part
+from vxp_model.eval.store import Appended, BenchmarkFolder, digest, plan_row
+from vxp_model.settings.eval import AnswerSettings, BenchmarkSettings, Resolved
+
+Say = Callable[[str], None]
+_QUIET_S = 10.0
+"""Between two lines about how far it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One benchmark that a model is asked."""
+
+    benchmark: Benchmark
+    questions: Sequence[Question]
+    own: BenchmarkSettings
+    resolved: Resolved
+    answer: AnswerSettings
+    identity: Mapping[str, Any]
+    """Of the model."""
+
+    @property
+    def style(self) -> str:
+        """How questions are put: the settings', where the benchmark has it, else its first."""
+        style = self.resolved.prompt.style
+        return style if style in self.benchmark.styles else self.benchmark.styles[0]
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What all keys share: the model, and how its answers are made."""
+        return {
+            "model": dict(self.identity),
+            "by": self.answer.by,
+            "frame_px": self.resolved.frames.frame_px,
+        }
+
+    @property
+    def asked(self) -> str:
+        """Digest of the settings that may change an answer."""
+        frames = self.resolved.frames.model_dump()
+        prompt = self.resolved.prompt.model_dump() | {"style": self.style}
+        tokens = self.answer.max_new_tokens
+        return digest(self.how | {"frames": frames, "prompt": prompt, "tokens": tokens})
+
+    def prompt(self, question: Question, shown: Shown) -> Prompt:
+        """Return what the model is asked."""
+        prompt, said = self.benchmark.prompt(question, shown, self.style), self.resolved.prompt
+        if said.template is not None:
+            text = fill_template(said.template, question)
+            prompt = replace(prompt, text=text, system=None, reply_start="")
+        changes = {
+            "system": said.system,
+            "reply_start": said.reply_start,
+            "max_new_tokens": self.answer.max_new_tokens,
+        }
+        return replace(prompt, **{key: one for key, one in changes.items() if one is not None})
+
+    def key(self, question: Question, prompt: Prompt | None, plan: FramePlan | None) -> str:
+        """Return the digest of all that an answer depends on."""
+        told = {"id": question.question_id, "text": question.text, "options": question.options}
+        return digest(
+            self.how
+            | {
+                "question": told,
+                "prompt": None if prompt is None else asdict(prompt),
+                "plan": None if plan is None else plan_row(plan),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How far a benchmark is, over all processes."""
+
+    num_questions: int
+    num_answered: int
+    num_new: int
+    """Answered by this process just now."""
+    num_failed: int
+    """Without an answer, over all processes: of videos that are missing, say."""
+    num_left: int
+    """Of which nothing is known yet: other processes have them."""
+    seconds: float
+
+
+@dataclass(slots=True)
+class Held:
+    """The video that was encoded last."""
+
+    key: Any = None
+    watched: Any = None
+
+
+class Answering:
+    """Answers one benchmark's questions, as far as they are this process's."""
+
+    def __init__(
+        self,
+        work: Work,
+        folder: BenchmarkFolder,
+        prepared: Prepared,
+        part: Part,
+        say: Say,
+        held: Held,
+    ) -> None:
+        """Name all that is needed; nothing is read yet.
+
+        Args:
+            work: what is asked.
+            folder: where answers go.
+            prepared: the model; it is loaded when the first answer is needed.
+            part: this process's share.
+            say: prints a line.
+            held: the video that was encoded last, shared by runs that differ in the asking alone.
+        """
+        self._work = work
+        self._folder = folder
+        self._prepared = prepared
+        self._part = part
+        self._held = held
+        self._say = say
+        self._media = MediaFolder(work.own.media or work.own.data)
+        self._asked = work.asked
+        self._num_new = self._total = 0
+        self._began_s = self._told_s = time.monotonic()
+
+    def videos(self) -> Iterator[str]:
+        """Answer what is not yet answered, video by video, and merge when all are done.
+
+        Yields:
+            Each video of this process's share, once its questions are answered.
+
+        Raises:
+            UserError: the model cannot be read, or does not go with the settings.
+        """
+        folder, work, name = self._folder, self._work, self._part.name
+        folder.write_questions(work.questions)
+        told = {row["key"]: row["error"] for row in folder.parts("answers")}
+        done = {key for key, error in told.items() if error is None}
+        plans = folder.stored_plans(self._asked)
+        with (
+            Appended(folder.part_file("answers", name)) as answers,
+            Appended(folder.part_file("plans", name)) as new_plans,
+            Appended(folder.part_file("timings", name)) as timings,
+        ):
+            self._answers, self._plans, self._timings = answers, new_plans, timings
+            for video, questions, uri in self._own_videos():
+                try:
+                    if isinstance(uri, UnreadableVideoError):
+                        raise uri
+                    self._video(questions, uri, self._plan(video, uri, plans), done)
+                except UnreadableVideoError as error:
+                    self._failed(questions, error, told)
+                yield video
+        folder.merge(self._asked)
+
+    def outcome(self) -> Outcome:
+        """Return how far the benchmark is."""
+        rows = self._folder.answers().values()
+        num_failed = sum(row["error"] is not None for row in rows)
+        return Outcome(
+            num_questions=len(self._work.questions),
+            num_answered=len(rows) - num_failed,
+            num_new=self._num_new,
+            num_failed=num_failed,
+            num_left=len(self._work.questions) - len(rows),
+            seconds=time.monotonic() - self._began_s,
+        )
+
+    def _own_videos(self) -> Iterator[tuple[str, list[Question], str | UnreadableVideoError]]:
+        """Return this process's videos in the order of the questions, each with its file."""
+        by_video: dict[str, list[Question]] = {}
+        for question in self._work.questions:
+            by_video.setdefault(question.video, []).append(question)
+        found: dict[str, str | UnreadableVideoError] = {}
+        costs = {}
+        for video in by_video:
+            try:
+                found[video] = uri = self._media.find(video)
+                costs[video] = float(file_bytes(uri))  # decoding takes what there is to read
+            except UnreadableVideoError as error:
+                found[video], costs[video] = error, 0.0
+        own = self._part.share(costs)
+        self._total = sum(len(questions) for video, questions in by_video.items() if video in own)
+        for video, questions in by_video.items():
+            if video in own:
+                yield video, questions, found[video]
+
+    def _plan(self, video: str, uri: str, plans: Mapping[str, list[FramePlan]]) -> FramePlan:
+        num_bytes = file_bytes(uri)
+        for plan in plans.get(video, []):
+            if plan.num_bytes == num_bytes:
+                return plan
+        plan = plan_frames(uri, video, self._work.resolved.frames)
+        self._plans.add({"asked": self._asked, "plan": plan_row(plan)})
+        return plan
+
+    def _video(
+        self, questions: Sequence[Question], uri: str, plan: FramePlan, done: set[str]
+    ) -> None:
+        """Answer the questions about one video, in batches that do not depend on what is done."""
+        work = self._work
+        prompts = {one.question_id: work.prompt(one, self._shown(one, plan)) for one in questions}
+        keys = {q.question_id: work.key(q, prompts[q.question_id], plan) for q in questions}
+        size, watched = work.answer.batch, None
+        for start in range(0, len(questions), size):
+            batch = questions[start : start + size]
+            left = [one for one in batch if keys[one.question_id] not in done]
+            if not left:
+                continue
+            if watched is None:
+                watched = self._watch(uri, plan)
+            replies = self._replies(watched, [prompts[one.question_id] for one in batch])
+            for question, reply in zip(batch, replies, strict=True):
+                if question in left:
+                    self._add(question, keys[question.question_id], plan, reply)
+
+    def _watch(self, uri: str, plan: FramePlan) -> Any:
+        key = (self._prepared.encoder, self._work.resolved.frames.frame_px, uri, plan)
+        if self._held.key != key:
+            began_s = time.monotonic()
+            self._held.key, self._held.watched = None, None  # before the next one takes its place
+            self._held.watched = self._prepared.model().watch(VideoSource(uri, plan))
+            self._held.key = key
+            took_s = time.monotonic() - began_s
+            self._timings.add({"key": f"video/{plan.video}", "seconds": {"watch": took_s}})
+        return self._held.watched
+
+    def _replies(self, watched: Any, prompts: Sequence[Prompt]) -> list[Reply | UserError]:
+        """Return what the model says; where a prompt does not fit it, why."""
+        model = self._prepared.model()
+        if self._work.answer.by == "likelihood":
+            return [_likeliest(model, watched, prompt) for prompt in prompts]
+        try:
+            return list(model.answer(watched, prompts))
+        except UnreadableVideoError:
+            raise
+        except UserError as error:
+            if len(prompts) == 1:
+                return [error]
+            return [reply for prompt in prompts for reply in self._replies(watched, [prompt])]
+
+    def _shown(self, question: Question, plan: FramePlan) -> Shown:
+        own, lines = self._work.own, None
+        if question.subtitles is not None:
+            path = Path(own.data) / question.subtitles.path
+            lines = read_subtitles(path, question.subtitles.offset_s, plan.duration_s)
+        return Shown(
+            time_s=plan.time_s,
+            duration_s=plan.duration_s,
+            width_px=plan.width_px,
+            height_px=plan.height_px,
+            subtitles=lines,
+        )
+
+    def _add(self, question: Question, key: str, plan: FramePlan, reply: Reply | UserError) -> None:
+        row = self._row(question, key) | {"plan": digest(plan_row(plan))}
+        if isinstance(reply, UserError):
+            self._answers.add(row | {"error": {"reason": "refused", "message": str(reply)}})
+            return
+        row |= {
+            "reply": reply.text,
+            "finish": reply.finish,
+            "frames": len(plan.frame_index),
+            "visual_tokens": reply.num_visual,
+            "kept_tokens": reply.num_kept,
+            "kept_by_group": reply.kept_by_group,
+            "log_probs": reply.log_probs,
+        }
+        self._answers.add(row)
+        self._timings.add(
+            {"key": key, "seconds": dict(reply.seconds), "peak_bytes": reply.peak_bytes}
+        )
+        self._num_new += 1
+        self._tell()
+
+    def _failed(
+        self,
+        questions: Sequence[Question],
+        error: UnreadableVideoError,
+        told: Mapping[str, Mapping[str, str] | None],
+    ) -> None:
+        """Keep why a video has no answers: a line for each question, unless it is there already."""
+        why = {"reason": str(error.reason), "message": str(error)}
+        self._say(f"{self._work.benchmark.name}: no answer about a video: {error}")
+        for question in questions:
+            key = self._work.key(question, None, None)
+            if told.get(key) != why:
+                self._answers.add(self._row(question, key) | {"error": why})
+
+    def _row(self, question: Question, key: str) -> dict[str, Any]:
+        return answer_row(question, key) | {"asked": self._asked, "plan": None}
+
+    def _tell(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s < _QUIET_S:
+            return
+        self._told_s = now_s
+        rate = self._num_new / (now_s - self._began_s)
+        self._say(
+            f"{self._work.benchmark.name}: {self._num_new} new answers of {self._total} in this "
+            f"process, {rate:.2f} a second"
+        )
+
+
+def fill_template(template: str, question: Question) -> str:
+    """Return a user's own prompt; see `PromptSettings.template`."""
+    lettered = list(zip(ascii_uppercase, question.options, strict=False))
+    return template.format(
+        question=question.text,
+        options="\n".join(f"{letter}. {option}" for letter, option in lettered),
+        inline_options=" ".join(f"({letter}) {option}" for letter, option in lettered),
+    )
+
+
+def answer_row(question: Question, key: str) -> dict[str, Any]:
+    """Return the record of an answer, with nothing in it yet."""
+    return {
+        "key": key,
+        "question_id": question.question_id,
+        "video": question.video,
+        "reply": None,
+        "finish": None,
+        "frames": 0,
+        "visual_tokens": 0,
+        "kept_tokens": 0,
+        "kept_by_group": None,
+        "log_probs": None,
+        "error": None,
+    }
+
+
+def _likeliest(model: EvalModel, watched: Any, prompt: Prompt) -> Reply | UserError:
+    """Take the likeliest of a prompt's choices for the answer."""
+    if not prompt.choices:
+        return UserError("answer.by: likelihood needs questions with options; this one has none.")
+    began_s = time.monotonic()
+    try:
+        found = model.continued(watched, prompt, prompt.choices)
+    except UserError as error:
+        return error
+    log_probs = tuple(one.log_prob for one in found)
+    best = max(range(len(log_probs)), key=log_probs.__getitem__)  # of equal ones, the first
+    return Reply(
+        text=prompt.choices[best],
+        finish="stop",
+        num_visual=0,
+        num_kept=0,
+        log_probs=log_probs,
+        seconds={"choose": time.monotonic() - began_s},
+        peak_bytes=0,
+    )
