@@ -285,7 +285,7 @@ def _by_letter_and_text(text: str, asked: _Asked) -> str | None:
     for item in _LIST_ITEM.finditer(text):
         rest = text[item.end() :]
         named = asked.named(rest) or asked.named(_SENTENCE_END.split(rest)[0])
-        if named == item[1]:
+        if named is not None and named == item[1]:
             found.append(named)
     return _only(found)
 
