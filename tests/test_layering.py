@@ -134,7 +134,7 @@ LAYERS = {
     ),
     "inference": Layer(
         modules="vxp_model.inference",
-        own=f"{_BELOW_TRAIN} cuda",
+        own=f"{_BELOW_TRAIN} core cuda",
         third_party="torch transformers numpy",
     ),
     # Questions and scores: no model, no video.

@@ -24,6 +24,7 @@ def prefill(
     language_model: Any,
     embeds_BPD: Tensor,
     *,
+    attention_mask_BP: Tensor | None = None,
     chunk_positions: int = CHUNK_POSITIONS,
     is_visual_P: Tensor | None = None,
     window: int | None = None,
@@ -37,7 +38,8 @@ def prefill(
 
     Args:
         language_model: a causal language model of transformers, in eval mode.
-        embeds_BPD: of the whole prompt, without padding.
+        embeds_BPD: of the whole prompt.
+        attention_mask_BP: 0 at padding, which is at the beginning; None: there is none.
         chunk_positions: read at once.
         is_visual_P: bool, of all positions; wanted with a window.
         window: before each piece is read, forget visual tokens but for so many that came last; see
@@ -55,12 +57,16 @@ def prefill(
     decoder = language_model.get_decoder()
     cache = DynamicCache() if window is None else WindowCache(window)
     end = embeds_BPD.shape[1] - 1
+    if attention_mask_BP is None:
+        index_BP = torch.arange(end, device=embeds_BPD.device)[None]
+    else:
+        index_BP = (attention_mask_BP.cumsum(-1) - 1).clamp_min(0)
     for start in range(0, end, chunk_positions):
         stop = min(start + chunk_positions, end)
-        index_BP = torch.arange(start, stop, device=embeds_BPD.device)[None]
         decoder(
             inputs_embeds=embeds_BPD[:, start:stop],
-            position_ids=index_BP,
+            attention_mask=None if attention_mask_BP is None else attention_mask_BP[:, :stop],
+            position_ids=index_BP[:, start:stop],
             past_key_values=cache,
             use_cache=True,
         )

@@ -5,7 +5,8 @@ Shape suffixes: P positions of a prompt, T frames of a clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,15 +16,17 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from vxp_model.data.visuals import FrameChoice, Visual, read_image, read_video
 from vxp_model.errors import UserError
+from vxp_model.models.turns import (
+    Message,
+    batch_of,
+    checked,
+    parts_of,
+    visual_parts,
+    with_tools_joined,
+)
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
 
-Message = Mapping[str, Any]
-"""{'role': 'system' | 'user' | 'assistant' | 'tool', 'content': text or a list of parts}, a part
-being {'type': 'text', 'text': ...}, {'type': 'video', 'video': ...} or {'type': 'image', 'image':
-...}; see `VideoXLProProcessor`."""
-
-ROLES: Final = ("system", "user", "assistant", "tool")
 START: Final = "<|im_start|>"
 END: Final = "<|im_end|>"
 
@@ -57,6 +60,9 @@ class Clip:
     time_s_T: Sequence[float]
     """Seconds, of every frame."""
     is_image: bool = False
+    texts: Sequence[tuple[float, str]] = ()
+    """Between a video's groups, in time order: (seconds, text) is a line of its own right before
+    the first group that begins later, or after the last. No question drops it."""
 
 
 @dataclass(slots=True)
@@ -81,9 +87,9 @@ class VideoXLProProcessor(ProcessorMixin):
     """Tokenises conversations, reads their media, and marks what every position is.
 
     A video goes as groups of `temporal_factor` frames: for each, the text of its first frame's time
-    and `group_tokens` visual positions. An image is one group without time. After a video or
-    image comes a line break. Text is tokenised turn by turn, and nothing in it is taken for a
-    special token, so that no question can end its own turn.
+    and `group_tokens` visual positions, with texts such as subtitles between them. An image is one
+    group without time. After a video or image comes a line break. Text is tokenised turn by turn,
+    and nothing in it is taken for a special token, so that no question can end its own turn.
 
     Args:
         tokenizer: a fast tokenizer with Qwen's ChatML tokens.
@@ -161,7 +167,7 @@ class VideoXLProProcessor(ProcessorMixin):
     @property
     def time_tokens(self) -> int:
         """Positions of a time text below 10,000 seconds: 10 with Qwen's tokenizer."""
-        return len(self._encode(self.time_format.format(0.0)))
+        return len(self.text_ids(self.time_format.format(0.0)))
 
     def __call__(
         self,
@@ -191,9 +197,9 @@ class VideoXLProProcessor(ProcessorMixin):
             UserError: a medium cannot be read, a turn is malformed, or a prompt exceeds
                 `max_length`: nothing is ever cut off.
         """
-        batch = _batch_of(conversations)
+        batch = batch_of(conversations)
         choice = choice or FrameChoice(fps=self.fps, max_frames=self.max_frames)
-        visuals = [[self._read(p, choice) for p in _visual_parts(c)] for c in batch]
+        visuals = [[self._read(p, choice) for p in visual_parts(c)] for c in batch]
         prompts = [
             self.prompt(
                 conversation,
@@ -211,6 +217,7 @@ class VideoXLProProcessor(ProcessorMixin):
         clips: Sequence[Clip],
         *,
         add_generation_prompt: bool | None = None,
+        reply_start: str = "",
         max_length: int | None = None,
     ) -> Prompt:
         """Tokenise one conversation, without its frames.
@@ -219,15 +226,16 @@ class VideoXLProProcessor(ProcessorMixin):
             conversation: see the class.
             clips: of its videos and images, in their order.
             add_generation_prompt: see `__call__`.
+            reply_start: what the answer is made to begin with, after a generation prompt.
             max_length: see `__call__`.
 
         Raises:
             UserError: see `__call__`.
         """
-        turns = _checked(conversation)
+        turns = checked(conversation)
         if turns[0]["role"] != "system":
             turns = [{"role": "system", "content": self.system}, *turns]
-        turns = _with_tools_joined(turns)
+        turns = with_tools_joined(turns)
         users = [number for number, turn in enumerate(turns) if turn["role"] == "user"]
         prompt, left = Prompt(), list(clips)
         start, end = self.tokenizer.convert_tokens_to_ids([START, END])
@@ -235,21 +243,22 @@ class VideoXLProProcessor(ProcessorMixin):
             is_answer = turn["role"] == "assistant"
             kind = Kind.QUERY if users and number == users[-1] else Kind.TEXT
             speaker = "user" if turn["role"] == "tool" else turn["role"]
-            prompt.add([start, *self._encode(f"{speaker}\n")], Kind.TEXT)
-            parts = _parts(turn)
+            prompt.add([start, *self.text_ids(f"{speaker}\n")], Kind.TEXT)
+            parts = parts_of(turn)
             for index, part in enumerate(parts):
                 if part["type"] == "text":
-                    prompt.add(self._encode(part["text"]), kind, is_label=is_answer)
+                    prompt.add(self.text_ids(part["text"]), kind, is_label=is_answer)
                     continue
                 self._add_clip(prompt, left.pop(0))
                 if index + 1 < len(parts):
-                    prompt.add(self._encode("\n"), Kind.TEXT)
+                    prompt.add(self.text_ids("\n"), Kind.TEXT)
             prompt.add([end], Kind.TEXT, is_label=is_answer)
-            prompt.add(self._encode("\n"), Kind.TEXT)
+            prompt.add(self.text_ids("\n"), Kind.TEXT)
         if add_generation_prompt is None:
             add_generation_prompt = turns[-1]["role"] in ("user", "tool")
         if add_generation_prompt:
-            prompt.add([start, *self._encode("assistant\n")], Kind.TEXT)
+            prompt.add([start, *self.text_ids("assistant\n")], Kind.TEXT)
+            prompt.add(self.text_ids(reply_start), Kind.TEXT)
         if max_length is not None and len(prompt.ids) > max_length:
             text = sum(kind in (Kind.TEXT, Kind.QUERY) for kind in prompt.kinds)
             raise UserError(
@@ -310,10 +319,19 @@ class VideoXLProProcessor(ProcessorMixin):
         )
 
     def _add_clip(self, prompt: Prompt, clip: Clip) -> None:
+        num_told = 0
         for time_s in clip.time_s_T[:: self.temporal_factor]:
+            num_before = bisect_left(clip.texts, time_s, key=lambda timed: timed[0])
+            self._add_lines(prompt, clip.texts[num_told:num_before])
+            num_told = num_before
             if not clip.is_image:
-                prompt.add(self._encode(self.time_format.format(time_s)), Kind.TIME)
+                prompt.add(self.text_ids(self.time_format.format(time_s)), Kind.TIME)
             prompt.add([self.visual_token_id] * self.group_tokens, Kind.VISUAL)
+        self._add_lines(prompt, clip.texts[num_told:])
+
+    def _add_lines(self, prompt: Prompt, texts: Iterable[tuple[float, str]]) -> None:
+        for _, text in texts:
+            prompt.add(self.text_ids(f"{text}\n"), Kind.TEXT)
 
     def _read(self, part: Message, choice: FrameChoice) -> Visual:
         if part["type"] == "image":
@@ -326,62 +344,12 @@ class VideoXLProProcessor(ProcessorMixin):
             time_s=part.get("time_s"),
         )
 
-    def _encode(self, text: str) -> list[int]:
+    def text_ids(self, text: str) -> list[int]:
+        """Tokenise text by itself: nothing in it is taken for a special token."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
         return ids
-
-
-def _batch_of(given: Sequence[Any]) -> list[Sequence[Message]]:
-    return [given] if given and isinstance(given[0], Mapping) else list(given)
-
-
-def _checked(conversation: Sequence[Message]) -> list[Message]:
-    if not conversation:
-        raise UserError("a conversation of no turns: give one at least.")
-    for turn in conversation:
-        if turn.get("role") not in ROLES or "content" not in turn:
-            raise UserError(
-                f"a turn must have a 'role' of {', '.join(ROLES)} and 'content', got {turn!r:.80}."
-            )
-        for part in _parts(turn):
-            kind = part.get("type")
-            if kind not in ("text", "video", "image") or kind not in part:
-                raise UserError(
-                    "a part of a turn must have a 'type' of text, video or image and a value of "
-                    f"that name, got {part!r:.80}."
-                )
-            if kind != "text" and turn["role"] != "user":
-                raise UserError(
-                    f"a {kind} may stand in a user's turn, not in the {turn['role']}'s."
-                )
-    return list(conversation)
-
-
-def _with_tools_joined(turns: Sequence[Message]) -> list[Message]:
-    """Write what tools gave in Qwen2.5's tags; neighbouring tool turns become one."""
-    joined: list[Message] = []
-    for turn in turns:
-        if turn["role"] != "tool":
-            joined.append(turn)
-            continue
-        text = "".join(part["text"] for part in _parts(turn))
-        text = f"<tool_response>\n{text}\n</tool_response>"
-        if joined and joined[-1]["role"] == "tool":
-            text = f"{joined.pop()['content']}\n{text}"
-        joined.append({"role": "tool", "content": text})
-    return joined
-
-
-def _parts(turn: Message) -> list[Message]:
-    content = turn["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
-def _visual_parts(conversation: Sequence[Message]) -> list[Message]:
-    turns = _checked(conversation)
-    return [part for turn in turns for part in _parts(turn) if part["type"] != "text"]
 
 
 AutoProcessor.register(VideoXLProConfig, VideoXLProProcessor)  # type: ignore[no-untyped-call]

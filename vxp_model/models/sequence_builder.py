@@ -167,6 +167,7 @@ class SequenceBuilder:
                 num_dropped_time=int(((kinds_P == Kind.TIME) & ~keep_P).sum()),
                 scores_M=scores_M.detach(),
                 kept_G=keep_M.view(-1, group_tokens).sum(-1),
+                keep_M=keep_M,
             ),
         )
 

@@ -55,6 +55,9 @@ class Selection:
     kept_G: Tensor
     """int64: kept tokens of each group."""
 
+    keep_M: Tensor | None = None
+    """bool: which stay; None: all."""
+
     @classmethod
     def of_all(cls, num_visual: int, kept_G: Tensor) -> Self:
         """Describe that every token stays."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.mllm_videos import write_colours
+from support.tiny_video_xl_pro import write_tiny_video_xl_pro
 
 if TYPE_CHECKING:
     from vxp_model.inference.session import LongVideoModel
@@ -15,20 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
-    from vxp_model.models.byte_tokenizer import byte_tokenizer
-    from vxp_model.models.processor import VideoXLProProcessor
-    from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
-    from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
-
-    config = video_xl_pro_preset("tiny")
-    torch.manual_seed(0)
-    model = VideoXLProForConditionalGeneration(config)
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    VideoXLProProcessor.for_model(config, byte_tokenizer()).save_pretrained(folder)
-    return folder
+    return write_tiny_video_xl_pro(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
