@@ -9,5 +9,24 @@ from typing import Final
 
 from vxp_data.registry import Registry
 
-BENCHMARKS: Final = Registry("benchmark", "vxp_model.benchmarks", {})
+BENCHMARKS: Final = Registry(
+    "benchmark",
+    "vxp_model.benchmarks",
+    {
+        "mlvu": "vxp_model.eval.benchmarks.mlvu:Mlvu",
+        "mlvu_test": "vxp_model.eval.benchmarks.mlvu:MlvuTest",
+        "video_mme": "vxp_model.eval.benchmarks.video_mme:VideoMme",
+        "video_mme_subtitles": "vxp_model.eval.benchmarks.video_mme:VideoMmeSubtitles",
+        "longvideobench": "vxp_model.eval.benchmarks.longvideobench:LongVideoBench",
+        "longvideobench_subtitles": (
+            "vxp_model.eval.benchmarks.longvideobench:LongVideoBenchSubtitles"
+        ),
+        "longvideobench_test": "vxp_model.eval.benchmarks.longvideobench:LongVideoBenchTest",
+        "longvideobench_test_subtitles": (
+            "vxp_model.eval.benchmarks.longvideobench:LongVideoBenchTestSubtitles"
+        ),
+        "vnbench": "vxp_model.eval.benchmarks.vnbench:VnBench",
+        "lvbench": "vxp_model.eval.benchmarks.lvbench:LvBench",
+    },
+)
 """Of `eval.benchmarks.base.Benchmark`, one an entry."""

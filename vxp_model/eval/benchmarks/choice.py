@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from vxp_model.eval.benchmarks.base import (
     Benchmark,
@@ -18,6 +19,7 @@ from vxp_model.eval.benchmarks.base import (
 )
 from vxp_model.eval.benchmarks.letters import letters_for, read_letter
 
+_LETTERED: Final = re.compile(r"^\s*\(?([A-Z])[.):](?:\s+|(?<=\)))(.*)$", re.DOTALL)
 Summary = Callable[[Sequence[Scored]], list[Figure]]
 
 ALSO_RIGHT = "also_right"
@@ -123,6 +125,35 @@ def of_the_read(*splits: str) -> Summary:
     return lambda scored: accuracy_figures([s for s in scored if s.parsed is not None], splits)
 
 
-def checked_counts(counts: Mapping[str, int], split: str) -> dict[str, int]:
-    """Return how many questions each part of a split has, as `Benchmark.expected` says it."""
-    return {f"{split}={part}": number for part, number in counts.items()}
+def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """Return options that carry their letters ('A. One.', '(B) Two.') without them.
+
+    Where one does not, or they are not in order, they are returned as they are.
+    """
+    found = [match for option in options if (match := _LETTERED.match(option))]
+    if "".join(match[1] for match in found) != letters_for(len(options)):
+        return tuple(options)
+    return tuple(match[2].strip() for match in found)
+
+
+def split_options(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a question and the options that stand below it, a line each, without letters.
+
+    Args:
+        text: 'Which?' and lines that begin with '(A)', '(B)', ... or 'A.', 'B.', ...
+
+    Returns:
+        question, options: the latter empty where there are no such lines.
+    """
+    lines = text.strip().split("\n")
+    starts = [i for i, line in enumerate(lines) if (m := _LETTERED.match(line)) and m[1] == "A"]
+    if not starts:
+        return text.strip(), ()
+    options: list[str] = []
+    for line in lines[starts[-1] :]:
+        match = _LETTERED.match(line)
+        if match and match[1] == letters_for(len(options) + 1)[-1]:
+            options.append(match[2].strip())
+        else:  # an option of two lines
+            options[-1] = f"{options[-1]}\n{line}".strip()
+    return "\n".join(lines[: starts[-1]]).strip(), tuple(options)

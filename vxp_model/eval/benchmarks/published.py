@@ -75,6 +75,19 @@ def longvideobench_letter(question: Question, reply: str) -> str:
     return draw.choice(letters_for(len(question.options) or 5))
 
 
+def vlmevalkit_letter(question: Question, reply: str) -> str | None:
+    """Return what VLMEvalKit reads: the first of A to D (E) after some more phrases.
+
+    Where there is none it asks a judge, which is left out here.
+
+    Source:
+        open-compass/VLMEvalKit @ 21a3ff0 `vlmeval/dataset/utils/videomme.py`, and
+        @ 18c22ab `longvideobench.py` beside it.
+    """
+    letters = letters_for(max(len(question.options), 4))
+    return first_capital(reply, letters, (*_VIDEO_MME_PHRASES, "Answer:", "Option:"))
+
+
 def ranked_letter(reply: str, letters: str = "ABCD") -> str | None:
     """Return what lmms-eval reads: the letter in the form that it ranks highest, the last of it.
 
