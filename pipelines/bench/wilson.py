@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Final
+from typing import Any
 
-NORMAL_95: Final = 1.959964
-"""Standard deviations to either side that hold 95 % of a normal distribution."""
+from vxp_model.eval.statistics import wilson
 
 
 def share(right: int, asked: int) -> dict[str, Any]:
     """Return a share of right answers with its 95 % Wilson interval."""
-    mean, z2 = right / asked, NORMAL_95**2
-    middle = (mean + z2 / (2 * asked)) / (1 + z2 / asked)
-    half = NORMAL_95 / (1 + z2 / asked) * math.sqrt(mean * (1 - mean) / asked + z2 / (4 * asked**2))
+    low, high = wilson(right, asked)
     return {
         "questions": asked,
         "right": right,
-        "accuracy": round(mean, 4),
-        "wilson_95": [round(middle - half, 4), round(middle + half, 4)],
+        "accuracy": round(right / asked, 4),
+        "wilson_95": [round(low, 4), round(high, 4)],
     }
