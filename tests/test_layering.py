@@ -144,10 +144,10 @@ LAYERS = {
     "eval": Layer(
         modules="vxp_model.eval",
         own=f"{_BELOW_TRAIN} core settings-file model-settings inference model-registry benchmarks",
-        third_party="torch transformers numpy datasets",
+        third_party="torch transformers numpy datasets PIL matplotlib",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.cli_generate vxp_model.__main__",
+        modules="vxp_model.cli vxp_model.cli_generate vxp_model.cli_needle vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
@@ -171,7 +171,7 @@ ONLY = {
     },
     "vxp_model.train": {"foundation": {"vxp_data.conversation"}},
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
-    "vxp_model.cli vxp_model.cli_generate vxp_model.__main__": {
+    "vxp_model.cli vxp_model.cli_generate vxp_model.cli_needle vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }

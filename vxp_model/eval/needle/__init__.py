@@ -1,0 +1,1 @@
+"""Needle in a haystack: drawn films and needles, trials, the selector's survival, heat maps."""
