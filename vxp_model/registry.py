@@ -27,6 +27,10 @@ BENCHMARKS: Final = Registry(
         ),
         "vnbench": "vxp_model.eval.benchmarks.vnbench:VnBench",
         "lvbench": "vxp_model.eval.benchmarks.lvbench:LvBench",
+        "tempcompass": "vxp_model.eval.benchmarks.tempcompass:TempCompass",
+        "charades_sta": "vxp_model.eval.benchmarks.charades_sta:CharadesSta",
+        "v_star": "vxp_model.eval.benchmarks.v_star:VStar",
+        "mlvu_generation": "vxp_model.eval.benchmarks.mlvu_generation:MlvuGeneration",
     },
 )
 """Of `eval.benchmarks.base.Benchmark`, one an entry."""
