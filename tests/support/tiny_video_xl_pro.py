@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,17 @@ def write_tiny_video_xl_pro(folder: Path, *, seed: int = 0) -> Path:
     VideoXLProForConditionalGeneration(config).save_pretrained(folder)
     VideoXLProProcessor.for_model(config, byte_tokenizer()).save_pretrained(folder)
     return folder
+
+
+def say_letters(model: Any, tokenizer: Any) -> None:
+    """Have a random model answer in printable bytes, so that answers can be told apart."""
+    known = range(len(tokenizer))
+    mute = [one for one in known if not _is_plain(tokenizer.decode([one]))]
+    model.generation_config.suppress_tokens = mute
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text.strip() == text and len(text) == 1
 
 
 def drawn_frames(count: int, *, px: int, seed: int = 0) -> NDArray[np.uint8]:

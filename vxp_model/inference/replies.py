@@ -44,7 +44,14 @@ class Replier:
         self._processor = processor
 
     @torch.no_grad()
-    def prompt(self, video: WatchedVideo, asked: Asked, keep_ratio: float | None) -> Selected:
+    def prompt(
+        self,
+        video: WatchedVideo,
+        asked: Asked,
+        *,
+        keep_ratio: float | None,
+        context_limit: int | None,
+    ) -> Selected:
         """Tokenise a question and select among the visual tokens."""
         began_s, model = time.monotonic(), self._model
         clip = Clip(time_s_T=video.time_s_F, texts=asked.texts)
@@ -54,6 +61,7 @@ class Replier:
             visual_tokens=video.tokens_GND,
             room=asked.max_new_tokens,
             keep_ratio=keep_ratio,
+            context_limit=context_limit,
         )
         return Selected(asked=asked, sequence=sequence, select_s=time.monotonic() - began_s)
 

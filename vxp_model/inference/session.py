@@ -169,7 +169,8 @@ class LongVideoModel:
         """
         began_s, device = time.monotonic(), self.model.device
         tokens_GND = self.encode(
-            (torch.from_numpy(piece_THWC) for piece_THWC in pieces),
+            # torch takes no array that may not be written to.
+            (torch.from_numpy(np.require(piece, requirements=("C", "W"))) for piece in pieces),
             num_frames=len(time_s_F),
             progress=progress,
         )
@@ -269,7 +270,7 @@ class LongVideoModel:
             texts=texts,
             max_new_tokens=max_new_tokens,
         )
-        prompts = [self._replier.prompt(video, asked, keep_ratio)]
+        prompts = [self._replier.prompt(video, asked, keep_ratio=keep_ratio, context_limit=None)]
         reading = Reading(chunk_positions=chunk_positions, window=window, progress=progress)
         (answer,) = self._replier.answers(video, prompts, reading, **options)
         return answer
@@ -282,6 +283,7 @@ class LongVideoModel:
         batch: int = 8,
         batch_positions: int = BATCH_POSITIONS,
         keep_ratio: float | None = None,
+        context_limit: int | None = None,
         chunk_positions: int = CHUNK_POSITIONS,
         window: int | None = None,
     ) -> list[Answer]:
@@ -294,13 +296,17 @@ class LongVideoModel:
             batch_positions: of all prompts of a batch, read at once; a longer one is asked alone,
                 and alone is read in chunks.
             keep_ratio: see `ask`.
+            context_limit: instead of the model's own.
             chunk_positions: see `ask`.
             window: see `ask`.
 
         Raises:
             UserError: text of a prompt alone exceeds the context limit.
         """
-        prompts = (self._replier.prompt(video, asked, keep_ratio) for asked in questions)
+        prompts = (
+            self._replier.prompt(video, asked, keep_ratio=keep_ratio, context_limit=context_limit)
+            for asked in questions
+        )
         most = batch if window is None else 1
         answers: list[Answer] = []
         for part in in_batches(prompts, most=most, most_positions=batch_positions):
@@ -317,6 +323,7 @@ class LongVideoModel:
         replies: Sequence[str],
         *,
         keep_ratio: float | None = None,
+        context_limit: int | None = None,
         chunk_positions: int = CHUNK_POSITIONS,
         window: int | None = None,
     ) -> list[Continuation]:
@@ -327,6 +334,7 @@ class LongVideoModel:
             asked: what the replies follow, after its prime. Each is tokenised by itself.
             replies: one token or more each.
             keep_ratio: see `ask`.
+            context_limit: instead of the model's own.
             chunk_positions: see `ask`.
             window: see `ask`.
 
@@ -338,7 +346,12 @@ class LongVideoModel:
             raise UserError("a reply of no tokens has no likelihood: give one character at least.")
         # The room decides what is selected: an answer's, unless a reply is longer.
         longest = max(asked.max_new_tokens, *(len(reply) for reply in ids), 0)
-        prompt = self._replier.prompt(video, replace(asked, max_new_tokens=longest), keep_ratio)
+        prompt = self._replier.prompt(
+            video,
+            replace(asked, max_new_tokens=longest),
+            keep_ratio=keep_ratio,
+            context_limit=context_limit,
+        )
         reading = Reading(chunk_positions=chunk_positions, window=window)
         cache = self._replier.read([prompt], reading, *padded_left([prompt]))
         return continuations(
@@ -350,7 +363,12 @@ class LongVideoModel:
         )
 
     def select(
-        self, video: WatchedVideo, asked: Asked, *, keep_ratio: float | None = None
+        self,
+        video: WatchedVideo,
+        asked: Asked,
+        *,
+        keep_ratio: float | None = None,
+        context_limit: int | None = None,
     ) -> Selection:
         """Return which visual tokens the language model would get, without asking it.
 
@@ -360,9 +378,12 @@ class LongVideoModel:
             video: what `watch` gave.
             asked: the question; its texts and the room for its answer count against the limit.
             keep_ratio: see `ask`.
+            context_limit: instead of the model's own.
 
         Raises:
             UserError: text alone exceeds the context limit.
         """
-        (selection,) = self._replier.prompt(video, asked, keep_ratio).sequence.selections
-        return selection
+        prompt = self._replier.prompt(
+            video, asked, keep_ratio=keep_ratio, context_limit=context_limit
+        )
+        return prompt.sequence.selections[0]

@@ -63,6 +63,7 @@ class SequenceBuilder:
         selector_seeds: Sequence[int] | None = None,
         room: int = 0,
         keep_ratio: float | None = None,
+        context_limit: int | None = None,
         pad_left: bool = False,
     ) -> VisualSequence:
         """Put visual tokens into the prompt and select among them.
@@ -78,6 +79,7 @@ class SequenceBuilder:
             room: positions to leave for the answer.
             keep_ratio: keep this share of each sample's visual tokens, in (0, 1], whatever the
                 limit allows; None: as many as it allows.
+            context_limit: positions of a prompt and its answer; None: the model's own limit.
             pad_left: put padding at the beginning, where samples have to be padded anew.
 
         Returns:
@@ -113,6 +115,7 @@ class SequenceBuilder:
                 seed=None if selector_seeds is None else selector_seeds[b],
                 room=room,
                 keep_ratio=keep_ratio,
+                limit=context_limit or self._config.context_limit,
             )
             for b, visual_MD in enumerate(tokens_MD.to(embeds_BPD.dtype).split(counts))
         ]
@@ -130,16 +133,17 @@ class SequenceBuilder:
         seed: int | None,
         room: int,
         keep_ratio: float | None,
+        limit: int,
     ) -> Choice:
         """Select among one sample's visual tokens."""
         group_tokens, num_visual = self._config.group_tokens, len(visual_MD)
         layout = layout_of(torch.where(real_P, kinds_P, Kind.TEXT), group_tokens=group_tokens)
         num_text = int(real_P.sum()) - layout.num_tokens
-        budget = self._config.context_limit - room - num_text
+        budget = limit - room - num_text
         if budget < 0:
             raise UserError(
                 f"the text of a prompt takes {num_text} positions and its answer may take {room}: "
-                f"more than context_limit {self._config.context_limit}. Shorten the text, ask for "
+                f"more than context_limit {limit}. Shorten the text, ask for "
                 "a shorter answer, or raise context_limit."
             )
         most = self._most(num_visual, seed, keep_ratio)

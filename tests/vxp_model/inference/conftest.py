@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.mllm_videos import write_colours
-from support.tiny_video_xl_pro import write_tiny_video_xl_pro
+from support.tiny_video_xl_pro import say_letters, write_tiny_video_xl_pro
 
 if TYPE_CHECKING:
     from vxp_model.inference.session import LongVideoModel
@@ -28,4 +28,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_video(folder: Path) -> LongVideoModel:
     from vxp_model.inference.session import LongVideoModel
 
-    return LongVideoModel.load(folder, device="cpu")
+    long_video = LongVideoModel.load(folder, device="cpu")
+    for model in (long_video.model, long_video.model.language_model):
+        say_letters(model, long_video.processor.tokenizer)
+    return long_video
