@@ -24,8 +24,6 @@ Summary = Callable[[Sequence[Scored]], list[Figure]]
 
 ALSO_RIGHT = "also_right"
 """In `Question.details`: letters of options that say the same as the gold one."""
-VIDEO_ALSO = "video_also"
-"""In `Question.details`: other paths below the folder where `Question.video` may lie."""
 
 
 class ChoiceBenchmark(Benchmark):

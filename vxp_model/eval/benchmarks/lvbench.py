@@ -19,7 +19,6 @@ from vxp_model.eval.benchmarks.base import (
     units_of,
 )
 from vxp_model.eval.benchmarks.choice import (
-    VIDEO_ALSO,
     ChoiceBenchmark,
     PublishedChoice,
     gold_letter,
@@ -152,7 +151,6 @@ def _question(
     more: dict[str, Any] = {
         **(details or {}),
         KINDS: list(row.words("question_type", least=1)),
-        VIDEO_ALSO: [f"{folder}{name}.mp4" for folder in ("video/", "all_videos/", "")],
     }
     if "time_reference" in row:
         more["moments_s"] = _moments(row.text("time_reference"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from vxp_model.eval.benchmarks.base import (
     About,
@@ -16,7 +16,6 @@ from vxp_model.eval.benchmarks.base import (
     Shown,
 )
 from vxp_model.eval.benchmarks.choice import (
-    VIDEO_ALSO,
     ChoiceBenchmark,
     PublishedChoice,
     gold_letter,
@@ -134,7 +133,7 @@ class Mlvu(_Mlvu):
     }
 
     def questions(self, root: Path) -> Iterator[Question]:
-        """Return the questions task by task."""
+        """Return the questions task by task; a task whose file is not there is told by counts."""
         patterns = ["MLVU/json/[1-7]_*.json", "json/[1-7]_*.json", "[1-7]_*.json"]
         patterns += ["data/*.parquet", "*.parquet", "**/*.parquet"]
         paths = find_files(root, patterns, get=_DEV)
@@ -144,7 +143,9 @@ class Mlvu(_Mlvu):
             return
         folder = paths[0].parent
         for stem, task in _STEMS.items():
-            (path,) = find_files(folder, [f"{stem}.json"], get=_DEV)
+            path = folder / f"{stem}.json"
+            if path not in paths:
+                continue
             below = folder.parent.relative_to(root) if folder.name == "json" else Path()
             for row in read_rows(path, get=_DEV):
                 yield _of_row(
@@ -196,25 +197,17 @@ class MlvuTest(_Mlvu):
         patterns += [f"*/{pattern}" for pattern in patterns]
         for path in find_files(root, patterns, get=_TEST):
             for row in read_rows(path, get=_TEST):
-                name = row.file("video")
-                places = [f"{folder}/{name}" for folder in ("test_video", "MLVU_Test/video")]
                 yield _of_row(
                     row,
                     question_id=row.text("question_id"),
-                    video=f"video/{name}",
+                    video=f"video/{row.file('video')}",
                     task=_KINDS[row.one_of("question_type", list(_KINDS))],
-                    also=[*places, name],
                 )
 
 
-def _of_row(
-    row: Row, *, question_id: str, video: str, task: str, also: Sequence[str] = ()
-) -> Question:
+def _of_row(row: Row, *, question_id: str, video: str, task: str) -> Question:
     options = row.words("candidates")
     gold, details = gold_letter(options, row.word("answer"))
-    more: dict[str, Any] = dict(details)
-    if also:
-        more[VIDEO_ALSO] = list(also)
     return Question(
         question_id=question_id,
         video=video,
@@ -222,7 +215,7 @@ def _of_row(
         options=options,
         gold=gold,
         groups={"task": task},
-        details=more,
+        details=details,
     )
 
 
@@ -237,13 +230,12 @@ def _of_parquet(row: Row, number: int) -> Question:
     if letter not in "ABCDEF"[: len(options)]:
         gold, details = gold_letter(options, row.text("answer"))
     stem = next((stem for stem, own in _STEMS.items() if own == task), kind)
-    places = [f"video/{stem}/{name}", f"MLVU/video/{stem}/{name}", f"video/{name}"]
     return Question(
         question_id=f"{kind}-{number}",
-        video=name,
+        video=f"MLVU/video/{stem}/{name}",
         text=text,
         options=options,
         gold=gold,
         groups={"task": task},
-        details={**details, VIDEO_ALSO: places},
+        details=details,
     )

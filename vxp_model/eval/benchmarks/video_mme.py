@@ -15,7 +15,6 @@ from vxp_model.eval.benchmarks.base import (
     Subtitles,
 )
 from vxp_model.eval.benchmarks.choice import (
-    VIDEO_ALSO,
     ChoiceBenchmark,
     PublishedChoice,
     of_the_read,
@@ -98,7 +97,6 @@ class VideoMme(ChoiceBenchmark):
                 "task": row.text("task_type"),
             },
             subtitles=self._subtitles(name),
-            details={VIDEO_ALSO: [f"data/{name}.MP4", f"data/{name}.mkv", f"video/{name}.mp4"]},
         )
 
     def _subtitles(self, name: str) -> Subtitles | None:

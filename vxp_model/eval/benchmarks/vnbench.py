@@ -20,7 +20,6 @@ from vxp_model.eval.benchmarks.base import (
 )
 from vxp_model.eval.benchmarks.choice import (
     ALSO_RIGHT,
-    VIDEO_ALSO,
     ChoiceBenchmark,
     PublishedChoice,
     option_lines,
@@ -87,7 +86,7 @@ class VnBench(ChoiceBenchmark):
         title="VNBench (VideoNIAH), four orders",
         licence="academic use only; made of ActivityNet, MSR-VTT, NExT-QA and VidOR videos",
         source=_GET,
-        files="VNBench-main-4try.json, the videos at the paths in it (or in video/, videos/)",
+        files="VNBench-main-4try.json, the videos at the paths in it",
         metric="overall: mean of 9 tasks; a sample is right when all of its 4 tries are",
         checked_against="published answers of LLaVA-OneVision-7B (51.78), every task",
     )
@@ -144,11 +143,10 @@ def _by_sample(scored: Sequence[Scored]) -> dict[tuple[str, str], list[Scored]]:
 
 def _question(row: Row) -> Question:
     path = row.file("video")
-    name = PurePosixPath(path).name
     options = row.words("options")
     gold, details = _gold(row, options)
     return Question(
-        question_id=f"{PurePosixPath(name).stem}_{row.integer('try')}",
+        question_id=f"{PurePosixPath(path).stem}_{row.integer('try')}",
         video=path,
         text=row.text("question"),
         options=options,
@@ -156,7 +154,6 @@ def _question(row: Row) -> Question:
         groups={"task": row.one_of("type", _TASKS)},
         details={
             **details,
-            VIDEO_ALSO: [f"video/{name}", f"videos/{name}", name],
             "needle_time_s": row.items("needle_time") if "needle_time" in row else [],
         },
     )

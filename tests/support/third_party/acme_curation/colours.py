@@ -1,22 +1,37 @@
 """A benchmark of one kind of question: which colour a video has."""
 
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vxp_data.errors import UserError
-from vxp_model.eval.benchmarks.base import Figure, Prompt, Question, Scored
+from vxp_model.eval.benchmarks.base import (
+    About,
+    Benchmark,
+    Figure,
+    Prompt,
+    Question,
+    Scored,
+    Shown,
+    accuracy_figures,
+)
 
 LETTERS = "ABCD"
 
 
-class Colours:
+class Colours(Benchmark):
     """Lines {"video", "options", "answer"} in colours.jsonl."""
 
     name = "colours"
-    version = 1
+    about = About(
+        title="Colours",
+        licence="none",
+        source="https://example.org/colours",
+        files="colours.jsonl, and the videos that it names",
+        metric="accuracy",
+        checked_against="answers scored by hand",
+    )
 
     def questions(self, root: Path) -> Iterator[Question]:
         """Return a question a line."""
@@ -34,10 +49,12 @@ class Colours:
                 groups={"colour": row["answer"]},
             )
 
-    def prompt(self, question: Question) -> Prompt:
+    def prompt(self, question: Question, shown: Shown, style: str) -> Prompt:
         """Return the question, its options, and what to answer with."""
+        del shown, style
         lines = [f"{a}. {option}" for a, option in zip(LETTERS, question.options, strict=False)]
-        return Prompt(text="\n".join([question.text, *lines, "Answer with the letter."]))
+        text = "\n".join([question.text, *lines, "Answer with the letter."])
+        return Prompt(text=text, choices=tuple(LETTERS[: len(question.options)]))
 
     def parse(self, question: Question, reply: str) -> str | None:
         """Return the letter that a reply begins with, alone or before a stop."""
@@ -50,17 +67,5 @@ class Colours:
         return float(parsed == question.gold)
 
     def summarise(self, scored: Sequence[Scored]) -> list[Figure]:
-        """Return the accuracy over the questions that were answered, and by colour."""
-        there = [one for one in scored if one.is_answered]
-        colours = sorted({one.question.groups["colour"] for one in there})
-        figures = [_accuracy("accuracy", there)]
-        for colour in colours:
-            own = [one for one in there if one.question.groups["colour"] == colour]
-            figures.append(_accuracy(f"accuracy, colour {colour}", own))
-        return figures
-
-
-def _accuracy(name: str, scored: Sequence[Scored]) -> Figure:
-    num = len(scored)
-    value = sum(one.score for one in scored) / num if num else math.nan
-    return Figure(name=name, value=value, num_questions=num)
+        """Return the accuracy over all, and by colour."""
+        return accuracy_figures(scored, ["colour"])

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from support.benchmark_contract import check_benchmark
+from support.benchmark_files import WRITERS
 from support.third_party import install_third_party
 from vxp_data.errors import UserError
+from vxp_model.eval.benchmarks.base import Prompt
 from vxp_model.registry import BENCHMARKS
 
 
@@ -18,7 +20,7 @@ def write_colours(root):
     (root / "colours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-EXAMPLES = {"colours": write_colours}
+EXAMPLES = {"colours": write_colours, **WRITERS}
 """What writes a few invented questions in a benchmark's own layout; a new one needs an entry."""
 
 
@@ -56,6 +58,7 @@ def with_other(method, function):
     ("method", "function"),
     [
         ("questions", lambda *_: iter(())),
+        ("prompt", lambda *_: Prompt(text="What?")),
         ("parse", lambda *_: "A"),  # every reply is an answer
         ("parse", lambda *given: given[-1][0]),  # raises where there is none
         ("score", lambda *_: 1.0),
