@@ -143,8 +143,15 @@ LAYERS = {
     ),
     "eval": Layer(
         modules="vxp_model.eval",
-        own=f"{_BELOW_TRAIN} core settings-file model-settings inference model-registry benchmarks",
-        third_party="torch transformers numpy datasets PIL matplotlib",
+        own=f"{_BELOW_TRAIN} core storage settings-file model-settings inference model-registry "
+        "benchmarks",
+        third_party="torch transformers numpy datasets PIL matplotlib pyarrow jinja2",
+    ),
+    # Imported by lmms-eval alone.
+    "lmms-eval-plugin": Layer(
+        modules="vxp_model.eval.lmms_eval_plugin",
+        own="model-errors model-data inference",
+        third_party="lmms_eval torch",
     ),
     "model-cli": Layer(
         modules="vxp_model.cli vxp_model.cli_generate vxp_model.cli_needle vxp_model.__main__",

@@ -82,6 +82,12 @@ class Comparison:
     """In the order of the questions."""
 
     @property
+    def told(self) -> list[Difference]:
+        """Differences of the whole: the summary's, and that over all questions if it is another."""
+        has_overall = any(one.p_value is not None for one in self.figures)
+        return [*self.figures, *[self.overall][has_overall:]]
+
+    @property
     def better_in_a(self) -> list[Differing]:
         """Questions whose answer in `run_a` is worth more."""
         return [one for one in self.differing if one.a.score > one.b.score]
@@ -284,10 +290,7 @@ def _difference(name: str, scored_a: Sequence[Scored], scored_b: Sequence[Scored
 def describe(comparison: Comparison) -> str:
     """Return a comparison as text of at most 100 columns, without a line end at the end."""
     lines = [*_heading(comparison), ""]
-    # Where the summary has the mean over questions under a name of its own, that is enough.
-    has_overall = any(one.p_value is not None for one in comparison.figures)
-    figures = [*comparison.figures, *[comparison.overall][has_overall:]]
-    lines += table(_rows("figure", figures))
+    lines += table(_rows("figure", comparison.told))
     for split, parts in comparison.by_split.items():
         lines += ["", *table(_rows(f"by {split}", parts))]
     lines += ["", "B - A: 95 % of a paired bootstrap over videos; p: McNemar's exact test."]
@@ -340,7 +343,7 @@ def _listed(which: str, found: Sequence[Differing]) -> Iterator[str]:
     yield f"Better in {which}: {len(found):,}"
     for one in found[:_MOST_LISTED]:
         parsed_a, parsed_b = (side.parsed or "nothing" for side in (one.a, one.b))
-        said = f"A says {parsed_a}, B {parsed_b}, right is {one.question.gold}"
+        said = f"A says {parsed_a}, B says {parsed_b}, right is {one.question.gold}"
         yield shortened(f"  {one.question.question_id}: {said}", WIDTH)
     if len(found) > _MOST_LISTED:
         yield f"  and {len(found) - _MOST_LISTED:,} more"

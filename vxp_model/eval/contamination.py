@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vxp_model.data.video import UnreadableVideoError
 from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Benchmark, Question
+from vxp_model.eval.media import MediaFolder
 
 _STEM_PREFIXES: Final = ("ytb_", "v_")
 """What training sets put before an id to name a file; `vxp-data prune` reads names alike."""
@@ -86,13 +88,19 @@ def media_manifest(benchmark: Benchmark, root: Path) -> Iterator[dict[str, str]]
 
     Args:
         benchmark: whose.
-        root: folder with its annotation files.
+        root: folder with its annotation files and videos. A video that lies elsewhere below it
+            than its makers say is named by where it lies; one that is not there by their name.
 
     Raises:
         UserError: a file is missing or is not the benchmark's.
     """
+    media = MediaFolder(str(root))
     for video in dict.fromkeys(question.video for question in benchmark.questions(root)):
-        yield {"id": video, "video": video}
+        try:
+            path = Path(media.find(video)).relative_to(root).as_posix()
+        except UnreadableVideoError:
+            path = video
+        yield {"id": video, "video": path}
 
 
 def overlap(training_run: Path, questions: Sequence[Question]) -> Overlap:

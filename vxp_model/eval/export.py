@@ -23,6 +23,19 @@ _UNDATED: Final = "19700101_000000"
 _FILTER: Final = "none"
 """lmms-eval's name for a reply that is taken as it is."""
 
+_MLVU_TYPES: Final = {
+    "TR": "topic_reasoning",
+    "AO": "order",
+    "NQA": "needleQA",
+    "AC": "count",
+    "ER": "ego",
+    "PQA": "plotQA",
+    "TQA": "tutorialQA",
+    "AR": "anomaly_reco",
+    "SQA": "sportsQA",
+}
+"""MLVU-test's task -> `question_type` of its files."""
+
 Answers = Mapping[str, Mapping[str, Any]]
 
 
@@ -137,7 +150,7 @@ def _mlvu_test(
     rows = [
         {
             "question_id": one.question_id,
-            "question_type": _type_of(one),
+            "question_type": _MLVU_TYPES[one.groups["task"]],
             "option": _letter(benchmark, one, answers),
         }
         for one in questions
@@ -151,19 +164,16 @@ def _vnbench(
 ) -> tuple[str, list[str]]:
     """Return what VideoNIAH's evaluation/eval.py reads: a line a question, four a sample."""
     del benchmark
-    rows = []
-    for one in questions:
-        video = one.video.rpartition("/")[2].rpartition(".")[0]
-        attempt = _attempt(one)
-        rows.append(
-            {
-                "question_id": f"{video}_{attempt}",
-                "pred": _reply(one, answers),
-                "gt": one.gold,
-                "type": _type_of(one),
-                "try": attempt,
-            }
-        )
+    rows = [
+        {
+            "question_id": one.question_id,
+            "pred": _reply(one, answers),
+            "gt": one.gold,
+            "type": one.groups["task"],
+            "try": int(one.question_id.rpartition("_")[2]),
+        }
+        for one in questions
+    ]
     return "vnbench.jsonl", [_json_line(row) for row in rows]
 
 
@@ -182,6 +192,7 @@ SUBMISSIONS: Final[
     "mlvu_test": _mlvu_test,
     "vnbench": _vnbench,
     "longvideobench_test": _longvideobench_test,
+    "longvideobench_test_subtitles": _longvideobench_test,
 }
 """Benchmark -> name and content of its file."""
 
@@ -247,22 +258,6 @@ def _reply(question: Question, answers: Answers) -> str:
 
 def _letter(benchmark: Benchmark, question: Question, answers: Answers) -> str:
     return benchmark.parse(question, _reply(question, answers)) or ""
-
-
-def _type_of(question: Question) -> str:
-    """Return the type in the benchmark's own words; its task where nothing else is kept."""
-    for name in ("question_type", "type"):
-        if name in question.details:
-            return str(question.details[name])
-    return question.groups.get("type", question.groups.get("task", ""))
-
-
-def _attempt(question: Question) -> int:
-    """Return which of VNBench's four orders it is."""
-    for name in ("try", "attempt"):
-        if name in question.details:
-            return int(question.details[name])
-    return int(question.question_id.rpartition("_")[2])
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

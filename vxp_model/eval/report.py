@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,7 +16,7 @@ import jinja2
 from vxp_data.storage.local import whole_file
 from vxp_model.eval.benchmarks.base import About, Scored
 from vxp_model.eval.catalogue import load_benchmark
-from vxp_model.eval.compare import Comparison, compare, gap_text, p_text
+from vxp_model.eval.compare import Comparison, Differing, compare, gap_text, p_text
 from vxp_model.eval.report_frames import FrameShop, Seen
 from vxp_model.eval.score_tables import SplitTable, interval_text, split_figures, value_text
 from vxp_model.eval.scores import ScoredFigure, Scores, score_answers
@@ -66,6 +67,21 @@ class Section:
     wrong: list[Example]
     comparison: Comparison | None
     differing: list[Example]
+    """Some of the answers that differ, of many videos."""
+
+    @property
+    def other_differing(self) -> list[Differing]:
+        """The rest of them, as they are listed."""
+        if self.comparison is None:
+            return []
+        shown = {one.anchor for one in self.differing}
+        name = self.comparison.benchmark
+        left = (
+            one
+            for one in self.comparison.differing
+            if anchor_of(name, one.question.question_id) not in shown
+        )
+        return list(islice(left, _MOST_LISTED))
 
 
 def write_report(run: Path, *, out: Path | None = None, against: Path | None = None) -> Path:
@@ -136,7 +152,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "whole": lambda value: f"{value:,}",
-        "percent": lambda share: f"{share:.0%}",
+        "percent": lambda share: f"{share * 100:.0f} %",
         "value": lambda one: value_text(one.value, is_share=one.is_share),
         "interval": lambda one: interval_text(one.interval, is_share=one.is_share),
         "share": lambda value: value_text(value, is_share=True),
@@ -161,7 +177,8 @@ def _section(run: Path, name: str, against: Path | None) -> Section:
     comparison, differing = None, []
     if against is not None:
         (comparison,) = compare(run, against, benchmark=name, across_plans=True)
-        for one in comparison.differing[:_MOST_EXAMPLES]:
+        first_of = {one.question.video: one for one in reversed(comparison.differing)}
+        for one in sorted(first_of.values(), key=comparison.differing.index)[:_MOST_EXAMPLES]:
             other = (one.reply_b, one.b)
             differing.append(_example(name, one.a, answers, shop, other))
     listed = set() if comparison is None else {d.question.question_id for d in comparison.differing}

@@ -20,7 +20,8 @@ from vxp_model.eval.adapters.base import FramePlan
 from vxp_model.eval.media import MediaFolder, VideoSource, file_bytes
 
 _MOST_FRAMES: Final = 12
-_MOST_PX: Final = (208, 208)
+_FRAME_PX: Final = 208
+"""Longer side of the JPEG; frames are decoded to a square of it, however large the video."""
 _QUALITY: Final = 70
 _PIECE_FRAMES: Final = 4
 _GROUP_FRAMES: Final = 4
@@ -113,8 +114,11 @@ class FrameShop:
                 time_s=tuple(plan.time_s[at] for at in index_S),
             )
             source = VideoSource(uri, some)
-            pieces = source.pieces(frame_px=None, piece_frames=_PIECE_FRAMES)
-            return [data_uri(frame_HWC) for piece_SHWC in pieces for frame_HWC in piece_SHWC], ""
+            pieces = source.pieces(frame_px=_FRAME_PX, piece_frames=_PIECE_FRAMES)
+            scale = _FRAME_PX / max(plan.width_px, plan.height_px)
+            size_px = (round(plan.width_px * scale) or 1, round(plan.height_px * scale) or 1)
+            frames = (frame_HWC for piece_SHWC in pieces for frame_HWC in piece_SHWC)
+            return [data_uri(frame_HWC, size_px) for frame_HWC in frames], ""
         except UserError as error:
             return [], str(error)
 
@@ -130,7 +134,8 @@ def kept_shares(row: Mapping[str, Any]) -> NDArray[np.float64] | None:
     kept_G = row.get("kept_by_group")
     if not kept_G or not row["visual_tokens"]:
         return None
-    return np.asarray(kept_G, dtype=np.float64) * len(kept_G) / row["visual_tokens"]
+    kept_share_G: NDArray[np.float64] = np.asarray(kept_G, dtype=np.float64)
+    return kept_share_G * (len(kept_G) / int(row["visual_tokens"]))
 
 
 def group_of(frame: int, num_frames: int, num_groups: int) -> int:
@@ -146,10 +151,9 @@ def bars(share_G: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(round(float(part.mean()), 4) for part in parts)
 
 
-def data_uri(frame_HWC: NDArray[np.uint8]) -> str:
-    """Return a frame as a small JPEG."""
-    image = Image.fromarray(np.ascontiguousarray(frame_HWC))
-    image.thumbnail(_MOST_PX)
+def data_uri(frame_HWC: NDArray[np.uint8], size_px: tuple[int, int]) -> str:
+    """Return a frame as a small JPEG of some width and height."""
+    image = Image.fromarray(np.ascontiguousarray(frame_HWC)).resize(size_px)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -110,22 +110,21 @@ def _part(rest: str, split: str) -> str:
 def _heading(scores: Scores) -> Iterator[str]:
     way = "its own convention" if scores.convention == OWN else f"convention {scores.convention!r}"
     yield f"{scores.benchmark}, counted by {way}"
-    answered = f"{scores.num_answered:,} answered"
-    if scores.missing:
-        reasons = ", ".join(f"{len(ids):,} {reason}" for reason, ids in scores.missing.items())
-        answered += f", missing: {reasons}"
-    yield f"{scores.num_questions:,} questions about {scores.num_videos:,} videos; {answered}"
-    if scores.unparsed:
-        yield f"{len(scores.unparsed):,} replies say nothing that can be read: counted as wrong"
-    if scores.cut:
-        yield f"{len(scores.cut):,} replies were cut off at the most new tokens"
-    if scores.unjudged:
-        yield f"{len(scores.unjudged):,} replies need a judge and have none: in no figure"
-    if scores.num_withheld:
-        yield (
-            f"{scores.num_withheld:,} questions have their right answers kept by the makers: "
-            "in no figure"
-        )
+    missing = scores.num_questions - scores.num_answered
+    reasons = ", ".join(f"{reason} {len(ids):,}" for reason, ids in scores.missing.items())
+    yield (
+        f"{scores.num_questions:,} questions about {scores.num_videos:,} videos; "
+        f"{scores.num_answered:,} answered"
+        + (f", {missing:,} without an answer ({reasons})" if missing else "")
+    )
+    for what, number in (
+        ("cannot be read, counted as wrong", len(scores.unparsed)),
+        ("cut off at the most new tokens", len(scores.cut)),
+        ("waiting for a judge, in no figure", len(scores.unjudged)),
+        ("right answers kept by the makers, in no figure", scores.num_withheld),
+    ):
+        if number:
+            yield f"{what}: {number:,}"
 
 
 def _rows(heading: str, figures: Sequence[ScoredFigure], *, with_all: bool) -> list[list[str]]:

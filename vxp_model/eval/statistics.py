@@ -194,8 +194,10 @@ def _sums(figure: Figure, index: dict[str, int]) -> tuple[NDArray[np.float64], N
     sum_PV = np.zeros((len(parts), len(index)))
     num_PV = np.zeros_like(sum_PV)
     for at, part in enumerate(parts):
-        video_U = np.array([index[unit.video] for unit in part])
-        value_U = np.array([unit.value for unit in part])
+        # In an order of their own, so that sums are the same to the last bit.
+        units = sorted((index[unit.video], unit.value) for unit in part)
+        video_U = np.array([video for video, _ in units])
+        value_U = np.array([value for _, value in units])
         sum_PV[at] = np.bincount(video_U, weights=value_U, minlength=len(index))
         num_PV[at] = np.bincount(video_U, minlength=len(index))
     return sum_PV, num_PV
