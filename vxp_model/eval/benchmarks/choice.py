@@ -65,8 +65,8 @@ class PublishedChoice(Convention):
         return self.read(question, reply)
 
     def score(self, question: Question, parsed: str | None) -> float:
-        """Return 1 for exactly the gold letter."""
-        return float(parsed is not None and parsed == question.gold != "")
+        """Return 1 for exactly the gold letter; an answer that is no option has none."""
+        return float(parsed == question.gold and len(question.gold) == 1)
 
     def summarise(self, scored: Sequence[Scored]) -> list[Figure]:
         """Return their figures."""

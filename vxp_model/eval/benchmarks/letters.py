@@ -63,6 +63,7 @@ _REFUSED: Final = re.compile(
     r"\b(?:not|neither|nor|than|instead|incorrect|wrong|except|without)\b|n't\b", re.IGNORECASE
 )
 _SENTENCE_END: Final = re.compile(r"[.!?\n]")
+_CLAUSE_END: Final = re.compile(r"[.!?;\n]|\bbut\b")
 _CONCLUDED: Final = re.compile(
     r"(?:[,:;\n]|\b(?:[Ss]o|[Tt]herefore|[Tt]hus|[Hh]ence|[Ii]t\s+is|[Ii]t's|is|be))"
     r"\s+([A-Z])[.!]?\s*$"
@@ -294,7 +295,7 @@ def _by_bracket(text: str, asked: _Asked) -> str | None:
     found = []
     for item in _BRACKETED.finditer(text):
         letter = next(group for group in item.groups() if group)
-        before = _SENTENCE_END.split(text[: item.start()])[-1]
+        before = _CLAUSE_END.split(text[: item.start()])[-1]
         if letter in asked.letters and not _REFUSED.search(before):
             found.append(letter)
     return _only(found)

@@ -76,12 +76,12 @@ class LongVideoBench(ChoiceBenchmark):
     def _question(self, row: Row) -> Question:
         options = _options(row)
         subtitles = None
-        if self.has_subtitles:
+        if self.has_subtitles and "subtitle_path" in row:
             offset_s = row.number_of("starting_timestamp_for_subtitles")
             subtitles = Subtitles(path=f"subtitles/{row.file('subtitle_path')}", offset_s=offset_s)
         details: dict[str, Any] = {"duration_s": row.number_of("duration")}
         if "position" in row:  # numbers of the frames that the question is about
-            details["position"] = row.items("position")
+            details["position"] = row.values["position"]
         return Question(
             question_id=row.text("id"),
             video=f"videos/{row.file('video_path')}",

@@ -152,8 +152,8 @@ def _question(
         **(details or {}),
         KINDS: list(row.words("question_type", least=1)),
     }
-    if "time_reference" in row:
-        more["moments_s"] = _moments(row.text("time_reference"))
+    if isinstance(told := row.values.get("time_reference"), str):
+        more["moments_s"] = _moments(told)
     return Question(
         question_id=question_id,
         video=f"videos/{name}.mp4",

@@ -152,10 +152,7 @@ def _question(row: Row) -> Question:
         options=options,
         gold=gold,
         groups={"task": row.one_of("type", _TASKS)},
-        details={
-            **details,
-            "needle_time_s": row.items("needle_time") if "needle_time" in row else [],
-        },
+        details={**details, "needle_time_s": row.values.get("needle_time")},
     )
 
 
