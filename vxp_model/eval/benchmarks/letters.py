@@ -41,11 +41,11 @@ _OTHER: Final = re.compile(
 _LIST_ITEM: Final = re.compile(r"(?<!\w)\(?([A-Z])[.):]")
 _DECLARED: Final = re.compile(
     r"""\b(?:answer|ans|option|choice|prediction)\b
-        (?:\s+to\s+(?:the|this)\s+question)?\s*
-        (?:(?:is|be|would\s+be|should\s+be|must\s+be|will\s+be|could\s+be|may\s+be|might\s+be
-             |seems\s+to\s+be|appears\s+to\s+be)\b
+        (?:(?:\s+[\w'-]+,?){0,8}?
+           \s+(?:is|be|would\s+be|should\s+be|must\s+be|will\s+be|could\s+be|may\s+be|might\s+be
+               |seems\s+to\s+be|appears\s+to\s+be)\b
            (?:\s+(?:most\s+likely|likely|probably|clearly|indeed|therefore))?\s*[:\-]?
-         |[:=]|->|→)
+         |\s*(?:[:=]|->|→))
     |\bI(?:\s+would|\s+will|'d|'ll)?\s+(?:choose|select|pick|go\s+with|answer(?:\s+with)?)\b
     |答案(?:是|为|:)|选(?:择|项)?:?""",
     re.IGNORECASE | re.VERBOSE,
@@ -65,7 +65,7 @@ _REFUSED: Final = re.compile(
 _SENTENCE_END: Final = re.compile(r"[.!?\n]")
 _CLAUSE_END: Final = re.compile(r"[.!?;\n]|\bbut\b")
 _CONCLUDED: Final = re.compile(
-    r"(?:[,:;\n]|\b(?:[Ss]o|[Tt]herefore|[Tt]hus|[Hh]ence|[Ii]t\s+is|[Ii]t's|is|be))"
+    r"(?:[,:;\n]|\b(?:[Ss]o|[Tt]herefore|[Tt]hus|[Hh]ence|[Ii]t\s+is|[Ii]t's|is|be|think|say|believe))"
     r"\s+([A-Z])[.!]?\s*$"
 )
 _IT_IS: Final = re.compile(r"^(?:it\s+is|it's|this\s+is|they\s+are|he\s+is|she\s+is)\s+", re.I)
@@ -84,6 +84,8 @@ class _Asked:
 
     def named(self, text: str) -> str | None:
         """Return the letter of the option whose text this is; of equal ones the first."""
+        if len(text) > 2 * max(map(len, self.options), default=0) + 100:
+            return None
         said = _same(text)
         found = [i for i, option in enumerate(self.options) if said and _same(option) == said]
         if len({_plain(self.options[i]) for i in found}) > 1:  # 'the cat' and 'a cat'
