@@ -21,7 +21,7 @@ class ProcessOnce:
     """A video processor that keeps what it made of the last videos."""
 
     def __init__(self, processor: Any) -> None:
-        self._processor = processor
+        self.inner = processor
         self._videos: list[Any] = []
         self._made: Any = None
 
@@ -32,14 +32,14 @@ class ProcessOnce:
         )
         if not known:
             self._made, self._videos = None, []  # before the next one takes its place
-            self._made = self._processor(videos, **kwargs)
+            self._made = self.inner(videos, **kwargs)
             self._videos = list(videos)
         return copy.copy(self._made)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_processor":  # a copy that is not built yet
+        if name == "inner":  # a copy that is not built yet
             raise AttributeError(name)
-        return getattr(self._processor, name)
+        return getattr(self.inner, name)
 
 
 class EncodeOnce:

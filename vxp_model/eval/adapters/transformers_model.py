@@ -101,7 +101,7 @@ class TransformersModel:
         self.frames_per_group = int(
             getattr(processor.video_processor, "temporal_patch_size", None) or 1
         )
-        self._model, self._processor, self._frame_px = model.eval(), processor, frame_px
+        self.model, self.processor, self._frame_px = model.eval(), processor, frame_px
         processor.video_processor = ProcessOnce(processor.video_processor)
         self._encoder = EncodeOnce(model)
         self._can_skip_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -152,13 +152,13 @@ class TransformersModel:
     @torch.no_grad()
     def answer(self, watched: SeenVideo, prompts: Sequence[Prompt]) -> list[Reply]:
         """Reply to prompts as one batch, padded at the beginning; see `EvalModel`."""
-        began_s, device = time.monotonic(), self._model.device
+        began_s, device = time.monotonic(), self.model.device
         rows = [self._inputs(watched, prompt) for prompt in prompts]
         ends, pad_id = self._ends()
         inputs = self._encoder.batch(watched, rows, pad_id=pad_id)
         wait_for(device)
         prepared_s = time.monotonic()
-        ids_BP = self._model.generate(
+        ids_BP = self.model.generate(
             **inputs,
             max_new_tokens=max(prompt.max_new_tokens for prompt in prompts),
             do_sample=False,
@@ -178,7 +178,7 @@ class TransformersModel:
             num_visual = self._num_visual(row)
             replies.append(
                 Reply(
-                    text=self._processor.tokenizer.decode(
+                    text=self.processor.tokenizer.decode(
                         ids[:count], skip_special_tokens=True
                     ).strip(),
                     finish="stop" if has_ended else "length",
@@ -202,7 +202,7 @@ class TransformersModel:
         Raises:
             UserError: a reply is empty.
         """
-        tokenizer = self._processor.tokenizer
+        tokenizer = self.processor.tokenizer
         ids = [tokenizer(reply, add_special_tokens=False)["input_ids"] for reply in replies]
         if not all(ids):
             raise UserError("a reply of no tokens has no likelihood: give one character at least.")
@@ -224,7 +224,7 @@ class TransformersModel:
 
     def _inputs(self, watched: SeenVideo, prompt: Prompt) -> dict[str, Any]:
         """Return what the processor makes of one prompt."""
-        batch = self._processor(
+        batch = self.processor(
             text=[self._text(prompt)],
             videos=[watched.frames_THWC],
             video_metadata=[_metadata(watched)],
@@ -244,7 +244,7 @@ class TransformersModel:
         if prompt.system is not None:
             part = {"type": "text", "text": prompt.system}
             turns.insert(0, {"role": "system", "content": [part]})
-        text: str = self._processor.apply_chat_template(
+        text: str = self.processor.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True
         )
         return text + prompt.reply_start
@@ -253,7 +253,7 @@ class TransformersModel:
         """Return log-probabilities after the prompt, and after each token that follows it."""
         given = dict(inputs)
         shape = given["input_ids"].shape
-        added = torch.tensor([list(more)], dtype=torch.int64, device=self._model.device)
+        added = torch.tensor([list(more)], dtype=torch.int64, device=self.model.device)
         for name, value in inputs.items():
             if more and isinstance(value, Tensor) and value.shape == shape:
                 is_ids, is_mask = name == "input_ids", name == "attention_mask"
@@ -262,13 +262,13 @@ class TransformersModel:
         count = len(more) + 1
         if self._can_skip_logits:  # all positions' are gigabytes
             given["logits_to_keep"] = count
-        logits_TV = self._model(**given, use_cache=False).logits[0, -count:]
+        logits_TV = self.model(**given, use_cache=False).logits[0, -count:]
         log_TV: Tensor = logits_TV.float().log_softmax(-1)
         return log_TV
 
     def _ends(self) -> tuple[int | list[int], int]:
         """Return the tokens that end an answer, and what fills up."""
-        config, tokenizer = self._model.generation_config, self._processor.tokenizer
+        config, tokenizer = self.model.generation_config, self.processor.tokenizer
         ends = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
         pad_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
         first = ends[0] if isinstance(ends, list) else ends
@@ -277,7 +277,7 @@ class TransformersModel:
     def _num_visual(self, inputs: Mapping[str, Any]) -> int:
         if "mm_token_type_ids" in inputs:
             return int((inputs["mm_token_type_ids"] != 0).sum())
-        ids = [getattr(self._model.config, f"{kind}_token_id", -1) for kind in ("video", "image")]
+        ids = [getattr(self.model.config, f"{kind}_token_id", -1) for kind in ("video", "image")]
         return int(torch.isin(inputs["input_ids"], torch.tensor(ids)).sum())
 
 

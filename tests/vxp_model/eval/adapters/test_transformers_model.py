@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,8 @@ def test_times_of_frames_are_those_of_the_plan(model: TransformersModel, direct:
     inputs = direct.inputs([user("Which?")])
     assert inputs["second_per_grid_ts"].tolist() == [1.0]
     seen: list[Any] = []
-    generate = model._model.generate
-    model._model.generate = lambda **given: seen.append(given) or generate(**given)
+    generate = model.model.generate
+    model.model.generate = lambda **given: seen.append(given) or generate(**given)
     model.answer(model.watch(DrawnSource(TIMES)), [PROMPT])
     model.answer(model.watch(DrawnSource([0.0, 3.0, 7.0])), [PROMPT])
     model.answer(model.watch(DrawnSource([5.0])), [PROMPT])
@@ -128,13 +129,13 @@ def test_a_batch_replies_as_each_prompt_alone(model: TransformersModel) -> None:
 def test_a_video_is_processed_and_encoded_once(
     folder: Path, takes_features: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not takes_features:  # as a model whose forward knows no mm_encoder_outputs
-        from vxp_model.eval.adapters import encode_once
-
-        monkeypatch.setattr(encode_once, "_PIXELS", "no such input")
-    model, calls = TransformersModel.load(folder, device="cpu"), [0, 0]
-    tower, video_processor = model._model.base_model.visual, model._processor.video_processor
-    forward, process = tower.forward, video_processor._processor
+    loaded = AutoModelForImageTextToText.from_pretrained(folder)
+    if not takes_features:
+        forget_features(loaded)
+    processor = AutoProcessor.from_pretrained(folder)
+    model, calls = TransformersModel(loaded, processor, identity={}), [0, 0]
+    tower, video_processor = model.model.base_model.visual, model.processor.video_processor
+    forward, process = tower.forward, video_processor.inner
 
     def encoded(*args: Any, **kwargs: Any) -> Any:
         calls[0] += 1
@@ -145,13 +146,26 @@ def test_a_video_is_processed_and_encoded_once(
         return process(*args, **kwargs)
 
     monkeypatch.setattr(tower, "forward", encoded)
-    monkeypatch.setattr(video_processor, "_processor", Passing(process, processed))
+    monkeypatch.setattr(video_processor, "inner", Passing(process, processed))
     for seed in (0, 1):
         watched = model.watch(DrawnSource(TIMES, seed=seed))
         model.answer(watched, [PROMPT])
         model.answer(watched, [PROMPT, replace(PROMPT, text="Who?")])
         model.continued(watched, PROMPT, ["A", "B", "No."])
     assert calls == ([2, 2] if takes_features else [8, 2])
+
+
+def forget_features(model: Any) -> None:
+    """Have a model as those are whose forward knows no `mm_encoder_outputs`."""
+    forward = model.forward
+    known = inspect.signature(forward)
+    left = [one for name, one in known.parameters.items() if name != "mm_encoder_outputs"]
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    plain.__signature__ = known.replace(parameters=left)  # type: ignore[attr-defined]
+    model.forward = plain
 
 
 class Passing:
@@ -188,7 +202,7 @@ def test_a_reply_tells_whether_it_ended(model: TransformersModel) -> None:
     watched = model.watch(DrawnSource(TIMES))
     (cut,) = model.answer(watched, [PROMPT])
     assert cut.finish == "length"
-    model._model.generation_config.eos_token_id = list(range(1, 270))
+    model.model.generation_config.eos_token_id = list(range(1, 270))
     (ended,) = model.answer(watched, [PROMPT])
     assert ended.finish == "stop"
 
