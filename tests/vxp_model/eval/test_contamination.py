@@ -7,6 +7,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from support.big_videos import ffmpeg
@@ -156,20 +158,48 @@ def test_a_manifest_names_videos_where_they_lie(tmp_path):
 
 
 def test_rows_of_several_media_count_too(several_run):
-    named = by_sample(several_run, "sample_id")
-    video = replace(QUESTIONS[0], video=first_clip(several_run))
-    found = overlap(several_run, [video])
-    (rows,) = found.kept.values()
-    assert set(rows) <= set(named.values())
-    assert rows
+    samples = pq.read_table(several_run / "samples.parquet").to_pylist()
+    kept = by_sample(several_run, "decision")
+    stems = {Path(clip["media_uri"]).stem for row in samples for clip in row["clips"]}
+    assert stems
+    for stem in stems:
+        found = overlap(several_run, [replace(QUESTIONS[0], video=f"elsewhere/{stem}.mkv")])
+        named = {
+            row["sample_id"]
+            for row in samples
+            for uri in [row["media_uri"], *(clip["media_uri"] for clip in row["clips"])]
+            if uri and Path(uri).stem == stem and kept[row["sample_id"].split("/", 1)[1]] == "keep"
+        }
+        assert set(found.kept.get(f"elsewhere/{stem}.mkv", ())) == named
 
 
-def first_clip(run: Path) -> str:
-    import pyarrow.parquet as pq
-
-    clips = pq.read_table(run / "samples.parquet")["clips"].to_pylist()
-    uri: str = next(own for own in clips if own)[0]["media_uri"]
-    return uri.rpartition("/")[2]
+def test_a_part_of_a_benchmarks_film_is_that_film(tmp_path):
+    samples = [
+        {"sample_id": name, "media_uri": f"{name}.mp4", "clips": []} for name in ("p", "q", "r")
+    ]
+    told = {"p": "runs/eval: /e/two.mp4#t=3,7", "q": "list#t=1: three", "r": "list#t=1: other"}
+    decisions = [
+        {"sample_id": name, "decision": "duplicate", "reason": "in_evaluation", "duplicate_of": of}
+        for name, of in told.items()
+    ]
+    duplicates = [
+        {"reason": "in_evaluation", "source": source, "representative_uri": uri}
+        for source, uri in [
+            ("runs/eval", "/e/two.mp4"),
+            ("list#t=1", "three"),
+            ("list#t=1", "other"),
+        ]
+    ]
+    clips = pa.list_(pa.struct([("media_uri", pa.string())]))
+    table = pa.Table.from_pylist(samples)
+    table = table.set_column(2, "clips", table["clips"].cast(clips))
+    pq.write_table(table, tmp_path / "samples.parquet")
+    pq.write_table(pa.Table.from_pylist(decisions), tmp_path / "decisions.parquet")
+    pq.write_table(pa.Table.from_pylist(duplicates), tmp_path / "duplicates.parquet")
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    found = overlap(tmp_path, QUESTIONS)
+    assert found.excluded == {"videos/three.mp4": ("q",), "videos/two.mp4": ("p",)}
+    assert found.num_excluded_others == 1
 
 
 def test_a_folder_without_a_prune_is_refused(tmp_path):

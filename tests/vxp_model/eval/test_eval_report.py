@@ -182,7 +182,10 @@ def test_answers_that_differ_link_to_the_same_place_in_the_other_page(tmp_path):
         assert anchors <= set(one.ids)
         assert len(set(one.ids)) == len(one.ids)
     assert "a (A) against b (B)" in page.text
-    assert "6" in page.text
+    apart = Page(write_report(a, against=b, out=tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert {link.partition("#")[0] for link in apart.links if "report.html" in link} == {
+        "deep/b/report.html"
+    }
 
 
 def test_the_same_run_is_the_same_page(tmp_path, data):
