@@ -91,9 +91,10 @@ def judge_all(
     Args:
         judge: who is asked.
         prompts: question_id -> what is asked about its reply.
-        path: file of JSON lines {"key", "question_id", "judgment"}, only ever appended to. The key
-            is a digest of judge and prompt: another reply, judge or wording is asked anew. A last
-            line that a crash has cut off is dropped.
+        path: file of JSON lines {"key", "question_id", "prompt", "judgment"}, only ever appended
+            to. The key is a digest of judge and prompt: another reply, judge or wording is asked
+            anew; 'prompt' is a digest of the prompt alone. A last line that a crash has cut off is
+            dropped.
         at_once: prompts that are put to the judge together, and kept when all have a judgment.
 
     Raises:
@@ -104,17 +105,41 @@ def judge_all(
     last = {row["question_id"]: row["key"] for row in read_lines(path)}
     new = [name for name in prompts if keys[name] not in said]
     with Appended(path) as kept:
+
+        def keep(name: str) -> None:
+            key = keys[name]
+            prompt = digest(asdict(prompts[name]))
+            row = {"key": key, "question_id": name, "prompt": prompt, "judgment": said[key]}
+            kept.add(row)
+            last[name] = key
+
         for start in range(0, len(new), at_once):
             names = new[start : start + at_once]
             judgments = judge.judge([prompts[name] for name in names])
             for name, judgment in zip(names, judgments, strict=True):
                 said[keys[name]] = judgment
-                last[name] = keys[name]
-                kept.add({"key": keys[name], "question_id": name, "judgment": judgment})
+                keep(name)
         for name, key in keys.items():
             if last.get(name) != key:  # said before of another question, or before another one
-                kept.add({"key": key, "question_id": name, "judgment": said[key]})
+                keep(name)
     return {name: said[key] for name, key in keys.items()}
+
+
+def kept_judgments(prompts: Mapping[str, JudgePrompt], path: Path) -> dict[str, str]:
+    """Return what was last said of the very prompts that are given, whoever the judge was.
+
+    A judgment of an earlier reply to the same question is none of this one.
+
+    Args:
+        prompts: question_id -> what a judge is asked about its reply.
+        path: see `judge_all`; nothing where there is no such file.
+    """
+    asked = {name: digest(asdict(one)) for name, one in prompts.items()}
+    return {
+        row["question_id"]: row["judgment"]
+        for row in read_lines(path)
+        if asked.get(row["question_id"]) == row["prompt"]
+    }
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

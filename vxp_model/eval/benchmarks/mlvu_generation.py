@@ -106,13 +106,13 @@ class MlvuGeneration(Benchmark):
             found = re.findall(rf"{name}\W{{1,6}}(\d+(?:\.\d+)?)(?![\d.]*\d)", judgment)
             if not found or not 1 <= float(found[-1]) <= 5:  # the last: reasons may name it too
                 return None
-            ratings.append(f"{float(found[-1]):g}")
+            ratings.append(f"{float(found[-1]):.12g}")
         return " + ".join(ratings)
 
     def score(self, question: Question, parsed: str | None) -> float:
         """Return the sum of the ratings, as a share of 10."""
         del question
-        return 0.0 if parsed is None else sum(map(float, parsed.split(" + "))) / _BEST
+        return sum(_ratings(parsed)) / _BEST
 
     def summarise(self, scored: Sequence[Scored]) -> list[Figure]:
         """Return G-Avg and its tasks, of 10, then the tasks' two ratings, of 5."""
@@ -135,10 +135,9 @@ def _unit(one: Scored, value: float) -> Unit:
 
 
 def _ratings(parsed: str | None) -> tuple[float, float]:
-    if parsed is None:
-        return 0.0, 0.0
-    first, _, second = parsed.partition(" + ")
-    return float(first), float(second)
+    """Return the two ratings of `judged`; 0 where it gave none."""
+    found = re.fullmatch(r"([\d.]+) \+ ([\d.]+)", parsed or "")
+    return (float(found[1]), float(found[2])) if found else (0.0, 0.0)
 
 
 def _question_of(row: Row, task: str, folder: str) -> Question:

@@ -272,14 +272,18 @@ def _nested(path: Path) -> Iterator[tuple[str, str, int, Row]]:
     if not path.is_file():
         return
     number = 0
-    content = read_json(path, get=_GET)
-    for video, aspects in content.items() if isinstance(content, dict) else [("", content)]:
-        for aspect, rows in aspects.items() if isinstance(aspects, dict) else [("", aspects)]:
+    wanted = "{video: {aspect: [rows]}}"
+    videos = read_json(path, get=_GET)
+    if not isinstance(videos, dict):
+        raise Row({}, path, 0, _GET).wrong("file", videos, wanted)
+    for video, aspects in videos.items():
+        if not isinstance(aspects, dict):
+            raise Row({}, path, number, _GET).wrong(video, aspects, wanted)
+        for aspect, rows in aspects.items():
             for index, values in enumerate(rows if isinstance(rows, list) else [rows]):
-                row = Row(values if isinstance(values, dict) else {}, path, number, _GET)
-                if not video or not aspect or not isinstance(values, dict):
-                    raise row.wrong(aspect or video or "file", values, "video: aspect: [rows]")
-                yield video, aspect, index, row
+                if not isinstance(values, dict):
+                    raise Row({}, path, number, _GET).wrong(f"{video}/{aspect}", values, wanted)
+                yield video, aspect, index, Row(values, path, number, _GET)
                 number += 1
 
 
