@@ -143,8 +143,8 @@ LAYERS = {
     ),
     "eval": Layer(
         modules="vxp_model.eval",
-        own=f"{_BELOW_TRAIN} core storage settings-file model-settings inference model-registry "
-        "benchmarks",
+        own=f"{_BELOW_TRAIN} foundation core decoders storage settings-file model-settings inference "
+        "model-registry benchmarks",
         third_party="torch transformers numpy datasets PIL matplotlib pyarrow jinja2",
     ),
     # Imported by lmms-eval alone.
@@ -154,7 +154,8 @@ LAYERS = {
         third_party="lmms_eval torch",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.cli_generate vxp_model.cli_needle vxp_model.__main__",
+        modules="vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
+        "vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
@@ -172,13 +173,16 @@ ONLY = {
             "vxp_data.conversation",
             "vxp_data.errors",
             "vxp_data.extras",
+            "vxp_data.records",
             "vxp_data.shard_format",
             "vxp_data.shard_index",
         }
     },
     "vxp_model.train": {"foundation": {"vxp_data.conversation"}},
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
-    "vxp_model.cli vxp_model.cli_generate vxp_model.cli_needle vxp_model.__main__": {
+    "vxp_model.eval": {"foundation": {"vxp_data.errors", "vxp_data.records"}},
+    "vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
+    "vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }

@@ -30,6 +30,14 @@ JudgeOption = Annotated[
         "folder of a language model. Judgments are kept and asked once.",
     ),
 ]
+JudgeKey = Annotated[
+    str | None,
+    typer.Option(
+        "--judge-key",
+        metavar="VARIABLE",
+        help="Name of the environment variable that holds the judge's API key.",
+    ),
+]
 Only = Annotated[
     str | None, typer.Option("--benchmark", help="This one alone; else all of the run.")
 ]
@@ -72,6 +80,7 @@ def evaluate(
     ] = False,
     compat: Compat = None,
     judge: JudgeOption = None,
+    judge_key: JudgeKey = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="e.g. answer.keep_ratio=0.5."),
@@ -104,7 +113,8 @@ def evaluate(
     )
     if not loaded.config.model.startswith("answers:"):
         require_extra("train", "`vxp-model eval`", INFERENCE)
-    run_recipe(loaded, Part.of(shard), _say, typer.echo, compat=compat, judge=judge)
+    told = {"compat": compat, "judge": judge, "judge_key": judge_key}
+    run_recipe(loaded, Part.of(shard), _say, typer.echo, told)
 
 
 def score(
@@ -112,6 +122,7 @@ def score(
     benchmark: Only = None,
     compat: Compat = None,
     judge: JudgeOption = None,
+    judge_key: JudgeKey = None,
     training_run: Annotated[
         Path | None,
         typer.Option("--training-run", help="Run of `vxp-data prune` to look for overlap in."),
@@ -126,7 +137,13 @@ def score(
     from vxp_model.eval.score_run import score_run
 
     for text in score_run(
-        run, _say, only=benchmark, compat=compat, judge=judge, training_run=training_run
+        run,
+        _say,
+        only=benchmark,
+        compat=compat,
+        judge=judge,
+        judge_key=judge_key,
+        training_run=training_run,
     ):
         typer.echo(text)
 

@@ -75,13 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 SHOWS: Final = (
-    "Loaders, frames, prompts, parsers and scores lose nothing on the way: a model of known ability "
-    "gets the same share right. It says nothing about real video or about the paper's model."
+    "Loaders, frames, prompts, parsers and scores lose nothing on the way: a model of known "
+    "ability gets the same share right. It says nothing about real video or the paper's model."
 )
 SWEEP_SHOWS: Final = (
-    "That the sweep works and that answers need the tokens: the toy has eight visual tokens a clip, "
-    "needs them all to count, and its selector was never trained to choose. It cannot show that a "
-    "trained selector keeps what matters, which is what the paper's Figure 7 claims."
+    "That the sweep works and that answers need the tokens: the toy has eight visual tokens a "
+    "clip, needs them all to count, and its selector was never trained to choose. It cannot show "
+    "that a trained selector keeps what matters, which is what the paper's Figure 7 claims."
 )
 
 

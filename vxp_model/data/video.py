@@ -44,6 +44,24 @@ class UnreadableVideoError(UserError):
         self.reason = reason
 
 
+class DecodingChild:
+    """A decoding process, for any number of files one after another; started when first needed.
+
+    Args:
+        memory_bytes: what decoding may allocate.
+    """
+
+    def __init__(self, memory_bytes: int = _DEFAULT.memory_mib << 20) -> None:
+        self.arena, self.buffer = FrameArena(), SharedBuffer()
+        self.sandbox = Sandbox(memory_bytes, self.arena, self.buffer)
+
+    def close(self) -> None:
+        """Stop the process and free its memory."""
+        self.sandbox.close()
+        self.arena.close()
+        self.buffer.close()
+
+
 class VideoFile:
     """Opens a file, plans frames, and decodes them in a sandbox, piece by piece.
 
@@ -54,23 +72,35 @@ class VideoFile:
         uri: a path, or a URI of an object store.
         is_image: a still image.
         options: how frames are decoded.
+        child: where; of several files that share one, only the last opened may be read. None: in a
+            process of its own, which takes most of a second to start.
+        probe: what was found when it was opened before; None: it is looked at now.
 
     Raises:
         UnreadableVideoError: there is no such file, or it is no video.
     """
 
     def __init__(
-        self, uri: str | Path, *, is_image: bool = False, options: FrameOptions = _DEFAULT
+        self,
+        uri: str | Path,
+        *,
+        is_image: bool = False,
+        options: FrameOptions = _DEFAULT,
+        child: DecodingChild | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.uri = str(uri)
         self._options = options
-        self._arena, self._buffer = FrameArena(), SharedBuffer()
-        self._sandbox = Sandbox(options.memory_mib << 20, self._arena, self._buffer)
+        self._owns_child = child is None
+        self._child = child or DecodingChild(options.memory_mib << 20)
         try:
             self._path = self._index()
-            self.probe: Probe = self._sandbox.call(
-                probe_file, self._path, self.uri, is_image, timeout_s=_PROBE_S
-            ).value
+            self.probe: Probe = (
+                probe
+                or self._child.sandbox.call(
+                    probe_file, self._path, self.uri, is_image, timeout_s=_PROBE_S
+                ).value
+            )
         except MediaError as error:
             self.close()
             what = "image" if is_image else "video"
@@ -92,10 +122,9 @@ class VideoFile:
         self.close()
 
     def close(self) -> None:
-        """Stop the decoding process and free its memory."""
-        self._sandbox.close()
-        self._arena.close()
-        self._buffer.close()
+        """Stop the decoding process and free its memory, unless it is shared."""
+        if self._owns_child:
+            self._child.close()
 
     def plan(
         self, *, fps: float = 1.0, num_frames: int | None = None, max_frames: int
@@ -161,17 +190,17 @@ class VideoFile:
             if not found.is_file():
                 raise UnreadableVideoError(f"{self.uri}: there is no such file.", Reason.MISSING)
             return str(found.resolve())
-        self._buffer.put(read_media(self.uri))
+        self._child.buffer.put(read_media(self.uri))
         return SharedBuffer.child_path()
 
     def _decode(self, frame_index_T: NDArray[np.int64]) -> NDArray[np.uint8]:
         media, options = self.probe.media, self._options
         side_px = options.frame_px
         size = FrameSize(width_px=side_px or media.width_px, height_px=side_px or media.height_px)
-        self._arena.reserve(len(frame_index_T) * size.height_px * size.width_px * 3)
+        self._child.arena.reserve(len(frame_index_T) * size.height_px * size.width_px * 3)
         plan = self.probe.timeline.plan(frame_index_T)
         try:
-            decoded = self._sandbox.call(
+            decoded = self._child.sandbox.call(
                 decode_file,
                 options.decoder,
                 self._path,
@@ -183,4 +212,4 @@ class VideoFile:
         except MediaError as error:
             message = f"{self.uri}: cannot be decoded: {error}."
             raise UnreadableVideoError(message, error.reason) from error
-        return self._arena.take(decoded.shape)
+        return self._child.arena.take(decoded.shape)

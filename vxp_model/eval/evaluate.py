@@ -15,7 +15,7 @@ from vxp_data.settings.file import Loaded
 from vxp_model import __version__
 from vxp_model.errors import StoppedError
 from vxp_model.eval.adapters.answers_file import read_answers
-from vxp_model.eval.adapters.prepare import Models, Prepared
+from vxp_model.eval.adapters.prepare import ANSWERS, Models, Prepared
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.questions import load_questions
 from vxp_model.eval.run import Answering, Held, Outcome, Say, Work, answer_row
@@ -25,7 +25,6 @@ from vxp_model.eval.store import RUN_NAME, BenchmarkFolder, write_json
 from vxp_model.eval.sweep import write_sweep
 from vxp_model.settings.eval import EVAL_RECIPES, EvalRecipe, points_of
 
-_ANSWERS: Final = "answers:"
 _LIBRARIES: Final = ("torch", "transformers", "av")
 
 
@@ -47,9 +46,7 @@ def run_recipe(
     part: Part,
     say: Say,
     tell: Callable[[str], None],
-    *,
-    compat: str | None = None,
-    judge: str | None = None,
+    scoring: Mapping[str, Any],
 ) -> None:
     """Answer and score all benchmarks of a recipe.
 
@@ -60,8 +57,7 @@ def run_recipe(
         part: this process's share of the videos.
         say: prints a line about progress.
         tell: prints a result.
-        compat: see `score_run`.
-        judge: see `score_run`.
+        scoring: arguments of `score_run`.
 
     Raises:
         UserError: settings, files or model do not go together.
@@ -71,22 +67,24 @@ def run_recipe(
     points = [_at(recipe, values, models) for values in points_of(recipe.sweep)]
     for point in points:
         _write_record(point, loaded)
-    is_whole = True
-    for number, own in enumerate(recipe.benchmarks):
-        try:
-            outcomes = _answer(points, number, part, say)
-        except KeyboardInterrupt as error:
-            raise StoppedError(
-                f"stopped; all answers are in {recipe.out}, and the same command goes on."
-            ) from error
-        for point, outcome in zip(points, outcomes, strict=True):
-            say(_outcome_line(point, own.name, outcome))
-            is_whole = is_whole and outcome.num_left == 0
-    if not is_whole:
+    num_left, held = 0, Held()
+    try:
+        for number, own in enumerate(recipe.benchmarks):
+            outcomes = _answer(points, number, part, say, held)
+            for point, outcome in zip(points, outcomes, strict=True):
+                say(_outcome_line(point, own.name, outcome))
+                num_left += outcome.num_left
+    except KeyboardInterrupt as error:
+        raise StoppedError(
+            f"stopped; all answers are in {recipe.out}, and the same command goes on."
+        ) from error
+    finally:
+        held.reader.close()
+    if num_left:
         say("other parts have questions left: the last to end scores, or `vxp-model score`.")
         return
     for point in points:
-        for text in score_run(point.out, say, compat=compat, judge=judge):
+        for text in score_run(point.out, say, **scoring):
             tell(text)
     if recipe.sweep:
         tell(write_sweep(Path(recipe.out), [(point.values, point.out) for point in points]))
@@ -100,7 +98,7 @@ def _at(recipe: EvalRecipe, values: Mapping[str, Any], models: Models) -> PointR
         overrides.append(("out", str(Path(recipe.out) / label), "sweep"))
         tree = recipe.model_dump(mode="json", exclude={"sweep"})
         recipe = EVAL_RECIPES.read(tree, "sweep", overrides).config
-    is_file = recipe.model.startswith(_ANSWERS)
+    is_file = recipe.model.startswith(ANSWERS)
     works, prepared = [], []
     for own in recipe.benchmarks:
         benchmark, resolved = load_benchmark(own.name), recipe.resolved(own)
@@ -112,7 +110,7 @@ def _at(recipe: EvalRecipe, values: Mapping[str, Any], models: Models) -> PointR
             allow_partial=recipe.allow_partial,
         )
         model = (
-            Prepared.of_answers(Path(recipe.model.removeprefix(_ANSWERS)))
+            Prepared.of_answers(Path(recipe.model.removeprefix(ANSWERS)))
             if is_file
             else models.prepare(recipe, resolved.frames)
         )
@@ -142,14 +140,16 @@ def _label(value: Any) -> str:
     return text.strip("/").replace("/", "_").replace(":", "_")
 
 
-def _answer(points: Sequence[PointRun], number: int, part: Part, say: Say) -> list[Outcome]:
+def _answer(
+    points: Sequence[PointRun], number: int, part: Part, say: Say, held: Held
+) -> list[Outcome]:
     """Answer one benchmark at all points, video by video: each is encoded once for all of them."""
-    held, answerings = Held(), []
+    answerings = []
     for point in points:
         work, prepared = point.works[number], point.prepared[number]
         folder = BenchmarkFolder(point.out, work.own.name)
-        if point.recipe.model.startswith(_ANSWERS):
-            return [_take(work, Path(point.recipe.model.removeprefix(_ANSWERS)), folder, say)]
+        if point.recipe.model.startswith(ANSWERS):
+            return [_take(work, Path(point.recipe.model.removeprefix(ANSWERS)), folder, say)]
         answerings.append(Answering(work, folder, prepared, part, say, held))
     for _ in zip_longest(*(one.videos() for one in answerings)):
         pass

@@ -15,9 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.decoders.probe import Probe
 from vxp_data.records import Reason
 from vxp_model.data.frames import FrameOptions
-from vxp_model.data.video import UnreadableVideoError, VideoFile
+from vxp_model.data.video import DecodingChild, UnreadableVideoError, VideoFile
 from vxp_model.eval.adapters.base import FramePlan
 from vxp_model.settings.eval import FrameSettings
 
@@ -81,10 +82,36 @@ def file_bytes(uri: str) -> int:
     return 0 if "://" in uri else Path(uri).stat().st_size
 
 
-def plan_frames(uri: str, video: str, settings: FrameSettings) -> FramePlan:
+class VideoReader:
+    """Opens videos one after another, in one decoding process, each looked at once."""
+
+    def __init__(self) -> None:
+        self._child = DecodingChild()
+        self._last: tuple[str, int, Probe] | None = None
+
+    def open(self, uri: str, *, frame_px: int | None = None) -> VideoFile:
+        """Open a video; the one that was opened before it may no longer be read.
+
+        Raises:
+            UnreadableVideoError: it is no video that can be read.
+        """
+        known, num_bytes = self._last, file_bytes(uri)
+        probe = known[2] if known is not None and known[:2] == (uri, num_bytes) else None
+        options = replace(FrameOptions(), frame_px=frame_px)
+        file = VideoFile(uri, options=options, child=self._child, probe=probe)
+        self._last = (uri, num_bytes, file.probe)
+        return file
+
+    def close(self) -> None:
+        """Stop the decoding process."""
+        self._child.close()
+
+
+def plan_frames(reader: VideoReader, uri: str, video: str, settings: FrameSettings) -> FramePlan:
     """Plan the frames of a video that are shown.
 
     Args:
+        reader: opens it.
         uri: of the file.
         video: as questions name it.
         settings: with a rate or a number.
@@ -93,7 +120,7 @@ def plan_frames(uri: str, video: str, settings: FrameSettings) -> FramePlan:
         UnreadableVideoError: it is no video that can be read.
         UserError: a setting is out of range.
     """
-    with VideoFile(uri) as file:
+    with reader.open(uri) as file:
         plan = file.plan(
             fps=settings.fps or 1.0,
             num_frames=settings.num_frames,
@@ -117,13 +144,13 @@ def plan_frames(uri: str, video: str, settings: FrameSettings) -> FramePlan:
 class VideoSource:
     """The planned frames of a file; a `FrameSource`."""
 
-    def __init__(self, uri: str, plan: FramePlan) -> None:
-        self.uri = uri
+    def __init__(self, reader: VideoReader, uri: str, plan: FramePlan) -> None:
+        self._reader = reader
+        self._uri = uri
         self.plan = plan
 
     def pieces(self, *, frame_px: int | None, piece_frames: int) -> Iterator[NDArray[np.uint8]]:
         """Decode them; see `FrameSource.pieces`."""
         index_F = np.asarray(self.plan.frame_index, dtype=np.int64)
-        options = replace(FrameOptions(), frame_px=frame_px)
-        with VideoFile(self.uri, options=options) as file:
+        with self._reader.open(self._uri, frame_px=frame_px) as file:
             yield from file.pieces(index_F, piece_frames=piece_frames)

@@ -60,8 +60,9 @@ def _check_counts(benchmark: Benchmark, root: Path, questions: Sequence[Question
     ]
     if wrong:
         raise UserError(
-            f"{root}: the files are not {benchmark.name} as published: {'; '.join(wrong)}. Get them "
-            f"anew from {benchmark.about.source}, or go on with what there is: --allow-partial."
+            f"{root}: the files are not {benchmark.name} as published: {'; '.join(wrong)}. Get "
+            f"them anew from {benchmark.about.source}, or go on with what there is: "
+            "--allow-partial."
         )
 
 

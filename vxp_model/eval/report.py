@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from vxp_data.storage.local import whole_file
 from vxp_model.eval.benchmarks.base import About, Scored
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.compare import Comparison, Differing, compare, gap_text, p_text
+from vxp_model.eval.media import VideoReader
 from vxp_model.eval.report_frames import FrameShop, Seen
 from vxp_model.eval.score_tables import SplitTable, interval_text, split_figures, value_text
 from vxp_model.eval.scores import ScoredFigure, Scores, score_answers
@@ -116,7 +118,10 @@ def render_report(run: Path, *, against: Path | None = None, beside: Path | None
     record = read_run(run)
     names = benchmarks_of(run)
     others = [] if against is None else benchmarks_of(against)
-    sections = [_section(run, name, against if name in others else None) for name in names]
+    with closing(VideoReader()) as reader:
+        sections = [
+            _section(reader, run, name, against if name in others else None) for name in names
+        ]
     other_page = ""
     if against is not None:
         other = os.path.relpath(against / REPORT_NAME, beside or run)
@@ -164,11 +169,11 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _section(run: Path, name: str, against: Path | None) -> Section:
+def _section(reader: VideoReader, run: Path, name: str, against: Path | None) -> Section:
     benchmark, folder = load_benchmark(name), BenchmarkFolder(run, name)
     answers = folder.answers()
     scores = score_answers(benchmark, folder.questions(), answers, judgments=read_judgments(folder))
-    shop = FrameShop(media_folder(run, name), folder.plans())
+    shop = FrameShop(reader, media_folder(run, name), folder.plans())
     alone, tables = split_figures(scores)
 
     def examples(chosen: Sequence[Scored]) -> list[Example]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vxp_model.errors import UserError
 from vxp_model.eval.adapters.base import FramePlan
-from vxp_model.eval.media import MediaFolder, VideoSource, file_bytes
+from vxp_model.eval.media import MediaFolder, VideoReader, VideoSource, file_bytes
 
 _MOST_FRAMES: Final = 12
 _FRAME_PX: Final = 208
@@ -57,13 +57,17 @@ class Seen:
 class FrameShop:
     """Reads shown frames of a benchmark's videos; of each video once."""
 
-    def __init__(self, media: str | None, plans: Mapping[str, FramePlan]) -> None:
+    def __init__(
+        self, reader: VideoReader, media: str | None, plans: Mapping[str, FramePlan]
+    ) -> None:
         """Name them; nothing is read yet.
 
         Args:
+            reader: opens videos.
             media: folder or URI of the videos; None: not known.
             plans: by video.
         """
+        self._reader = reader
         self._media = None if media is None else MediaFolder(media)
         self._plans = plans
         self._read: dict[str, tuple[list[str], str]] = {}
@@ -113,7 +117,7 @@ class FrameShop:
                 frame_index=tuple(plan.frame_index[at] for at in index_S),
                 time_s=tuple(plan.time_s[at] for at in index_S),
             )
-            source = VideoSource(uri, some)
+            source = VideoSource(self._reader, uri, some)
             pieces = source.pieces(frame_px=_FRAME_PX, piece_frames=_PIECE_FRAMES)
             scale = _FRAME_PX / max(plan.width_px, plan.height_px)
             size_px = (round(plan.width_px * scale) or 1, round(plan.height_px * scale) or 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -19,7 +19,7 @@ from vxp_model.eval.adapters.base import EvalModel, FramePlan, Reply
 from vxp_model.eval.adapters.prepare import Prepared
 from vxp_model.eval.benchmarks.base import Benchmark, Prompt, Question, Shown
 from vxp_model.eval.benchmarks.subtitles import read_subtitles
-from vxp_model.eval.media import MediaFolder, VideoSource, file_bytes, plan_frames
+from vxp_model.eval.media import MediaFolder, VideoReader, VideoSource, file_bytes, plan_frames
 from vxp_model.eval.split import Part
 from vxp_model.eval.store import Appended, BenchmarkFolder, digest, plan_row
 from vxp_model.settings.eval import AnswerSettings, BenchmarkSettings, Resolved
@@ -70,7 +70,7 @@ class Work:
         if said.template is not None:
             text = fill_template(said.template, question)
             prompt = replace(prompt, text=text, system=None, reply_start="")
-        changes = {
+        changes: dict[str, Any] = {
             "system": said.system,
             "reply_start": said.reply_start,
             "max_new_tokens": self.answer.max_new_tokens,
@@ -107,8 +107,9 @@ class Outcome:
 
 @dataclass(slots=True)
 class Held:
-    """The video that was encoded last."""
+    """The video that was encoded last, and what opens the next."""
 
+    reader: VideoReader = field(default_factory=VideoReader)
     key: Any = None
     watched: Any = None
 
@@ -213,7 +214,7 @@ class Answering:
         for plan in plans.get(video, []):
             if plan.num_bytes == num_bytes:
                 return plan
-        plan = plan_frames(uri, video, self._work.resolved.frames)
+        plan = plan_frames(self._held.reader, uri, video, self._work.resolved.frames)
         self._plans.add({"asked": self._asked, "plan": plan_row(plan)})
         return plan
 
@@ -242,7 +243,9 @@ class Answering:
         if self._held.key != key:
             began_s = time.monotonic()
             self._held.key, self._held.watched = None, None  # before the next one takes its place
-            self._held.watched = self._prepared.model().watch(VideoSource(uri, plan))
+            self._held.watched = self._prepared.model().watch(
+                VideoSource(self._held.reader, uri, plan)
+            )
             self._held.key = key
             took_s = time.monotonic() - began_s
             self._timings.add({"key": f"video/{plan.video}", "seconds": {"watch": took_s}})

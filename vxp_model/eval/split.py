@@ -51,13 +51,14 @@ class Part:
         computes the same split and none has more than the least by above one video.
 
         Args:
-            costs: video -> what it takes, in any unit.
+            costs: video -> what it takes, such as bytes; less than 1, as of files of no known
+                size, counts as 1.
         """
         loads = [(0.0, part) for part in range(self.count)]
         own = set()
         for video in sorted(costs, key=lambda video: (-costs[video], video)):
             load, part = heapq.heappop(loads)
-            heapq.heappush(loads, (load + costs[video], part))
+            heapq.heappush(loads, (load + max(costs[video], 1.0), part))
             if part == self.index:
                 own.add(video)
         return own

@@ -33,6 +33,11 @@ _OF_PARTS: Final = ("asked", "plan")
 """What an answer's line has until it is merged: digests of its settings and of its plan."""
 
 
+def scores_name(compat: str | None) -> str:
+    """Return the name of the file of scores; another publisher's count has one of its own."""
+    return SCORES_NAME if compat is None else f"scores-{compat}.json"
+
+
 def digest(value: Any) -> str:
     """Return 128 bits of SHA-256 over a JSON value, in hexadecimal."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -137,6 +142,11 @@ class BenchmarkFolder:
     def write_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the merged answers."""
         write_lines(self.path / ANSWERS_NAME, rows)
+
+    def merge_parts(self, asked: str) -> None:
+        """Merge, where processes have left parts: answers of a file have none."""
+        if next(self.parts("answers"), None) is not None:
+            self.merge(asked)
 
     def merge(self, asked: str) -> None:
         """Write answers, plans and timings of all processes in the order of the questions.

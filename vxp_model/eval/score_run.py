@@ -1,0 +1,84 @@
+"""`vxp-model score`: what a run's answers are worth, without a model and without videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vxp_model.eval.benchmarks.base import Benchmark, Question
+from vxp_model.eval.catalogue import load_benchmark
+from vxp_model.eval.contamination import describe_overlap, overlap
+from vxp_model.eval.judges import Judge, judge_all, open_judge
+from vxp_model.eval.score_tables import describe
+from vxp_model.eval.scores import score_answers
+from vxp_model.eval.store import BenchmarkFolder, read_run, scores_name, write_json
+from vxp_model.eval.stored import JUDGMENTS_NAME, chosen_benchmark, read_judgments
+
+
+def score_run(
+    run: Path,
+    say: Callable[[str], None],
+    *,
+    only: str | None = None,
+    compat: str | None = None,
+    judge: str | None = None,
+    judge_key: str | None = None,
+    training_run: Path | None = None,
+) -> Iterator[str]:
+    """Score every benchmark of a run, and write scores.json, or scores-<compat>.json.
+
+    Args:
+        run: run directory.
+        say: prints a line about progress.
+        only: this benchmark alone.
+        compat: count as another publisher does; benchmarks without that convention are left out
+            where there are several.
+        judge: see `open_judge`; None: judgments that are kept count, and no new ones are made.
+        judge_key: name of the environment variable with the judge's API key.
+        training_run: of `vxp-data prune`: its overlap with the benchmarks is told.
+
+    Yields:
+        A text for each benchmark.
+
+    Raises:
+        UserError: there is no such run, benchmark, convention or judge.
+    """
+    record, names = read_run(run), chosen_benchmark(run, only)
+    opened = None if judge is None else open_judge(judge, key_variable=judge_key)
+    for name in names:
+        benchmark = load_benchmark(name)
+        if compat is not None and len(names) > 1 and compat not in benchmark.conventions:
+            say(f"{name} has no convention {compat!r}: left out.")
+            continue
+        folder = BenchmarkFolder(run, name)
+        folder.merge_parts(record["benchmarks"][name]["asked"])
+        questions, answers = folder.questions(), folder.answers()
+        if opened is not None:
+            _judge(benchmark, questions, answers, opened, folder, say)
+        scores = score_answers(
+            benchmark, questions, answers, compat=compat, judgments=read_judgments(folder)
+        )
+        write_json(folder.path / scores_name(compat), scores.to_dict())
+        yield describe(scores)
+        if training_run is not None:
+            yield describe_overlap(overlap(training_run, questions), name)
+
+
+def _judge(
+    benchmark: Benchmark,
+    questions: list[Question],
+    answers: Mapping[str, Mapping[str, Any]],
+    judge: Judge,
+    folder: BenchmarkFolder,
+    say: Callable[[str], None],
+) -> None:
+    """Have all replies judged that need it; judgments are kept."""
+    prompts = {}
+    for question in questions:
+        reply = answers.get(question.question_id, {}).get("reply")
+        if reply is not None and benchmark.needs_judge(question):
+            prompts[question.question_id] = benchmark.judge_prompt(question, reply)
+    if prompts:
+        say(f"{benchmark.name}: {len(prompts)} replies go to the judge, unless it has seen them")
+        judge_all(judge, prompts, folder.path / JUDGMENTS_NAME)
