@@ -161,19 +161,17 @@ def own_words(asked: NeedleQuestion) -> Prompt:
     return Prompt(text=" ".join([asked.text, *options]), max_new_tokens=4, choices=tuple(LETTERS))
 
 
-def grid(clips: Sequence[ToyClip], **settings: Any) -> Grid:
+def grid(clips: Sequence[ToyClip], **changes: Any) -> Grid:
     """Return a grid with a drawing of both needles for each clip."""
-    return Grid(
-        **{
-            "lengths": LENGTHS,
-            "depths": DEPTHS,
-            "haystack": NoiseFilm,
-            "needles": lambda seed: [image_needle(clips[seed]), clip_needle(clips[seed])],
-            "seeds": range(len(clips)),
-            "prompt": own_words,
-        }
-        | settings
-    )
+    settings: dict[str, Any] = {
+        "lengths": LENGTHS,
+        "depths": DEPTHS,
+        "haystack": NoiseFilm,
+        "needles": lambda seed: [image_needle(clips[seed]), clip_needle(clips[seed])],
+        "seeds": range(len(clips)),
+        "prompt": own_words,
+    }
+    return Grid(**(settings | changes))
 
 
 def clip_alone(asked: OurModel, clips: Sequence[ToyClip], out: Path) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from vxp_model.eval.adapters.ours import OurModel, OurSettings, weights_identity
 from vxp_model.eval.needle.grid import grid_of
 from vxp_model.eval.needle.heatmap import draw_heat_map, heat_table
-from vxp_model.eval.needle.results import SCORES, NeedleResult
+from vxp_model.eval.needle.results import SCORES, NeedleResult, Summary
 from vxp_model.eval.needle.run import Say, run_needle
 from vxp_model.eval.needle.survival import (
     SelectorScores,
@@ -88,12 +89,7 @@ def describe(result: NeedleResult, survival: list[SurvivalAt]) -> list[str]:
         for score in result.scores:
             summary = result.summary(score, chains=chains)
             lines += [f"{kind}: {SCORES[score]}", heat_table(result.cells(score, chains=chains))]
-            low_high = summary.interval_95
-            within = "" if low_high is None else " ({:.3f} to {:.3f})".format(*low_high)
-            lines.append(
-                f"right {summary.accuracy:.3f}{within} of {summary.num_trials}; without needle "
-                f"{summary.control:.3f}, above that {summary.above_control:.3f}"
-            )
+            lines.append(_in_words(summary))
             if chains:
                 lines.append(f"both questions right {result.both_right(score):.3f}")
             lines.append("")
@@ -101,3 +97,13 @@ def describe(result: NeedleResult, survival: list[SurvivalAt]) -> list[str]:
     if survival:
         lines += ["", "needle tokens that the selector keeps", describe_survival(survival)]
     return lines
+
+
+def _in_words(summary: Summary) -> str:
+    words = f"right {summary.accuracy:.3f}"
+    if summary.interval_95 is not None:
+        words += " ({:.3f} to {:.3f})".format(*summary.interval_95)
+    words += f" of {summary.num_trials}"
+    if math.isnan(summary.control):
+        return words
+    return f"{words}; without needle {summary.control:.3f}, above {summary.above_control:.3f}"

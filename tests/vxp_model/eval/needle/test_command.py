@@ -50,6 +50,7 @@ def test_a_drawn_haystack_gives_tables_heat_maps_and_survival(folder: Path, tmp_
     said = run(*words)
     assert "single: the letter that the reply names" in said
     assert "both questions right" in said
+    assert said.count("; without needle 0.") == 8
     assert "needle tokens that the selector keeps" in said
     names = {f"heat-{kind}-{score}.png" for kind in ("single", "chains")
              for score in ("generation", "video-xl", "options", "forced")}  # fmt: skip
@@ -75,9 +76,10 @@ def test_the_users_film_is_the_haystack(folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     words = (str(folder), "--out", str(out), "--film", str(film), "--set", "needles=[word]",
              "--set", "forced=false", "--set", "survival=[]")  # fmt: skip
-    run(*words, "--set", "lengths=[16]")
+    said = run(*words, "--set", "lengths=[16]", "--set", "control=false")
+    assert "without needle" not in said
     rows = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-    assert [row["frames"] for row in rows] == [16, 17, 17, 17, 17, 17]
+    assert [row["frames"] for row in rows] == [17, 17, 17, 17, 17]
     assert not (out / "survival.jsonl").exists()
     with pytest.raises(UserError, match="the film has 40"):
         run(*words, "--set", "lengths=[64]")
