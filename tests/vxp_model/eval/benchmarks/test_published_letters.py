@@ -65,6 +65,7 @@ def test_a_publisher_reads(read, reply, letter):
         ("I choose B", "B"),
         ("Based on it, B: red", "B"),
         ("It is C)", "C"),
+        ("(B) and (C), so (B) it is", "B"),
         ("...", None),
     ],
 )
