@@ -15,10 +15,10 @@ from vxp_model.eval.adapters.base import FramePlan
 from vxp_model.eval.benchmarks.base import Benchmark, Figure, Question, Scored, by_group, units_of
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.score_tables import interval_text, value_text
-from vxp_model.eval.scores import OWN, convention_of, score_answers
+from vxp_model.eval.scores import OWN, convention_of
 from vxp_model.eval.statistics import Interval, difference, is_plain_share, mcnemar_exact
 from vxp_model.eval.store import BenchmarkFolder, read_run
-from vxp_model.eval.stored import benchmarks_of, read_judgments
+from vxp_model.eval.stored import benchmarks_of, read_scores
 from vxp_model.eval.text_tables import WIDTH, shortened, table
 
 QUESTIONS: Final = "mean over questions"
@@ -195,9 +195,7 @@ def _compare(
 def _side(benchmark: Benchmark, run: Path, compat: str | None) -> _Side:
     folder = BenchmarkFolder(run, benchmark.name)
     questions, answers = folder.questions(), folder.answers()
-    scores = score_answers(
-        benchmark, questions, answers, compat=compat, judgments=read_judgments(folder)
-    )
+    scores = read_scores(folder, benchmark, compat=compat)
     return _Side(
         run=run,
         questions={one.question_id: one for one in questions},

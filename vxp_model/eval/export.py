@@ -12,10 +12,10 @@ from vxp_data.storage.local import whole_file
 from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Benchmark, Question
 from vxp_model.eval.catalogue import load_benchmark
-from vxp_model.eval.scores import Scores, score_answers
+from vxp_model.eval.scores import Scores
 from vxp_model.eval.statistics import standard_error
 from vxp_model.eval.store import BenchmarkFolder, read_run
-from vxp_model.eval.stored import chosen_benchmark, read_judgments
+from vxp_model.eval.stored import chosen_benchmark, read_scores
 
 FORMS: Final = ("lmms-eval", "submission")
 _UNDATED: Final = "19700101_000000"
@@ -200,7 +200,7 @@ SUBMISSIONS: Final[
 def _scored(run: Path, name: str) -> tuple[Benchmark, list[Question], Answers, Scores]:
     benchmark, folder = load_benchmark(name), BenchmarkFolder(run, name)
     questions, answers = folder.questions(), folder.answers()
-    scores = score_answers(benchmark, questions, answers, judgments=read_judgments(folder))
+    scores = read_scores(folder, benchmark)
     return benchmark, questions, answers, scores
 
 

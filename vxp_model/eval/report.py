@@ -21,9 +21,9 @@ from vxp_model.eval.compare import Comparison, Differing, compare, gap_text, p_t
 from vxp_model.eval.media import VideoReader
 from vxp_model.eval.report_frames import FrameShop, Seen
 from vxp_model.eval.score_tables import SplitTable, interval_text, split_figures, value_text
-from vxp_model.eval.scores import ScoredFigure, Scores, score_answers
+from vxp_model.eval.scores import ScoredFigure, Scores
 from vxp_model.eval.store import BenchmarkFolder, read_run
-from vxp_model.eval.stored import benchmarks_of, media_folder, read_judgments
+from vxp_model.eval.stored import benchmarks_of, media_folder, read_scores
 
 REPORT_NAME: Final = "report.html"
 _MOST_EXAMPLES: Final = 6
@@ -172,7 +172,7 @@ def _environment() -> jinja2.Environment:
 def _section(reader: VideoReader, run: Path, name: str, against: Path | None) -> Section:
     benchmark, folder = load_benchmark(name), BenchmarkFolder(run, name)
     answers = folder.answers()
-    scores = score_answers(benchmark, folder.questions(), answers, judgments=read_judgments(folder))
+    scores = read_scores(folder, benchmark)
     shop = FrameShop(reader, media_folder(run, name), folder.plans())
     alone, tables = split_figures(scores)
 

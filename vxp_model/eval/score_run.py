@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from vxp_model.eval.benchmarks.base import Benchmark, Question
+from vxp_model.eval.benchmarks.base import Benchmark
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.contamination import describe_overlap, overlap
 from vxp_model.eval.judges import Judge, judge_all, open_judge
 from vxp_model.eval.score_tables import describe
-from vxp_model.eval.scores import score_answers
+from vxp_model.eval.scores import convention_of
 from vxp_model.eval.store import BenchmarkFolder, read_run, scores_name, write_json
-from vxp_model.eval.stored import JUDGMENTS_NAME, chosen_benchmark, read_judgments
+from vxp_model.eval.stored import JUDGMENTS_NAME, chosen_benchmark, judge_prompts, read_scores
 
 
 def score_run(
@@ -53,32 +52,25 @@ def score_run(
             continue
         folder = BenchmarkFolder(run, name)
         folder.merge_parts(record["benchmarks"][name]["asked"])
-        questions, answers = folder.questions(), folder.answers()
         if opened is not None:
-            _judge(benchmark, questions, answers, opened, folder, say)
-        scores = score_answers(
-            benchmark, questions, answers, compat=compat, judgments=read_judgments(folder)
-        )
+            _judge(benchmark, compat, opened, folder, say)
+        scores = read_scores(folder, benchmark, compat=compat)
         write_json(folder.path / scores_name(compat), scores.to_dict())
         yield describe(scores)
         if training_run is not None:
-            yield describe_overlap(overlap(training_run, questions), name)
+            yield describe_overlap(overlap(training_run, folder.questions()), name)
 
 
 def _judge(
     benchmark: Benchmark,
-    questions: list[Question],
-    answers: Mapping[str, Mapping[str, Any]],
+    compat: str | None,
     judge: Judge,
     folder: BenchmarkFolder,
     say: Callable[[str], None],
 ) -> None:
     """Have all replies judged that need it; judgments are kept."""
-    prompts = {}
-    for question in questions:
-        reply = answers.get(question.question_id, {}).get("reply")
-        if reply is not None and benchmark.needs_judge(question):
-            prompts[question.question_id] = benchmark.judge_prompt(question, reply)
+    rule = convention_of(benchmark, compat)
+    prompts = judge_prompts(benchmark, folder.questions(), folder.answers(), rule)
     if prompts:
         say(f"{benchmark.name}: {len(prompts)} replies go to the judge, unless it has seen them")
         judge_all(judge, prompts, folder.path / JUDGMENTS_NAME)

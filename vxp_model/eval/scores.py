@@ -220,11 +220,9 @@ class _Tally:
         if needs_judge and name not in judgments:
             self.unjudged.append(name)
             return
-        parsed = (
-            benchmark.judged(question, judgments[name])
-            if needs_judge
-            else rule.parse(question, row["reply"])
-        )
+        parsed = None if needs_judge else rule.parse(question, row["reply"])
+        if parsed is None and name in judgments:
+            parsed = benchmark.judged(question, judgments[name])
         if parsed is None:
             self.unparsed.append((name, row["reply"]))
         if not question.gold and not needs_judge:

@@ -1,12 +1,16 @@
-"""What else is read from a run directory: which benchmarks, judgments, where media lay."""
+"""What else is read from a run directory: which benchmarks, their scores, where media lay."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vxp_model.errors import UserError
-from vxp_model.eval.store import QUESTIONS_NAME, BenchmarkFolder, read_lines, read_run
+from vxp_model.eval.benchmarks.base import Benchmark, Convention, JudgePrompt, Question
+from vxp_model.eval.judges import kept_judgments
+from vxp_model.eval.scores import Scores, convention_of, score_answers
+from vxp_model.eval.store import QUESTIONS_NAME, BenchmarkFolder, read_run
 
 JUDGMENTS_NAME: Final = "judgments.jsonl"
 
@@ -33,10 +37,45 @@ def chosen_benchmark(run: Path, benchmark: str | None) -> list[str]:
     return [benchmark]
 
 
-def read_judgments(folder: BenchmarkFolder) -> dict[str, str]:
-    """Return what a judge said, by question; nothing where there was none."""
-    rows = read_lines(folder.path / JUDGMENTS_NAME)
-    return {row["question_id"]: row["judgment"] for row in rows}
+def judge_prompts(
+    benchmark: Benchmark,
+    questions: Sequence[Question],
+    answers: Mapping[str, Mapping[str, Any]],
+    rule: Convention,
+) -> dict[str, JudgePrompt]:
+    """Return what a judge is asked, by question: of replies that a rule cannot decide.
+
+    Args:
+        benchmark: that asked.
+        questions: of the run.
+        answers: question_id -> row of answers.jsonl.
+        rule: how replies are read: some have a judge read what they cannot.
+    """
+    prompts = {}
+    for question in questions:
+        reply = answers.get(question.question_id, {}).get("reply")
+        if reply is None:
+            continue
+        is_asked = benchmark.needs_judge(question) or (
+            rule.judges_unparsed and rule.parse(question, reply) is None
+        )
+        if is_asked:
+            prompts[question.question_id] = benchmark.judge_prompt(question, reply)
+    return prompts
+
+
+def read_scores(
+    folder: BenchmarkFolder, benchmark: Benchmark, *, compat: str | None = None
+) -> Scores:
+    """Score a run's stored answers, with the judgments of these very replies that are kept.
+
+    Raises:
+        UserError: there are no questions, or there is no such convention.
+    """
+    questions, answers = folder.questions(), folder.answers()
+    prompts = judge_prompts(benchmark, questions, answers, convention_of(benchmark, compat))
+    judgments = kept_judgments(prompts, folder.path / JUDGMENTS_NAME)
+    return score_answers(benchmark, questions, answers, compat=compat, judgments=judgments)
 
 
 def media_folder(run: Path, benchmark: str) -> str | None:

@@ -212,6 +212,9 @@ def accuracy_figures(scored: Sequence[Scored], splits: Sequence[str]) -> list[Fi
 class Convention(ABC):
     """How replies become figures: a benchmark's own way, or another publisher's."""
 
+    judges_unparsed: ClassVar[bool] = False
+    """Whether a judge reads what `parse` cannot, where there is one."""
+
     @abstractmethod
     def parse(self, question: Question, reply: str) -> str | None:
         """Return what a reply says in the terms of `Question.gold`; None: nothing that is clear.
