@@ -218,22 +218,26 @@ def _check_same_questions(benchmark: Benchmark, a: _Side, b: _Side, shared: Sequ
 
 
 def _other_plans(a: _Side, b: _Side, videos: set[str]) -> list[str]:
-    """Return the videos of which the runs were shown other frames, as far as plans are kept."""
+    """Return the videos of which the runs were shown other frames, or it is not known which."""
+
+    def shown(side: _Side, video: str) -> tuple[int, ...] | None:
+        return side.plans[video].frame_index if video in side.plans else None
+
     return [
-        video
-        for video in sorted(videos)
-        if video in a.plans
-        and video in b.plans
-        and a.plans[video].frame_index != b.plans[video].frame_index
+        video for video in sorted(videos) if (shown(a, video) or ()) != (shown(b, video) or None)
     ]
 
 
 def _refused(a: _Side, b: _Side, other: Sequence[str], num_videos: int) -> UserError:
-    numbers = [len(side.plans[other[0]].frame_index) for side in (a, b)]
+    numbers = [
+        f"{len(side.plans[other[0]].frame_index)} frames" if other[0] in side.plans else "not known"
+        for side in (a, b)
+    ]
     return UserError(
-        f"{a.run} and {b.run} were shown other frames of {len(other):,} of {num_videos:,} videos: "
-        f"of {other[0]!r} {numbers[0]} frames and {numbers[1]}. What differs may be the frames' "
-        "doing. Answer with the same frames, or compare all the same: --across-plans."
+        f"{a.run} and {b.run} were not shown the same frames of {len(other):,} of {num_videos:,} "
+        f"videos, as far as is known: of {other[0]!r} {numbers[0]} and {numbers[1]}. What differs "
+        "may be the frames' doing. Answer with the same frames, or compare all the same: "
+        "--across-plans."
     )
 
 
