@@ -8,10 +8,10 @@ eight frames as it was trained on; asked in its own words. Haystacks are frames 
 drawn scenes. First the clip alone, which must be answered as toy.py says; then haystacks up to
 64 times as long as what the toy has ever seen, each also without its needle.
 
-Survival: of the visual tokens that the selector keeps at 50 % and 10 %, how many are the needle's,
-beside chance, which is the rate. The toy was trained with every token kept (`selector_drop_max:
-0`): nothing ever taught its selector to choose. Further selectors are drawn anew. The record:
-manifests/runs/niah-toy.json.
+Survival: the share of the needle's visual tokens among those that the selector keeps at 50 % and
+10 %, beside the rate, which drawing lots would give. The toy was trained with every token kept
+(`selector_drop_max: 0`): nothing ever taught its selector to choose. Further selectors are drawn
+anew. The record: manifests/runs/niah-toy.json.
 """
 
 from __future__ import annotations
@@ -56,10 +56,13 @@ CLIP_SEED: Final = 7
 """Of needles: neither the clips that were trained on nor those held out."""
 _MOVING: Final = ("colour", "direction", "count")
 SHOWS: Final = (
-    "That the trials, the placement, the scoring and the measure of survival work end to end on a "
-    "model whose ability on the clip alone is known, and how far a model trained on eight frames "
-    "reaches. It says nothing about a model trained on long video, about real films, or about a "
-    "trained selector: this one never had to choose, and chance is what is expected of it."
+    "That trials, placement, scoring and the measure of survival work end to end on a model whose "
+    "ability on the clip alone is known, and how far one reaches that was trained on eight frames. "
+    "Nothing about a model trained on long video, about real films, or about a trained selector: "
+    "this one never had to choose. Selectors that were drawn and know nothing keep of a needle, "
+    "on average, the rate at 50 %, and far more than the rate at 10 %: what differs from all else "
+    "is first or last by any measure. So that survival above the rate is no evidence of a selector "
+    "that heeds the question; it has to be above that of drawn ones, or of another question."
 )
 
 
@@ -291,7 +294,7 @@ def at(one: SurvivalAt) -> dict[str, Any]:
     """Return what one selector keeps at one rate."""
     return {
         "rate": one.rate,
-        "chance": round(one.kept, 4),
+        "kept": round(one.kept, 4),
         "survival": round(one.survival, 4),
         "interval_95_over_draws": one.interval_95 and [round(x, 4) for x in one.interval_95],
         "all_lost": round(one.untouched, 4),

@@ -106,6 +106,9 @@ class Showing:
 
     source: FrameSource
     trials: tuple[Trial, ...]
+    other: Prompt | None = None
+    """A question about something that is not there: of the next needle of the grid. None: there is
+    no other needle, or it is asked for in the same words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +138,13 @@ class Grid:
             for length in self.lengths:
                 if self.has_control:
                     yield self._control(haystack, needles, length, seed)
-                for needle in needles:
+                for number, needle in enumerate(needles):
                     depths = (None,) if needle.is_chain else self.depths
                     for depth in depths:
                         for offset in self.offsets:
-                            yield self._showing(haystack, needle, length, depth, seed, offset)
+                            yield self._showing(
+                                haystack, needles, number, length, depth, seed, offset
+                            )
 
     def _control(
         self, haystack: Haystack, needles: Sequence[Needle], length: int, seed: int
@@ -156,12 +161,14 @@ class Grid:
     def _showing(
         self,
         haystack: Haystack,
-        needle: Needle,
+        needles: Sequence[Needle],
+        number: int,
         length: int,
         depth: float | None,
         seed: int,
         offset: int | None,
     ) -> Showing:
+        needle, following = needles[number], needles[(number + 1) % len(needles)]
         num = len(needle.images)
         placement = place(
             length,
@@ -176,7 +183,9 @@ class Grid:
         name = f"{needle.name}-{length}-{where}{moved}-seed{seed}"
         source = HaystackVideo(haystack, placement, needle.images, name=name)
         trials = self._trials(haystack, needle, placement, depth, seed, offset, control=False)
-        return Showing(source=source, trials=tuple(trials))
+        other = self.prompt(following.questions[0])
+        is_same = other in [self.prompt(question) for question in needle.questions]
+        return Showing(source=source, trials=tuple(trials), other=None if is_same else other)
 
     def _trials(
         self,

@@ -1,8 +1,10 @@
 """How much of a needle the selector keeps: no language model answers.
 
-A selector that knows nothing of the question keeps of the needle what it keeps of everything: the
-rate itself is chance. What is counted are the visual tokens of the groups of frames that hold a
-needle.
+What is counted are the visual tokens of the groups of frames that hold a needle. A selector that
+drew lots would keep of them what it keeps of everything: the rate itself. One with weights of no
+meaning does not draw lots: a needle that differs from all else is first or last by any measure, so
+that at a low rate it often stays. What the question does is told by another question, about a
+needle that is not there.
 
 Shape suffixes: M visual tokens of a video, G its groups of frames.
 """
@@ -97,6 +99,8 @@ class SurvivalAt:
     interval_95: tuple[float, float] | None
     """Of it, by a bootstrap over drawings of needles."""
     above_chance: float
+    other_question: float | None
+    """Survival where another needle was asked for, which is not there; None: there is none."""
     untouched: float
     """Share of the trials in which not one token of the needle is left."""
     num_trials: int
@@ -129,13 +133,14 @@ def run_survival(
         done: dict[str, Mapping[str, Any]] = {row["key"]: row for row in read_lines(path)}
         for showing in grid.showings():
             trials = [trial for trial in showing.trials if not trial.is_control]
-            keys = [_key(trial, scorer.identity, rates) for trial in trials]
+            keys = [_key(trial, showing.other, scorer.identity, rates) for trial in trials]
             if any(key not in done for key in keys):
-                watched = scorer.watch(showing.source)
+                watched, other = scorer.watch(showing.source), showing.other
+                other_M = None if other is None else scorer.scores(watched, other)
                 for trial, key in zip(trials, keys, strict=True):
                     if key not in done:
                         scores_M = scorer.scores(watched, trial.prompt)
-                        done[key] = {"key": key, **_measured(trial, scores_M, rates)}
+                        done[key] = {"key": key, **_measured(trial, scores_M, other_M, rates)}
                         file.add(done[key])
                 say(f"{showing.source.plan.video}: {_told(done[keys[0]])}")
             rows += (done[key] for key in keys)
@@ -165,14 +170,20 @@ def needle_tokens_kept(
     return int(kept_G.sum()), int(kept_G[list(groups)].sum())
 
 
-def _measured(trial: Trial, scores_M: Tensor, rates: Sequence[float]) -> dict[str, Any]:
+def _measured(
+    trial: Trial, scores_M: Tensor, other_M: Tensor | None, rates: Sequence[float]
+) -> dict[str, Any]:
     num_groups = -(-trial.placement.num_frames // trial.frames_per_group)
     if len(scores_M) % num_groups:
         raise ValueError(f"{len(scores_M)} scores are not those of {num_groups} groups of frames")
-    kept = [
-        needle_tokens_kept(scores_M, trial.groups, num_groups=num_groups, rate=rate)
-        for rate in rates
-    ]
+
+    def kept_of(asked_M: Tensor) -> list[tuple[int, int]]:
+        return [
+            needle_tokens_kept(asked_M, trial.groups, num_groups=num_groups, rate=rate)
+            for rate in rates
+        ]
+
+    kept = kept_of(scores_M)
     return {
         **trial.describe(),
         "visual_tokens": len(scores_M),
@@ -180,6 +191,7 @@ def _measured(trial: Trial, scores_M: Tensor, rates: Sequence[float]) -> dict[st
         "rates": list(rates),
         "kept_tokens": [all_kept for all_kept, _ in kept],
         "needle_tokens_kept": [needle_kept for _, needle_kept in kept],
+        "kept_for_other": None if other_M is None else [one for _, one in kept_of(other_M)],
     }
 
 
@@ -187,6 +199,11 @@ def _at(number: int, rate: float, rows: Sequence[Mapping[str, Any]]) -> Survival
     left = [row["needle_tokens_kept"][number] / row["needle_tokens"] for row in rows]
     kept = statistics.fmean(row["kept_tokens"][number] / row["visual_tokens"] for row in rows)
     survival = statistics.fmean(left)
+    other = [
+        row["kept_for_other"][number] / row["needle_tokens"]
+        for row in rows
+        if row["kept_for_other"] is not None
+    ]
     drawn = [f"{row['needle']}-seed{row['seed']}" for row in rows]
     return SurvivalAt(
         rate=rate,
@@ -194,6 +211,7 @@ def _at(number: int, rate: float, rows: Sequence[Mapping[str, Any]]) -> Survival
         survival=survival,
         interval_95=drawn_interval(zip(drawn, left, strict=True)),
         above_chance=survival - kept,
+        other_question=statistics.fmean(other) if other else None,
         untouched=statistics.fmean(float(share == 0) for share in left),
         num_trials=len(rows),
     )
@@ -201,23 +219,28 @@ def _at(number: int, rate: float, rows: Sequence[Mapping[str, Any]]) -> Survival
 
 def describe_survival(found: Sequence[SurvivalAt]) -> str:
     """Return the rates as a table."""
-    lines = [f"{'rate':>6} {'kept':>7} {'survival':>9} {'95 %':>15} {'all lost':>9}"]
+    heads = ("rate", "kept", "survival", "95 %", "asked for another", "all lost")
+    lines = ["{:>6} {:>7} {:>9} {:>15} {:>18} {:>9}".format(*heads)]
     for one in found:
         low_high = "" if one.interval_95 is None else "{:.3f} to {:.3f}".format(*one.interval_95)
+        other = "-" if one.other_question is None else f"{one.other_question:.3f}"
         lines.append(
-            f"{one.rate:6.0%} {one.kept:7.3f} {one.survival:9.3f} {low_high:>15} "
+            f"{one.rate:6.0%} {one.kept:7.3f} {one.survival:9.3f} {low_high:>15} {other:>18} "
             f"{one.untouched:9.3f}"
         )
     return "\n".join(lines)
 
 
-def _key(trial: Trial, identity: Mapping[str, Any], rates: Sequence[float]) -> str:
+def _key(
+    trial: Trial, other: Prompt | None, identity: Mapping[str, Any], rates: Sequence[float]
+) -> str:
     return digest(
         {
             "trial": trial.describe(),
             "needle": trial.needle_digest,
             "haystack": dict(trial.haystack),
             "prompt": asdict(trial.prompt),
+            "other": None if other is None else asdict(other),
             "scorer": dict(identity),
             "rates": list(rates),
         }

@@ -45,13 +45,15 @@ class Scores:
         return greys_of(source)
 
     def scores(self, watched: Any, prompt: Prompt) -> Any:
-        del prompt
         groups = [watched[start : start + 4] for start in range(0, len(watched), 4)]
         if self.how == "random":
             generator = torch.Generator().manual_seed(len(self.videos))
             return torch.rand(len(groups) * GROUP_TOKENS, generator=generator)
         sees = torch.tensor([float(max(group) >= 249) for group in groups])
         scores_M = sees.repeat_interleave(GROUP_TOKENS)
+        if self.how == "listens":
+            grey = 250 if "seen" in prompt.text else 249
+            return scores_M if grey in watched else -scores_M
         return scores_M if self.how == "oracle" else -scores_M
 
 
@@ -84,7 +86,19 @@ def test_scores_that_shun_the_needle_lose_it(tmp_path: Path):
     assert half.survival == 0
     assert half.above_chance == pytest.approx(-0.5)
     assert half.untouched == 1
-    assert "50%   0.500     0.000  0.000 to 0.000     1.000" in describe_survival([half])
+    line = describe_survival([half]).splitlines()[1]
+    assert line.split() == ["50%", "0.500", "0.000", "0.000", "to", "0.000", "0.000", "1.000"]
+
+
+def test_what_the_question_does_is_told_by_another_question(tmp_path: Path):
+    (half,) = run_survival(Scores("listens"), grid(), [0.5], tmp_path / "a", print)
+    assert (half.survival, half.other_question) == (1.0, 0.0)
+    (half,) = run_survival(Scores("oracle"), grid(), [0.5], tmp_path / "b", print)
+    assert (half.survival, half.other_question) == (1.0, 1.0)  # whatever is asked
+    alone = grid(needles=lambda _seed: [needle_of("seen", 250)])
+    (half,) = run_survival(Scores("oracle"), alone, [0.5], tmp_path / "c", print)
+    assert half.other_question is None
+    assert "-" in describe_survival([half])
 
 
 def test_a_killed_measurement_goes_on_and_writes_the_same_bytes(tmp_path: Path):
