@@ -57,6 +57,11 @@ class Work:
         }
 
     @property
+    def framed(self) -> str:
+        """Digest of the settings that plans depend on."""
+        return digest(self.resolved.frames.model_dump())
+
+    @property
     def asked(self) -> str:
         """Digest of the settings that may change an answer."""
         frames = self.resolved.frames.model_dump()
@@ -160,7 +165,7 @@ class Answering:
         folder.write_questions(work.questions)
         told = {row["key"]: row["error"] for row in folder.parts("answers")}
         done = {key for key, error in told.items() if error is None}
-        plans = folder.stored_plans(self._asked)
+        plans = folder.stored_plans(work.framed)
         with (
             Appended(folder.part_file("answers", name)) as answers,
             Appended(folder.part_file("plans", name)) as new_plans,
@@ -215,7 +220,7 @@ class Answering:
             if plan.num_bytes == num_bytes:
                 return plan
         plan = plan_frames(self._held.reader, uri, video, self._work.resolved.frames)
-        self._plans.add({"asked": self._asked, "plan": plan_row(plan)})
+        self._plans.add({"framed": self._work.framed, "plan": plan_row(plan)})
         return plan
 
     def _video(

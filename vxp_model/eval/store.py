@@ -122,11 +122,15 @@ class BenchmarkFolder:
             raise UserError(f"{path}: no such file. Answer questions first: vxp-model eval.")
         return [Question.from_dict(row) for row in read_lines(path)]
 
-    def stored_plans(self, asked: str) -> dict[str, list[FramePlan]]:
-        """Return the plans made with some settings, of every version of a video's file."""
+    def stored_plans(self, framed: str) -> dict[str, list[FramePlan]]:
+        """Return the plans made with some settings, of every version of a video's file.
+
+        Args:
+            framed: digest of the settings.
+        """
         found: dict[str, list[FramePlan]] = {}
         for row in self.parts("plans"):
-            if row["asked"] == asked:
+            if row["framed"] == framed:
                 plan = plan_of(row["plan"])
                 found.setdefault(plan.video, []).append(plan)
         return found

@@ -110,6 +110,17 @@ def test_batches_answer_what_single_questions_do(whole, some, tmp_path):
     assert found == wanted
 
 
+def test_a_stored_plan_is_not_made_anew(some, tmp_path, monkeypatch):
+    evaluate(some, "--limit", "2")
+
+    def planned(*_):
+        raise AssertionError("planned again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vxp_model.eval.run.plan_frames", planned)
+        evaluate(some, "--limit", "2", "--set", "answer.by=likelihood", "--benchmark", "mlvu")
+
+
 def test_another_prompt_is_another_key_and_the_old_answers_stay(whole, some, tmp_path):
     run = tmp_path / "run"
     evaluate(some)

@@ -82,7 +82,7 @@ def written(folder, parts):
                 answers.add(row)
                 timings.add({"key": row["key"], "seconds": {"total": 1.0}})
             for video in ("a.mp4", "b.mp4"):
-                plans.add({"asked": "s", "plan": plan_row(plan(video))})
+                plans.add({"framed": "s", "plan": plan_row(plan(video))})
     folder.merge("s")
 
 
@@ -125,6 +125,6 @@ def test_an_answer_takes_the_place_of_why_there_was_none(tmp_path):
 def test_plans_of_other_settings_are_not_taken(tmp_path):
     folder = BenchmarkFolder(tmp_path, "b")
     with Appended(folder.part_file("plans", "p")) as plans:
-        plans.add({"asked": "s", "plan": json.loads(json.dumps(plan_row(plan())))})
-        plans.add({"asked": "t", "plan": plan_row(plan(num_bytes=11))})
+        plans.add({"framed": "s", "plan": json.loads(json.dumps(plan_row(plan())))})
+        plans.add({"framed": "t", "plan": plan_row(plan(num_bytes=11))})
     assert folder.stored_plans("s") == {"a.mp4": [plan()]}
