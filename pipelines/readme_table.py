@@ -70,6 +70,12 @@ NUMBERS: Final[Mapping[str, str]] = {
         "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
         "without {arms[text][heldout][all][accuracy]:.3f}"
     ),
+    "niah-toy": (
+        "a clip's colour right: alone {clip_alone[colour]:.2f}, over the grid "
+        "{haystacks[noise][clip, colour][grid_mean]:.2f}, without it "
+        "{haystacks[noise][clip, colour][without_needle]:.2f}; kept of it at 10 %: "
+        "{survival[own_selector][1][survival]:.2f}"
+    ),
     "pipeline": (
         "{sft_data[num_in]} rows in, {sft_data[num_samples]} in shards; held-out letters right: "
         "{held_out[multiple_choice][right]} of {held_out[multiple_choice][rows]}"
