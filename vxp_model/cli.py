@@ -12,7 +12,7 @@ import typer
 
 from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
-from vxp_model import cli_eval, cli_generate
+from vxp_model import cli_eval, cli_generate, cli_needle
 
 if TYPE_CHECKING:
     from vxp_data.settings.file import Loaded
@@ -222,11 +222,17 @@ def show_config(recipe: Recipe, settings: Set = None) -> None:
     from vxp_data.settings.file import read_recipe
     from vxp_model.settings.eval import EVAL_RECIPES
     from vxp_model.settings.mllm import MLLM_RECIPES
+    from vxp_model.settings.needle import NEEDLE_RECIPES
     from vxp_model.settings.probe import PROBE_RECIPES
 
     tree = read_recipe(recipe)
-    kinds = {"stage": MLLM_RECIPES, "models": PROBE_RECIPES, "benchmarks": EVAL_RECIPES}
-    recipes: Any = next((kind for key, kind in kinds.items() if key in tree), None)
+    kinds: dict[str, Any] = {
+        "stage": MLLM_RECIPES,
+        "models": PROBE_RECIPES,
+        "benchmarks": EVAL_RECIPES,
+        "needles": NEEDLE_RECIPES,
+    }
+    recipes = next((kind for key, kind in kinds.items() if key in tree), None)
     loaded: Loaded[Any]
     if recipes is None:
         loaded = _load(recipe, settings)
@@ -249,6 +255,7 @@ _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
         cli_eval.report,
         cli_eval.export,
         cli_eval.benchmarks,
+        cli_needle.needle,
         probe,
     ),
 }

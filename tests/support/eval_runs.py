@@ -26,7 +26,14 @@ from vxp_model.eval.benchmarks.base import (
     by_group,
     units_of,
 )
-from vxp_model.eval.store import ANSWERS_NAME, PLANS_NAME, RUN_NAME, plan_row, write_lines
+from vxp_model.eval.store import (
+    ANSWERS_NAME,
+    ASKED_NAME,
+    PLANS_NAME,
+    RUN_NAME,
+    plan_row,
+    write_lines,
+)
 from vxp_model.eval.stored import JUDGMENTS_NAME
 
 SHAPES = "shapes"
@@ -217,8 +224,11 @@ def write_run(
     if judgments is not None:
         kept = [{"question_id": name, "judgment": text} for name, text in judgments.items()]
         write_lines(folder / JUDGMENTS_NAME, kept)
-    own = {"name": benchmark, "data": str(data or "nowhere"), "media": None}
+    own = {"name": benchmark, "data": str(data or "nowhere")}
     settings = {"model": "models/tiny", "benchmarks": [own]}
     record = {"settings": settings, "versions": {"vxp": "0.1.0"}}
     (run / RUN_NAME).write_text(json.dumps(record), encoding="utf-8")
+    if data is not None:
+        asked = {"asked": "by hand", "data": str(data), "media": str(data)}
+        (folder / ASKED_NAME).write_text(json.dumps(asked), encoding="utf-8")
     return run

@@ -21,7 +21,7 @@ from vxp_model.eval.questions import load_questions
 from vxp_model.eval.run import Answering, Held, Outcome, Say, Work, answer_row
 from vxp_model.eval.score_run import score_run
 from vxp_model.eval.split import Part
-from vxp_model.eval.store import RUN_NAME, BenchmarkFolder, write_json
+from vxp_model.eval.store import ASKED_NAME, RUN_NAME, BenchmarkFolder, write_json
 from vxp_model.eval.sweep import write_sweep
 from vxp_model.settings.eval import EVAL_RECIPES, EvalRecipe, points_of
 
@@ -84,10 +84,12 @@ def run_recipe(
         say("other parts have questions left: the last to end scores, or `vxp-model score`.")
         return
     for point in points:
-        for text in score_run(point.out, say, **scoring):
-            tell(text)
+        for own in recipe.benchmarks:
+            for text in score_run(point.out, say, only=own.name, **scoring):
+                tell(text)
     if recipe.sweep:
-        tell(write_sweep(Path(recipe.out), [(point.values, point.out) for point in points]))
+        names = [own.name for own in recipe.benchmarks]
+        tell(write_sweep(Path(recipe.out), [(point.values, point.out) for point in points], names))
 
 
 def _at(recipe: EvalRecipe, values: Mapping[str, Any], models: Models) -> PointRun:
@@ -185,24 +187,26 @@ def _take(work: Work, path: Path, folder: BenchmarkFolder, say: Say) -> Outcome:
 
 
 def _write_record(point: PointRun, loaded: Loaded[EvalRecipe]) -> None:
-    """Write run.json: what is asked, of which model, with which versions."""
+    """Write run.json and asked.json: what is asked, of which model, with which versions."""
     content = {
         "settings": point.recipe.model_dump(mode="json"),
         "origins": {one.key: one.origin for one in loaded.origins},
         "point": dict(point.values),
-        "benchmarks": {
-            work.own.name: {
-                "asked": work.asked,
-                "model": dict(work.identity),
-                "style": work.style,
-                "version": work.benchmark.version,
-                **work.resolved.model_dump(mode="json"),
-            }
-            for work in point.works
-        },
         "versions": {"vxp": __version__, **_versions()},
     }
     write_json(point.out / RUN_NAME, content)
+    for work in point.works:
+        asked = {
+            "asked": work.asked,
+            "model": dict(work.identity),
+            "version": work.benchmark.version,
+            "data": work.own.data,
+            "media": work.own.media or work.own.data,
+            "style": work.style,
+            **work.resolved.model_dump(mode="json"),
+            "answer": work.answer.model_dump(mode="json"),
+        }
+        write_json(point.out / work.own.name / ASKED_NAME, asked)
 
 
 def _versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from vxp_model.eval.contamination import describe_overlap, overlap
 from vxp_model.eval.judges import Judge, judge_all, open_judge
 from vxp_model.eval.score_tables import describe
 from vxp_model.eval.scores import convention_of
-from vxp_model.eval.store import BenchmarkFolder, read_run, scores_name, write_json
+from vxp_model.eval.store import BenchmarkFolder, scores_name, write_json
 from vxp_model.eval.stored import JUDGMENTS_NAME, chosen_benchmark, judge_prompts, read_scores
 
 
@@ -43,7 +43,7 @@ def score_run(
     Raises:
         UserError: there is no such run, benchmark, convention or judge.
     """
-    record, names = read_run(run), chosen_benchmark(run, only)
+    names = chosen_benchmark(run, only)
     opened = None if judge is None else open_judge(judge, key_variable=judge_key)
     for name in names:
         benchmark = load_benchmark(name)
@@ -51,7 +51,7 @@ def score_run(
             say(f"{name} has no convention {compat!r}: left out.")
             continue
         folder = BenchmarkFolder(run, name)
-        folder.merge_parts(record["benchmarks"][name]["asked"])
+        folder.merge_parts(folder.asked().get("asked", ""))
         if opened is not None:
             _judge(benchmark, compat, opened, folder, say)
         scores = read_scores(folder, benchmark, compat=compat)

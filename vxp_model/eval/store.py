@@ -22,7 +22,9 @@ from vxp_model.eval.adapters.base import FramePlan
 from vxp_model.eval.benchmarks.base import Question
 
 RUN_NAME: Final = "run.json"
-"""Of a run directory: settings, model, versions."""
+"""Of a run directory: the settings of the last command, and versions."""
+ASKED_NAME: Final = "asked.json"
+"""Of a benchmark's folder: of which model it was asked last, and how."""
 QUESTIONS_NAME: Final = "questions.jsonl"
 PLANS_NAME: Final = "plans.jsonl"
 ANSWERS_NAME: Final = "answers.jsonl"
@@ -121,6 +123,12 @@ class BenchmarkFolder:
         if not path.is_file():
             raise UserError(f"{path}: no such file. Answer questions first: vxp-model eval.")
         return [Question.from_dict(row) for row in read_lines(path)]
+
+    def asked(self) -> dict[str, Any]:
+        """Return how the benchmark was asked last; nothing where it was written by hand."""
+        path = self.path / ASKED_NAME
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        return found
 
     def stored_plans(self, framed: str) -> dict[str, list[FramePlan]]:
         """Return the plans made with some settings, of every version of a video's file.

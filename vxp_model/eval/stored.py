@@ -80,8 +80,4 @@ def read_scores(
 
 def media_folder(run: Path, benchmark: str) -> str | None:
     """Return where a benchmark's videos lay when it was asked; None: the record does not say."""
-    for own in read_run(run).get("settings", {}).get("benchmarks", ()):
-        if own["name"] == benchmark:
-            found: str = own.get("media") or own["data"]
-            return found
-    return None
+    return BenchmarkFolder(run, benchmark).asked().get("media")

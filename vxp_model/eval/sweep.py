@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vxp_model.eval.store import SCORES_NAME, read_run, write_json
+from vxp_model.eval.store import SCORES_NAME, write_json
 from vxp_model.eval.text_tables import table as text_table
 
 _Row = dict[str, Any]
@@ -15,17 +15,20 @@ SWEEP_NAME: Final = "sweep.json"
 FIGURE_NAME: Final = "sweep.png"
 
 
-def write_sweep(out: Path, points: Sequence[tuple[Mapping[str, Any], Path]]) -> str:
+def write_sweep(
+    out: Path, points: Sequence[tuple[Mapping[str, Any], Path]], names: Sequence[str]
+) -> str:
     """Write sweep.json and sweep.png.
 
     Args:
         out: folder of the sweep.
         points: values of the swept settings, and the run that had them.
+        names: of the benchmarks.
 
     Returns:
         The table of it, for a terminal.
     """
-    rows = [row for values, run in points for row in _rows(values, run)]
+    rows = [row for values, run in points for row in _rows(values, run, names)]
     write_json(out / SWEEP_NAME, {"axes": list(points[0][0]), "rows": rows})
     _draw(rows, list(points[0][0]), out / FIGURE_NAME)
     return f"{table(rows)}\nfigure in {out / FIGURE_NAME}"
@@ -44,10 +47,10 @@ def table(rows: Sequence[_Row]) -> str:
     return "\n".join(text_table(lines))
 
 
-def _rows(values: Mapping[str, Any], run: Path) -> list[_Row]:
+def _rows(values: Mapping[str, Any], run: Path, names: Sequence[str]) -> list[_Row]:
     """Return the figure that each benchmark of a run is known by."""
     found = []
-    for name in read_run(run)["benchmarks"]:
+    for name in names:
         scores = json.loads((run / name / SCORES_NAME).read_text(encoding="utf-8"))
         main = scores["figures"][0]
         found.append(

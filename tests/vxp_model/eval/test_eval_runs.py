@@ -23,6 +23,17 @@ from vxp_model.registry import BENCHMARKS
 SOME = ("mlvu", "video_mme_subtitles")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_threads():
+    """Threads of several tests on few cores wait for one another at every operation."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_tiny_video_xl_pro(tmp_path_factory.mktemp("model"))
@@ -79,7 +90,7 @@ def test_killed_anywhere_the_same_command_ends_with_the_same_bytes(
     kind, whole, some, tmp_path, data, model
 ):
     slow = recipe(some, model, data, SOME, tmp_path / "run")
-    child = started(slow)
+    child = started(slow, environment={"OMP_NUM_THREADS": "1"})
     part = tmp_path / "run" / "mlvu" / "parts" / "answers-part-00000-of-00001.jsonl"
     wait_for_lines(part, 2)
     child.send_signal(signal.SIGKILL)
