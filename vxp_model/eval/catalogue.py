@@ -10,6 +10,7 @@ from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Benchmark
 from vxp_model.eval.contamination import media_list, media_manifest
 from vxp_model.eval.store import write_lines
+from vxp_model.eval.text_tables import shortened
 from vxp_model.registry import BENCHMARKS
 
 _WIDTH: Final = 100
@@ -26,14 +27,26 @@ def load_benchmark(name: str) -> Benchmark:
 
 
 def describe_all() -> str:
-    """Return a line for each: name, questions, what its score is, licence."""
-    lines = [f"{'name':<26} {'questions':>9}  {'known by':<34} licence"]
+    """Return a line for each: name, counts, mean length of a video, what its score is."""
+    rows: list[tuple[str, ...]] = [("name", "questions", "videos", "a video", "known by")]
     for name in BENCHMARKS.names():
         one = load_benchmark(name)
-        number = one.expected.get("questions")
-        count = "-" if number is None else f"{number:,}"
-        lines.append(f"{name:<26} {count:>9}  {one.about.metric:<34} {one.about.licence}")
-    return "\n".join([*lines, "", "One in detail: vxp-model benchmarks NAME"])
+        counts = [one.expected.get(key) for key in ("questions", "videos")]
+        length = one.about.mean_s
+        rows.append(
+            (
+                name,
+                *("-" if count is None else f"{count:,}" for count in counts),
+                "-" if length is None else f"{length:,.0f} s",
+                shortened(one.about.metric, 40),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *numbers, metric in rows:
+        right = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=False))
+        lines.append("  ".join([name.ljust(widths[0]), *right, metric]))
+    return "\n".join([*lines, "", "Files, licence, prompts of one: vxp-model benchmarks NAME"])
 
 
 def describe_one(name: str) -> str:

@@ -48,7 +48,8 @@ def estimate_eval(
     Args:
         recipe: the settings.
         shape: of the model.
-        num_frames: of each video; None: as many as the settings allow, the most that can happen.
+        num_frames: of each video; None: those of a video as long as its makers say is the mean,
+            or as many as the settings allow, where they do not say.
     """
     flops, budget = MllmFlops.of(shape, ()), ContextBudget.of(shape)
     limit = recipe.answer.context_limit or shape.context_limit
@@ -57,7 +58,10 @@ def estimate_eval(
         benchmark, frames = load_benchmark(own.name), recipe.resolved(own).frames
         counts = _counts(benchmark, Path(own.data))
         most = frames.num_frames or frames.max_frames or 1
-        shown = most if num_frames is None else min(num_frames, most)
+        wanted, length_s = num_frames, benchmark.about.mean_s
+        if wanted is None and frames.num_frames is None and length_s is not None:
+            wanted = max(1, round(length_s * (frames.fps or 1.0)))
+        shown = most if wanted is None else min(wanted, most)
         cost = budget.cost(shown, num_text=_TEXT, context_limit=limit)
         kept = cost.num_positions
         if recipe.answer.keep_ratio is not None:
@@ -116,7 +120,13 @@ def describe_eval(costs: Sequence[BenchmarkCost], *, gpu: str, utilisation: floa
 
 
 def _counts(benchmark: Benchmark, root: Path) -> Mapping[str, int]:
-    """Count questions and videos: of the files where they are, else as published."""
+    """Count questions and videos: of the files where they are, else as published.
+
+    Where nothing is published of videos, each question of the largest part counts as one.
+    """
     if root.is_dir():
         return counts_of(list(benchmark.questions(root)))
-    return {key: benchmark.expected.get(key, 0) for key in ("questions", "videos")}
+    published = benchmark.expected
+    questions = published.get("questions", 0)
+    most = max((number for key, number in published.items() if "=" in key), default=questions)
+    return {"questions": questions, "videos": published.get("videos", most)}

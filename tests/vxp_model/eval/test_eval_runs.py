@@ -121,7 +121,16 @@ def test_batches_answer_what_single_questions_do(whole, some, tmp_path):
     assert found == wanted
 
 
-def test_a_stored_plan_is_not_made_anew(some, tmp_path, monkeypatch):
+def test_a_batch_of_which_some_are_answered_adds_the_others_alone(some, tmp_path, data):
+    words = ("--benchmark", "v_star", "--data", str(data / "v_star"))
+    evaluate(some, *words, "--limit", "2")
+    evaluate(some, *words, "--set", "answer.batch=4")
+    part = tmp_path / "run" / "v_star" / "parts" / "answers-part-00000-of-00001.jsonl"
+    keys = [row["key"] for row in read_lines(part)]
+    assert len(keys) == len(set(keys)) > 2
+
+
+def test_a_stored_plan_is_not_made_anew(some, monkeypatch):
     evaluate(some, "--limit", "2")
 
     def planned(*_):

@@ -250,6 +250,8 @@ class About:
     """The figure that it is known by."""
     checked_against: str
     """What shows that the score is right."""
+    mean_s: float | None = None
+    """About how long a video is, seconds, as its makers say: for estimates; None: not known."""
 
 
 class Benchmark(Convention):

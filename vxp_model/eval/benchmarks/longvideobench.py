@@ -49,6 +49,7 @@ class LongVideoBench(ChoiceBenchmark):
         files="lvb_val.json or validation-*.parquet, videos/<video_path>",
         metric="accuracy over 1,337 questions; their texts quote subtitles, which are not shown",
         checked_against=_CHECKED,
+        mean_s=473,
     )
     expected: ClassVar[Mapping[str, int]] = {
         "questions": 1337,
@@ -132,6 +133,7 @@ class LongVideoBenchSubtitles(LongVideoBench):
         "subtitles/<subtitle_path>",
         metric="accuracy over 1,337 questions",
         checked_against=_CHECKED,
+        mean_s=473,
     )
 
 
@@ -148,6 +150,7 @@ class LongVideoBenchTest(LongVideoBench):
         files="lvb_test_wo_gt.json or test-*.parquet, videos/<video_path>",
         metric="none here: answers are submitted to its makers",
         checked_against="nothing: its answers are hidden",
+        mean_s=473,
     )
     expected: ClassVar[Mapping[str, int]] = {"questions": 5341}
 
@@ -165,6 +168,7 @@ class LongVideoBenchTestSubtitles(LongVideoBenchTest):
         "subtitles/<subtitle_path>",
         metric="none here: answers are submitted to its makers",
         checked_against="nothing: its answers are hidden",
+        mean_s=473,
     )
 
 

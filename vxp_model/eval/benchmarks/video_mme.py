@@ -52,6 +52,7 @@ class VideoMme(ChoiceBenchmark):
         files=_FILES,
         metric="accuracy over 2,700 questions",
         checked_against=_CHECKED,
+        mean_s=1018,
     )
     expected: ClassVar[Mapping[str, int]] = {
         "questions": 2700,
@@ -126,6 +127,7 @@ class VideoMmeSubtitles(VideoMme):
         files=f"{_FILES}, subtitle/<videoID>.srt (744 of 900)",
         metric="accuracy over 2,700 questions",
         checked_against=f"{_CHECKED}, all without subtitles; the choice of lines by hand",
+        mean_s=1018,
     )
 
     def _subtitles(self, name: str) -> Subtitles | None:
