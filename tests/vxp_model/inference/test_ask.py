@@ -20,7 +20,7 @@ if LATER:
     from vxp_model.inference.answers import WatchedVideo
     from vxp_model.inference.asked import Asked
     from vxp_model.inference.prefill import prefill
-    from vxp_model.inference.reading import continuations
+    from vxp_model.inference.reading import continuations, num_new
     from vxp_model.inference.session import UNLIMITED, LongVideoModel
     from vxp_model.models.processor import Clip
 
@@ -278,6 +278,29 @@ def test_replies_after_a_window_are_those_of_the_window(
     whole = model.continued(video, asked, REPLIES, chunk_positions=50)
     assert wide == whole
     assert found[1].log_prob != whole[1].log_prob
+
+
+def test_given_replies_follow_the_selection_of_an_answer_unless_they_are_longer(
+    model: LongVideoModel, video: WatchedVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms: list[int] = []
+    sequence = model.model.sequence
+
+    def seen(*given: object, room: int, **more: object) -> object:
+        rooms.append(room)
+        return sequence(*given, room=room, **more)
+
+    monkeypatch.setattr(model.model, "sequence", seen)
+    asked = Asked(text="Which?", max_new_tokens=6)
+    for replies in (["A", "B"], ["A", "Because it is so."]):
+        model.continued(video, asked, replies)
+    assert rooms == [6, 17]
+
+
+def test_an_end_behind_the_longest_answer_does_not_count() -> None:
+    assert num_new([5, 2, 0], 2, most=3) == (2, True)
+    assert num_new([5, 6, 2], [2, 9], most=2) == (2, False)
+    assert num_new([5, 6, 9], [2, 9], most=3) == (3, True)
 
 
 def test_a_reply_of_nothing_is_refused(model: LongVideoModel, video: WatchedVideo) -> None:
