@@ -3,8 +3,9 @@
     python pipelines/readme_table.py            # writes them into docs/
     python pipelines/readme_table.py --check    # says whether they are as their sources say
 
-What was measured is made of the run records, the filters of the registry (`filter_table.py`). A
-record that has no line in NUMBERS gets a row with its first few figures.
+What was measured is made of the run records, the filters and the benchmarks of their registries
+(`filter_table.py`, `benchmark_table.py`). A record that has no line in NUMBERS gets a row with its
+first few figures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import benchmark_table
 import filter_table
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -188,6 +190,7 @@ def main() -> int:
     for path, begin, lines in (
         (PAGE, BEGIN, table(RUNS)),
         (filter_table.PAGE, filter_table.BEGIN, filter_table.table()),
+        (benchmark_table.PAGE, benchmark_table.BEGIN, benchmark_table.table()),
     ):
         text = path.read_text(encoding="utf-8")
         stale += sorted(set(lines) ^ set(written(text, begin)))

@@ -117,9 +117,13 @@ def field_of(row: Row, key: str, kind: type | tuple[type, ...]) -> Any:
     return value
 
 
-def unknown(key: str) -> UnfitError:
+class UnknownKeyError(UnfitError):
+    """A key of an entry that nobody checks."""
+
+
+def unknown(key: str) -> UnknownKeyError:
     """Return the error about a key that nobody checks."""
-    return UnfitError(f"nobody checks the key {key!r}")
+    return UnknownKeyError(f"nobody checks the key {key!r}")
 
 
 def no_convention(compat: str | None, *known: str) -> None:

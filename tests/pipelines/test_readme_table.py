@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import benchmark_table
 import filter_table
 import pytest
 import readme_table
 
 from vxp_data.registry import FILTERS
+from vxp_model.registry import BENCHMARKS
 
 
 def record(**changed: object) -> dict[str, object]:
@@ -34,6 +36,14 @@ def test_the_page_agrees_with_the_registry_of_filters() -> None:
     assert written == filter_table.table(), "run `make readme-table`"
     named = {line.split("`")[1] for line in written[2:]}
     assert named == set(FILTERS.names())
+
+
+def test_the_page_agrees_with_the_registry_of_benchmarks() -> None:
+    page = benchmark_table.PAGE.read_text(encoding="utf-8")
+    written = readme_table.written(page, benchmark_table.BEGIN)
+    assert written == benchmark_table.table(), "run `make readme-table`"
+    named = {line.split("`")[1] for line in written[2:]}
+    assert named == set(BENCHMARKS.names())
 
 
 def test_a_record_gives_a_row() -> None:

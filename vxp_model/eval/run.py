@@ -164,7 +164,7 @@ class Answering:
         folder, work, name = self._folder, self._work, self._part.name
         folder.write_questions(work.questions)
         told = {row["key"]: row["error"] for row in folder.parts("answers")}
-        done = {key for key, error in told.items() if error is None}
+        done = set(told)  # a video that was missing has other keys once it is there
         plans = folder.stored_plans(work.framed)
         with (
             Appended(folder.part_file("answers", name)) as answers,

@@ -218,3 +218,8 @@ def test_options_may_be_there_and_files_need_not_be_compressed(tmp_path, capsys)
     entry = {"file": "video-mme-x.jsonl", "right": 1}
     (tmp_path / "expected.json").write_text(json.dumps([entry]))
     assert eval_truth.main([str(tmp_path)]) == 0, different(capsys)
+
+
+def test_words_about_an_entry_are_no_figures_and_unknown_figures_differ():
+    assert not eval_truth.holds_number({"words": ["a", "b"], "truth": True, "nothing": None})
+    assert eval_truth.holds_number({"deep": [{"x": 1.5}]})
