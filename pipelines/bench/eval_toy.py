@@ -1,13 +1,14 @@
 """Show that the benchmarks measure what they should, with a model whose ability is known.
 
     python pipelines/bench/toy.py --out runs/toy                       # trains it: minutes
-    python pipelines/bench/eval_toy.py --model runs/toy/video/model
+    python pipelines/bench/eval_toy.py --model runs/toy/video/model --shards runs/toy/heldout/video/shards
 
 The toy model of toy.py answers questions about drawn clips. The same questions about the clips it
 was not trained on are written in MLVU's and VNBench's layouts and asked through `vxp-model eval`:
 read by the benchmarks' own loaders, answered from the video files, parsed and scored as published.
 The share of right answers has to be that of the toy's own evaluation, which reads shards and
-compares tokens. Records: manifests/runs/eval-toy.json, and manifests/runs/selector-sweep.json for
+compares tokens; the shards hold JPEG images of the same clips, so that an answer or two may differ.
+With --shards, the model is asked about those images too, without benchmark or harness. Records: manifests/runs/eval-toy.json, and manifests/runs/selector-sweep.json for
 the paper's Figure 7 (`--keep 1 0.7 0.5 0.3 0.1`) on the same questions.
 
 VNBench asks every question four times, its options in other orders. The toy has learned that red
@@ -27,8 +28,9 @@ from typing import Any, Final
 
 import records
 from toy import PARTS
-from toy_clips import LETTERS, QUESTIONS, ToyClip, draw_clips, task_of, write_clip
+from toy_clips import FPS, LETTERS, QUESTIONS, ToyClip, draw_clips, task_of, write_clip
 
+from vxp_model import BatchRule, FrameOptions, LongVideoModel, ShardLoader
 from vxp_model.cli import app
 
 LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy", "av")
@@ -55,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the layouts, ask, compare, write both records."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--model", type=Path, required=True, help="what toy.py has trained")
+    parser.add_argument("--shards", type=Path, help="of the held-out clips, as toy.py wrote them")
     parser.add_argument("--clips", type=int, default=400, help="held-out clips, as toy.py's")
     parser.add_argument("--out", type=Path, default=Path("runs/eval-toy"), help="made anew")
     parser.add_argument("--note", default="", help="goes into the records")
@@ -66,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = [sys.argv[0], *(argv or sys.argv[1:])]
     found = {name: ask(args, name, TEMPLATE) for name in ("mlvu", "vnbench")}
     found["mlvu, official prompt"] = ask(args, "mlvu", None)
+    if args.shards is not None:
+        found["shards' images"] = ask_of_shards(args.model, args.shards, clips)
     facts = {"clips": args.clips, "own_evaluation": "mllm-toy.json", "note": args.note}
     record = {"benchmarks": found, **facts, "shows": SHOWS}
     print(f"record: {records.write_record('eval-toy', record, argv=told, libraries=LIBRARIES)}")
@@ -153,6 +158,26 @@ def ask(args: argparse.Namespace, name: str, template: str | None) -> dict[str, 
         "counts": scores["counts"],
         "seconds": round(time.monotonic() - began_s, 1),
     }
+
+
+def ask_of_shards(model: Path, shards: Path, clips: Sequence[ToyClip]) -> dict[str, Any]:
+    """Ask about the images that the toy's own evaluation sees, in its own words."""
+    session, right = LongVideoModel.load(model, device="cpu"), dict.fromkeys(QUESTIONS, 0)
+    asked = dict(right)
+    loader = ShardLoader(
+        str(shards), batch=BatchRule(max_samples=8), frames=FrameOptions(frame_px=None)
+    )
+    for batch in loader:
+        for sample in batch.samples:
+            number, _, key = sample.sample_id.rpartition("/")[2].partition("-")
+            words, options = QUESTIONS[key]
+            inline = " ".join(f"({a}) {b}" for a, b in zip(LETTERS, options, strict=True))
+            times_s = [frame / FPS for frame in range(len(sample.frames_THWC))]
+            watched = session.watch_frames([sample.frames_THWC], time_s_F=times_s, duration_s=2.0)
+            said = session.ask(watched, f"{words} {inline}", max_new_tokens=4).text
+            right[key] += said == LETTERS[options.index(clips[int(number)].answers[key])]
+            asked[key] += 1
+    return {"questions": sum(asked.values()), "right": sum(right.values()), "by_question": right}
 
 
 def sweep(args: argparse.Namespace) -> dict[str, Any]:

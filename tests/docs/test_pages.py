@@ -31,7 +31,9 @@ from vxp_data.settings.data import DataRecipe
 from vxp_data.settings.file import SettingsFile
 from vxp_data.settings.prune import FREE_MAPS
 from vxp_model.cli import app as model_app
+from vxp_model.settings.eval import EVAL_RECIPES
 from vxp_model.settings.mllm import MLLM_RECIPES
+from vxp_model.settings.needle import NEEDLE_RECIPES
 from vxp_model.settings.probe import PROBE_RECIPES
 from vxp_model.settings.recot import RECIPES
 
@@ -42,7 +44,9 @@ GROUPS: dict[str, Any] = {
 KEYS = {
     "vxp-data": set(SettingsFile(DataRecipe, free_maps=FREE_MAPS).known_keys()),
     "vxp-model": {
-        key for file in (RECIPES, MLLM_RECIPES, PROBE_RECIPES) for key in file.known_keys()
+        key
+        for file in (RECIPES, MLLM_RECIPES, PROBE_RECIPES, EVAL_RECIPES, NEEDLE_RECIPES)
+        for key in file.known_keys()
     },
 }
 TOP = ("vxp_data", "vxp_model", "pipelines", "manifests", "tests", "docs")
