@@ -72,11 +72,25 @@ NUMBERS: Final[Mapping[str, str]] = {
         "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
         "without {arms[text][heldout][all][accuracy]:.3f}"
     ),
+    "eval-speed": (
+        "answers a second: {answers_per_s[harness]}, encoding anew for each {answers_per_s[alone]}; "
+        "of a question's {direct_cpu_s_per_question} CPU-s the harness adds "
+        "{harness_beyond_direct_cpu_s_per_question}"
+    ),
+    "eval-toy": (
+        "{benchmarks[mlvu][figures][1][value]:.3f} right as MLVU, "
+        "{benchmarks[vnbench][figures][0][value]:.3f} as VNBench"
+    ),
+    "eval-truth": "{figures} published figures, {different} differ",
     "niah-toy": (
         "a clip's colour right: alone {clip_alone[colour]:.2f}, over the grid "
         "{haystacks[noise][clip, colour][grid_mean]:.2f}, without it "
         "{haystacks[noise][clip, colour][without_needle]:.2f}; kept of it at 10 %: "
         "{survival[own_selector][1][survival]:.2f}"
+    ),
+    "selector-sweep": (
+        "M-Avg {by_task[1.0][M-Avg]:.3f} with all visual tokens, {by_task[0.5][M-Avg]:.3f} with "
+        "half, {by_task[0.1][M-Avg]:.3f} with a tenth"
     ),
     "pipeline": (
         "{sft_data[num_in]} rows in, {sft_data[num_samples]} in shards; held-out letters right: "

@@ -6,7 +6,7 @@ A few videos of 64 frames with several questions each, written in MLVU's layout,
 with random weights: a model so small that whatever surrounds it shows. In turn, several times:
 
 * harness: `vxp-model eval` as users run it, in this process, from the files to merged answers;
-* direct: the same prompts to the same encoded videos with nothing around (decode, encode, `ask`);
+* direct: a script without a harness: load the model, decode and encode each video, `ask`;
 * alone: the video is encoded anew for every question, as harnesses do that know no videos.
 
 The harness's own cost is what it takes beyond `direct`, for a question, beside the seconds that
@@ -65,12 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     shutil.rmtree(args.out, ignore_errors=True)
     data, model = args.out / "data", write_model(args.out / "model")
     write_questions(data, args)
-    session = LongVideoModel.load(model, device="cpu")
     prompts = prompts_of(data)
     arms: dict[str, Callable[[], None]] = {
         "harness": lambda: harness(model, data, args),
-        "direct": lambda: direct(session, data, prompts, args.frames),
-        "alone": lambda: direct(session, data, prompts, args.frames, anew=True),
+        "direct": lambda: direct(model, data, prompts, args.frames),
+        "alone": lambda: direct(model, data, prompts, args.frames, anew=True),
     }
     for arm in arms.values():  # imports, first decoding, threads
         arm()
@@ -191,7 +190,7 @@ def prompts_of(data: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def direct(
-    session: LongVideoModel,
+    model: Path,
     data: Path,
     prompts: dict[str, list[dict[str, Any]]],
     frames: int,
@@ -199,6 +198,7 @@ def direct(
     anew: bool = False,
 ) -> None:
     """Watch each video once, or anew for every question, and ask; one decoding process for all."""
+    session = LongVideoModel.load(model, device="cpu")
     with closing(VideoReader()) as reader:
         for video, own in prompts.items():
             watched = None

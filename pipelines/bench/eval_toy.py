@@ -1,15 +1,16 @@
 """Show that the benchmarks measure what they should, with a model whose ability is known.
 
     python pipelines/bench/toy.py --out runs/toy                       # trains it: minutes
-    python pipelines/bench/eval_toy.py --model runs/toy/video/model --shards runs/toy/heldout/video/shards
+    python pipelines/bench/eval_toy.py --model runs/toy/video/model
 
 The toy model of toy.py answers questions about drawn clips. The same questions about the clips it
 was not trained on are written in MLVU's and VNBench's layouts and asked through `vxp-model eval`:
 read by the benchmarks' own loaders, answered from the video files, parsed and scored as published.
 The share of right answers has to be that of the toy's own evaluation, which reads shards and
 compares tokens; the shards hold JPEG images of the same clips, so that an answer or two may differ.
-With --shards, the model is asked about those images too, without benchmark or harness. Records: manifests/runs/eval-toy.json, and manifests/runs/selector-sweep.json for
-the paper's Figure 7 (`--keep 1 0.7 0.5 0.3 0.1`) on the same questions.
+With `--shards runs/toy/heldout/video/shards`, the model is asked about those images too, without
+benchmark or harness. Records: manifests/runs/eval-toy.json, and manifests/runs/selector-sweep.json
+for the paper's Figure 7 (visual tokens kept: 100, 70, 50, 30, 10 %) on the same questions.
 
 VNBench asks every question four times, its options in other orders. The toy has learned that red
 is A; so all four tries have the toy's own order here, and a sample is right as often as a question.
