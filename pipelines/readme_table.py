@@ -73,8 +73,8 @@ NUMBERS: Final[Mapping[str, str]] = {
         "without {arms[text][heldout][all][accuracy]:.3f}"
     ),
     "eval-speed": (
-        "answers a second: {answers_per_s[harness]}, encoding anew for each {answers_per_s[alone]}; "
-        "of a question's {direct_cpu_s_per_question} CPU-s the harness adds "
+        "{answers_per_s[harness]} answers a second, {answers_per_s[alone]} encoding for each; of a "
+        "question's {direct_cpu_s_per_question} CPU-s the harness adds "
         "{harness_beyond_direct_cpu_s_per_question}"
     ),
     "eval-toy": (

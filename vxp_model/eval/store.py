@@ -163,15 +163,27 @@ class BenchmarkFolder:
     def merge(self, asked: str) -> None:
         """Write answers, plans and timings of all processes in the order of the questions.
 
+        Several processes that end at once may all do it: whoever writes last has looked once more
+        whether something came in the meantime, so that what stays is whole.
+
         Args:
             asked: digest of the settings; rows of others are left where they are.
         """
+        seen: list[int] | None = None
+        while seen != (now := self._part_sizes()):
+            seen = now
+            self._merge_once(asked)
+
+    def _part_sizes(self) -> list[int]:
+        return [path.stat().st_size for path in sorted((self.path / _PARTS).glob("answers-*"))]
+
+    def _merge_once(self, asked: str) -> None:
         questions = self.questions()
         answers: dict[str, dict[str, Any]] = {}
         for row in self.parts("answers"):
-            is_better = row["error"] is None or row["question_id"] not in answers
-            if row["asked"] == asked and is_better:
-                answers[row["question_id"]] = row
+            name, is_answer = row["question_id"], row["error"] is None
+            if row["asked"] == asked and (is_answer or answers.get(name, row)["error"] is not None):
+                answers[name] = row
         rows = [answers[one.question_id] for one in questions if one.question_id in answers]
         self.write_answers([{k: v for k, v in r.items() if k not in _OF_PARTS} for r in rows])
         plans = {digest(row["plan"]): row["plan"] for row in self.parts("plans")}

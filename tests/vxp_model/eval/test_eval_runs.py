@@ -115,6 +115,16 @@ def test_parts_and_ranks_end_with_the_same_bytes(whole, some, tmp_path, monkeypa
     assert capsys.readouterr().err.count("other parts have questions left") == 3
 
 
+@pytest.mark.slow
+def test_two_processes_at_once_end_with_the_same_bytes(whole, some, tmp_path):
+    words = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    children = [started(some, environment=words | {"RANK": rank}) for rank in ("0", "1")]
+    said = [child.communicate()[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert kept_bytes(tmp_path / "run") == some_of(kept_bytes(whole))
+    assert any("accuracy by task" in text for text in said)
+
+
 def test_batches_answer_what_single_questions_do(whole, some, tmp_path):
     evaluate(some, "--set", "answer.batch=4")
     found, wanted = kept_bytes(tmp_path / "run"), some_of(kept_bytes(whole))

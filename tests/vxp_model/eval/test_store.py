@@ -128,3 +128,28 @@ def test_plans_of_other_settings_are_not_taken(tmp_path):
         plans.add({"framed": "s", "plan": json.loads(json.dumps(plan_row(plan())))})
         plans.add({"framed": "t", "plan": plan_row(plan(num_bytes=11))})
     assert folder.stored_plans("s") == {"a.mp4": [plan()]}
+
+
+def test_of_two_reasons_why_there_is_no_answer_the_later_counts(tmp_path):
+    folder = BenchmarkFolder(tmp_path, "b")
+    first, later = ({"reason": reason, "message": ""} for reason in ("missing", "not_video"))
+    rows = [answer("1", "a", error=first), answer("1", "b", error=later)]
+    written(folder, {"part-00000-of-00001": rows})
+    assert folder.answers()["1"]["error"] == later
+
+
+def test_what_comes_while_a_process_merges_is_merged_too(tmp_path, monkeypatch):
+    folder = BenchmarkFolder(tmp_path, "b")
+    written(folder, {"part-00000-of-00002": [answer("1", "k1")]})
+    late = [answer("2", "k2")]
+
+    def write(self, rows):
+        own(self, rows)
+        if late:  # another process ends between our reading and our writing
+            with Appended(folder.part_file("answers", "part-00001-of-00002")) as answers:
+                answers.add(late.pop())
+
+    own = BenchmarkFolder.write_answers
+    monkeypatch.setattr(BenchmarkFolder, "write_answers", write)
+    folder.merge("s")
+    assert list(folder.answers()) == ["1", "2"]
