@@ -82,15 +82,22 @@ class Work:
         }
         return replace(prompt, **{key: one for key, one in changes.items() if one is not None})
 
-    def key(self, question: Question, prompt: Prompt | None, plan: FramePlan | None) -> str:
-        """Return the digest of all that an answer depends on."""
+    def key(self, question: Question, prompt: Prompt | None, plan: str | None) -> str:
+        """Return the digest of all that an answer depends on.
+
+        Args:
+            question: one of the benchmark's.
+            prompt: what the model is asked; None: it is not asked.
+            plan: digest of the frames, made once for all questions about a video: a plan of
+                thousands of frames is hundreds of kilobytes. None: there are none.
+        """
         told = {"id": question.question_id, "text": question.text, "options": question.options}
         return digest(
             self.how
             | {
                 "question": told,
                 "prompt": None if prompt is None else asdict(prompt),
-                "plan": None if plan is None else plan_row(plan),
+                "plan": plan,
             }
         )
 
@@ -229,7 +236,8 @@ class Answering:
         """Answer the questions about one video, in batches that do not depend on what is done."""
         work = self._work
         prompts = {one.question_id: work.prompt(one, self._shown(one, plan)) for one in questions}
-        keys = {q.question_id: work.key(q, prompts[q.question_id], plan) for q in questions}
+        framed = digest(plan_row(plan))
+        keys = {q.question_id: work.key(q, prompts[q.question_id], framed) for q in questions}
         size, watched = work.answer.batch, None
         for start in range(0, len(questions), size):
             batch = questions[start : start + size]
@@ -241,7 +249,8 @@ class Answering:
             replies = self._replies(watched, [prompts[one.question_id] for one in batch])
             for question, reply in zip(batch, replies, strict=True):
                 if question in left:
-                    self._add(question, keys[question.question_id], plan, reply)
+                    row = self._row(question, keys[question.question_id]) | {"plan": framed}
+                    self._add(row, len(plan.frame_index), reply)
 
     def _watch(self, uri: str, plan: FramePlan) -> Any:
         key = (self._prepared.encoder, self._work.resolved.frames.frame_px, uri, plan)
@@ -283,15 +292,14 @@ class Answering:
             subtitles=lines,
         )
 
-    def _add(self, question: Question, key: str, plan: FramePlan, reply: Reply | UserError) -> None:
-        row = self._row(question, key) | {"plan": digest(plan_row(plan))}
+    def _add(self, row: dict[str, Any], num_frames: int, reply: Reply | UserError) -> None:
         if isinstance(reply, UserError):
             self._answers.add(row | {"error": {"reason": "refused", "message": str(reply)}})
             return
         row |= {
             "reply": reply.text,
             "finish": reply.finish,
-            "frames": len(plan.frame_index),
+            "frames": num_frames,
             "visual_tokens": reply.num_visual,
             "kept_tokens": reply.num_kept,
             "kept_by_group": reply.kept_by_group,
@@ -299,7 +307,7 @@ class Answering:
         }
         self._answers.add(row)
         self._timings.add(
-            {"key": key, "seconds": dict(reply.seconds), "peak_bytes": reply.peak_bytes}
+            {"key": row["key"], "seconds": dict(reply.seconds), "peak_bytes": reply.peak_bytes}
         )
         self._num_new += 1
         self._tell()

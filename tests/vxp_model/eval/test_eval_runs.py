@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import asdict
 
 import pytest
 
@@ -149,6 +150,20 @@ def test_a_stored_plan_is_not_made_anew(some, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("vxp_model.eval.run.plan_frames", planned)
         evaluate(some, "--limit", "2", "--set", "answer.by=likelihood", "--benchmark", "mlvu")
+
+
+def test_a_plan_is_put_into_a_key_once_for_all_questions_about_a_video(some, tmp_path, monkeypatch):
+    evaluate(some, "--limit", "6")
+    made = []
+    with monkeypatch.context() as patched:
+        patched.setattr("vxp_model.eval.run.plan_row", lambda one: made.append(one) or asdict(one))
+        evaluate(some, "--limit", "6", "--set", "prompt.system=Other.")
+    videos = {
+        (name, one.video)
+        for name in SOME
+        for one in BenchmarkFolder(tmp_path / "run", name).questions()
+    }
+    assert len(made) == len(videos)
 
 
 def test_another_prompt_is_another_key_and_the_old_answers_stay(whole, some, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,7 @@ from vxp_model.eval.benchmarks.base import SubtitleLine
 _TIMES: Final = re.compile(r"^\s*([\d:.,]+)\s*-->\s*([\d:.,]+)")
 _TIME: Final = re.compile(r"^(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)$")
 _TAG: Final = re.compile(r"</?[A-Za-z][^<>]*>|\{\\[^{}]*\}")
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _SHORT_S: Final = 1.0
 """A shorter line counts as this long when it is asked whether a frame lies in it."""
 
@@ -34,9 +37,11 @@ def read_subtitles(
         lines: in the video's own time; None: there is no such file, or it cannot be opened.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        data = path.read_bytes()
     except OSError:
         return None
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
     read = _of_json if path.suffix.lower() == ".json" else _of_srt
     lines = [
         SubtitleLine(
@@ -57,11 +62,14 @@ def on_screen(
 
     Args:
         lines: in time order; one is there from its beginning to before its end.
-        frame_time_s: of every frame, seconds.
+        frame_time_s: of every frame, seconds, in order.
     """
-    return tuple(
-        line for line in lines if any(line.start_s <= time < line.end_s for time in frame_time_s)
-    )
+    shown = []
+    for line in lines:
+        first = bisect_left(frame_time_s, line.start_s)
+        if first < len(frame_time_s) and frame_time_s[first] < line.end_s:
+            shown.append(line)
+    return tuple(shown)
 
 
 def between_frames(
@@ -73,7 +81,7 @@ def between_frames(
 
     Args:
         lines: in time order.
-        frame_time_s: of every frame, seconds.
+        frame_time_s: of every frame, seconds, in order.
 
     Returns:
         timed_texts: as `Prompt.timed_texts`, never going back in time.
@@ -89,31 +97,32 @@ def between_frames(
         latest_s = max(latest_s, middle_s)
         if end_s - start_s < _SHORT_S:
             start_s, end_s = middle_s - _SHORT_S / 2, middle_s + _SHORT_S / 2
-        if any(start_s < time < end_s for time in frame_time_s):
+        first = bisect_right(frame_time_s, start_s)
+        if first < len(frame_time_s) and frame_time_s[first] < end_s:
             found.append((latest_s, line.text))
     return tuple(found)
 
 
 def _of_srt(text: str) -> Iterator[tuple[float, float | None, str]]:
-    """Yield (start, end, text) of every block that has times; its number may be missing."""
-    block: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        if line.strip():
-            block.append(line)
-            continue
-        yield from _of_block(block)
-        block = []
+    """Yield (start, end, text) of every block that has times.
 
-
-def _of_block(block: Sequence[str]) -> Iterator[tuple[float, float | None, str]]:
-    for place, line in enumerate(block[:2]):
-        times = _TIMES.match(line)
-        if times is None:
+    A block begins with its times, or with a number behind an empty line. Empty lines between two
+    blocks may be missing, and a text may have one.
+    """
+    times: re.Match[str] | None = None
+    said: list[str] = []
+    for line in [*_LINE_END.split(text), "0 --> 0"]:
+        found = _TIMES.match(line)
+        begins = line.strip().isdecimal() and bool(said) and not said[-1].strip()
+        if found is None and not begins:
+            said.append(line)
             continue
-        start_s, end_s = _seconds(times[1]), _seconds(times[2])
+        if found is not None and said and said[-1].strip().isdecimal():
+            said.pop()  # the number of the block that begins here
+        start_s, end_s = (_seconds(times[1]), _seconds(times[2])) if times else (None, None)
         if start_s is not None and end_s is not None:
-            yield start_s, end_s, _said(" ".join(block[place + 1 :]))
-        return
+            yield start_s, end_s, _said(" ".join(said))
+        times, said = found, []
 
 
 def _of_json(text: str) -> Iterator[tuple[float, float | None, str]]:

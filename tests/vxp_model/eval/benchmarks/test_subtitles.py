@@ -50,6 +50,25 @@ def test_subrip_is_read_without_tags_and_without_bad_blocks(tmp_path, end):
     )
 
 
+def test_blocks_without_empty_lines_between_them_and_with_some_inside_are_read(tmp_path):
+    times = "00:00:0{},000 --> 00:00:0{},500\n".format
+    text = (
+        f"1\n{times(1, 1)}one\n2\n{times(2, 2)}two\n\nmore\n\n3\n{times(3, 3)}\n"
+        f"4\n{times(4, 4)}1984\n5\n{times(5, 5)}- five\n- 5"
+    )
+    wanted = (
+        line(1.0, 1.5, "one"),
+        line(2.0, 2.5, "two more"),
+        line(4.0, 4.5, "1984"),
+        line(5.0, 5.5, "- five - 5"),
+    )
+    assert read(tmp_path, "a.srt", text) == wanted
+    assert read(tmp_path, "b.srt", text.replace("\n", "\r")) == wanted
+    assert read(tmp_path, "c.srt", text.encode("utf-16")) == wanted
+    # U+2028 ends a line nowhere but in Python
+    assert read(tmp_path, "d.srt", f"1\n{times(1, 1)}a\u2028b\n") == (line(1.0, 1.5, "a b"),)
+
+
 def test_both_forms_of_longvideobench_are_read_in_the_videos_own_time(tmp_path):
     rows = [
         {"start": "00:00:31.2", "end": "00:00:32.5", "line": "one"},
@@ -93,6 +112,17 @@ def test_lines_on_screen_at_a_frame_are_taken_once_in_time_order():
     found = on_screen(lines, (1.0, 2.0, 3.0, 7.0))
     assert [one.text for one in found] == ["b", "c"]  # a has ended at 1, d at 7
     assert on_screen(lines, ()) == ()
+
+
+@given(
+    frames=st.lists(st.integers(0, 20), max_size=8),
+    spans=st.lists(st.tuples(st.integers(0, 20), st.integers(-2, 9)), max_size=8),
+)
+def test_on_screen_is_a_line_in_which_a_frame_lies(frames, spans):
+    lines = [line(start, start + length, f"{i}") for i, (start, length) in enumerate(spans)]
+    times = tuple(map(float, sorted(frames)))
+    wanted = [one for one in lines if any(one.start_s <= t < one.end_s for t in times)]
+    assert list(on_screen(lines, times)) == wanted
 
 
 def test_a_line_stands_behind_the_frames_up_to_its_middle():
