@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from vxp_model.eval.benchmarks.intervals import seconds_of, without_thoughts
+from vxp_model.eval.benchmarks.intervals import seconds_of
+from vxp_model.eval.benchmarks.thoughts import without_thoughts
 
 Box = tuple[float, float, float, float]
 """x and y of one corner, x and y of the opposite one, pixels of the video itself."""

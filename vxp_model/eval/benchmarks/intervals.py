@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from vxp_model.eval.benchmarks.base import Figure, Scored, Unit, units_of
+from vxp_model.eval.benchmarks.thoughts import without_thoughts
 
 Interval = tuple[float, float]
 """Start and end, seconds."""
@@ -57,6 +58,18 @@ _FRAME_BEFORE = re.compile(r"\b(?:frames?|persons?|options?|steps?|no\.?|number)
 _LIST_MARK_AFTER = re.compile(r"[.)]\s+[^\W\d]")
 _MINUS = re.compile(r"(?:^|[\s(\[,])[-\u2212]$")
 _MARKUP = re.compile(r"</?[A-Za-z_]\w*>|[*`]{1,3}")
+_WRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"<\s*([\d:.]+\s*s?)\s*>"), r" \1 "),  # a form that a prompt may show: <12.0>
+    (re.compile(r"(?<=:\d\d),(?=\d{3}\b)"), "."),  # of subtitles: 00:00:12,500
+    (
+        re.compile(
+            r"(?<=\d)(?:st|nd|rd|th)(?=\s+(?:sec|to\s+(?:the\s+)?\d+(?:st|nd|rd|th)\s+sec))", re.I
+        ),
+        "",
+    ),
+    (re.compile(r"\bt\s*=\s*(?=\d)", re.I), ""),
+)
+"""Ways to write a time, and the plain one."""
 _GLUED_TO = re.compile(r"(?<=\d)to(?=\d)", re.I)
 _DECIMAL_COMMAS = re.compile(r"\d,\d+\s*s?\s*(?:[-\u2013]|to)\s*\d+,\d", re.I)
 
@@ -90,12 +103,6 @@ class _Time:
     """What stands between it and the time before it."""
 
 
-def without_thoughts(reply: str) -> str:
-    """Return what a reply says after thinking; nothing where it was cut while at it."""
-    _, end, said = reply.rpartition("</think>")
-    return said if end or "<think>" not in reply else ""
-
-
 def read_interval(reply: str) -> Interval | None:
     """Return the moment that a reply names: start and end, seconds, the smaller first.
 
@@ -108,6 +115,8 @@ def read_interval(reply: str) -> Interval | None:
         None where no moment is clear.
     """
     text = _MARKUP.sub(" ", without_thoughts(reply))
+    for written, plain in _WRITTEN:
+        text = written.sub(plain, text)
     text = _GLUED_TO.sub(" to ", text)
     if _DECIMAL_COMMAS.search(text):
         text = re.sub(r"(?<=\d),(?=\d)", ".", text)

@@ -23,11 +23,10 @@ from vxp_model.eval.benchmarks.letter_labels import (
     label_at,
     letters_for,
 )
+from vxp_model.eval.benchmarks.thoughts import without_thoughts
 
 __all__ = ["letters_for", "read_letter"]
 
-_THOUGHT: Final = re.compile(r"[<◁]think(?:ing)?[>▷]", re.IGNORECASE)
-_AFTER_THOUGHT: Final = re.compile(r"[<◁]/think(?:ing)?[>▷]", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"<\|[^<>|]{1,40}\|>|</?s>")
 """What decoders leave of a chat template."""
 _LATEX: Final = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
@@ -134,12 +133,7 @@ def read_letter(reply: str, options: Sequence[str], letters: str) -> str | None:
 
 def _spoken(reply: str) -> str:
     """Return a reply without its thoughts; nothing where it was cut while thinking."""
-    text = unicodedata.normalize("NFKC", reply).translate(TYPED)
-    ends = list(_AFTER_THOUGHT.finditer(text))
-    if ends:
-        text = text[ends[-1].end() :]
-    elif _THOUGHT.search(text):
-        return ""
+    text = unicodedata.normalize("NFKC", without_thoughts(reply)).translate(TYPED)
     return _LATEX.sub(r"\1", _TOKEN.sub(" ", text)).strip()
 
 

@@ -32,7 +32,6 @@ from vxp_model.eval.benchmarks.base import (
     units_of,
 )
 from vxp_model.eval.benchmarks.files import Row, find_files, read_json, read_rows
-from vxp_model.eval.benchmarks.intervals import without_thoughts
 from vxp_model.eval.benchmarks.letters import read_letter
 from vxp_model.eval.benchmarks.tempcompass_rules import (
     CAPTIONING,
@@ -46,6 +45,7 @@ from vxp_model.eval.benchmarks.tempcompass_rules import (
     judged_correct,
     rule_reading,
 )
+from vxp_model.eval.benchmarks.thoughts import without_thoughts
 
 SUFFIXES: Final = {
     CHOICE: "\nPlease directly give the best option:",
