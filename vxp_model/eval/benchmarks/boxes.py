@@ -30,7 +30,7 @@ _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*|\d+(?:\.\d+)?)(\s*:)")
 _TRAILING_COMMA = re.compile(r",\s*(?=[}\]])")
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,20})?"
 _ENTRY = re.compile(
-    rf"[\"']?(?<![\d:.])(?P<key>\d[\d:.]{{0,15}})\s?s?[\"']?\s*:\s*"
+    rf"[\"']?(?<![\d:.-])(?P<key>\d[\d:.]{{0,15}})\s?(?:s|sec|seconds?)?[\"']?\s*:\s*"
     rf"(?P<boxes>\[+\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}\s*\]"
     rf"(?:\s*,\s*\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}\s*\])*)"
 )
@@ -119,30 +119,40 @@ def boxes_of(text: str | None) -> BoxesByTime:
 
 
 def _from_json(text: str) -> tuple[BoxesByTime, tuple[float, float] | None]:
-    """Return boxes of the JSON in a text, and the size that it names beside them."""
-    for candidate in _candidates(text):
-        for mended in (candidate, _mended(candidate)):
-            try:
-                value = json.loads(mended)
-            except (ValueError, RecursionError):
-                continue
-            found: BoxesByTime = {}
-            for second, box in _entries(value):
-                found.setdefault(second, []).append(box)
-            if found:
-                return found, _told_size(value)
-    return {}, None
+    """Return boxes of the JSON in a text, and the size that it names beside them.
 
-
-def _candidates(text: str) -> Iterator[str]:
+    Of several fenced parts all count; of what two say of a second, the later.
+    """
+    found: BoxesByTime = {}
+    size = None
     for fenced in _FENCED.finditer(text):
-        yield fenced[1]
+        boxes, told = _of_json(fenced[1])
+        found, size = found | boxes, told or size
+    if found:
+        return found, size
     starts = [at for at in (text.find("{"), text.find("[")) if at >= 0]
     if starts:
-        start = min(starts)
-        end = max(text.rfind("}"), text.rfind("]"))
-        yield text[start : end + 1] if end > start else text[start:]
-        yield text[start:]
+        start, end = min(starts), max(text.rfind("}"), text.rfind("]"))
+        for bare in (text[start : end + 1], text[start:]):
+            found, size = _of_json(bare)
+            if found:
+                break
+    return found, size
+
+
+def _of_json(text: str) -> tuple[BoxesByTime, tuple[float, float] | None]:
+    """Return the boxes of one JSON value, mended if need be, and the size that it names."""
+    for mended in (text, _mended(text)):
+        try:
+            value = json.loads(mended)
+        except (ValueError, RecursionError):
+            continue
+        found: BoxesByTime = {}
+        for second, box in _entries(value):
+            found.setdefault(second, []).append(box)
+        if found:
+            return found, _told_size(value)
+    return {}, None
 
 
 def _mended(text: str) -> str:
