@@ -89,7 +89,7 @@ class Label:
 
         Behind a mark stands an option's own text: 'C. Cannot be determined', 'B: False'.
         """
-        return not self.mark and bool(_REFUSED_AFTER.match(self.tail))
+        return not self.mark and refuses(self.tail)
 
     @property
     def is_set_off(self) -> bool:
@@ -102,6 +102,11 @@ class Label:
 def letters_for(num_options: int) -> str:
     """Return the letters of so many options, 'ABCD' for 4."""
     return string.ascii_uppercase[:num_options]
+
+
+def refuses(tail: str) -> bool:
+    """Whether what follows a name says that it is not the answer: ' is wrong', ' cannot be'."""
+    return _REFUSED_AFTER.match(tail) is not None
 
 
 def label_at(text: str, start: int = 0) -> Label | None:

@@ -32,7 +32,8 @@ from vxp_model.eval.benchmarks.base import (
     units_of,
 )
 from vxp_model.eval.benchmarks.files import Row, find_files, read_json, read_rows
-from vxp_model.eval.benchmarks.letters import read_letter
+from vxp_model.eval.benchmarks.letter_labels import refuses
+from vxp_model.eval.benchmarks.letters import letters_for, read_letter
 from vxp_model.eval.benchmarks.tempcompass_rules import (
     CAPTIONING,
     CHOICE,
@@ -59,6 +60,7 @@ _GET: Final = "https://github.com/llyx97/TempCompass"
 
 _OPTION = re.compile(r"([A-D])[.)]\s+(.*\S)")
 _YES_NO_SAID = re.compile(r"\banswer(?:\s+is)?\s*:?\s*\W{0,3}(yes|no)\b", re.I)
+_JOINS = re.compile(r"\W*(?:\b(?:or|and|nor)\b)?\W*", re.I)
 _NONE: Final = "none"
 """Parsed of a judge who finds no choice correct: readable, and never right."""
 _INCORRECT: Final = "incorrect"
@@ -179,7 +181,7 @@ class TempCompass(_RightOrWrong, Benchmark):
         if task == CAPTIONING:
             return None
         lines = question.details.get("lines", ())
-        said = re.sub(r"[*`]", "", without_thoughts(reply)).strip()
+        said = re.sub(r"[*`]", "", without_thoughts(reply)).strip(" \t\r\n\"'")
         found = rule_reading(task, question.details["answer"], said, lines)
         if found is not None:
             return found
@@ -363,13 +365,28 @@ def _kinds(root: Path) -> dict[tuple[str, str], str]:
 
 def _read_line(said: str, lines: Sequence[str]) -> str | None:
     """Return the label of the only line that a reply names, by its label or by its words."""
+    if not lines:
+        return None
     labels = [answer_key(MATCHING, line) for line in lines]
-    for label in labels:
-        if re.match(rf"\W*{re.escape(label)}\b", said, re.I):
-            return label
-    named = [label for label in labels if re.search(rf"\b{re.escape(label)}\b", said, re.I)]
+    words = [line.partition(": ")[2] for line in lines]
+    any_label = re.compile(rf"\b(?:{'|'.join(map(re.escape, labels))})\b", re.I)
+    named = [one for one in any_label.finditer(said) if not refuses(said[one.end() :])]
     if not named:
-        words = [line.partition(": ")[2].rstrip(".").lower() for line in lines]
-        pairs = zip(labels, words, strict=True)
-        named = [label for label, own in pairs if own and own in said.lower()]
-    return named[0] if len(named) == 1 else None
+        plain = [own.rstrip(".").lower() for own in words]
+        found = [a for a, own in zip(labels, plain, strict=True) if own and own in said.lower()]
+        return found[0] if len(found) == 1 else _by_letter(said, labels, words)
+    different = list(dict.fromkeys(one[0].lower() for one in named))
+    is_first = not re.search(r"\w", said[: named[0].start()])
+    between = said[named[0].end() : named[1].start()] if named[1:] else "."
+    if len(different) > 1 and (not is_first or _JOINS.fullmatch(between)):
+        return None
+    return next(label for label in labels if label.lower() == different[0])
+
+
+def _by_letter(said: str, labels: Sequence[str], words: Sequence[str]) -> str | None:
+    """Return the label whose letter a reply names; None where labels are numbered."""
+    letters = letters_for(len(labels))
+    if [label[-1:] for label in labels] != list(letters):
+        return None
+    found = read_letter(said, words, letters)
+    return None if found is None else labels[letters.index(found)]
