@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from vxp_model.errors import UserError
 from vxp_model.eval.adapters.fingerprint import PART_BYTES, folder_fingerprint
@@ -34,6 +36,16 @@ def test_weights_count_at_beginning_middle_and_end(folder: Path, place: int) -> 
         file.seek(place)
         file.write(b"\1")
     assert folder_fingerprint(folder) != before
+
+
+def test_every_tensor_counts_where_the_rest_is_frozen(folder: Path) -> None:
+    known = set()
+    for trained in range(12):
+        tensors = {f"t{i}": np.zeros(PART_BYTES // 4, np.float32) for i in range(12)}
+        tensors[f"t{trained}"] += 1.0
+        save_file(tensors, folder / "model.safetensors")
+        known.add(folder_fingerprint(folder))
+    assert len(known) == 12
 
 
 def test_names_sizes_configuration_and_tokenizer_count(folder: Path) -> None:
