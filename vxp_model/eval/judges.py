@@ -10,7 +10,6 @@ Both are asked for the likeliest reply. What one has said is kept, and is not as
 from __future__ import annotations
 
 import email.message
-import hashlib
 import http.client
 import json
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from vxp_model.errors import UserError, require
+from vxp_model.eval.adapters.fingerprint import folder_fingerprint
 from vxp_model.eval.benchmarks.base import JudgePrompt
 from vxp_model.eval.store import Appended, digest, read_lines
 
@@ -271,12 +271,18 @@ class FolderJudge:
             folder: of model and tokenizer.
             device: 'cuda', 'cpu'; 'auto': a GPU where there is one.
             batch: prompts that are answered together.
+
+        Raises:
+            UserError: it holds no model.
         """
         self._folder = folder
         self._device = device
         self._batch = batch
         self._loaded: tuple[Any, Any] | None = None
-        self.identity: Mapping[str, Any] = {"model": folder.name, "files": _files_digest(folder)}
+        self.identity: Mapping[str, Any] = {
+            "model": folder.name,
+            "weights": folder_fingerprint(folder),
+        }
 
     def judge(self, prompts: Sequence[JudgePrompt]) -> list[str]:
         """Return a judgment a prompt; see `Judge`."""
@@ -335,17 +341,6 @@ def _chat_text(tokenizer: Any, prompt: JudgePrompt) -> str:
         return "\n\n".join(turn["content"] for turn in turns) + "\n"
     text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return text
-
-
-def _files_digest(folder: Path) -> str:
-    """Return a digest of the small files of a model, and of names and sizes of the large ones."""
-    found = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file():
-            found.update(f"{path.name}:{path.stat().st_size};".encode())
-            if path.suffix == ".json":
-                found.update(path.read_bytes())
-    return found.hexdigest()[:32]
 
 
 def _asked_wait_s(headers: email.message.Message) -> float | None:

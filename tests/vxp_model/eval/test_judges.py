@@ -294,6 +294,11 @@ def test_a_folders_model_is_told_apart_by_its_files(folder, tmp_path):
     other = tmp_path / folder.name
     shutil.copytree(folder, other)
     assert open_judge(str(other)).identity == open_judge(str(folder)).identity
+    weights = other / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))  # trained on, as large as before
+    assert open_judge(str(other)).identity != open_judge(str(folder)).identity
+    weights.write_bytes(kept)
     text = (other / "config.json").read_text()
     (other / "config.json").write_text(text.replace("silu", "relu"))  # of the same length
     assert open_judge(str(other)).identity != open_judge(str(folder)).identity
@@ -301,5 +306,8 @@ def test_a_folders_model_is_told_apart_by_its_files(folder, tmp_path):
 
 def test_a_folder_that_holds_no_text_model_is_told(tmp_path):
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds no weights"):
+        open_judge(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"none")
     with pytest.raises(UserError, match="no text model of transformers"):
         open_judge(str(tmp_path)).judge([JudgePrompt(text="a")])
