@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from vxp_model.eval.adapters.base import FrameSource
 from vxp_model.eval.benchmarks.base import Prompt
+from vxp_model.eval.benchmarks.mlvu import SYSTEM
 from vxp_model.eval.needle.haystack import DrawnFilm, FileFilm, Haystack
 from vxp_model.eval.needle.needles import (
     LETTERS,
@@ -19,18 +20,13 @@ from vxp_model.eval.needle.needles import (
 from vxp_model.eval.needle.placement import HaystackVideo, Mode, Placement, at_depth, place, spread
 from vxp_model.settings.needle import NeedleRecipe
 
-SYSTEM: Final = (
-    "Carefully watch this video and pay attention to every detail. Based on your observations, "
-    "select the best option that accurately addresses the question."
-)
-"""MLVU's, with which Video-XL's models are asked."""
 REPLY_START: Final = "Best Option: ("
 _LETTER_TOKENS: Final = 16
 _WORD_TOKENS: Final = 32
 
 
 def mlvu_prompt(question: NeedleQuestion) -> Prompt:
-    """Return a question with lettered options, as MLVU has them."""
+    """Return a question with lettered options, as MLVU has them; Video-XL's models are asked so."""
     options = "\n".join(f"({a}) {b}" for a, b in zip(LETTERS, question.options, strict=False))
     return Prompt(
         text=f"Question: {question.text}\nOptions:\n{options}\nOnly give the best option.",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vxp_model.eval.benchmarks.base import Figure, Unit
 from vxp_model.eval.benchmarks.letters import read_letter
+from vxp_model.eval.benchmarks.published import holds_letter
 from vxp_model.eval.needle.needles import LETTERS
 from vxp_model.eval.statistics import bootstrap
 
@@ -54,7 +55,7 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
     parsed = read_letter(reply, options, LETTERS[: len(options)])
     scores = {
         GENERATION: float(parsed == gold),
-        VIDEO_XL: float(gold in reply.split(")")[0]),
+        VIDEO_XL: float(holds_letter(reply, gold)),
     }
     if row["log_probs"] is not None:
         best = max(range(len(options)), key=row["log_probs"].__getitem__)
