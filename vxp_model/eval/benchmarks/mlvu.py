@@ -26,7 +26,7 @@ from vxp_model.eval.benchmarks.choice import (
     with_gold,
 )
 from vxp_model.eval.benchmarks.files import Row, find_files, read_rows
-from vxp_model.eval.benchmarks.published import before_bracket, lmms_eval_letter, mlvu_letter
+from vxp_model.eval.benchmarks.published import before_bracket, lmms_eval_letter, mlvu_test_letter
 
 SYSTEM: Final = (
     "Carefully watch this video and pay attention to every detail. Based on your observations, "
@@ -128,7 +128,7 @@ class Mlvu(_Mlvu):
     }
     styles = ("official", "lmms-eval")
     conventions: ClassVar[Mapping[str, Convention]] = {
-        "official": PublishedChoice(mlvu_letter, macro_first),
+        "official": PublishedChoice(before_bracket, macro_first),
         "lmms-eval": PublishedChoice(lmms_eval_letter, macro_first),
         "vlmevalkit": PublishedChoice(before_bracket, plain_accuracy("task")),
     }
@@ -186,7 +186,7 @@ class MlvuTest(_Mlvu):
     }
     styles = ("official", "lmms-eval")
     conventions: ClassVar[Mapping[str, Convention]] = {
-        "official": PublishedChoice(mlvu_letter, macro_first),
+        "official": PublishedChoice(mlvu_test_letter, macro_first),
         "lmms-eval": PublishedChoice(lmms_eval_letter, macro_first),
     }
 

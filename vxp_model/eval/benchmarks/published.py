@@ -125,29 +125,30 @@ def lmms_eval_letter(question: Question, reply: str) -> str | None:
     return ranked_letter(reply)
 
 
-def mlvu_letter(question: Question, reply: str) -> str | None:
-    """Return what MLVU's own scripts read: all before the first ')', else the whole reply.
+def before_bracket(question: Question, reply: str) -> str | None:
+    """Return what MLVU's own script reads: the character before the first ')', else all.
 
     Its reply was made to begin with '(', so that this is the letter; 'The answer is B' is wrong.
+    VLMEvalKit reads the same and asks a judge where that is not the gold letter, which is left out
+    here.
 
     Source:
-        JUNJIE99/MLVU `video_chat/choice_bench.py`, `evaluation_test/test_bench.py`.
-    """
-    del question
-    return reply.partition(")")[0].strip() or None
-
-
-def before_bracket(question: Question, reply: str) -> str | None:
-    """Return what VLMEvalKit reads for MLVU: the character before the first ')', else all.
-
-    Where that is not the gold letter it asks a judge, which is left out here.
-
-    Source:
+        JUNJIE99/MLVU `evaluation/multiple_choice_evaluation/choice_bench.py`;
         open-compass/VLMEvalKit @ 51ba229 `vlmeval/dataset/utils/mlvu.py`.
     """
     del question
     before, bracket, _ = reply.partition(")")
     return (before[-1:] if bracket else reply) or None
+
+
+def mlvu_test_letter(question: Question, reply: str) -> str | None:
+    """Return what MLVU's script for the test set submits: all before the first ')', else all.
+
+    Source:
+        JUNJIE99/MLVU `evaluation_test/test_bench.py`.
+    """
+    del question
+    return reply.partition(")")[0].strip() or None
 
 
 def vnbench_letter(question: Question, reply: str) -> str | None:
