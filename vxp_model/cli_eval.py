@@ -18,7 +18,8 @@ Compat = Annotated[
     str | None,
     typer.Option(
         "--compat",
-        help="Read and count replies as another publisher does: official, lmms-eval or vlmevalkit.",
+        help="Read and count replies as another publisher does: official, lmms-eval or vlmevalkit; "
+        "else ours.",
     ),
 ]
 JudgeOption = Annotated[
@@ -139,7 +140,7 @@ def score(
     for text in score_run(
         run,
         _say,
-        only=benchmark,
+        only=None if benchmark is None else [benchmark],
         compat=compat,
         judge=judge,
         judge_key=judge_key,
@@ -156,6 +157,7 @@ def compare(
         bool,
         typer.Option("--across-plans", help="Also where the models were shown other frames."),
     ] = False,
+    compat: Compat = None,
 ) -> None:
     """Test whether two runs differ on the same questions: McNemar, and a bootstrap over videos.
 
@@ -164,7 +166,9 @@ def compare(
     from vxp_model.eval.compare import compare as compare_runs
     from vxp_model.eval.compare import describe
 
-    for one in compare_runs(run_a, run_b, benchmark=benchmark, across_plans=across_plans):
+    for one in compare_runs(
+        run_a, run_b, benchmark=benchmark, across_plans=across_plans, compat=compat
+    ):
         typer.echo(describe(one))
 
 

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
+from vxp_data.storage.local import whole_file
 from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Benchmark
 from vxp_model.eval.contamination import media_list, media_manifest
@@ -93,6 +94,6 @@ def write_media(name: str, data: Path | None, out: Path | None) -> str:
     lines = media_list(benchmark, data)
     if out is None:
         return "\n".join(lines)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with whole_file(out) as beside:
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return f"{len(lines)} lines in {out}. Exclude them: vxp-data prune ... --exclude {out}"

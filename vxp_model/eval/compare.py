@@ -17,8 +17,8 @@ from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.score_tables import interval_text, value_text
 from vxp_model.eval.scores import OWN, convention_of
 from vxp_model.eval.statistics import Interval, difference, is_plain_share, mcnemar_exact
-from vxp_model.eval.store import BenchmarkFolder, read_run
-from vxp_model.eval.stored import benchmarks_of, read_scores
+from vxp_model.eval.store import BenchmarkFolder
+from vxp_model.eval.stored import chosen_benchmark, read_scores
 from vxp_model.eval.text_tables import WIDTH, shortened, table
 
 QUESTIONS: Final = "mean over questions"
@@ -131,17 +131,15 @@ def compare(
         UserError: there is no such run, they share no benchmark or no answered question, ask
             different questions under one name, or were shown other frames.
     """
-    for run in (run_a, run_b):
-        read_run(run)
-    names_a, names_b = benchmarks_of(run_a), benchmarks_of(run_b)
+    names_a, names_b = chosen_benchmark(run_a, None), chosen_benchmark(run_b, None)
     names = [name for name in names_a if name in names_b]
     if benchmark is not None:
         names = [name for name in names if name == benchmark]
     if not names:
-        what = "no benchmark" if benchmark is None else f"not both {benchmark!r}"
+        what = "no benchmark" if benchmark is None else f"no {benchmark!r}"
         raise UserError(
-            f"{run_a} and {run_b} have {what} in common: {', '.join(names_a) or 'none'} and "
-            f"{', '.join(names_b) or 'none'}. Compare runs over the same questions."
+            f"{run_a} and {run_b} have {what} in common: the first has {', '.join(names_a)}, the "
+            f"second {', '.join(names_b)}. Compare runs over the same questions."
         )
     return [
         _compare(load_benchmark(name), run_a, run_b, across_plans=across_plans, compat=compat)

@@ -6,20 +6,22 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
+from vxp_data.errors import unknown_name
 from vxp_data.settings.file import Loaded
 from vxp_model import __version__
-from vxp_model.errors import StoppedError
+from vxp_model.errors import StoppedError, UserError
 from vxp_model.eval.adapters.answers_file import read_answers
 from vxp_model.eval.adapters.prepare import ANSWERS, Models, Prepared
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.questions import load_questions
 from vxp_model.eval.run import Answering, Held, Outcome, Say, Work, answer_row
-from vxp_model.eval.score_run import score_run
+from vxp_model.eval.score_run import check_scoring, score_run
 from vxp_model.eval.split import Part
 from vxp_model.eval.store import ASKED_NAME, RUN_NAME, BenchmarkFolder, write_json
 from vxp_model.eval.sweep import write_sweep
@@ -64,7 +66,9 @@ def run_recipe(
         StoppedError: the user pressed Ctrl-C; answers are kept.
     """
     recipe, models = loaded.config, Models()
+    check_scoring([own.name for own in recipe.benchmarks], **scoring)
     points = [_at(recipe, values, models) for values in points_of(recipe.sweep)]
+    _check_points(points, say)
     for point in points:
         _write_record(point, loaded)
     num_left, held = 0, Held()
@@ -83,13 +87,52 @@ def run_recipe(
     if num_left:
         say("other parts have questions left: the last to end scores, or `vxp-model score`.")
         return
+    _score(recipe, points, say, tell, scoring)
+
+
+def _score(
+    recipe: EvalRecipe,
+    points: Sequence[PointRun],
+    say: Say,
+    tell: Callable[[str], None],
+    scoring: Mapping[str, Any],
+) -> None:
+    """Score all points, and sum up a sweep."""
+    names = [own.name for own in recipe.benchmarks]
     for point in points:
-        for own in recipe.benchmarks:
-            for text in score_run(point.out, say, only=own.name, **scoring):
-                tell(text)
+        if point.values:
+            tell(f"=== {_values_text(point.values)}: {point.out}\n")
+        for text in score_run(point.out, say, only=names, **scoring):
+            tell(f"{text}\n")
     if recipe.sweep:
-        names = [own.name for own in recipe.benchmarks]
-        tell(write_sweep(Path(recipe.out), [(point.values, point.out) for point in points], names))
+        runs = [(point.values, point.out) for point in points]
+        tell(write_sweep(Path(recipe.out), runs, names, compat=scoring.get("compat")))
+
+
+def _check_points(points: Sequence[PointRun], say: Say) -> None:
+    """Check that every point has a folder of its own, and that prompt styles are known.
+
+    A style that is meant for several benchmarks need not be one of each; that is said.
+
+    Raises:
+        UserError: it is so.
+    """
+    folders = [point.out for point in points]
+    if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
+        raise UserError(f"sweep: two points of it would lie in {twice[0]}. Name each value once.")
+    lines: dict[str, None] = {}
+    for point in points:
+        styles = {style for work in point.works for style in work.benchmark.styles}
+        if (told := point.recipe.prompt.style) not in (None, *styles):
+            raise unknown_name("prompt.style", str(told), styles)
+        for work in point.works:
+            name, known = work.benchmark.name, work.benchmark.styles
+            if (own := work.own.prompt.style) not in (None, *known):
+                raise unknown_name(f"prompt.style of {name}", str(own), known)
+            if (style := work.resolved.prompt.style) not in (None, *known):
+                lines[f"{name} has no prompt style {style!r}: asked in its {work.style!r}"] = None
+    for line in lines:
+        say(line)
 
 
 def _at(recipe: EvalRecipe, values: Mapping[str, Any], models: Models) -> PointRun:
@@ -146,16 +189,21 @@ def _answer(
     points: Sequence[PointRun], number: int, part: Part, say: Say, held: Held
 ) -> list[Outcome]:
     """Answer one benchmark at all points, video by video: each is encoded once for all of them."""
-    answerings = []
+    answerings: list[Answering] = []
+    outcomes: list[Callable[[], Outcome]] = []
     for point in points:
         work, prepared = point.works[number], point.prepared[number]
         folder = BenchmarkFolder(point.out, work.own.name)
         if point.recipe.model.startswith(ANSWERS):
-            return [_take(work, Path(point.recipe.model.removeprefix(ANSWERS)), folder, say)]
-        answerings.append(Answering(work, folder, prepared, part, say, held))
+            path = Path(point.recipe.model.removeprefix(ANSWERS))
+            outcomes.append(partial(_take, work, path, folder, say))
+            continue
+        answering = Answering(work, folder, prepared, part, say, held)
+        answerings.append(answering)
+        outcomes.append(answering.outcome)
     for _ in zip_longest(*(one.videos() for one in answerings)):
         pass
-    return [one.outcome() for one in answerings]
+    return [outcome() for outcome in outcomes]
 
 
 def _take(work: Work, path: Path, folder: BenchmarkFolder, say: Say) -> Outcome:
@@ -219,8 +267,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _values_text(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
 def _outcome_line(point: PointRun, name: str, outcome: Outcome) -> str:
-    where = "".join(f", {key} {value}" for key, value in point.values.items())
+    where = f", {_values_text(point.values)}" if point.values else ""
     rate = outcome.num_new / outcome.seconds if outcome.seconds else 0.0
     failed = f", {outcome.num_failed} without an answer" if outcome.num_failed else ""
     return (

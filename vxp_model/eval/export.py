@@ -266,6 +266,5 @@ def _json_line(row: Mapping[str, Any]) -> str:
 
 def _write(path: Path, lines: Sequence[str] | Iterator[str]) -> None:
     """Write a file, whole or not at all; a lone surrogate of a reply is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as beside:
         beside.write_text("".join(lines), encoding="utf-8", errors="surrogatepass")

@@ -60,7 +60,8 @@ class MediaFolder:
         what = (
             "there is no such video"
             if not found
-            else f"{len(found)} videos have that name, for example {found[0]} and {found[1]}"
+            else f"there is no such video, and it is not known which of {len(found)} of that name "
+            f"below {self.root} is meant, {found[0]} or {found[1]}"
         )
         raise UnreadableVideoError(f"{path}: {what}.", Reason.MISSING)
 

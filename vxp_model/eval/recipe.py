@@ -39,7 +39,7 @@ def read_eval(
             f"{what}: a folder that holds no model: there is no config.json. Give a model, "
             "'transformers:FOLDER', 'answers:FILE', or a recipe."
         )
-    tree: dict[str, Any] = {"model": what, "benchmarks": []} if is_model else read_recipe(what)
+    tree = {"model": what, "benchmarks": []} if is_model else _recipe(what)
     overrides = [EVAL_RECIPES.parse_set(text) for text in settings]
     if benchmark is not None:
         overrides.append(("benchmarks", [_one(tree, benchmark, data)], "--benchmark"))
@@ -57,6 +57,17 @@ def read_eval(
     if not loaded.config.model:
         raise UserError(f"{what} names no model: --set model=FOLDER.")
     return loaded
+
+
+def _recipe(what: str) -> dict[str, Any]:
+    try:
+        return read_recipe(what)
+    except UserError as error:
+        if Path(what).exists():
+            raise
+        raise UserError(
+            f"{what!r} is neither a folder with a model nor a recipe: {error}"
+        ) from error
 
 
 def _one(tree: Mapping[str, Any], benchmark: str, data: str | None) -> dict[str, Any]:

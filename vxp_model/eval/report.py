@@ -15,6 +15,7 @@ from urllib.parse import quote
 import jinja2
 
 from vxp_data.storage.local import whole_file
+from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import About, Scored
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.compare import Comparison, Differing, compare, gap_text, p_text
@@ -23,7 +24,7 @@ from vxp_model.eval.report_frames import FrameShop, Seen
 from vxp_model.eval.score_tables import SplitTable, interval_text, split_figures, value_text
 from vxp_model.eval.scores import ScoredFigure, Scores
 from vxp_model.eval.store import BenchmarkFolder, read_run
-from vxp_model.eval.stored import benchmarks_of, media_folder, read_scores
+from vxp_model.eval.stored import chosen_benchmark, media_folder, read_scores
 
 REPORT_NAME: Final = "report.html"
 _MOST_EXAMPLES: Final = 6
@@ -114,10 +115,18 @@ def render_report(run: Path, *, against: Path | None = None, beside: Path | None
         run: run directory.
         against: see `write_report`.
         beside: folder of the page, from which it links to the other run's page; None: `run`.
+
+    Raises:
+        UserError: see `write_report`.
     """
     record = read_run(run)
-    names = benchmarks_of(run)
-    others = [] if against is None else benchmarks_of(against)
+    names = chosen_benchmark(run, None)
+    others = [] if against is None else chosen_benchmark(against, None)
+    if against is not None and not set(names) & set(others):
+        raise UserError(
+            f"--against {against}: it has {', '.join(others)}, and {run} has {', '.join(names)}: "
+            "no benchmark in common. Name a run over the same questions."
+        )
     with closing(VideoReader()) as reader:
         sections = [
             _section(reader, run, name, against if name in others else None) for name in names

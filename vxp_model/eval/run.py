@@ -15,10 +15,11 @@ from typing import Any
 
 from vxp_model.data.video import UnreadableVideoError
 from vxp_model.errors import UserError
-from vxp_model.eval.adapters.base import EvalModel, FramePlan, Reply
+from vxp_model.eval.adapters.base import FramePlan, Reply
 from vxp_model.eval.adapters.prepare import Prepared
 from vxp_model.eval.benchmarks.base import Benchmark, Prompt, Question, Shown
 from vxp_model.eval.benchmarks.subtitles import read_subtitles
+from vxp_model.eval.likelihood import likeliest
 from vxp_model.eval.media import MediaFolder, VideoReader, VideoSource, file_bytes, plan_frames
 from vxp_model.eval.split import Part
 from vxp_model.eval.store import Appended, BenchmarkFolder, digest, plan_row
@@ -27,6 +28,8 @@ from vxp_model.settings.eval import AnswerSettings, BenchmarkSettings, Resolved
 Say = Callable[[str], None]
 _QUIET_S = 10.0
 """Between two lines about how far it is."""
+_MOST_TOLD = 5
+"""Reasons of missing answers that are printed, of a benchmark; records have all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +159,8 @@ class Answering:
         self._say = say
         self._media = MediaFolder(work.own.media or work.own.data)
         self._asked = work.asked
-        self._num_new = self._total = 0
+        self._num_new = self._total = self._num_told = 0
+        self._unsubtitled: dict[str, Path] = {}
         self._began_s = self._told_s = time.monotonic()
 
     def videos(self) -> Iterator[str]:
@@ -187,6 +191,12 @@ class Answering:
                 except UnreadableVideoError as error:
                     self._failed(questions, error, told)
                 yield video
+        if self._unsubtitled:
+            number, path = len(self._unsubtitled), next(iter(self._unsubtitled.values()))
+            self._say(
+                f"{work.benchmark.name}: {number:,} videos are shown without subtitles: there are "
+                f"none that can be read, for example in {path}"
+            )
         folder.merge(self._asked)
 
     def outcome(self) -> Outcome:
@@ -269,7 +279,7 @@ class Answering:
         """Return what the model says; where a prompt does not fit it, why."""
         model = self._prepared.model()
         if self._work.answer.by == "likelihood":
-            return [_likeliest(model, watched, prompt) for prompt in prompts]
+            return [likeliest(model, watched, prompt) for prompt in prompts]
         try:
             return list(model.answer(watched, prompts))
         except UnreadableVideoError:
@@ -284,6 +294,8 @@ class Answering:
         if question.subtitles is not None:
             path = Path(own.data) / question.subtitles.path
             lines = read_subtitles(path, question.subtitles.offset_s, plan.duration_s)
+            if not lines:
+                self._unsubtitled[question.video] = path
         return Shown(
             time_s=plan.time_s,
             duration_s=plan.duration_s,
@@ -294,6 +306,7 @@ class Answering:
 
     def _add(self, row: dict[str, Any], num_frames: int, reply: Reply | UserError) -> None:
         if isinstance(reply, UserError):
+            self._tell_why(f"no answer to {row['question_id']}: {reply}")
             self._answers.add(row | {"error": {"reason": "refused", "message": str(reply)}})
             return
         row |= {
@@ -320,7 +333,7 @@ class Answering:
     ) -> None:
         """Keep why a video has no answers: a line for each question, unless it is there already."""
         why = {"reason": str(error.reason), "message": str(error)}
-        self._say(f"{self._work.benchmark.name}: no answer about a video: {error}")
+        self._tell_why(f"no answer about a video: {error}")
         for question in questions:
             key = self._work.key(question, None, None)
             if told.get(key) != why:
@@ -328,6 +341,13 @@ class Answering:
 
     def _row(self, question: Question, key: str) -> dict[str, Any]:
         return answer_row(question, key) | {"asked": self._asked, "plan": None}
+
+    def _tell_why(self, why: str) -> None:
+        self._num_told += 1
+        if self._num_told <= _MOST_TOLD:
+            self._say(f"{self._work.benchmark.name}: {why}")
+        elif self._num_told == _MOST_TOLD + 1:
+            self._say(f"{self._work.benchmark.name}: and more of these: all are in answers.jsonl")
 
     def _tell(self) -> None:
         now_s = time.monotonic()
@@ -366,25 +386,3 @@ def answer_row(question: Question, key: str) -> dict[str, Any]:
         "log_probs": None,
         "error": None,
     }
-
-
-def _likeliest(model: EvalModel, watched: Any, prompt: Prompt) -> Reply | UserError:
-    """Take the likeliest of a prompt's choices for the answer."""
-    if not prompt.choices:
-        return UserError("answer.by: likelihood needs questions with options; this one has none.")
-    began_s = time.monotonic()
-    try:
-        found = model.continued(watched, prompt, prompt.choices)
-    except UserError as error:
-        return error
-    log_probs = tuple(one.log_prob for one in found)
-    best = max(range(len(log_probs)), key=log_probs.__getitem__)  # of equal ones, the first
-    return Reply(
-        text=prompt.choices[best],
-        finish="stop",
-        num_visual=0,
-        num_kept=0,
-        log_probs=log_probs,
-        seconds={"choose": time.monotonic() - began_s},
-        peak_bytes=0,
-    )

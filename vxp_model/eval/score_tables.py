@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,17 +36,22 @@ class SplitTable:
 
 
 def split_figures(scores: Scores) -> tuple[list[ScoredFigure], list[SplitTable]]:
-    """Return the figures that stand for themselves, and those of the parts of splits, as tables."""
+    """Return the figures that stand for themselves, and those of the parts of splits, as tables.
+
+    The one that the benchmark is known by stands for itself, and what is split like it does too:
+    'IoU, chain 1' beside 'IoU, chain 2', where there is no 'IoU' of both.
+    """
     parts = _parts(scores.scored)
+    placed = [_placed(one.name, parts) for one in scores.figures]
+    kept = placed[0][1] if placed and placed[0] is not None else None
     alone: list[ScoredFigure] = []
     tables: dict[tuple[str, str], list[tuple[str, ScoredFigure]]] = {}
-    for one in scores.figures:
-        figure, _, rest = one.name.partition(", ")
-        found = next((split for split, names in parts.items() if _part(rest, split) in names), None)
-        if found is None:
+    for one, place in zip(scores.figures, placed, strict=True):
+        if place is None or place[1] == kept:
             alone.append(one)
         else:
-            tables.setdefault((figure, found), []).append((_part(rest, found), one))
+            figure, split, part = place
+            tables.setdefault((figure, split), []).append((part, one))
     whole = {one.name: one for one in alone}
     return alone, [
         SplitTable(figure=figure, split=split, rows=tuple(rows), whole=whole.get(figure))
@@ -103,8 +108,19 @@ def _parts(scored: Sequence[Scored]) -> dict[str, set[str]]:
     return parts
 
 
-def _part(rest: str, split: str) -> str:
-    return rest[len(split) + 1 :] if rest.startswith(f"{split} ") else ""
+def _placed(name: str, parts: Mapping[str, set[str]]) -> tuple[str, str, str] | None:
+    """Return (figure, split, part) of the name of a figure over a part; None: it is over all.
+
+    The part may have a comma in it: what begins first is tried first.
+    """
+    at = name.find(", ")
+    while at >= 0:
+        rest = name[at + 2 :]
+        for split, names in parts.items():
+            if rest.startswith(f"{split} ") and rest[len(split) + 1 :] in names:
+                return name[:at], split, rest[len(split) + 1 :]
+        at = name.find(", ", at + 1)
+    return None
 
 
 def _heading(scores: Scores) -> Iterator[str]:
@@ -117,10 +133,15 @@ def _heading(scores: Scores) -> Iterator[str]:
         f"{scores.num_answered:,} answered"
         + (f", {missing:,} without an answer ({reasons})" if missing else "")
     )
+    if scores.num_published not in (None, scores.num_questions):
+        yield (
+            f"not the whole benchmark of {scores.num_published:,} questions: no figures to put "
+            "beside published ones"
+        )
     for what, number in (
         ("cannot be read, counted as wrong", len(scores.unparsed)),
         ("cut off at the most new tokens", len(scores.cut)),
-        ("waiting for a judge, in no figure", len(scores.unjudged)),
+        ("waiting for a judge (--judge), in no figure", len(scores.unjudged)),
         ("right answers kept by the makers, in no figure", scores.num_withheld),
     ):
         if number:

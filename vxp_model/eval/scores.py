@@ -16,8 +16,8 @@ from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Benchmark, Convention, Figure, Question, Scored
 from vxp_model.eval.statistics import Interval, interval
 
-OWN: Final = "own"
-"""The convention of our benchmark itself, in records and tables."""
+OWN: Final = "ours"
+"""The convention of our benchmark itself, in records, tables and for `--compat`."""
 UNANSWERED: Final = "unanswered"
 """Why a question counts as missing that a run has not come to."""
 
@@ -75,6 +75,8 @@ class Scores:
     convention: str
     """OWN, or a name in the benchmark's `conventions`."""
     num_questions: int
+    num_published: int | None
+    """Questions that the whole benchmark has; None: not known."""
     num_videos: int
     num_answered: int
     missing: Mapping[str, tuple[str, ...]]
@@ -124,15 +126,15 @@ def convention_of(benchmark: Benchmark, compat: str | None) -> Convention:
 
     Args:
         benchmark: whose.
-        compat: a name in its `conventions`; None: its own way.
+        compat: a name in its `conventions`; None or OWN: its own way.
 
     Raises:
         UserError: it has no such convention.
     """
-    if compat is None:
+    if compat is None or compat == OWN:
         return benchmark
     if compat not in benchmark.conventions:
-        known = ", ".join(sorted(benchmark.conventions)) or "none but our own"
+        known = ", ".join([OWN, *sorted(benchmark.conventions)])
         raise UserError(
             f"--compat {compat}: {benchmark.name} has no such convention. Known: {known}."
         )
@@ -170,6 +172,7 @@ def score_answers(
         version=benchmark.version,
         convention=compat or OWN,
         num_questions=len(questions),
+        num_published=benchmark.expected.get("questions"),
         num_videos=len({question.video for question in questions}),
         num_answered=len(questions) - num_missing,
         missing={reason: tuple(tally.missing[reason]) for reason in sorted(tally.missing)},

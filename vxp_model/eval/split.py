@@ -35,6 +35,7 @@ class Part:
             if not (slash and first.isdecimal() and second.isdecimal()):
                 raise UserError(f"--shard takes i/N with i from 0, such as 0/4; got {shard!r}.")
             index, count = int(first), int(second)
+            require(count > 0, f"--shard {shard}: N must be 1 or more, such as 0/4.")
             require(index < count, f"--shard {shard}: i must be below N; the last is {count - 1}.")
         rank, world = (int(environment.get(key, d)) for key, d in (("RANK", 0), ("WORLD_SIZE", 1)))
         return cls(index=index * world + rank, count=count * world)

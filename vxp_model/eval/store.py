@@ -48,14 +48,25 @@ def digest(value: Any) -> str:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Return the rows of a file of JSON lines; a last line that is cut off is left out."""
+    """Return the rows of a file of JSON lines; a last line that is cut off is left out.
+
+    Raises:
+        UserError: another line is no JSON.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path}, line {number}: not JSON ({error}). Somebody else has written to this "
+                    "file: take the line out, and run the same command again."
+                ) from error
+            yield row
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -127,8 +138,7 @@ class BenchmarkFolder:
     def asked(self) -> dict[str, Any]:
         """Return how the benchmark was asked last; nothing where it was written by hand."""
         path = self.path / ASKED_NAME
-        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
-        return found
+        return _read_json(path) if path.is_file() else {}
 
     def stored_plans(self, framed: str) -> dict[str, list[FramePlan]]:
         """Return the plans made with some settings, of every version of a video's file.
@@ -217,14 +227,30 @@ def read_run(run: Path) -> dict[str, Any]:
     """Return what run.json says.
 
     Raises:
-        UserError: there is no run.
+        UserError: there is no run, or its record is broken.
     """
     path = run / RUN_NAME
     if not path.is_file():
-        raise UserError(
-            f"{run}: no evaluation lies there: there is no {RUN_NAME}. Make one: vxp-model eval."
+        points = sorted(str(one.parent) for one in run.glob(f"*/{RUN_NAME}"))
+        what = (
+            f"It holds runs, of a sweep perhaps: name one of {', '.join(points)}."
+            if points
+            else "Make one: vxp-model eval."
         )
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raise UserError(f"{run}: no evaluation lies there: there is no {RUN_NAME}. {what}")
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        content = error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: not a JSON object that vxp-model wrote ({content!r:.80}). Remove it, and run "
+            "`vxp-model eval` with the same settings again: it goes on where it was."
+        )
     return content
 
 

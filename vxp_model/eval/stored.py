@@ -24,10 +24,15 @@ def chosen_benchmark(run: Path, benchmark: str | None) -> list[str]:
     """Return the benchmarks of a run, or the one that is named.
 
     Raises:
-        UserError: there is no run, or it has no such benchmark.
+        UserError: there is no run, it has no questions yet, or no such benchmark.
     """
     read_run(run)
     names = benchmarks_of(run)
+    if not names:
+        raise UserError(
+            f"{run}: the run has no questions yet. Answer some first: vxp-model eval, with --out "
+            f"{run}."
+        )
     if benchmark is None:
         return names
     if benchmark not in names:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vxp_model.eval.store import SCORES_NAME, write_json
+from vxp_model.eval.scores import OWN
+from vxp_model.eval.store import scores_name, write_json
 from vxp_model.eval.text_tables import table as text_table
 
 _Row = dict[str, Any]
@@ -16,7 +17,11 @@ FIGURE_NAME: Final = "sweep.png"
 
 
 def write_sweep(
-    out: Path, points: Sequence[tuple[Mapping[str, Any], Path]], names: Sequence[str]
+    out: Path,
+    points: Sequence[tuple[Mapping[str, Any], Path]],
+    names: Sequence[str],
+    *,
+    compat: str | None = None,
 ) -> str:
     """Write sweep.json and sweep.png.
 
@@ -24,11 +29,13 @@ def write_sweep(
         out: folder of the sweep.
         points: values of the swept settings, and the run that had them.
         names: of the benchmarks.
+        compat: convention of the figures; benchmarks that were not scored by it are left out.
 
     Returns:
         The table of it, for a terminal.
     """
-    rows = [row for values, run in points for row in _rows(values, run, names)]
+    file = scores_name(None if compat == OWN else compat)
+    rows = [row for values, run in points for row in _rows(values, run, names, file)]
     write_json(out / SWEEP_NAME, {"axes": list(points[0][0]), "rows": rows})
     _draw(rows, list(points[0][0]), out / FIGURE_NAME)
     return f"{table(rows)}\nfigure in {out / FIGURE_NAME}"
@@ -47,11 +54,14 @@ def table(rows: Sequence[_Row]) -> str:
     return "\n".join(text_table(lines))
 
 
-def _rows(values: Mapping[str, Any], run: Path, names: Sequence[str]) -> list[_Row]:
+def _rows(values: Mapping[str, Any], run: Path, names: Sequence[str], file: str) -> list[_Row]:
     """Return the figure that each benchmark of a run is known by."""
     found = []
     for name in names:
-        scores = json.loads((run / name / SCORES_NAME).read_text(encoding="utf-8"))
+        path = run / name / file
+        if not path.is_file():
+            continue
+        scores = json.loads(path.read_text(encoding="utf-8"))
         main = scores["figures"][0]
         found.append(
             {

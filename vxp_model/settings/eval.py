@@ -122,6 +122,8 @@ class EvalRecipe(Settings):
         names = [one.name for one in self.benchmarks]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"benchmarks names {', '.join(twice)} twice")
+        if empty := [key for key, values in self.sweep.items() if not values]:
+            raise ValueError(f"sweep: {', '.join(empty)} has no value to try")
         return self
 
     def resolved(self, benchmark: BenchmarkSettings) -> Resolved:

@@ -41,6 +41,8 @@ def test_media_are_listed_for_those_who_keep_them_out_of_training(tmp_path, caps
     out = tmp_path / "media.jsonl"
     app([*given, "--out", str(out)], standalone_mode=False)
     assert out.read_text().count('"video"') == len(out.read_text().splitlines())
+    with pytest.raises(UserError, match="cannot write"):
+        app([*given, "--out", str(out / "media.txt")], standalone_mode=False)
     with pytest.raises(UserError, match="--data DIR"):
         app(["benchmarks", "--media", "mlvu"], standalone_mode=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.eval_runs import SPANS, plan_of, shape_questions, write_run
+from vxp_model.cli import app
 from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Question
 from vxp_model.eval.compare import compare, describe
@@ -100,15 +101,22 @@ def test_another_question_of_the_same_name_is_refused(runs, tmp_path):
 def test_runs_that_share_nothing_are_refused(runs, tmp_path):
     spans = [Question(question_id="1", video="v.mp4", text="When?", gold="0-10")]
     c = write_run(tmp_path / "c", spans, lambda _: "0-5", benchmark=SPANS)
-    with pytest.raises(UserError, match=r"no benchmark in common: shapes and spans"):
+    with pytest.raises(
+        UserError, match=r"no benchmark in common: the first has shapes, the second spans"
+    ):
         compare(runs[0], c)
-    with pytest.raises(UserError, match=r"not both 'mlvu' in common"):
+    with pytest.raises(UserError, match=r"no 'mlvu' in common"):
         compare(*runs, benchmark="mlvu")
     with pytest.raises(UserError, match="no evaluation lies there"):
         compare(runs[0], tmp_path / "nowhere")
     d = write_run(tmp_path / "d", QUESTIONS, lambda _: None)
     with pytest.raises(UserError, match="no question of shapes is answered"):
         compare(runs[0], d)
+
+
+def test_runs_are_compared_by_another_convention_too(runs, capsys):
+    app(["compare", *map(str, runs), "--compat", "official"], standalone_mode=False)
+    assert "by convention 'official'" in capsys.readouterr().out
 
 
 def test_scores_between_right_and_wrong_have_an_interval_and_no_p(tmp_path):

@@ -33,7 +33,8 @@ def test_a_video_is_found_where_it_was_repacked(tmp_path, wanted, there, found):
 
 
 @pytest.mark.parametrize(
-    ("there", "why"), [(["b.mp4", "a.txt"], "no such video"), (["x/a.mp4", "y/a.mp4"], "2 videos")]
+    ("there", "why"),
+    [(["b.mp4", "a.txt"], "no such video"), (["x/a.mp4", "y/a.mp4"], "which of 2 of that name")],
 )
 def test_none_or_several_of_a_name_are_missing(tmp_path, there, why):
     with pytest.raises(UnreadableVideoError, match=why) as told:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.eval_runs import answer, plan_of, shape_questions, write_run
+from support.eval_runs import SPANS, answer, plan_of, shape_questions, write_run
 from support.mllm_videos import write_colours
+from vxp_model.errors import UserError
 from vxp_model.eval.report import anchor_of, render_report, write_report
 from vxp_model.eval.report_frames import bars, group_of, kept_shares, spread
 
@@ -197,3 +198,17 @@ def test_it_is_written_where_it_is_wanted(tmp_path):
     run = write_run(tmp_path / "run", QUESTIONS, lambda _: "\ud800")
     assert write_report(run) == run / "report.html"
     assert write_report(run, out=tmp_path / "x/page.html").is_file()
+
+
+def test_a_second_run_that_is_none_or_has_other_benchmarks_is_refused(tmp_path):
+    run = write_run(tmp_path / "run", QUESTIONS, lambda one: one.gold)
+    with pytest.raises(UserError, match=r"nowhere: no evaluation lies there"):
+        write_report(run, against=tmp_path / "nowhere")
+    spans = [replace(QUESTIONS[0], options=(), groups={}, gold="0-10")]
+    other = write_run(tmp_path / "other", spans, lambda _: "0-5", benchmark=SPANS)
+    with pytest.raises(UserError, match=r"it has spans, and .* has shapes: no benchmark in common"):
+        write_report(run, against=other)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/run.json").write_text("{}")
+    with pytest.raises(UserError, match="has no questions yet"):
+        write_report(tmp_path / "begun")

@@ -229,6 +229,80 @@ def test_a_sweep_is_a_run_a_point_with_one_table_and_figure(some, tmp_path, caps
     assert "keep_ratio" in capsys.readouterr().out
 
 
+def test_a_sweep_over_models_takes_replies_made_elsewhere(tmp_path, model, data, capsys):
+    path = tmp_path / "replies.jsonl"
+    path.write_text('{"question_id": "1_plotQA-0", "reply": "B"}\n')
+    given = recipe(tmp_path / "eval.yaml", model, data, SOME[:1], tmp_path / "run")
+    axis = f"sweep={{model: ['answers:{path}', {model}]}}"
+    evaluate(given, "--set", axis, "--compat", "lmms-eval")
+    told = capsys.readouterr().out
+    assert told.count("=== model ") == 2
+    swept = json.loads((tmp_path / "run" / "sweep.json").read_text())
+    assert [row["questions"] for row in swept["rows"]] == [1, 8]
+    with pytest.raises(UserError, match="two points of it would lie in"):
+        evaluate(given, "--set", "sweep={answer.keep_ratio: [0.5, 0.5]}")
+
+
+def test_how_it_is_scored_is_checked_before_anything_is_asked(some, tmp_path):
+    with pytest.raises(UserError, match=r"--compat lmms: no such convention of mlvu, video_mme"):
+        evaluate(some, "--compat", "lmms")
+    with pytest.raises(UserError, match="no model is named"):
+        evaluate(some, "--judge", "http://127.0.0.1:1/v1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_benchmarks_without_a_convention_are_left_out_and_the_rest_is_scored(
+    tmp_path, model, data, capsys
+):
+    names = ("vnbench", "mlvu")
+    given = recipe(tmp_path / "eval.yaml", model, data, names, tmp_path / "run")
+    evaluate(given, "--limit", "2", "--compat", "lmms-eval")
+    told = capsys.readouterr()
+    assert "vnbench has no convention 'lmms-eval': left out." in told.err
+    assert "mlvu, counted by convention 'lmms-eval'" in told.out
+
+
+def test_a_prompt_style_that_nobody_has_is_refused_and_another_fallback_said(
+    tmp_path, model, data, capsys
+):
+    names = ("vnbench", "mlvu")
+    given = recipe(tmp_path / "eval.yaml", model, data, names, tmp_path / "run")
+    with pytest.raises(UserError, match=r"prompt\.style 'offical'\. Did you mean 'official'"):
+        evaluate(given, "--set", "prompt.style=offical")
+    own = f"[{{name: vnbench, data: {data / 'vnbench'}, prompt: {{style: lmms-eval}}}}]"
+    with pytest.raises(UserError, match=r"prompt\.style of vnbench 'lmms-eval'"):
+        evaluate(given, "--set", f"benchmarks={own}")
+    evaluate(given, "--limit", "1", "--set", "prompt.style=lmms-eval")
+    said = capsys.readouterr().err
+    assert said.count("vnbench has no prompt style 'lmms-eval': asked in its 'official'") == 1
+    assert "mlvu has no" not in said
+
+
+def test_why_there_are_no_answers_is_said_and_not_without_end(tmp_path, model, data, capsys):
+    names = ("charades_sta", "v_star")
+    given = recipe(tmp_path / "eval.yaml", model, data, names, tmp_path / "run")
+    evaluate(given, "--score", "likelihood")
+    said = capsys.readouterr().err
+    assert "charades_sta: no answer to AB1CD/1: answer.by: likelihood needs questions" in said
+    assert said.count("v_star: no answer to") == 5
+    assert said.count("v_star: and more of these") == 1
+
+
+def test_videos_without_subtitles_that_can_be_read_are_said(tmp_path, model, data, capsys):
+    names = ("longvideobench_subtitles",)
+    given = recipe(tmp_path / "eval.yaml", model, data, names, tmp_path / "run")
+    evaluate(given)
+    assert "without subtitles" not in capsys.readouterr().err
+    path = data / names[0] / "subtitles" / "aa_en.json"
+    stored = path.read_bytes()
+    path.write_text("{")
+    try:
+        evaluate(given)
+    finally:
+        path.write_bytes(stored)
+    assert "1 videos are shown without subtitles" in capsys.readouterr().err
+
+
 def test_replies_made_elsewhere_are_scored_without_a_model(whole, tmp_path, data, capsys):
     rows = [
         {"question_id": one["question_id"], "reply": one["reply"]}

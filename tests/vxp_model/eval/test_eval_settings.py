@@ -79,6 +79,9 @@ def test_what_is_missing_is_said(tmp_path):
             benchmark="mlvu", data="d", told={})  # fmt: skip
     refused("preset 'papr' is none of", what="answers:x", settings=["preset=papr"],
             benchmark="mlvu", data="d", told={})  # fmt: skip
+    refused("'nix' is neither a folder with a model nor a recipe", what="nix", **nothing)
+    refused("answer.keep_ratio has no value to try", what="answers:x", benchmark="mlvu", data="d",
+            settings=["sweep={answer.keep_ratio: []}"], told={})  # fmt: skip
     refused("may have {question}", what="answers:x", settings=["prompt.template='{quest}'"],
             benchmark="mlvu", data="d", told={})  # fmt: skip
 

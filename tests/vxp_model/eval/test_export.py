@@ -135,3 +135,6 @@ def test_what_cannot_be_written_is_said(run, tmp_path):
         export_run(run, tmp_path, form="csv")
     with pytest.raises(UserError, match=r"no answers to 'mlvu'\. It has: shapes"):
         export_run(run, tmp_path, benchmark="mlvu")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export_run(run, tmp_path / "file")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import pytest
 
 from support.eval_runs import Shapes, Spans, answer, shape_questions
 from vxp_model.errors import UserError
-from vxp_model.eval.benchmarks.base import Question
+from vxp_model.eval.benchmarks.base import Figure, Question, by_group, units_of
 from vxp_model.eval.score_tables import describe, split_figures
 from vxp_model.eval.scores import score_answers
 from vxp_model.eval.statistics import wilson
@@ -62,13 +64,14 @@ def test_another_convention_reads_and_counts_its_own_way():
     theirs = score_answers(Shapes(), QUESTIONS, rows, compat="official")
     assert figures(own)["accuracy"].asked.value == 11 / 12
     assert figures(theirs)["accuracy"].asked.value == 10 / 11  # what it cannot read is left out
-    assert (own.convention, theirs.convention) == ("own", "official")
+    assert (own.convention, theirs.convention) == ("ours", "official")
     assert theirs.unparsed == (("0-1", "(B)"),)
 
 
 def test_an_unknown_convention_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match=r"--compat lmms: shapes has .* Known: official\."):
+    with pytest.raises(UserError, match=r"--compat lmms: shapes has .* Known: ours, official\."):
         score_answers(Shapes(), QUESTIONS, {}, compat="lmms")
+    assert score_answers(Shapes(), QUESTIONS, {}, compat="ours").convention == "ours"
 
 
 FREE = Question(question_id="free", video="v.mp4", text="Describe it.", gold="good")
@@ -140,6 +143,37 @@ def test_figures_of_the_parts_of_a_split_are_a_table_with_both_averages():
     assert by_task.mean == pytest.approx((6 / 8 + 4 / 4) / 2)
     assert by_task.whole is not None
     assert by_task.whole.asked.value == 10 / 12
+
+
+class Chains(Shapes):
+    """Known by a figure of one part, with figures of that part by another split."""
+
+    expected: ClassVar[Mapping[str, int]] = {"questions": 9000}
+
+    def summarise(self, scored):
+        figures = []
+        for task, own in by_group(scored, "task").items():
+            figures.append(Figure.of(f"IoU, task {task}", units_of(own)))
+            for length, some in by_group(own, "length").items():
+                figures.append(Figure.of(f"IoU, task {task}, length {length}", units_of(some)))
+        return figures
+
+
+def test_the_figure_that_a_benchmark_is_known_by_stands_first_though_it_is_of_a_part():
+    scores = score_answers(Chains(), QUESTIONS, replies(*"ABCBCDCDAAAA"))
+    alone, tables = split_figures(scores)
+    assert [one.name for one in alone] == ["IoU, task counting", "IoU, task order"]
+    assert [(one.figure, one.split) for one in tables] == [
+        ("IoU, task counting", "length"),
+        ("IoU, task order", "length"),
+    ]
+    assert tables[0].whole == alone[0]
+
+
+def test_a_part_of_a_benchmark_is_not_taken_for_it():
+    text = describe(score_answers(Chains(), QUESTIONS, replies(*"ABCBCDCDAAAA")))
+    assert "not the whole benchmark of 9,000 questions" in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_what_is_printed():

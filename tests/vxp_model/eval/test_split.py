@@ -38,6 +38,11 @@ def test_ranks_share_the_part_that_is_named():
     assert Part.of(None, {}) == Part(index=0, count=1)
 
 
+def test_no_parts_at_all_are_refused_in_those_words():
+    with pytest.raises(UserError, match="N must be 1 or more"):
+        Part.of("0/0", {})
+
+
 @pytest.mark.parametrize("shard", ["1", "1/", "a/2", "-1/2", "2/2", "1/0"])
 def test_a_shard_of_another_form_is_answered_with_the_form(shard):
     with pytest.raises(UserError, match="shard"):

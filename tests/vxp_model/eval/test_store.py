@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
+from vxp_model.errors import UserError
 from vxp_model.eval.adapters.base import FramePlan
 from vxp_model.eval.benchmarks.base import Question, Subtitles
-from vxp_model.eval.store import Appended, BenchmarkFolder, digest, plan_row, read_lines
+from vxp_model.eval.store import Appended, BenchmarkFolder, digest, plan_row, read_lines, read_run
 
 
 def question(name, video="a.mp4"):
@@ -153,3 +156,22 @@ def test_what_comes_while_a_process_merges_is_merged_too(tmp_path, monkeypatch):
     monkeypatch.setattr(BenchmarkFolder, "write_answers", write)
     folder.merge("s")
     assert list(folder.answers()) == ["1", "2"]
+
+
+def test_what_somebody_else_has_written_is_named_with_its_line(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"a": 1}\n{oops\n{"a": 2}\n')
+    with pytest.raises(UserError, match=r"answers\.jsonl, line 2: not JSON"):
+        list(read_lines(path))
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json: not a JSON object"):
+        read_run(tmp_path)
+
+
+def test_a_folder_of_runs_is_told_from_none(tmp_path):
+    with pytest.raises(UserError, match=r"no run\.json\. Make one"):
+        read_run(tmp_path)
+    (tmp_path / "keep_ratio=0.5").mkdir()
+    (tmp_path / "keep_ratio=0.5" / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"It holds runs.*keep_ratio=0\.5"):
+        read_run(tmp_path)
