@@ -26,7 +26,7 @@ _SAYS_WHY: Final = re.compile(
     re.IGNORECASE,
 )
 _OTHER: Final = re.compile(
-    r"""[.)\]]?\s*(?:[,;/&+|]|and\b|or\b|和|或)\s*(?:and\b|or\b)?
+    r"""[.)\]]*\s*(?:[,;/&+|]|and\b|or\b|和|或)\s*(?:and\b|or\b)?\s*(?:maybe\b|perhaps\b)?
     |\s*(?=[(\[][A-Z][)\]])""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -40,7 +40,7 @@ _REFUSED_AFTER: Final = re.compile(
         |(?:is|are|was|were|do|does|did|has|had|can|could|would|should|will|may|might|seems|appears
            |looks)(?:\s+(?:to\s+be|be|the|an?|also|then|therefore|\w+ly))*
          \s+(?:not|never|no|wrong|incorrect|false|impossible|unlikely|less|inaccurate|excluded
-             |eliminated|irrelevant|ruled\s+out)\b)""",
+             |eliminated|irrelevant|out|ruled\s+out)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -151,7 +151,7 @@ def is_clear(label: Label, asked: Asked) -> bool:
     if label.mark[:1] in (".", ":"):
         return True
     if label.mark:
-        return label.is_capital
+        return label.is_capital and "?" not in label.mark
     if label.letter not in asked.letters:
         return False
     if _SAYS_WHY.match(tail):

@@ -38,7 +38,9 @@ _CONTAINER: Final = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 """Tags, LaTeX's box, and fields of JSON."""
-_BULLET: Final = re.compile(r"^(?:(?:[-•>✓✔✅☑]\ufe0f?|\d[.)])\s+)+(?=\(?[A-Za-z]\b)", re.MULTILINE)
+_BULLET: Final = re.compile(
+    r"^(?:(?:[-=]*>|→|[-•✓✔✅☑]\ufe0f?|\d[.)])\s+)+(?=\(?[A-Za-z]\b)", re.MULTILINE
+)
 
 _LIST_ITEM: Final = re.compile(r"(?:(?<!\w)|(?<=项))\(?([A-Z])[.):]")
 _DECLARED: Final = re.compile(
@@ -95,7 +97,7 @@ _BECAUSE: Final = re.compile(r",?\s+(?:because|since)\b", re.IGNORECASE)
 _CONCLUDED: Final = re.compile(
     r"""(?:(?<!\b[A-Z])(?<![A-Z]\))[.!?,:;\n]|\s-
         |\b(?:[Ss]o|[Tt]herefore|[Tt]hus|[Hh]ence|Then|[Ii]t\s+is|[Ii]t's|is|be|think|say|believe
-           |but|[Mm]aybe|[Pp]erhaps|\w+ly))
+           |(?<![Aa]ll\s)(?<!ing\s)but|[Mm]aybe|[Pp]erhaps|\w+ly))
     \s+([A-Z])[.!]?\s*$""",
     re.VERBOSE,
 )
