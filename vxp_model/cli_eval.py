@@ -202,7 +202,7 @@ def export(
     """
     from vxp_model.eval.export import export_run
 
-    for path in export_run(run, out, form=form, benchmark=benchmark):
+    for path in export_run(run, out, form=form, benchmark=benchmark, say=_say):
         typer.echo(f"wrote {path}")
 
 

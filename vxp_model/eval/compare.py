@@ -257,14 +257,13 @@ def _figures(
 
 
 def _figure(before: Figure, after: Figure, p_value: float | None = None) -> Difference:
-    units = (unit for one in (before, after) for part in one.parts for unit in part)
     return Difference(
         name=before.name,
         num_questions=before.num_questions,
         a=before.value,
         b=after.value,
         interval=difference(before, after),
-        is_share=before.combine == "mean" and all(0 <= unit.value <= 1 for unit in units),
+        is_share=before.is_share and after.is_share,
         p_value=p_value,
     )
 

@@ -40,7 +40,12 @@ Answers = Mapping[str, Mapping[str, Any]]
 
 
 def export_run(
-    run: Path, out: Path, *, form: str = FORMS[0], benchmark: str | None = None
+    run: Path,
+    out: Path,
+    *,
+    form: str = FORMS[0],
+    benchmark: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write a run in another layout.
 
@@ -49,6 +54,7 @@ def export_run(
         out: folder; files of the same names are replaced.
         form: one of FORMS.
         benchmark: this one alone; None: all of the run.
+        say: prints how many answers are empty.
 
     Returns:
         The files.
@@ -62,8 +68,25 @@ def export_run(
     if form == "submission":
         if benchmark is None:
             names = [name for name in names if name in SUBMISSIONS] or names
-        return [submission(run, name, out) for name in names]
-    return export_lmms_eval(run, out, benchmark=benchmark)
+        paths = [submission(run, name, out) for name in names]
+    else:
+        paths = export_lmms_eval(run, out, benchmark=benchmark)
+    for name in names:
+        if line := _empty_line(run, name):
+            say(line)
+    return paths
+
+
+def _empty_line(run: Path, name: str) -> str:
+    """Return what is said of questions without an answer that can be read; '' where none is."""
+    _, questions, _, scores = _scored(run, name)
+    missing = len(questions) - scores.num_answered
+    if not missing and not scores.unparsed:
+        return ""
+    return (
+        f"{name}: of {len(questions):,} questions {missing:,} have no answer, and the replies to "
+        f"{len(scores.unparsed):,} cannot be read: what is written of them is wrong or empty"
+    )
 
 
 def export_lmms_eval(run: Path, out: Path, *, benchmark: str | None = None) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vxp_model.eval.benchmarks.base import Scored
-from vxp_model.eval.scores import OWN, Measured, ScoredFigure, Scores
+from vxp_model.eval.scores import Measured, ScoredFigure, Scores
 from vxp_model.eval.statistics import BOOTSTRAP, WILSON, Interval
 from vxp_model.eval.text_tables import WIDTH, shortened, table
 
@@ -124,8 +124,7 @@ def _placed(name: str, parts: Mapping[str, set[str]]) -> tuple[str, str, str] | 
 
 
 def _heading(scores: Scores) -> Iterator[str]:
-    way = "its own convention" if scores.convention == OWN else f"convention {scores.convention!r}"
-    yield f"{scores.benchmark}, counted by {way}"
+    yield f"{scores.benchmark}, counted by convention {scores.convention!r}"
     missing = scores.num_questions - scores.num_answered
     reasons = ", ".join(f"{reason} {len(ids):,}" for reason, ids in scores.missing.items())
     yield (

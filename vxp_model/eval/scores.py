@@ -38,8 +38,7 @@ class Measured:
     @property
     def is_share(self) -> bool:
         """Whether it lies in [0, 1], and reads well as a percentage."""
-        units = (unit for part in self.figure.parts for unit in part)
-        return self.figure.combine == "mean" and all(0 <= unit.value <= 1 for unit in units)
+        return self.figure.is_share
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values; what is not a number is None, infinity is 'inf'."""

@@ -25,7 +25,7 @@ NORMAL_95: Final = 1.959963984540054
 WILSON: Final = "wilson"
 BOOTSTRAP: Final = "bootstrap over videos"
 NONE: Final = "none"
-"""Nothing can be said: no questions, or all of them about one video."""
+"""Nothing can be said: no questions, all of them about one video, or all worth the same."""
 
 _NUM_RESAMPLES: Final = 2000
 _BLOCK_DRAWS: Final = 1 << 22
@@ -64,7 +64,7 @@ def wilson(right: float, asked: int, *, deviations: float = NORMAL_95) -> tuple[
 
 def is_plain_share(figure: Figure) -> bool:
     """Whether a figure is one share of questions that are each right or wrong."""
-    if len(figure.parts) != 1 or figure.combine != "mean":
+    if len(figure.parts) != 1 or not figure.is_share:
         return False
     return all(unit.num_questions == 1 and unit.value in (0.0, 1.0) for unit in figure.parts[0])
 
@@ -86,6 +86,8 @@ def interval(figure: Figure, *, num_resamples: int = _NUM_RESAMPLES, seed: int =
     if len(_videos([figure])) < 2:
         return Interval(math.nan, math.nan, NONE)
     value_R = bootstrap(figure, num_resamples=num_resamples, seed=seed)
+    if len({unit.value for part in figure.parts for unit in part}) == 1:
+        return Interval(math.nan, math.nan, NONE)  # no draw differs: that is not certainty
     return Interval(*_percentiles(value_R), BOOTSTRAP)
 
 

@@ -85,7 +85,7 @@ class BenchmarkSettings(Settings):
     frames: FrameSettings = FrameSettings()
     prompt: PromptSettings = PromptSettings()
     only: dict[str, tuple[str, ...]] = {}
-    """Ask the questions of these parts alone: {task: [plotQA, count]}."""
+    """Ask the questions of these parts alone: {task: [PQA, AC]}."""
 
 
 class EvalRecipe(Settings):

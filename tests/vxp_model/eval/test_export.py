@@ -7,6 +7,7 @@ import json
 import pytest
 
 from support.eval_runs import LETTERS, shape_questions, write_run
+from vxp_model.cli import app
 from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Question
 from vxp_model.eval.export import export_run, submission
@@ -126,6 +127,18 @@ def test_longvideobenchs_server_gets_letters_by_id(tmp_path):
     path = submission(run, name, tmp_path)
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content == {"aa_0": "B", "aa_1": "D", "aa_2": ""}
+
+
+@pytest.mark.usefixtures("invented")
+def test_answers_that_are_missing_or_cannot_be_read_are_counted(tmp_path, capsys):
+    questions = shape_questions(2)
+    said = dict(zip((one.question_id for one in questions), ["A", None, "?", *"ABC"], strict=True))
+    run = write_run(tmp_path / "run", questions, lambda one: said[one.question_id])
+    app(["export", str(run), "--out", str(tmp_path)], standalone_mode=False)
+    assert "of 6 questions 1 have no answer, and the replies to 1 cannot" in capsys.readouterr().err
+    run = write_run(tmp_path / "whole", questions, lambda one: one.gold)
+    app(["export", str(run), "--out", str(tmp_path)], standalone_mode=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_cannot_be_written_is_said(run, tmp_path):

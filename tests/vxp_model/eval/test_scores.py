@@ -182,7 +182,7 @@ def test_what_is_printed():
     assert max(map(len, lines)) <= 100
     text = "\n".join(lines)
     assert lines[:3] == [
-        "shapes, counted by its own convention",
+        "shapes, counted by convention 'ours'",
         "12 questions about 4 videos; 11 answered, 1 without an answer (missing 1)",
         "cannot be read, counted as wrong: 1",
     ]
@@ -201,11 +201,12 @@ def test_a_score_between_right_and_wrong_has_a_bootstrap():
         Question(question_id=str(at), video=f"{at}.mp4", text="When?", gold="0-10")
         for at in range(6)
     ]
-    rows = {one.question_id: answer(one, "0-5") for one in questions}
+    rows = {one.question_id: answer(one, "0-5") for one in questions[:5]}
+    rows["5"] = answer(questions[5], "0-10")
     scores = score_answers(Spans(), questions, rows)
-    assert scores.figures[0].asked.value == 0.5
+    assert scores.figures[0].asked.value == 3.5 / 6
     assert scores.figures[0].asked.interval.how == "bootstrap over videos"
-    assert "50.00 %" in describe(scores)
+    assert "58.33 %" in describe(scores)
 
 
 def test_a_run_without_questions_is_described():

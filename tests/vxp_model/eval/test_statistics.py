@@ -80,6 +80,20 @@ def test_nothing_has_no_interval(figure):
     assert math.isnan(found.high)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_answers_that_are_all_worth_the_same_are_no_certainty(value):
+    parts = (tuple(units(value, value)), tuple(units(value, value)))
+    assert interval(Figure(name="M-Avg", parts=parts)).how == NONE
+
+
+def test_a_rating_is_no_share_though_all_of_them_are_0_or_1():
+    rating = Figure.of("rating", units(0, 1, 1), best=10)
+    assert not rating.is_share
+    assert interval(rating).how == BOOTSTRAP
+    assert Figure.of("share", units(0, 1, 1)).is_share
+    assert not Figure.of("no share", units(0, 3)).is_share
+
+
 def test_one_video_says_nothing_of_others():
     figure = Figure.of("mIoU", units(0.2, 0.4, videos="aa"))
     assert interval(figure).how == NONE

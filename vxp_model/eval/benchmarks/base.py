@@ -168,11 +168,20 @@ class Figure:
     """One, or those whose means are averaged; empty ones do not count."""
     combine: str = "mean"
     """A name in COMBINE."""
+    best: float = 1.0
+    """The most that a unit can be worth: of 1 it is a share, of 10 a rating."""
 
     @classmethod
-    def of(cls, name: str, units: Iterable[Unit]) -> Self:
+    def of(cls, name: str, units: Iterable[Unit], *, best: float = 1.0) -> Self:
         """Return the plain mean of units."""
-        return cls(name=name, parts=(tuple(units),))
+        return cls(name=name, parts=(tuple(units),), best=best)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies in [0, 1] by what it is, and reads well as a percentage."""
+        units = (unit for part in self.parts for unit in part)
+        is_mean = self.combine == "mean" and self.best == 1
+        return is_mean and all(0 <= unit.value <= 1 for unit in units)
 
     @property
     def value(self) -> float:

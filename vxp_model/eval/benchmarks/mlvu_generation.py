@@ -121,13 +121,13 @@ class MlvuGeneration(Benchmark):
         sums = {
             task: tuple(_unit(one, one.score * _BEST) for one in own) for task, own in tasks.items()
         }
-        figures = [Figure(name="G-Avg (of 10)", parts=tuple(sums.values()))]
+        figures = [Figure(name="G-Avg (of 10)", parts=tuple(sums.values()), best=_BEST)]
         for task, units in sums.items():
-            figures.append(Figure.of(f"score (of 10), task {task}", units))
+            figures.append(Figure.of(f"score (of 10), task {task}", units, best=_BEST))
             for place, name in enumerate(SCORE_NAMES[task]):
                 own = (_unit(one, _ratings(one.parsed)[place]) for one in tasks[task])
                 said = name.removeprefix("score_")
-                figures.append(Figure.of(f"{said} (of 5), task {task}", own))
+                figures.append(Figure.of(f"{said} (of 5), task {task}", own, best=_BEST / 2))
         return figures
 
 

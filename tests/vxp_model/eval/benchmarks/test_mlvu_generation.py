@@ -89,6 +89,7 @@ def test_g_avg_is_the_mean_of_the_tasks_and_an_unread_judgment_adds_0(questions)
             "reliability (of 5), task VS": 2.0,
         }
     )
+    assert not any(figure.is_share for figure in BENCHMARK.summarise(scored[1:2]))  # of 10, not 0 %
     three = BENCHMARK.summarise(scored[:3])  # two captions and one summary: tasks weigh the same
     assert three[0].value == (4.5 + 5.0) / 2
 
