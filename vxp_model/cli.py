@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -239,9 +239,24 @@ def show_config(recipe: Recipe, settings: Set = None) -> None:
     else:
         overrides = [recipes.parse_set(text) for text in settings or ()]
         loaded = recipes.read(tree, str(recipe), overrides)
-    width = max(len(origin.key) for origin in loaded.origins)
-    for origin in loaded.origins:
-        typer.echo(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
+    rows = [row for one in loaded.origins for row in _setting_rows(one.key, one.value, one.origin)]
+    width = max(len(key) for key, *_ in rows)
+    for key, value, origin in rows:
+        typer.echo(f"{key:<{width}}  {value:<28}  {origin}")
+
+
+def _setting_rows(key: str, value: Any, origin: str) -> Iterator[tuple[str, str, str]]:
+    """Return what is printed of a setting: of a list of tables a line for each, what is set."""
+    if isinstance(value, list | tuple) and value and all(isinstance(one, dict) for one in value):
+        for at, one in enumerate(value):
+            yield f"{key}[{at}]", repr(_what_is_set(one)), origin
+    else:
+        yield key, repr(value), origin
+
+
+def _what_is_set(value: dict[str, Any]) -> dict[str, Any]:
+    inner = {k: _what_is_set(v) if isinstance(v, dict) else v for k, v in value.items()}
+    return {k: v for k, v in inner.items() if v is not None and v != {}}
 
 
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {

@@ -132,7 +132,7 @@ def _heading(scores: Scores) -> Iterator[str]:
         f"{scores.num_answered:,} answered"
         + (f", {missing:,} without an answer ({reasons})" if missing else "")
     )
-    if scores.num_published not in (None, scores.num_questions):
+    if scores.is_part:
         yield (
             f"not the whole benchmark of {scores.num_published:,} questions: no figures to put "
             "beside published ones"

@@ -50,6 +50,7 @@ class Measured:
             "low": _number(round(low, 6) if math.isfinite(low) else low),
             "high": _number(round(high, 6) if math.isfinite(high) else high),
             "interval": how,
+            "is_share": self.is_share,
         }
 
 
@@ -92,6 +93,11 @@ class Scores:
     """The one that the benchmark is known by first."""
     scored: tuple[Scored, ...] = field(repr=False)
     """Every question of the figures; not written."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether fewer or other questions were asked than the benchmark has."""
+        return self.num_published not in (None, self.num_questions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what scores.json holds: JSON values, the same for the same answers."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from vxp_model.eval.score_tables import interval_text, value_text
 from vxp_model.eval.scores import OWN
+from vxp_model.eval.statistics import Interval
 from vxp_model.eval.store import scores_name, write_json
 from vxp_model.eval.text_tables import table as text_table
 
 _Row = dict[str, Any]
 SWEEP_NAME: Final = "sweep.json"
 FIGURE_NAME: Final = "sweep.png"
+_ENDS: Final = ("low", "high")
+_OF_FIGURE: Final = ("value", "low", "high", "interval", "is_share", "questions")
 
 
 def write_sweep(
@@ -44,13 +49,14 @@ def write_sweep(
 def table(rows: Sequence[_Row]) -> str:
     """Draw the rows of a sweep: a line for each point and benchmark."""
     axes = list(rows[0]["point"])
-    heads = [*(axis.rpartition(".")[2] for axis in axes), "benchmark", "figure", "value", "95 %"]
-    lines = [heads]
+    heads = [axis.rpartition(".")[2] for axis in axes]
+    lines = [[*heads, "benchmark", "figure", "value", "95 % interval"]]
     for row in rows:
         cells = [_text(row["point"][axis]) for axis in axes]
-        low, high = (f"{_percent(row[end])}" for end in ("low", "high"))
-        cells += [row["benchmark"], row["figure"], _percent(row["value"]), f"{low} to {high}"]
-        lines.append([*cells])
+        value, low, high = (_number(row[key]) for key in ("value", "low", "high"))
+        said = value_text(value, is_share=row["is_share"])
+        inside = interval_text(Interval(low, high, row["interval"]), is_share=row["is_share"])
+        lines.append([*cells, row["benchmark"], row["figure"], said, inside])
     return "\n".join(text_table(lines))
 
 
@@ -68,7 +74,7 @@ def _rows(values: Mapping[str, Any], run: Path, names: Sequence[str], file: str)
                 "point": dict(values),
                 "benchmark": name,
                 "figure": main["name"],
-                **{key: main[key] for key in ("value", "low", "high", "interval", "questions")},
+                **{key: main[key] for key in _OF_FIGURE},
             }
         )
     return found
@@ -86,22 +92,20 @@ def _draw(rows: Sequence[_Row], axes: Sequence[str], path: Path) -> None:
     lines: dict[str, list[_Row]] = {}
     for row in rows:
         rest = "".join(f", {key.rpartition('.')[2]} {_text(row['point'][key])}" for key in others)
-        lines.setdefault(f"{row['benchmark']}{rest}", []).append(row)
+        lines.setdefault(f"{row['benchmark']}, {row['figure']}{rest}", []).append(row)
     is_number = all(
         isinstance(row["point"][first], int | float) and row["point"][first] is not True
         for row in rows
     )
     for label, own in lines.items():
         x = [row["point"][first] if is_number else _text(row["point"][first]) for row in own]
-        y = [row["value"] for row in own]
-        known = [row["low"] is not None and row["high"] is not None for row in own]
-        gaps = [
-            [abs(row["value"] - row[end]) if ok else 0 for row, ok in zip(own, known, strict=True)]
-            for end in ("low", "high")
-        ]
+        y = [_number(row["value"]) for row in own]
+        ends = [[abs(_number(row[end]) - _number(row["value"])) for row in own] for end in _ENDS]
+        gaps = [[gap if math.isfinite(gap) else 0.0 for gap in side] for side in ends]
         plot.errorbar(x, y, yerr=gaps, marker="o", capsize=3, label=label)
+    plot.set_ylim(bottom=max(0.0, plot.get_ylim()[0]))
     plot.set_xlabel(first)
-    plot.set_ylabel(rows[0]["figure"] + ", 95 % intervals")
+    plot.set_ylabel("value, 95 % intervals")
     plot.grid(alpha=0.3)
     plot.legend()
     figure.savefig(path, dpi=120, metadata={"Software": None})
@@ -111,5 +115,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _percent(value: Any) -> str:
-    return "-" if not isinstance(value, int | float) else f"{100 * value:.1f}"
+def _number(value: Any) -> float:
+    """Return a number of scores.json, in which None is none and 'inf' infinity."""
+    return math.nan if value is None else float(value)

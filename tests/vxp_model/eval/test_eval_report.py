@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.eval_runs import SPANS, answer, plan_of, shape_questions, write_run
+from support.eval_runs import SPANS, Spans, answer, plan_of, shape_questions, write_run
 from support.mllm_videos import write_colours
 from vxp_model.errors import UserError
 from vxp_model.eval.report import anchor_of, render_report, write_report
@@ -212,3 +212,13 @@ def test_a_second_run_that_is_none_or_has_other_benchmarks_is_refused(tmp_path):
     (tmp_path / "begun/run.json").write_text("{}")
     with pytest.raises(UserError, match="has no questions yet"):
         write_report(tmp_path / "begun")
+
+
+def test_a_part_of_a_benchmark_is_said_and_a_reference_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(Spans, "expected", {"questions": 900})
+    free = {"options": (), "groups": {}, "gold": "0-10", "details": {"answer": "A red sea."}}
+    asked = [replace(QUESTIONS[0], **free)]
+    run = write_run(tmp_path / "run", asked, lambda _: "0-5", benchmark=SPANS)
+    text = Page(render_report(run)).text
+    assert "not the whole benchmark of 900 questions" in text
+    assert "Right: A red sea." in text

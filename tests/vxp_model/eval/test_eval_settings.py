@@ -2,6 +2,7 @@
 
 import pytest
 
+from vxp_model.cli import app
 from vxp_model.errors import UserError
 from vxp_model.eval.recipe import read_eval
 from vxp_model.settings.eval import EvalRecipe, points_of
@@ -98,3 +99,12 @@ def test_a_recipes_own_benchmark_is_asked_alone_with_another_folder():
     assert (own.name, own.data, loaded.config.limit) == ("mlvu", "elsewhere", 3)
     assert loaded.config.answer.by == "likelihood"
     assert loaded.config.out == "runs/video_xl_pro/eval"
+
+
+def test_show_config_has_a_line_for_each_benchmark_with_what_is_set(capsys):
+    app(["show-config", "video_xl_pro/eval"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 120
+    told = {line.split()[0]: line for line in lines}
+    assert "{'name': 'mlvu', 'data': 'data/MLVU'}" in told["benchmarks[0]"]
+    assert "benchmarks[10]" in told
