@@ -194,8 +194,8 @@ class Answering:
         if self._unsubtitled:
             number, path = len(self._unsubtitled), next(iter(self._unsubtitled.values()))
             self._say(
-                f"{work.benchmark.name}: {number:,} videos are shown without subtitles: there are "
-                f"none that can be read, for example in {path}"
+                f"{work.benchmark.name}: videos without subtitles that can be read: {number:,}, "
+                f"for example of {path}"
             )
         folder.merge(self._asked)
 

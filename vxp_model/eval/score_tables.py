@@ -34,6 +34,11 @@ class SplitTable:
         values = [one.asked.value for _, one in self.rows if one.asked.figure.num_questions]
         return sum(values) / len(values) if values else math.nan
 
+    @property
+    def num_parts(self) -> int:
+        """Parts in that mean: those with an answer."""
+        return sum(one.asked.figure.num_questions > 0 for _, one in self.rows)
+
 
 def split_figures(scores: Scores) -> tuple[list[ScoredFigure], list[SplitTable]]:
     """Return the figures that stand for themselves, and those of the parts of splits, as tables.
@@ -164,7 +169,7 @@ def _averages(one: SplitTable, num_columns: int) -> list[list[str]]:
     """Return both averages: of the parts, and of the questions."""
     rest = [""] * (num_columns - 3)
     measured: Measured = one.rows[0][1].asked
-    rows = [[f"mean of the {len(one.rows)}", "", _same(one.mean, measured), *rest]]
+    rows = [[f"mean of the {one.num_parts}", "", _same(one.mean, measured), *rest]]
     if one.whole is not None:
         whole = one.whole.asked
         value = value_text(whole.value, is_share=whole.is_share)

@@ -245,10 +245,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        content = error
+        content = str(error)
     if not isinstance(content, dict):
         raise UserError(
-            f"{path}: not a JSON object that vxp-model wrote ({content!r:.80}). Remove it, and run "
+            f"{path}: no JSON object that vxp-model wrote ({content!s:.80}). Remove it, and run "
             "`vxp-model eval` with the same settings again: it goes on where it was."
         )
     return content

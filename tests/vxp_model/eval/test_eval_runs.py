@@ -292,7 +292,7 @@ def test_videos_without_subtitles_that_can_be_read_are_said(tmp_path, model, dat
     names = ("longvideobench_subtitles",)
     given = recipe(tmp_path / "eval.yaml", model, data, names, tmp_path / "run")
     evaluate(given)
-    assert "without subtitles" not in capsys.readouterr().err
+    assert "without subtitles that can" not in capsys.readouterr().err
     path = data / names[0] / "subtitles" / "aa_en.json"
     stored = path.read_bytes()
     path.write_text("{")
@@ -300,7 +300,7 @@ def test_videos_without_subtitles_that_can_be_read_are_said(tmp_path, model, dat
         evaluate(given)
     finally:
         path.write_bytes(stored)
-    assert "1 videos are shown without subtitles" in capsys.readouterr().err
+    assert "videos without subtitles that can be read: 1, for example of" in capsys.readouterr().err
 
 
 def test_replies_made_elsewhere_are_scored_without_a_model(whole, tmp_path, data, capsys):

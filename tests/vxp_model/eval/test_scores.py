@@ -176,6 +176,15 @@ def test_a_part_of_a_benchmark_is_not_taken_for_it():
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_a_part_without_an_answer_is_not_in_the_mean_of_the_parts():
+    missing = {at for at, one in enumerate(QUESTIONS) if one.groups["task"] == "order"}
+    scores = score_answers(
+        Shapes(), QUESTIONS, replies(*(None if at in missing else "A" for at in range(12)))
+    )
+    assert split_figures(scores)[1][0].num_parts == 1
+    assert "mean of the 1" in describe(scores)
+
+
 def test_what_is_printed():
     rows = replies("A", "B", "x" * 200, "B", "A", None, "C", "A", "A", "D", "A", "ba\nd?")
     lines = describe(score_answers(Shapes(), QUESTIONS, rows)).splitlines()

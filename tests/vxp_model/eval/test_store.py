@@ -164,7 +164,7 @@ def test_what_somebody_else_has_written_is_named_with_its_line(tmp_path):
     with pytest.raises(UserError, match=r"answers\.jsonl, line 2: not JSON"):
         list(read_lines(path))
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UserError, match=r"run\.json: not a JSON object"):
+    with pytest.raises(UserError, match=r"run\.json: no JSON object"):
         read_run(tmp_path)
 
 
