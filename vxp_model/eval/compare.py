@@ -14,7 +14,7 @@ from vxp_model.errors import UserError
 from vxp_model.eval.adapters.base import FramePlan
 from vxp_model.eval.benchmarks.base import Benchmark, Figure, Question, Scored, by_group, units_of
 from vxp_model.eval.catalogue import load_benchmark
-from vxp_model.eval.score_tables import interval_text, value_text
+from vxp_model.eval.score_tables import interval_text, places_of, value_text
 from vxp_model.eval.scores import OWN, convention_of
 from vxp_model.eval.statistics import Interval, difference, is_plain_share, mcnemar_exact
 from vxp_model.eval.store import BenchmarkFolder
@@ -249,9 +249,10 @@ def _figures(
     """Return the summary's figures that are not of a part of a split."""
     rule = convention_of(benchmark, compat)
     after = {figure.name: figure for figure in rule.summarise(scored_b)}
-    parts = {f"{s} {part}" for one in scored_a for s, part in one.question.groups.items()}
-    for before in rule.summarise(scored_a):
-        if before.name in after and before.name.partition(", ")[2] not in parts:
+    all_before = rule.summarise(scored_a)
+    places = places_of([one.name for one in all_before], scored_a)
+    for before in all_before:
+        if before.name in after and places[before.name] is None:
             is_overall = is_plain_share(before) and before.num_questions == len(scored_a)
             yield _figure(before, after[before.name], overall.p_value if is_overall else None)
 

@@ -41,18 +41,13 @@ class SplitTable:
 
 
 def split_figures(scores: Scores) -> tuple[list[ScoredFigure], list[SplitTable]]:
-    """Return the figures that stand for themselves, and those of the parts of splits, as tables.
-
-    The one that the benchmark is known by stands for itself, and what is split like it does too:
-    'IoU, chain 1' beside 'IoU, chain 2', where there is no 'IoU' of both.
-    """
-    parts = _parts(scores.scored)
-    placed = [_placed(one.name, parts) for one in scores.figures]
-    kept = placed[0][1] if placed and placed[0] is not None else None
+    """Return the figures that stand for themselves, and those of the parts of splits, as tables."""
+    places = places_of([one.name for one in scores.figures], scores.scored)
     alone: list[ScoredFigure] = []
     tables: dict[tuple[str, str], list[tuple[str, ScoredFigure]]] = {}
-    for one, place in zip(scores.figures, placed, strict=True):
-        if place is None or place[1] == kept:
+    for one in scores.figures:
+        place = places[one.name]
+        if place is None:
             alone.append(one)
         else:
             figure, split, part = place
@@ -62,6 +57,25 @@ def split_figures(scores: Scores) -> tuple[list[ScoredFigure], list[SplitTable]]
         SplitTable(figure=figure, split=split, rows=tuple(rows), whole=whole.get(figure))
         for (figure, split), rows in tables.items()
     ]
+
+
+def places_of(
+    names: Sequence[str], scored: Sequence[Scored]
+) -> dict[str, tuple[str, str, str] | None]:
+    """Return (figure, split, part) of each name of a summary; None: it stands for itself.
+
+    The one that the benchmark is known by stands for itself, and what is split like it does too:
+    'IoU, chain 1' beside 'IoU, chain 2', where there is no 'IoU' of both.
+
+    Args:
+        names: of the summary's figures, in its order.
+        scored: the questions, which say what splits there are.
+    """
+    parts = _parts(scored)
+    placed = {name: _placed(name, parts) for name in names}
+    first = placed[names[0]] if names else None
+    kept = None if first is None else first[1]
+    return {name: None if at is None or at[1] == kept else at for name, at in placed.items()}
 
 
 def describe(scores: Scores) -> str:

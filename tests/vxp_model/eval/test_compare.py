@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from support.eval_runs import SPANS, plan_of, shape_questions, write_run
+from support.eval_runs import SPANS, Shapes, plan_of, shape_questions, write_run
 from vxp_model.cli import app
 from vxp_model.errors import UserError
-from vxp_model.eval.benchmarks.base import Question
+from vxp_model.eval.benchmarks.base import Figure, Question, by_group, units_of
 from vxp_model.eval.compare import compare, describe
 from vxp_model.eval.statistics import mcnemar_exact
 
@@ -63,6 +63,22 @@ def test_every_part_of_every_split_has_its_difference(runs):
     order = found.by_split["task"][1]
     assert (order.num_questions, order.a, order.b) == (20, 19 / 20, 19 / 20)
     assert order.p_value == 1
+
+
+def test_a_figure_that_a_benchmark_is_known_by_is_compared_though_it_is_of_a_part(
+    runs, monkeypatch
+):
+    def summarise(_, scored):
+        figures = []
+        for task, own in by_group(scored, "task").items():
+            figures.append(Figure.of(f"IoU, task {task}", units_of(own)))
+            for length, some in by_group(own, "length").items():
+                figures.append(Figure.of(f"IoU, task {task}, length {length}", units_of(some)))
+        return figures
+
+    monkeypatch.setattr(Shapes, "summarise", summarise)
+    (found,) = compare(*runs)
+    assert [one.name for one in found.figures] == ["IoU, task counting", "IoU, task order"]
 
 
 def test_the_other_way_round_is_the_other_sign(runs):
