@@ -20,11 +20,12 @@ from vxp_model.eval.adapters.answers_file import read_answers
 from vxp_model.eval.adapters.prepare import ANSWERS, Models, Prepared
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.questions import load_questions
-from vxp_model.eval.run import Answering, Held, Outcome, Say, Work, answer_row
+from vxp_model.eval.run import Answering, Held, Outcome, Say, answer_row
 from vxp_model.eval.score_run import check_scoring, score_run
 from vxp_model.eval.split import Part
 from vxp_model.eval.store import ASKED_NAME, RUN_NAME, BenchmarkFolder, write_json
 from vxp_model.eval.sweep import write_sweep
+from vxp_model.eval.work import Work
 from vxp_model.settings.eval import EVAL_RECIPES, EvalRecipe, points_of
 
 _LIBRARIES: Final = ("torch", "transformers", "av")

@@ -8,101 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 from vxp_model.data.video import UnreadableVideoError
 from vxp_model.errors import UserError
-from vxp_model.eval.adapters.base import FramePlan, Reply
+from vxp_model.eval.adapters.base import DoesNotFitError, FramePlan, Reply
 from vxp_model.eval.adapters.prepare import Prepared
-from vxp_model.eval.benchmarks.base import Benchmark, Prompt, Question, Shown
+from vxp_model.eval.benchmarks.base import Prompt, Question, Shown
 from vxp_model.eval.benchmarks.subtitles import read_subtitles
 from vxp_model.eval.likelihood import likeliest
 from vxp_model.eval.media import MediaFolder, VideoReader, VideoSource, file_bytes, plan_frames
 from vxp_model.eval.split import Part
 from vxp_model.eval.store import Appended, BenchmarkFolder, digest, plan_row
-from vxp_model.settings.eval import AnswerSettings, BenchmarkSettings, Resolved
+from vxp_model.eval.work import Work
 
 Say = Callable[[str], None]
 _QUIET_S = 10.0
 """Between two lines about how far it is."""
 _MOST_TOLD = 5
 """Reasons of missing answers that are printed, of a benchmark; records have all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One benchmark that a model is asked."""
-
-    benchmark: Benchmark
-    questions: Sequence[Question]
-    own: BenchmarkSettings
-    resolved: Resolved
-    answer: AnswerSettings
-    identity: Mapping[str, Any]
-    """Of the model."""
-
-    @property
-    def style(self) -> str:
-        """How questions are put: the settings', where the benchmark has it, else its first."""
-        style = self.resolved.prompt.style
-        return style if style in self.benchmark.styles else self.benchmark.styles[0]
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """What all keys share: the model, and how its answers are made."""
-        return {
-            "model": dict(self.identity),
-            "by": self.answer.by,
-            "frame_px": self.resolved.frames.frame_px,
-        }
-
-    @property
-    def framed(self) -> str:
-        """Digest of the settings that plans depend on."""
-        return digest(self.resolved.frames.model_dump())
-
-    @property
-    def asked(self) -> str:
-        """Digest of the settings that may change an answer."""
-        frames = self.resolved.frames.model_dump()
-        prompt = self.resolved.prompt.model_dump() | {"style": self.style}
-        tokens = self.answer.max_new_tokens
-        return digest(self.how | {"frames": frames, "prompt": prompt, "tokens": tokens})
-
-    def prompt(self, question: Question, shown: Shown) -> Prompt:
-        """Return what the model is asked."""
-        prompt, said = self.benchmark.prompt(question, shown, self.style), self.resolved.prompt
-        if said.template is not None:
-            text = fill_template(said.template, question)
-            prompt = replace(prompt, text=text, system=None, reply_start="")
-        changes: dict[str, Any] = {
-            "system": said.system,
-            "reply_start": said.reply_start,
-            "max_new_tokens": self.answer.max_new_tokens,
-        }
-        return replace(prompt, **{key: one for key, one in changes.items() if one is not None})
-
-    def key(self, question: Question, prompt: Prompt | None, plan: str | None) -> str:
-        """Return the digest of all that an answer depends on.
-
-        Args:
-            question: one of the benchmark's.
-            prompt: what the model is asked; None: it is not asked.
-            plan: digest of the frames, made once for all questions about a video: a plan of
-                thousands of frames is hundreds of kilobytes. None: there are none.
-        """
-        told = {"id": question.question_id, "text": question.text, "options": question.options}
-        return digest(
-            self.how
-            | {
-                "question": told,
-                "prompt": None if prompt is None else asdict(prompt),
-                "plan": plan,
-            }
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +100,7 @@ class Answering:
         """
         folder, work, name = self._folder, self._work, self._part.name
         folder.write_questions(work.questions)
-        told = {row["key"]: row["error"] for row in folder.parts("answers")}
-        done = set(told)  # a video that was missing has other keys once it is there
+        told = self._told_before()
         plans = folder.stored_plans(work.framed)
         with (
             Appended(folder.part_file("answers", name)) as answers,
@@ -187,8 +112,8 @@ class Answering:
                 try:
                     if isinstance(uri, UnreadableVideoError):
                         raise uri
-                    self._video(questions, uri, self._plan(video, uri, plans), done)
-                except UnreadableVideoError as error:
+                    self._video(questions, uri, self._plan(video, uri, plans), told)
+                except (UnreadableVideoError, DoesNotFitError) as error:
                     self._failed(questions, error, told)
                 yield video
         if self._unsubtitled:
@@ -198,6 +123,18 @@ class Answering:
                 f"for example of {path}"
             )
         folder.merge(self._asked)
+
+    def _told_before(self) -> dict[str, dict[str, Any]]:
+        """Return what is known by key; a video that was missing has other keys once it is there.
+
+        Of one key the rows with these settings count, so that an answer given under others, which
+        did not change it, is taken over once.
+        """
+        told: dict[str, dict[str, Any]] = {}
+        for row in self._folder.parts("answers"):
+            if row["asked"] == self._asked or row["key"] not in told:
+                told[row["key"]] = row
+        return told
 
     def outcome(self) -> Outcome:
         """Return how far the benchmark is."""
@@ -241,7 +178,11 @@ class Answering:
         return plan
 
     def _video(
-        self, questions: Sequence[Question], uri: str, plan: FramePlan, done: set[str]
+        self,
+        questions: Sequence[Question],
+        uri: str,
+        plan: FramePlan,
+        told: Mapping[str, dict[str, Any]],
     ) -> None:
         """Answer the questions about one video, in batches that do not depend on what is done."""
         work = self._work
@@ -251,7 +192,13 @@ class Answering:
         size, watched = work.answer.batch, None
         for start in range(0, len(questions), size):
             batch = questions[start : start + size]
-            left = [one for one in batch if keys[one.question_id] not in done]
+            left = []
+            for question in batch:
+                row = told.get(keys[question.question_id])
+                if row is None or (row["error"] or {}).get("reason") == DoesNotFitError.reason:
+                    left.append(question)  # memory may be larger now
+                elif row["asked"] != self._asked:
+                    self._answers.add(row | {"asked": self._asked})
             if not left:
                 continue
             if watched is None:
@@ -307,7 +254,8 @@ class Answering:
     def _add(self, row: dict[str, Any], num_frames: int, reply: Reply | UserError) -> None:
         if isinstance(reply, UserError):
             self._tell_why(f"no answer to {row['question_id']}: {reply}")
-            self._answers.add(row | {"error": {"reason": "refused", "message": str(reply)}})
+            reason = reply.reason if isinstance(reply, DoesNotFitError) else "refused"
+            self._answers.add(row | {"error": {"reason": reason, "message": str(reply)}})
             return
         row |= {
             "reply": reply.text,
@@ -328,16 +276,17 @@ class Answering:
     def _failed(
         self,
         questions: Sequence[Question],
-        error: UnreadableVideoError,
-        told: Mapping[str, Mapping[str, str] | None],
+        error: UnreadableVideoError | DoesNotFitError,
+        told: Mapping[str, dict[str, Any]],
     ) -> None:
         """Keep why a video has no answers: a line for each question, unless it is there already."""
         why = {"reason": str(error.reason), "message": str(error)}
         self._tell_why(f"no answer about a video: {error}")
         for question in questions:
             key = self._work.key(question, None, None)
-            if told.get(key) != why:
-                self._answers.add(self._row(question, key) | {"error": why})
+            row = self._row(question, key) | {"error": why}
+            if told.get(key) != row:
+                self._answers.add(row)
 
     def _row(self, question: Question, key: str) -> dict[str, Any]:
         return answer_row(question, key) | {"asked": self._asked, "plan": None}
@@ -359,16 +308,6 @@ class Answering:
             f"{self._work.benchmark.name}: {self._num_new} new answers of {self._total} in this "
             f"process, {rate:.2f} a second"
         )
-
-
-def fill_template(template: str, question: Question) -> str:
-    """Return a user's own prompt; see `PromptSettings.template`."""
-    lettered = list(zip(ascii_uppercase, question.options, strict=False))
-    return template.format(
-        question=question.text,
-        options="\n".join(f"{letter}. {option}" for letter, option in lettered),
-        inline_options=" ".join(f"({letter}) {option}" for letter, option in lettered),
-    )
 
 
 def answer_row(question: Question, key: str) -> dict[str, Any]:

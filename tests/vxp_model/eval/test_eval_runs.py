@@ -341,3 +341,47 @@ def test_parts_of_a_benchmark_and_a_limit_are_asked_alone(some, tmp_path, data):
 def some_of(kept):
     """Return what is kept of the benchmarks in SOME."""
     return {name: data for name, data in kept.items() if name.split("/")[0] in SOME}
+
+
+def test_a_setting_that_changes_no_answer_takes_the_old_ones_over(whole, some, tmp_path, capsys):
+    evaluate(some)
+    evaluate(some, "--set", "frames.max_frames=4000")  # no video is as long
+    assert kept_bytes(tmp_path / "run") == some_of(kept_bytes(whole))
+    assert capsys.readouterr().err.count("0 of them now") == len(SOME)
+
+
+def test_too_little_memory_costs_a_video_or_a_question_and_is_tried_again(
+    whole, some, tmp_path, monkeypatch
+):
+    import torch
+
+    from vxp_model.inference.session import LongVideoModel
+
+    run, words = tmp_path / "run", ("--benchmark", "mlvu", "--set", "answer.batch=4")
+    own_watch, own_ask = LongVideoModel.watch_frames, LongVideoModel.ask_many
+
+    def watch(self, pieces, **given):
+        if "ego" in given["uri"]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return own_watch(self, pieces, **given)
+
+    def ask(self, video, questions, **given):
+        if "order" in video.uri or len(questions) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return own_ask(self, video, questions, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LongVideoModel, "watch_frames", watch)
+        patched.setattr(LongVideoModel, "ask_many", ask)
+        evaluate(some, *words)
+    scores = json.loads((run / "mlvu" / "scores.json").read_text())
+    assert scores["missing"].keys() == {"out_of_memory"}
+    assert {name.split("-")[0] for name in scores["missing"]["out_of_memory"]} == {
+        "3_ego",
+        "5_order",
+    }
+    evaluate(some, *words)
+    wanted = some_of(kept_bytes(whole))
+    found = kept_bytes(run)
+    assert found
+    assert found == {name: wanted[name] for name in found}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Prompt
 
 
@@ -30,6 +31,13 @@ class FramePlan:
     height_px: int
     num_bytes: int
     """Of the file: one of another size is planned anew. 0: drawn frames."""
+
+
+class DoesNotFitError(UserError):
+    """A video or a question is too much for the memory; others may still be answered."""
+
+    reason = "out_of_memory"
+    """In answers."""
 
 
 class FrameSource(Protocol):
@@ -99,6 +107,7 @@ class EvalModel(Protocol):
 
         Raises:
             UnreadableVideoError: it cannot be decoded.
+            DoesNotFitError: the memory does not hold it.
         """
         ...
 
@@ -107,6 +116,7 @@ class EvalModel(Protocol):
 
         Raises:
             UserError: a prompt does not fit the model.
+            DoesNotFitError: the memory does not hold them.
         """
         ...
 

@@ -39,7 +39,9 @@ class Prepared:
             UserError: it cannot be loaded.
         """
         if self._model is None:
-            self._model = self.load()
+            from vxp_model.eval.adapters.memory import WithinMemory
+
+            self._model = WithinMemory(self.load())
         return self._model
 
     @classmethod
