@@ -72,13 +72,15 @@ def run_recipe(
     _check_points(points, say)
     for point in points:
         _write_record(point, loaded)
-    num_left, held = 0, Held()
+    num_left = num_answered = 0
+    held = Held()
     try:
         for number, own in enumerate(recipe.benchmarks):
             outcomes = _answer(points, number, part, say, held)
             for point, outcome in zip(points, outcomes, strict=True):
                 say(_outcome_line(point, own.name, outcome))
                 num_left += outcome.num_left
+                num_answered += outcome.num_answered
     except KeyboardInterrupt as error:
         raise StoppedError(
             f"stopped; all answers are in {recipe.out}, and the same command goes on."
@@ -89,6 +91,11 @@ def run_recipe(
         say("other parts have questions left: the last to end scores, or `vxp-model score`.")
         return
     _score(recipe, points, say, tell, scoring)
+    if not num_answered:
+        raise UserError(
+            f"no question has an answer, see {recipe.out}: look at the reasons above, at the data "
+            "folders of the benchmarks, and where their videos lie (benchmarks[].media)."
+        )
 
 
 def _score(

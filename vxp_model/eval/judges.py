@@ -110,7 +110,7 @@ def judge_all(
             key = keys[name]
             prompt = digest(asdict(prompts[name]))
             row = {"key": key, "question_id": name, "prompt": prompt, "judgment": said[key]}
-            kept.add(row)
+            kept.add(row | {"judge": dict(judge.identity)})
             last[name] = key
 
         for start in range(0, len(new), at_once):

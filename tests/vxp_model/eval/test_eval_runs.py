@@ -281,7 +281,8 @@ def test_a_prompt_style_that_nobody_has_is_refused_and_another_fallback_said(
 def test_why_there_are_no_answers_is_said_and_not_without_end(tmp_path, model, data, capsys):
     names = ("charades_sta", "v_star")
     given = recipe(tmp_path / "eval.yaml", model, data, names, tmp_path / "run")
-    evaluate(given, "--score", "likelihood")
+    with pytest.raises(UserError, match="no question has an answer"):
+        evaluate(given, "--score", "likelihood")
     said = capsys.readouterr().err
     assert "charades_sta: no answer to AB1CD/1: answer.by: likelihood needs questions" in said
     assert said.count("v_star: no answer to") == 5
@@ -385,3 +386,14 @@ def test_too_little_memory_costs_a_video_or_a_question_and_is_tried_again(
     found = kept_bytes(run)
     assert found
     assert found == {name: wanted[name] for name in found}
+
+
+def test_where_nothing_can_be_answered_the_command_fails_and_says_where_to_look(
+    tmp_path, model, data
+):
+    nowhere = f"[{{name: mlvu, data: {data / 'mlvu'}, media: {tmp_path}}}]"
+    path = recipe(tmp_path / "eval.yaml", model, data, SOME, tmp_path / "run")
+    with pytest.raises(UserError, match="no question has an answer"):
+        evaluate(path, "--set", f"benchmarks={nowhere}")
+    scores = json.loads((tmp_path / "run" / "mlvu" / "scores.json").read_text())
+    assert scores["counts"]["missing"] == {"missing": 8}

@@ -192,7 +192,7 @@ def test_what_was_judged_is_not_asked_again(server, judge, tmp_path):
     assert len(server.requests) == 3
     assert path.read_bytes() == before
     rows = [json.loads(line) for line in before.splitlines()]
-    assert [set(row) for row in rows] == [{"key", "question_id", "prompt", "judgment"}] * 3
+    assert [set(row) for row in rows] == [{"key", "question_id", "prompt", "judgment", "judge"}] * 3
 
 
 def test_kept_judgments_are_those_of_the_same_prompt_whoever_made_them(server, judge, tmp_path):

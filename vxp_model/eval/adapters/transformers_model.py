@@ -154,6 +154,8 @@ class TransformersModel:
         """Reply to prompts as one batch, padded at the beginning; see `EvalModel`."""
         began_s, device = time.monotonic(), self.model.device
         rows = [self._inputs(watched, prompt) for prompt in prompts]
+        for row, prompt in zip(rows, prompts, strict=True):
+            self._check_room(row["input_ids"].shape[1] + prompt.max_new_tokens)
         ends, pad_id = self._ends()
         inputs = self._encoder.batch(watched, rows, pad_id=pad_id)
         wait_for(device)
@@ -232,6 +234,14 @@ class TransformersModel:
             return_tensors="pt",
         )
         return dict(batch)
+
+    def _check_room(self, num_positions: int) -> None:
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and num_positions > most:
+            raise UserError(
+                f"prompt and answer take {num_positions:,} positions, the model has {most:,}. Show "
+                "fewer frames (frames.max_frames), or smaller ones (frames.frame_px)."
+            )
 
     def _text(self, prompt: Prompt) -> str:
         lines = "".join(f"[{time_s:.1f} s] {text}\n" for time_s, text in prompt.timed_texts)

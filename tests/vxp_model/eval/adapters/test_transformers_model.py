@@ -229,3 +229,9 @@ def test_frames_keep_their_size_unless_told(folder: Path) -> None:
     assert frames.shape == (9, 28, 28, 3)
     assert frames.dtype == np.uint8
     assert model.identity["frame_px"] == 28
+
+
+def test_a_prompt_beyond_the_models_positions_is_refused(model: TransformersModel) -> None:
+    watched = model.watch(DrawnSource(TIMES))
+    with pytest.raises(UserError, match=r"positions, the model has [\d,]+\. Show fewer frames"):
+        model.answer(watched, [replace(PROMPT, text="word " * 20_000)])
