@@ -143,8 +143,8 @@ LAYERS = {
     ),
     "eval": Layer(
         modules="vxp_model.eval",
-        own=f"{_BELOW_TRAIN} foundation core decoders storage settings-file model-settings inference "
-        "model-registry benchmarks",
+        own=f"{_BELOW_TRAIN} foundation core decoders storage settings-file model-settings "
+        "inference model-registry benchmarks",
         third_party="torch transformers numpy datasets PIL matplotlib pyarrow jinja2",
     ),
     # Imported by lmms-eval alone.
