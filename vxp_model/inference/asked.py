@@ -21,8 +21,8 @@ class Asked:
     """What the answer is made to begin with; no part of what is given back. It is tokenised by
     itself, and so is what follows: a prime ends where a word may begin."""
     texts: Sequence[tuple[float, str]] = ()
-    """Between groups of frames, in time order: (seconds, text) is a line right before the first
-    group that begins later. No question drops it."""
+    """Pairs (seconds, text) in time order, each a line right before the first group of frames that
+    begins later. No question drops it."""
     max_new_tokens: int = 256
     """Longest answer; room for it is kept below the context limit."""
 
