@@ -11,7 +11,9 @@ from support.repo import ROOT
 from vxp_data.settings.data import is_data_recipe, load_data_recipe
 from vxp_data.settings.file import read_yaml
 from vxp_data.settings.prune import load_config
+from vxp_model.settings.eval import EVAL_RECIPES
 from vxp_model.settings.mllm import MLLM_RECIPES
+from vxp_model.settings.needle import NEEDLE_RECIPES
 from vxp_model.settings.probe import PROBE_RECIPES
 from vxp_model.settings.recot import load_recipe
 
@@ -51,6 +53,10 @@ def test_a_recipe_can_be_read(path: Path) -> None:
         MLLM_RECIPES.read(tree, str(path))
     elif "mlp" in tree:
         PROBE_RECIPES.read(tree, str(path))
+    elif "benchmarks" in tree:
+        EVAL_RECIPES.read(tree, str(path))
+    elif "needles" in tree:
+        NEEDLE_RECIPES.read(tree, str(path))
     elif "run" in tree:
         load_recipe(path)
     else:
