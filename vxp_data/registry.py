@@ -133,6 +133,21 @@ THRESHOLDS: Final = Registry(
     },
 )
 
+SELECTORS: Final = Registry(
+    "selector",
+    "vxp_data.selectors",
+    {
+        "intra": "vxp_data.core.selectors.own:INTRA",
+        "intra_by_duration": "vxp_data.core.selectors.own:INTRA_BY_DURATION",
+        "random": "vxp_data.core.selectors.own:RANDOM",
+        "cluster_quota": "vxp_data.core.selectors.vectors:CLUSTER_QUOTA",
+        "decorrelate": "vxp_data.core.selectors.vectors:DECORRELATE",
+        "gdo_lite": "vxp_data.core.selectors.rows:GDO_LITE",
+        "coverage": "vxp_data.core.selectors.coverage:COVERAGE",
+        "text_blind": "vxp_data.core.selectors.rows:TEXT_BLIND",
+    },
+)
+
 FILTERS: Final = Registry(
     "filter",
     "vxp_data.filters",
