@@ -65,6 +65,16 @@ class RunDirectory:
         return self.root.file("row_scores.parquet")
 
     @property
+    def means(self) -> File:
+        """One row a clip: the mean of its frames' embeddings; what clips are compared by."""
+        return self.root.file("means.parquet")
+
+    @property
+    def selection(self) -> File:
+        """One row a sample that a selector put in order; only where one did."""
+        return self.root.file("selection.parquet")
+
+    @property
     def decisions(self) -> File:
         """One row a sample: keep, prune, duplicate or quarantine, and why."""
         return self.root.file("decisions.parquet")
@@ -317,6 +327,20 @@ def column_names(file: File) -> list[str]:
         with _arrow_source(file) as source:
             names: list[str] = pq.read_schema(source).names
             return names
+    except (OSError, pa.ArrowException) as error:
+        raise _cannot_read(str(file), error) from error
+
+
+def schema_metadata(file: File) -> dict[str, str]:
+    """Return what a Parquet file says of itself.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with _arrow_source(file) as source:
+            told = pq.read_schema(source).metadata or {}
+            return {key.decode(): value.decode() for key, value in told.items()}
     except (OSError, pa.ArrowException) as error:
         raise _cannot_read(str(file), error) from error
 
