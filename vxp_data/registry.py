@@ -1,7 +1,8 @@
 """Tables from a name to the thing of that name.
 
 An entry is a string 'module:attribute', so that importing this file costs nothing and loads
-nobody's dependency. A third party adds an entry with a Python entry point in the table's group,
+nobody's dependency. A name that ends in ':' stands for a family: 'timm:' for 'timm:resnet50' and
+all others; the thing is told its whole name. A third party adds an entry with a Python entry point in the table's group,
 'vxp_data.<table>'; docs/extending.md has an example of each.
 """
 
@@ -34,7 +35,7 @@ class Registry:
         Raises:
             UserError: it is not; the message has the nearest known name.
         """
-        if name not in self._builtin and name not in self._third_party():
+        if self._target(name) is None:
             raise unknown_name(self.what, name, self.names())
 
     def load(self, name: str) -> Any:
@@ -44,8 +45,7 @@ class Registry:
             UserError: the name is unknown, or the module it needs is not installed.
         """
         self.require(name)
-        target = self._builtin.get(name) or self._third_party()[name]
-        module, _, attribute = target.partition(":")
+        module, _, attribute = (self._target(name) or "").partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
@@ -60,6 +60,12 @@ class Registry:
             raise UserError(
                 f"{self.what} {name!r} {needs}. Or choose another of: {', '.join(self.names())}."
             ) from error
+
+    def _target(self, name: str) -> str | None:
+        """Return the entry of a name or of its family; None: there is none."""
+        prefix, colon, rest = name.partition(":")
+        key = f"{prefix}{colon}" if rest else "" if colon else name
+        return self._builtin.get(key) or self._third_party().get(key)
 
     def _third_party(self) -> dict[str, str]:
         return {point.name: point.value for point in metadata.entry_points(group=self.group)}
@@ -80,9 +86,16 @@ ENCODERS: Final = Registry(
     "vxp_data.encoders",
     {
         "siglip": "vxp_data.encoders.siglip:SiglipEncoder",
+        "efficientnet_lite0": "vxp_data.encoders.efficientnet_lite0:Lite0Encoder",
         "thumbnail": "vxp_data.encoders.thumbnail:ThumbnailEncoder",
+        "open_clip:": "vxp_data.encoders.open_clip_models:OpenClipEncoder",
+        "timm:": "vxp_data.encoders.timm_models:TimmEncoder",
+        "transformers": "vxp_data.encoders.transformers_models:TransformersEncoder",
     },
 )
+
+AUTO_ENCODER: Final = "auto"
+"""As an encoder's name: the best of ours that can run here, once for a run; see encoders.choose."""
 
 TEXT_ENCODERS: Final = Registry(
     "text encoder",

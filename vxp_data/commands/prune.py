@@ -45,7 +45,12 @@ def prune(
     columns: Columns = None,
     recipe: Recipe = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
+        str | None,
+        typer.Option(
+            "--encoder",
+            help="'siglip', 'efficientnet_lite0' (vxp[lite]), 'thumbnail' (no weights, no meaning), "
+            "timm:NAME, open_clip:NAME, transformers. [the first of these that can run here]",
+        ),
     ] = None,
     keep: KeepOptions,
     excluded: ExcludeOptions,
