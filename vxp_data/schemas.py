@@ -143,6 +143,18 @@ DECISION_SCHEMA: Final = pa.schema(
     ]
 )
 
+SELECTION_SCHEMA: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("task", pa.string()),
+        ("selector", pa.string()),  # select:NAME@VERSION
+        ("score", pa.float64()),  # larger = taken earlier
+        ("position", pa.int64()),  # from 0, among the rows that the selector saw together
+    ]
+)
+"""One row for each sample that a selector put in order, in selection.parquet. The file's metadata
+holds `across`, `seed` and the digests of what selectors saw, as JSON, under 'selection'."""
+
 DUPLICATE_SCHEMA: Final = pa.schema(
     [
         ("task", pa.string()),  # '' where duplicates are looked for in all subsets together

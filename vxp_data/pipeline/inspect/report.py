@@ -28,12 +28,10 @@ from vxp_data.core.run_report import (
     SubsetReport,
 )
 from vxp_data.core.seeds import hash64
-from vxp_data.core.similarity import Measure
 from vxp_data.pipeline.inspect.plan import PlanRows, keep_orders, read_plan_rows
 from vxp_data.pipeline.inspect.report_cards import CardSource, read_duplicate_groups
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Outcome
-from vxp_data.registry import MEASURES
 from vxp_data.settings.prune import PruneConfig
 
 _BINS: Final = 40
@@ -62,9 +60,8 @@ def report_run(run: RunDirectory, name: str) -> RunReport:
     """
     record = run.read_run()
     config = PruneConfig.model_validate(record["config"])
-    measure: Measure = MEASURES.load(config.measure)
     rows = read_plan_rows(run, config)
-    orders = keep_orders(rows, measure)
+    orders = keep_orders(rows)
     frames_N = _planned(rows, config, fixed=False)
     fixed_N = _planned(rows, config, fixed=True)
     by_rows = sorted(orders, key=lambda task: (-len(orders[task]), task))
@@ -77,7 +74,7 @@ def report_run(run: RunDirectory, name: str) -> RunReport:
     return RunReport(
         name=name,
         ended_at=record["ended_at"],
-        measure=config.measure,
+        measure=rows.decided_by(),
         encoder=str(record["encoder"]["name"]),
         decided=record["decided"],
         subsets=tuple(

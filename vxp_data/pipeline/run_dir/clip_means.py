@@ -17,7 +17,7 @@ from vxp_data.core.duplicates import clip_mean
 from vxp_data.pipeline.run_dir.directory import (
     RunDirectory,
     read_batches,
-    schema_metadata,
+    read_schema,
     write_batches,
 )
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column
@@ -92,8 +92,8 @@ def clip_means(
     Raises:
         UserError: they cannot be read.
     """
-    told = schema_metadata(run.means) if run.means.is_file() else {}
-    if (told.get("encoder"), told.get("sampler")) == (encoder, sampler):
+    told = (read_schema(run.means).metadata or {}) if run.means.is_file() else {}
+    if (told.get(b"encoder"), told.get(b"sampler")) == (encoder.encode(), sampler.encode()):
         yield from _read(run, clips)
         return
     for clip in stored_frames(run, clips, encoder=encoder, sampler=sampler):

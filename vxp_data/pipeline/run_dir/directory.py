@@ -74,6 +74,10 @@ class RunDirectory:
         """One row a sample that a selector put in order; only where one did."""
         return self.root.file("selection.parquet")
 
+    def outside_scores(self, sha256: str) -> File:
+        """Scores that a user has brought, by the digest of the file that they came in."""
+        return self.root.file(f"outside_scores-{sha256}.parquet")
+
     @property
     def decisions(self) -> File:
         """One row a sample: keep, prune, duplicate or quarantine, and why."""
@@ -318,29 +322,19 @@ def _run_upgrade(run: Folder | str) -> str:
 
 
 def column_names(file: File) -> list[str]:
-    """Return the columns of a Parquet file.
+    """Return the columns of a Parquet file; see `read_schema`."""
+    return list(read_schema(file).names)
+
+
+def read_schema(file: File) -> pa.Schema:
+    """Return the columns of a Parquet file, and what it says of itself.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
         with _arrow_source(file) as source:
-            names: list[str] = pq.read_schema(source).names
-            return names
-    except (OSError, pa.ArrowException) as error:
-        raise _cannot_read(str(file), error) from error
-
-
-def schema_metadata(file: File) -> dict[str, str]:
-    """Return what a Parquet file says of itself.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with _arrow_source(file) as source:
-            told = pq.read_schema(source).metadata or {}
-            return {key.decode(): value.decode() for key, value in told.items()}
+            return pq.read_schema(source)
     except (OSError, pa.ArrowException) as error:
         raise _cannot_read(str(file), error) from error
 
