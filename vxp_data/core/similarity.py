@@ -280,22 +280,22 @@ EFFECTIVE_FRAMES: Final = Measure(
 K / F, K the matrix of cosines. The Vendi score (https://arxiv.org/abs/2210.02410)."""
 
 
+def _of_no_cosines(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
+    raise RuntimeError(f"no measure of {cosine_VFF.shape} cosines; this is a bug in a stage")
+
+
 def outside_scale(name: str) -> Measure:
     """Return a measure for scores that come from elsewhere, larger = kept: any finite number.
 
     Args:
         name: what decisions are said to be made by.
     """
-
-    def of_cosines(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
-        raise RuntimeError(f"{name} is no measure of cosines; this is a bug in a stage")
-
     return Measure(
         name=name,
         redundant_when="low",
         low=-math.inf,
         high=math.inf,
         one_frame=math.nan,
-        of_cosines=of_cosines,
+        of_cosines=_of_no_cosines,
         reason=Reason.NOT_SELECTED,
     )

@@ -162,7 +162,7 @@ def _prune(
         changed=changed,
         totals=totals,
         wall_s=wall_s,
-        measure=config.measure,
+        measure=decided.decided_by,
     )
     lock.check()
     run.write_run(run_record(result, loaded, datasets, spec, settings.sampler, embed_s))

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
@@ -87,13 +85,17 @@ def redecide(
             config, encoder=record["encoder"]["fingerprint"], sampler=record["sampler"]
         )
         begin = functools.partial(run.begin_change, record, "vxp-data decide")
-        decided = decide_run(run, datasets, settings, begin)
+        try:
+            decided = decide_run(run, datasets, settings, begin)
+        except UserError:
+            before = PruneConfig.model_validate(record["config"])
+            _remove_other_scores(run, before)
+            raise
         _remove_other_scores(run, config)
         record["config"] = config.model_dump(mode="json")
         record["decided"] = decided_record(decided)
         run.write_run({k: v for k, v in record.items() if k != "sampled"})
-    tasks = np.array([subset.task for subset in decided.subsets], dtype=object)
-    return decided, settings.decided_by.text(tasks)
+    return decided, decided.decided_by
 
 
 def _remove_other_scores(run: RunDirectory, config: PruneConfig) -> None:

@@ -94,6 +94,10 @@ class Decided:
     """Names of the files of kept rows, one a dataset."""
     counted_by: dict[str, Any] | None
     """The sampling rule by which a budget was counted; None: there was no budget."""
+    decided_by: str = ""
+    """What thresholds are on: the measure, or `select:NAME@VERSION`, or `scores:...`."""
+    num_unknown_scores: int = 0
+    """Rows of the user's scores that are none of the run's."""
 
 
 def decide_run(
@@ -176,6 +180,8 @@ def decide_run(
         num_unmeasured=0 if excluded.filtered is None else excluded.filtered.num_unmeasured,
         outputs=kept,
         counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
+        decided_by=decided_by.text(few_texts(samples["task"])),
+        num_unknown_scores=decided_by.scores.num_unknown,
     )
 
 

@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from vxp_data.errors import UserError, unknown_name
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_table
+from vxp_data.schemas import SAMPLE_CLIP_KEY
 from vxp_data.settings.curation import ScoresConfig
 
 ID: Final = "sample_id"
 _SAYS_NAME: Final = "scorer"
 _SAYS_VERSION: Final = "scorer_version"
+_NO_SCORES: Final = (ID, _SAYS_NAME, _SAYS_VERSION, *SAMPLE_CLIP_KEY)
+"""Columns that are none, also where they hold numbers: what `score-template` writes has some."""
 _SHORT_DIGEST: Final = 8
 
 
@@ -64,7 +67,7 @@ def read_score_file(run: RunDirectory, given: ScoreFile) -> tuple[ScoresConfig, 
         )
     ids = table[ID].cast(pa.string())
     _check_ids(ids, given.path)
-    numbers = [f.name for f in table.schema if f.name != ID and _is_number(f.type)]
+    numbers = [f.name for f in table.schema if f.name not in _NO_SCORES and _is_number(f.type)]
     column = _column(given, numbers)
     _check_finite(table[column], ids, given.path, column)
     known = pc.is_in(ids, read_table(run.samples, columns=[ID])[ID].combine_chunks())

@@ -144,7 +144,7 @@ def plan_choice(
         tokens_per_gpu_hour=tokens_per_gpu_hour,
         select=select,
     )
-    chosen = config if thresholds or default is not None or weights else None
+    chosen = config if thresholds or default is not None or weights or select else None
     return plan_run(run, decided, chosen, config=config, num_points=num_points)
 
 
@@ -175,7 +175,9 @@ def plan_run(
     if not selects:  # the scores of a selector have no knee
         ways["knee"] = ({}, ThresholdSpec("knee", 0.0))
     if chosen is not None:
-        check_tasks(chosen.threshold_specs(), {*rows.task_N.tolist(), *Task})
+        tasks = {*rows.task_N.tolist(), *Task}
+        check_tasks(chosen.threshold_specs(), tasks)
+        check_tasks(set(chosen.select) - {"default"}, tasks, where="select")
         ways["chosen"] = (chosen.threshold_specs(), chosen.default_threshold())
     weights = chosen.budget_weights if chosen is not None else {}
     kept_by: dict[str, dict[str, tuple[str, float, NDArray[np.intp]]]] = {"now": {}}

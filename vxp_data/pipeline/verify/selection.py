@@ -82,7 +82,7 @@ def check_selection(
 def _check_order(table: pa.Table, add: Callable[[str], None]) -> None:
     """Check that rows stand in the order of their scores, ties by id, numbered from 0."""
     position_M = table["position"].to_numpy()
-    starts = np.flatnonzero(position_M == 0)
+    starts = np.union1d([0], np.flatnonzero(position_M == 0))
     for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
         group = table.slice(start, end - start)
         order = keep_order(-group["score"].to_numpy(), group["sample_id"].to_pylist())
