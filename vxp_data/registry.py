@@ -2,8 +2,8 @@
 
 An entry is a string 'module:attribute', so that importing this file costs nothing and loads
 nobody's dependency. A name that ends in ':' stands for a family: 'timm:' for 'timm:resnet50' and
-all others; the thing is told its whole name. A third party adds an entry with a Python entry point in the table's group,
-'vxp_data.<table>'; docs/extending.md has an example of each.
+all others; the thing is told its whole name. A third party adds an entry with a Python entry point
+in the table's group, 'vxp_data.<table>'; docs/extending.md has an example of each.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class Registry:
         """Check that a name is known.
 
         Raises:
-            UserError: it is not; the message has the nearest known name.
+            UserError: it is not; the message has the nearest known name. Or it is that of a family.
         """
-        if self._target(name) is None:
-            raise unknown_name(self.what, name, self.names())
+        self._known_target(name)
+        if name.endswith(":"):
+            raise UserError(f"{self.what} {name!r} needs a name behind it: {name}NAME")
 
     def load(self, name: str) -> Any:
         """Import and return the object of that name.
@@ -44,8 +45,7 @@ class Registry:
         Raises:
             UserError: the name is unknown, or the module it needs is not installed.
         """
-        self.require(name)
-        module, _, attribute = (self._target(name) or "").partition(":")
+        module, _, attribute = self._known_target(name).partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
@@ -61,11 +61,18 @@ class Registry:
                 f"{self.what} {name!r} {needs}. Or choose another of: {', '.join(self.names())}."
             ) from error
 
-    def _target(self, name: str) -> str | None:
-        """Return the entry of a name or of its family; None: there is none."""
-        prefix, colon, rest = name.partition(":")
-        key = f"{prefix}{colon}" if rest else "" if colon else name
-        return self._builtin.get(key) or self._third_party().get(key)
+    def _known_target(self, name: str) -> str:
+        """Return the entry of a name, or of its family.
+
+        Raises:
+            UserError: there is none.
+        """
+        prefix, colon, _ = name.partition(":")
+        for key in (name, prefix + colon) if colon else (name,):
+            target = self._builtin.get(key) or self._third_party().get(key)
+            if target is not None:
+                return target
+        raise unknown_name(self.what, name, self.names())
 
     def _third_party(self) -> dict[str, str]:
         return {point.name: point.value for point in metadata.entry_points(group=self.group)}

@@ -37,10 +37,8 @@ def write_tiny_timm(folder: Path, name: str = TIMM) -> Path:
     model = timm.create_model(name, pretrained=False)
     state = dict(model.state_dict())
     drawn = random_state(((n, tuple(t.shape)) for n, t in state.items()), 0)
-    for tensor_name in list(drawn):  # of batch norms: as they are made
-        if "running" in tensor_name or "num_batches" in tensor_name or ".bn" in tensor_name:
-            drawn[tensor_name] = state[tensor_name]
-    save_file(drawn, folder / "model.safetensors")
+    flat = {name: tensor for name, tensor in state.items() if tensor.ndim < 2}  # norms, biases
+    save_file(drawn | flat, folder / "model.safetensors")
     return folder / "model.safetensors"
 
 
@@ -104,9 +102,7 @@ _OURS: Mapping[str, Callable[[Path], Settings]] = {
     "open_clip:": lambda folder: Settings(
         name="open_clip:tiny", checkpoint=str(write_tiny_clip(folder))
     ),
-    "timm:": lambda folder: Settings(
-        name=f"timm:{TIMM}", checkpoint=str(write_tiny_timm(folder))
-    ),
+    "timm:": lambda folder: Settings(name=f"timm:{TIMM}", checkpoint=str(write_tiny_timm(folder))),
     "transformers": lambda folder: Settings(checkpoint=str(write_tiny_vision(folder))),
 }
 

@@ -80,9 +80,7 @@ def prune(
         columns: which column of the rows is what, where it has no usual name: `{"video":
             "clip.path", "question": "prompt"}`; '' for what they do not have.
         recipe: YAML settings; None: the defaults.
-        encoder: 'siglip', 'efficientnet_lite0', or 'thumbnail', which needs no weights and knows no
-            meaning; 'timm:NAME', 'open_clip:NAME' or 'transformers'. None: the one that the run
-            began with, else the first of the three that can run here (`observer.chose_encoder`).
+        encoder: a name in `registry.ENCODERS`; None: the run's own, else the best that is here.
         threshold: keep what scores so much or less: 0.8, 'q0.5' or 'knee'; or by task.
         keep: keep the least redundant: 0.5 is a share of the rows, 1000 a number of them; 1 is one
             row, 1.0 all. Or by task: `{"caption": 0.3, "default": 0.5}`.

@@ -48,8 +48,9 @@ def prune(
         str | None,
         typer.Option(
             "--encoder",
-            help="'siglip', 'efficientnet_lite0' (vxp[lite]), 'thumbnail' (no weights, no meaning), "
-            "timm:NAME, open_clip:NAME, transformers. [the first of these that can run here]",
+            help="'siglip', 'efficientnet_lite0' (vxp[lite]), 'thumbnail' (no weights, no "
+            "meaning), timm:NAME, open_clip:NAME, transformers. [the run's own, else the first of "
+            "the three that can run here]",
         ),
     ] = None,
     keep: KeepOptions,

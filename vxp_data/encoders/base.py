@@ -49,8 +49,7 @@ class EncoderSettings(Protocol):
 
     @property
     def precision(self) -> str:
-        """'auto', 'fp32' or 'bf16'; 'auto' is bf16 on CUDA and fp32 on CPU, but for encoders that
-        say otherwise."""
+        """'auto', 'fp32' or 'bf16'; 'auto': bf16 on CUDA, fp32 on CPU, or as an encoder says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ is needed beside torch for a quarter less.
 | timm's model, channels last (first: 0.42) | 0.37 | 0.31 | 0.48 | 1 |
 | **norms folded into the convolutions, channels last** | 0.27 | 0.26 | 0.43 | 1 - 2e-7 |
 | the same by torch.jit.optimize_for_inference | 0.28 | 0.26 | | 1 - 2e-7 |
-| the same by torch.compile; 3.5 CPU-s and a C++ compiler to begin with | 0.24 | 0.24 | 0.44 | 1 - 2e-7 |
+| the same by torch.compile, after 3.5 CPU-s with a C++ compiler | 0.24 | 0.24 | 0.44 | 1 - 2e-7 |
 | the same by onnxruntime 1.32 | 0.21 | 0.23 | 0.26 | 1 - 3e-7 |
 | the same in bf16 | 0.20 | 0.14 | 0.19 | 0.995 |
 """

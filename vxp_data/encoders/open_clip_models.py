@@ -91,7 +91,10 @@ def _build(model: SiglipModel) -> torch.nn.Module:
     from vxp_data.encoders.siglip_weights import open_clip_tower
 
     try:
-        return open_clip_tower(model)
+        visual = open_clip_tower(model)
+        if hasattr(visual, "output_tokens"):  # CoCa's captions need them
+            setattr(visual, "output_tokens", False)  # noqa: B010 - no type knows it
+        return visual
     except (NotImplementedError, RuntimeError):
         raise
     except Exception as error:

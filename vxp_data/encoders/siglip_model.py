@@ -156,9 +156,7 @@ def _find(
     config, weights = ask()
     repo, _, file = str(weights.get("hf_hub") or "").rpartition("/")
     hub_name = file or WEIGHTS_FILE
-    safe = (
-        SAFE_WEIGHTS_FILE if hub_name == WEIGHTS_FILE else f"{Path(hub_name).stem}.safetensors"
-    )
+    safe = SAFE_WEIGHTS_FILE if hub_name == WEIGHTS_FILE else f"{Path(hub_name).stem}.safetensors"
     return _model(
         f"{name} ({settings.pretrained})",
         config,

@@ -98,7 +98,9 @@ def _config(name: str) -> dict[str, Any]:
 
     if not timm.is_model(name):
         raise unknown_name("timm model", name, timm.list_models())
-    cfg: dict[str, Any] = timm.get_pretrained_cfg(name, allow_unregistered=True).to_dict()
+    found = timm.get_pretrained_cfg(name)
+    assert found is not None  # it is a model
+    cfg: dict[str, Any] = found.to_dict()  # type: ignore[no-untyped-call]
     _, height_px, width_px = cfg["input_size"]
     if height_px != width_px:
         raise UserError(

@@ -19,6 +19,9 @@ from vxp_data.errors import UserError, unknown_name
 if TYPE_CHECKING:
     import torch
 
+_OFF_UNIT: Final = 1e-3
+"""How far from 1 the norm of a vector may be that has been divided by its norm."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -81,7 +84,7 @@ class TorchEncoder:
         Raises:
             ValueError: another shape or dtype.
             UserError: one image alone does not fit into device memory; the weights give vectors
-                that are not finite.
+                that are not finite, or zero.
         """
         import torch
 
@@ -98,10 +101,12 @@ class TorchEncoder:
                 start += len(batch_BHWC)
                 continue
             torch.cuda.empty_cache()  # not in `except`, whose traceback holds the pass's tensors
-        if not np.isfinite(emb_FD).all():
+        norm_F = np.linalg.norm(emb_FD, axis=1)
+        if not (np.abs(norm_F - 1) <= _OFF_UNIT).all():  # NaN is caught too
+            what = "are zero" if np.isfinite(norm_F).all() else "are not finite"
             raise UserError(
-                f"the weights give vectors that are not finite ({self.spec}): the file is damaged, "
-                "or the model needs precision fp32."
+                f"the weights give vectors that {what} ({self.spec}): the file is damaged or of no "
+                "trained model, or the model needs precision fp32."
             )
         return emb_FD
 
@@ -144,9 +149,7 @@ class TorchEncoder:
         )
 
 
-def pixel_scaling(
-    mean: Sequence[float], std: Sequence[float]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pixel_scaling(mean: Sequence[float], std: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return scale and shift [3] that make of 0..255 what ToTensor and Normalize make of it."""
     import torch
 
@@ -216,21 +219,34 @@ def vector_length(build: Callable[[], torch.nn.Module], image_px: int) -> int:
     """Return how long a model's vectors are: of shapes alone, where it can be built of these.
 
     Raises:
-        UserError: an image of that size does not give one vector.
+        UserError: the model cannot be built; or an image of that size does not give one vector.
     """
     import torch
 
-    def shape_on(device: str) -> torch.Size:
+    def shape_on(device: str) -> list[int]:
         with torch.device(device), torch.inference_mode():
-            return build().eval()(torch.zeros(1, 3, image_px, image_px)).shape
+            return list(build().eval()(torch.zeros(1, 3, image_px, image_px)).shape)
 
     try:
         shape = shape_on("meta")
     except (NotImplementedError, RuntimeError):  # it reads its own numbers while it is built
-        shape = shape_on("cpu")
+        shape = _or_user_error(lambda: shape_on("cpu"))
+    except (TypeError, AttributeError, AssertionError) as error:
+        raise _no_vector(error) from error
     if len(shape) != 2 or shape[0] != 1:
-        raise UserError(f"an image gives {list(shape)}, wanted one vector: [1, D].")
-    return int(shape[1])
+        raise UserError(f"the model makes {shape} of an image, wanted one vector: [1, D].")
+    return shape[1]
+
+
+def _or_user_error(shape: Callable[[], list[int]]) -> list[int]:
+    try:
+        return shape()
+    except (TypeError, AttributeError, AssertionError, RuntimeError) as error:
+        raise _no_vector(error) from error
+
+
+def _no_vector(error: Exception) -> UserError:
+    return UserError(f"the model does not make a vector of an image alone: {error}")
 
 
 def usable_device(settings: EncoderSettings) -> torch.device:

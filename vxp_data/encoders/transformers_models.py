@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -119,9 +121,7 @@ def _vision_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"transformers cannot read {folder / _CONFIG}: {error}") from error
     return getattr(config, "vision_config", config)
@@ -185,7 +185,7 @@ def _build(config: Any) -> torch.nn.Module:
     from vxp_data.encoders.pooled import Pooled
 
     try:
-        return Pooled(AutoModel.from_config(config))
+        return Pooled(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
     except (KeyError, ValueError) as error:
         raise UserError(f"transformers has no vision model for this: {error}") from error
 
@@ -203,14 +203,15 @@ def _read(folder: Path) -> torch.nn.Module:
 
     config = _vision_config(folder)
     try:
-        model, report = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _silent():  # that a text tower is left out is no news
+            model, report = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"transformers cannot read the model in {folder}: {error}") from error
     if missing := sorted(report["missing_keys"]):
@@ -219,3 +220,19 @@ def _read(folder: Path) -> torch.nn.Module:
             f"missing, {missing[0]!r} first."
         )
     return Pooled(model).eval().requires_grad_(False)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep transformers from drawing bars and from reporting what it leaves out."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Which encoder a run has: the one that is named, or that it began with, or the best that is here."""
+"""Which encoder a run has: the one named, or that it began with, or the best that is here."""
 
 from __future__ import annotations
 
