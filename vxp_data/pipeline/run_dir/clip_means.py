@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vxp_data.core.duplicates import clip_mean
 from vxp_data.pipeline.run_dir.directory import (
     RunDirectory,
-    read_batches,
+    read_row_groups,
     read_schema,
     write_batches,
 )
@@ -107,12 +107,13 @@ def clip_means(
 def _read(run: RunDirectory, clips: pa.Table) -> Iterator[MeanBatch]:
     columns = (clips[name].to_pylist() for name in CLIP_KEY)
     index_of = {key: index for index, key in enumerate(zip(*columns, strict=True))}
-    for batch in read_batches(run.means, columns=MEAN_SCHEMA.names):
+    for table in read_row_groups(run.means):
+        batch = table.combine_chunks()
         keys = zip(*(batch[name].to_pylist() for name in CLIP_KEY), strict=True)
         index_B = np.array([index_of.get(key, -1) for key in keys], dtype=np.int64)
         frames_B = batch["num_frames"].to_numpy()
         there_B = frames_B > 0
-        mean_BD = _matrix(batch["mean"], int(there_B.sum()))
+        mean_BD = _matrix(batch["mean"].combine_chunks(), int(there_B.sum()))
         wanted_B = (index_B >= 0) & there_B
         if wanted_B.any():
             yield MeanBatch(
