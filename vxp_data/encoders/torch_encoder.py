@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,11 +103,7 @@ class TorchEncoder:
             torch.cuda.empty_cache()  # not in `except`, whose traceback holds the pass's tensors
         norm_F = np.linalg.norm(emb_FD, axis=1)
         if not (np.abs(norm_F - 1) <= _OFF_UNIT).all():  # NaN is caught too
-            what = "are zero" if np.isfinite(norm_F).all() else "are not finite"
-            raise UserError(
-                f"the weights give vectors that {what} ({self.spec}): the file is damaged or of no "
-                "trained model, or the model needs precision fp32."
-            )
+            raise no_direction(norm_F, str(self.spec))
         return emb_FD
 
     def _forward(self, frames_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -147,6 +143,28 @@ class TorchEncoder:
             before,
             self._batch_frames,
         )
+
+
+def unit_rows(emb_FD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide vectors by their norms, in place.
+
+    Raises:
+        UserError: one has none, or is not finite.
+    """
+    norm_F = np.linalg.norm(emb_FD, axis=1)
+    if not (np.isfinite(norm_F) & (norm_F > 0)).all():
+        raise no_direction(norm_F, "of an image encoder")
+    emb_FD /= norm_F[:, None]
+    return emb_FD
+
+
+def no_direction(norm_F: NDArray[np.floating[Any]], what: str) -> UserError:
+    """Build the error for vectors of which some are zero or not finite."""
+    how = "are zero" if np.isfinite(norm_F).all() else "are not finite"
+    return UserError(
+        f"the weights give vectors that {how} ({what}): the file is damaged or of no trained "
+        "model, or the model needs precision fp32."
+    )
 
 
 def pixel_scaling(mean: Sequence[float], std: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:

