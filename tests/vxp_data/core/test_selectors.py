@@ -29,7 +29,7 @@ from vxp_data.core.selectors.cells import MAX_CELL, find_cells, split
 from vxp_data.core.selectors.coverage import greedy_gains
 from vxp_data.core.selectors.grid import grid_scale, on_grid, unit_rows
 from vxp_data.core.selectors.own import MIN_IN_STRATUM, duration_strata
-from vxp_data.core.selectors.ranks import quantiles, quantiles_in
+from vxp_data.core.selectors.ranks import quantiles, quantiles_in, rank_correlation
 from vxp_data.core.selectors.vectors import cell_quotas
 from vxp_data.core.thresholds import keep_order
 from vxp_data.errors import UserError
@@ -239,6 +239,16 @@ def test_quantiles_are_shares_below_and_ties_lie_in_the_middle() -> None:
     value = np.array([3.0, 1.0, 2.0, 9.0])
     got = quantiles_in(value, np.array([7, 7, 7, 0]))
     assert got.tolist() == pytest.approx([5 / 6, 1 / 6, 3 / 6, 0.5])
+
+
+def test_rank_correlation_is_that_of_the_ranks() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(50), rng.random(50)
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    wanted = np.corrcoef(ranks)[0, 1]
+    assert rank_correlation(np.exp(first), second**3) == pytest.approx(wanted)
+    assert rank_correlation(first, -first) == pytest.approx(-1)
+    assert math.isnan(rank_correlation(first, np.ones(50)))
 
 
 def test_gdo_lite_takes_the_same_share_of_each_dataset() -> None:

@@ -40,3 +40,10 @@ def quantiles_in(
     for row_M in np.split(order_N, ends):
         quantile_N[row_M] = quantiles(value_N[row_M])
     return quantile_N
+
+
+def rank_correlation(first_N: NDArray[np.floating[Any]], second_N: NDArray[Any]) -> float:
+    """Return Spearman's correlation of two columns; NaN where one of them is all alike."""
+    off_N, other_N = quantiles(first_N) - 0.5, quantiles(second_N) - 0.5
+    size = float(np.sqrt((off_N * off_N).sum() * (other_N * other_N).sum()))
+    return float((off_N * other_N).sum()) / size if size else float("nan")

@@ -28,6 +28,7 @@ from vxp_data.core.run_report import (
     SubsetReport,
 )
 from vxp_data.core.seeds import hash64
+from vxp_data.core.selectors.ranks import rank_correlation
 from vxp_data.pipeline.inspect.plan import PlanRows, keep_orders, read_plan_rows
 from vxp_data.pipeline.inspect.report_cards import CardSource, read_duplicate_groups
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
@@ -129,6 +130,7 @@ def _subset(
         scores=_histogram(rows, order_M) if len(order_M) else None,
         curve=keep_curve(order_M, rows.score_N, rows.costs, num_points=_POINTS),
         durations=_durations(rows, {"before": order_M, "after": kept_M}),
+        duration_correlation=_with_duration(rows, order_M),
         frames=_frames(
             {"before": frames[0][order_M], "after": frames[0][kept_M]}, config.sampling.max_frames
         ),
@@ -152,6 +154,12 @@ def _histogram(rows: PlanRows, order_M: NDArray[np.intp]) -> Histogram:
         np.histogram(score_M[mask_M], bins=edges)[0] for mask_M in (kept_M, ~kept_M)
     )
     return Histogram(edges=edges, kept_B=kept_B, dropped_B=dropped_B)
+
+
+def _with_duration(rows: PlanRows, order_M: NDArray[np.intp]) -> float:
+    if not len(order_M):
+        return float("nan")
+    return rank_correlation(rows.score_N[order_M], rows.costs.duration_s_N[order_M])
 
 
 def _durations(rows: PlanRows, row_M_of: Mapping[str, NDArray[np.intp]]) -> Bars:

@@ -255,3 +255,14 @@ def test_a_template_with_another_ending_is_refused(run: RunDirectory, tmp_path: 
     done = vxp_data_here("score-template", str(run.root), "--out", str(tmp_path / "rows.xlsx"))
     assert done.returncode == 2
     assert "wanted .jsonl, .csv, .parquet" in done.stderr
+
+
+def test_scores_that_are_named_last_decide_instead_of_a_selector(run: RunDirectory):
+    redecide(
+        str(run.root), measure=None, thresholds={}, default=threshold_spec("keep 0.5"),
+        select={"default": "random"},
+    )  # fmt: skip
+    by_scores(run, file_of(run, ".csv"))
+    assert decided(run)["5"] == "keep"
+    assert all(name.startswith("scores:judge@") for name in decided(run, "measure").values())
+    assert not (Path(str(run.root)) / "selection.parquet").exists()
