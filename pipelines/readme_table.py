@@ -115,6 +115,11 @@ NUMBERS: Final[Mapping[str, str]] = {
         "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
         "{score[peak_resident_mb_of_a_million]:,.0f} MB"
     ),
+    "select-speed": (
+        "{clips:,} clips, CPU-s of a plan: decorrelate {decorrelate[cpu_s]}, cluster_quota "
+        "{cluster_quota[cpu_s]}, coverage {coverage[cpu_s]} and "
+        "{coverage[peak_resident_mb]:,} MB"
+    ),
     "shards": (
         "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"
     ),

@@ -18,7 +18,13 @@ from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.renamed_media import Renaming, media_name
 from vxp_data.manifests.samples import Dataset
-from vxp_data.pipeline.curate.exclude import ExclusionRule, exclude, exclusion_rule, relinked_rows
+from vxp_data.pipeline.curate.exclude import (
+    Excluded,
+    ExclusionRule,
+    exclude,
+    exclusion_rule,
+    relinked_rows,
+)
 from vxp_data.pipeline.curate.selection import DecidedBy, put_in_order
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
@@ -148,15 +154,7 @@ def decide_run(
     accounting = account(decisions, columns)
     accounting.check()
     begin()
-    figures = (run.plans, run.sampling_figure, run.report)
-    for stale in (*figures, run.duplicates, run.filter_values, run.selection):
-        run.root.remove(stale.name)
-    if ordered.selection is not None:
-        write_table(run.selection, ordered.selection)
-    if excluded.duplicates is not None:
-        write_table(run.duplicates, excluded.duplicates)
-    if excluded.filtered is not None:
-        write_table(run.filter_values, excluded.filtered.values)
+    _write_found(run, excluded, ordered.selection)
     of_media = (media.media_id, excluded.duplicate_of)
     names = {task: scale.name for task, scale in scales.items()}
     _write_decisions(run, samples, of_media, decisions, names)
@@ -183,6 +181,19 @@ def decide_run(
         decided_by=decided_by.text(few_texts(samples["task"])),
         num_unknown_scores=decided_by.scores.num_unknown,
     )
+
+
+def _write_found(run: RunDirectory, excluded: Excluded, selection: pa.Table | None) -> None:
+    """Remove what follows from the decisions before; write what these were made by."""
+    figures = (run.plans, run.sampling_figure, run.report)
+    for stale in (*figures, run.duplicates, run.filter_values, run.selection):
+        run.root.remove(stale.name)
+    if selection is not None:
+        write_table(run.selection, selection)
+    if excluded.duplicates is not None:
+        write_table(run.duplicates, excluded.duplicates)
+    if excluded.filtered is not None:
+        write_table(run.filter_values, excluded.filtered.values)
 
 
 def _write_decisions(
