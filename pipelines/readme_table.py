@@ -72,6 +72,11 @@ NUMBERS: Final[Mapping[str, str]] = {
         "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
         "without {arms[text][heldout][all][accuracy]:.3f}"
     ),
+    "encoder-lite": (
+        "{frames} frames: {ways[onnxruntime][cpu_s][alone]} CPU-s in onnxruntime, torch "
+        "{ways[torch, norms folded][cpu_s][alone]}, timm {ways[timm][cpu_s][alone]}; to the first vector "
+        "{starts_cpu_s[efficientnet_lite0 to its first vector]}"
+    ),
     "eval-speed": (
         "{answers_per_s[harness]} answers a second, {answers_per_s[alone]} encoding for each; of a "
         "question's {direct_cpu_s_per_question} CPU-s the harness adds "
