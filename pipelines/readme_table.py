@@ -74,8 +74,8 @@ NUMBERS: Final[Mapping[str, str]] = {
     ),
     "encoder-lite": (
         "{frames} frames: {ways[onnxruntime][cpu_s][alone]} CPU-s in onnxruntime, torch "
-        "{ways[torch, norms folded][cpu_s][alone]}, timm {ways[timm][cpu_s][alone]}; to the first vector "
-        "{starts_cpu_s[efficientnet_lite0 to its first vector]}"
+        "{ways[torch, norms folded][cpu_s][alone]}, timm {ways[timm][cpu_s][alone]}; to the "
+        "first vector {starts_cpu_s[efficientnet_lite0 to its first vector]}"
     ),
     "eval-speed": (
         "{answers_per_s[harness]} answers a second, {answers_per_s[alone]} encoding for each; of a "
