@@ -21,7 +21,7 @@ from vxp_data.datasets.record import DatasetRecord, WeightsFile
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.manifests.samples import ManifestCounts
 from vxp_data.pipeline.curate.decide import Decided
-from vxp_data.schemas import DECISION_SCHEMA
+from vxp_data.schemas import DECISION_SCHEMA, SELECTION_SCHEMA
 from vxp_data.settings.data import DataRecipe
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.shard_format import ClipRecord, MixedRecord
@@ -197,6 +197,7 @@ RECORDS: Final = {
     "data_recipe": Record(title="A recipe of vxp-data run", make=lambda: _read(DataRecipe)),
     "prune_recipe": Record(title="A recipe of vxp-data prune", make=lambda: _read(PruneConfig)),
     "recot_recipe": Record(title="A recipe of vxp-model recot", make=lambda: _read(ReCoTRecipe)),
+    "selection": Record(title="A row of selection.parquet", make=lambda: _row(SELECTION_SCHEMA)),
     "run": Record(title="run.json of a run directory", make=_run),
     "train_recipe": Record(title="A recipe of vxp-model train", make=lambda: _read(MllmRecipe)),
     "weights": Record(title="manifests/weights.yaml", make=lambda: _read(WeightsFile)),

@@ -72,6 +72,11 @@ NUMBERS: Final[Mapping[str, str]] = {
         "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
         "without {arms[text][heldout][all][accuracy]:.3f}"
     ),
+    "encoder-lite": (
+        "{frames} frames: {ways[onnxruntime][cpu_s][alone]} CPU-s in onnxruntime, torch "
+        "{ways[torch, norms folded][cpu_s][alone]}, timm {ways[timm][cpu_s][alone]}; to the "
+        "first vector {starts_cpu_s[efficientnet_lite0 to its first vector]}"
+    ),
     "eval-speed": (
         "{answers_per_s[harness]} answers a second, {answers_per_s[alone]} encoding for each; of a "
         "question's {direct_cpu_s_per_question} CPU-s the harness adds "
@@ -114,6 +119,11 @@ NUMBERS: Final[Mapping[str, str]] = {
     "scores": (
         "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
         "{score[peak_resident_mb_of_a_million]:,.0f} MB"
+    ),
+    "select-speed": (
+        "{clips:,} clips, CPU-s of a plan: decorrelate {decorrelate[cpu_s]}, cluster_quota "
+        "{cluster_quota[cpu_s]}, coverage {coverage[cpu_s]} and "
+        "{coverage[peak_resident_mb]:,} MB"
     ),
     "shards": (
         "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"

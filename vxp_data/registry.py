@@ -1,8 +1,9 @@
 """Tables from a name to the thing of that name.
 
 An entry is a string 'module:attribute', so that importing this file costs nothing and loads
-nobody's dependency. A third party adds an entry with a Python entry point in the table's group,
-'vxp_data.<table>'; docs/extending.md has an example of each.
+nobody's dependency. A name that ends in ':' stands for a family: 'timm:' for 'timm:resnet50' and
+all others; the thing is told its whole name. A third party adds an entry with a Python entry point
+in the table's group, 'vxp_data.<table>'; docs/extending.md has an example of each.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ class Registry:
         """Check that a name is known.
 
         Raises:
-            UserError: it is not; the message has the nearest known name.
+            UserError: it is not; the message has the nearest known name. Or it is that of a family.
         """
-        if name not in self._builtin and name not in self._third_party():
-            raise unknown_name(self.what, name, self.names())
+        self._known_target(name)
+        if name.endswith(":"):
+            raise UserError(f"{self.what} {name!r} needs a name behind it: {name}NAME")
 
     def load(self, name: str) -> Any:
         """Import and return the object of that name.
@@ -43,9 +45,7 @@ class Registry:
         Raises:
             UserError: the name is unknown, or the module it needs is not installed.
         """
-        self.require(name)
-        target = self._builtin.get(name) or self._third_party()[name]
-        module, _, attribute = target.partition(":")
+        module, _, attribute = self._known_target(name).partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
@@ -60,6 +60,19 @@ class Registry:
             raise UserError(
                 f"{self.what} {name!r} {needs}. Or choose another of: {', '.join(self.names())}."
             ) from error
+
+    def _known_target(self, name: str) -> str:
+        """Return the entry of a name, or of its family.
+
+        Raises:
+            UserError: there is none.
+        """
+        prefix, colon, _ = name.partition(":")
+        for key in (name, prefix + colon) if colon else (name,):
+            target = self._builtin.get(key) or self._third_party().get(key)
+            if target is not None:
+                return target
+        raise unknown_name(self.what, name, self.names())
 
     def _third_party(self) -> dict[str, str]:
         return {point.name: point.value for point in metadata.entry_points(group=self.group)}
@@ -80,9 +93,16 @@ ENCODERS: Final = Registry(
     "vxp_data.encoders",
     {
         "siglip": "vxp_data.encoders.siglip:SiglipEncoder",
+        "efficientnet_lite0": "vxp_data.encoders.efficientnet_lite0:Lite0Encoder",
         "thumbnail": "vxp_data.encoders.thumbnail:ThumbnailEncoder",
+        "open_clip:": "vxp_data.encoders.open_clip_models:OpenClipEncoder",
+        "timm:": "vxp_data.encoders.timm_models:TimmEncoder",
+        "transformers": "vxp_data.encoders.transformers_models:TransformersEncoder",
     },
 )
+
+AUTO_ENCODER: Final = "auto"
+"""As an encoder's name: the best of ours that can run here, once for a run; see encoders.choose."""
 
 TEXT_ENCODERS: Final = Registry(
     "text encoder",
@@ -130,6 +150,21 @@ THRESHOLDS: Final = Registry(
         "share": "vxp_data.core.thresholds:share",
         "count": "vxp_data.core.thresholds:count",
         "knee": "vxp_data.core.thresholds:knee",
+    },
+)
+
+SELECTORS: Final = Registry(
+    "selector",
+    "vxp_data.selectors",
+    {
+        "intra": "vxp_data.core.selectors.own:INTRA",
+        "intra_by_duration": "vxp_data.core.selectors.own:INTRA_BY_DURATION",
+        "random": "vxp_data.core.selectors.own:RANDOM",
+        "cluster_quota": "vxp_data.core.selectors.vectors:CLUSTER_QUOTA",
+        "decorrelate": "vxp_data.core.selectors.vectors:DECORRELATE",
+        "gdo_lite": "vxp_data.core.selectors.rows:GDO_LITE",
+        "coverage": "vxp_data.core.selectors.coverage:COVERAGE",
+        "text_blind": "vxp_data.core.selectors.rows:TEXT_BLIND",
     },
 )
 

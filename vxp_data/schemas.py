@@ -102,6 +102,18 @@ EMBEDDING_SCHEMA: Final = EMBEDDING_FACTS.append(pa.field("embedding", pa.large_
 """The same with the embedding: float16 [F, D] unit rows, little-endian, row after row; null where
 the clip failed. F is the length of `frame_index`, D the rest."""
 
+MEAN_SCHEMA: Final = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("clip_start_s", pa.float64()),
+        ("clip_end_s", pa.float64()),
+        ("num_frames", pa.int32()),
+        ("mean", pa.large_binary()),  # float16 [D] unit row, little-endian; null where it failed
+    ]
+)
+"""One row a clip in means.parquet, in the order of media.parquet; the file's metadata names
+`encoder` and `sampler`, the fingerprints of the embeddings."""
+
 THUMBNAIL_SCHEMA: Final = pa.schema(
     [
         ("uri", pa.string()),
@@ -130,6 +142,18 @@ DECISION_SCHEMA: Final = pa.schema(
         ("duplicate_of", pa.string()),
     ]
 )
+
+SELECTION_SCHEMA: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("task", pa.string()),
+        ("selector", pa.string()),  # select:NAME@VERSION
+        ("score", pa.float64()),  # larger = taken earlier
+        ("position", pa.int64()),  # from 0, among the rows that the selector saw together
+    ]
+)
+"""One row for each sample that a selector put in order, in selection.parquet. The file's metadata
+holds `across`, `seed` and the digests of what selectors saw, as JSON, under 'selection'."""
 
 DUPLICATE_SCHEMA: Final = pa.schema(
     [

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vxp_data.conversation import Part, Role, Turn, conversation_json
 from vxp_data.core.timeline import pack_timeline
 from vxp_data.images.contact_sheet import contact_sheet
 from vxp_data.pipeline.curate.decide import DecisionSettings, decide_run
+from vxp_data.pipeline.run_dir.clip_means import write_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_table
 from vxp_data.pipeline.run_dir.samples import dataset_facts, dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record
@@ -22,6 +24,8 @@ from vxp_data.settings.prune import PruneConfig
 
 TASKS: Final = ("caption", "multiple_choice", "open_ended")
 _CLIPS_IN_PART: Final = 256
+_CENTRES: Final = 2000
+_MEANS_AT_ONCE: Final = 8192
 _QUESTIONS: Final = (
     "Please describe this video in detail.",
     "What happens next?\nA. A cat\nB. A dog\nAnswer with the option's letter.",
@@ -30,7 +34,13 @@ _QUESTIONS: Final = (
 
 
 def write_synthetic_run(
-    folder: Path, *, num_rows: int, num_videos: int, seed: int, sheets: bool = False
+    folder: Path,
+    *,
+    num_rows: int,
+    num_videos: int,
+    seed: int,
+    sheets: bool = False,
+    dim: int = 0,
 ) -> RunDirectory:
     """Write a run directory as `prune` leaves it, but for embeddings.
 
@@ -42,6 +52,7 @@ def write_synthetic_run(
         num_videos: files, named by about num_rows / num_videos rows each.
         seed: of all that is random.
         sheets: write contact sheets, too, of a few drawn scenes.
+        dim: width of the clips' mean embeddings, drawn around centres; 0: write none.
     """
     folder.mkdir(parents=True)
     run = open_run(folder)
@@ -59,6 +70,8 @@ def write_synthetic_run(
     media = synthetic_media(uris, rng)
     write_table(run.media, media)
     write_table(run.scores, _scores(media, rng))
+    if dim:
+        _write_means(run, media, dim, rng)
     if sheets:
         _write_sheets(run, media, rng)
     config = PruneConfig.model_validate({"thresholds": {"default": "keep 0.25"}})
@@ -155,6 +168,21 @@ def _write_sheets(run: RunDirectory, media: pa.Table, rng: np.random.Generator) 
         drawn = [images[i] for i in rng.integers(0, len(images), part.num_rows).tolist()]
         part = part.append_column("sheet", pa.array(drawn, pa.binary())).cast(THUMBNAIL_SCHEMA)
         write_table(run.thumbnails.file(f"part-{first:08d}.parquet"), part)
+
+
+def _write_means(run: RunDirectory, media: pa.Table, dim: int, rng: np.random.Generator) -> None:
+    """Draw each clip's mean near one of a few thousand centres, all in one half of the space."""
+    centre_KD = rng.standard_normal((_CENTRES, dim), dtype=np.float32) + 1.0
+    mean_CD = np.empty((len(media), dim), dtype=np.float16)
+    for first in range(0, len(media), _MEANS_AT_ONCE):
+        block = slice(first, first + _MEANS_AT_ONCE)
+        num = len(mean_CD[block])
+        spread_B = rng.uniform(0.3, 1.5, (num, 1)).astype(np.float32)
+        vector_BD = spread_B * rng.standard_normal((num, dim), dtype=np.float32)
+        vector_BD += centre_KD[rng.integers(0, _CENTRES, num)]
+        mean_CD[block] = vector_BD / np.linalg.norm(vector_BD, axis=1, keepdims=True)
+    num_frames_C = np.where(pc.equal(media["reason"], "").to_numpy(), 20, 0).astype(np.int32)
+    write_means(run, iter([media]), mean_CD, num_frames_C, encoder="", sampler="")
 
 
 def _scene(rng: np.random.Generator) -> np.ndarray:

@@ -22,8 +22,10 @@ from support.filter_contract import check_filter
 from support.flat_videos import BLUE, RED, write_flat_video
 from support.repo import ROOT
 from support.runs import by_sample, caption_row, table, write_rows
+from support.selector_contract import check_selector
 from vxp_data import registry
 from vxp_data.core.filters import load_rule
+from vxp_data.core.selectors.base import load_selector
 from vxp_data.registry import Registry
 from vxp_model import registry as model_registry
 
@@ -138,6 +140,7 @@ def test_the_names_in_code_on_the_page_exist() -> None:
 
 def test_its_parts_keep_the_contracts(installed: Path) -> None:
     check_filter(load_rule("shape"))
+    check_selector(load_selector("farthest"))
     benchmark = model_registry.BENCHMARKS.load("colours")()
     check_benchmark(benchmark, installed / "benchmarks/colours")
 
@@ -172,10 +175,14 @@ def test_its_commands_run_one_after_the_other(installed: Path) -> None:
     assert media["still.mp4"]["frame_index"][0] == 3  # of 30 frames, three at either end are left
     assert (out / "kept.clips.piped").read_bytes() == b"piped|still.mp4|It stays | as it is.\n"
     others = [words[1:] for words in commands() if words[1] != "prune"]
-    measured, filtered, cut, sampled, ingested = others
+    measured, filtered, selected, cut, sampled, ingested = others
     assert "Thresholds are on first_last." in run(*measured)
     run(*filtered)
     assert by_sample(out, "reason")["wide"] == "filter:too_wide"
+    assert "Thresholds are on select:farthest@1." in run(*selected)
+    kept = by_sample(out, "decision")  # the one that is unlike the others, and one of two rows
+    assert [kept[name] for name in ("turning", "piped", "still")] == ["keep", "keep", "prune"]
+    run("decide", str(out), "--select", "none")
     run(*cut)
     kept = by_sample(out, "decision")
     assert [kept[name] for name in ("turning", "still", "piped")] == ["keep"] * 3  # the two tie

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from jsonschema import Draft202012Validator
 
 from support.repo import ROOT
 from support.runs import table
+from vxp_data.core.thresholds import parse_keep
+from vxp_data.pipeline.redecide import redecide
 from vxp_data.settings.safe_yaml import load_yaml
 
 NAMES = [path.name.split(".")[0] for path in (ROOT / "manifests/schemas").glob("*.schema.json")]
@@ -80,7 +83,8 @@ def test_the_weights_file_is_read_by_its_record() -> None:
 
     text = (ROOT / "manifests/weights.yaml").read_text(encoding="utf-8")
     weights = WeightsFile.model_validate(load_yaml(text)).weights
-    unpinned = [held for held in weights.values() if held.revision is None]
+    unpinned = [held for held in weights.values() if not (held.revision or held.sha256)]
+    assert unpinned
     assert all("pin at first download" in held.pin for held in unpinned)
 
 
@@ -100,6 +104,16 @@ def test_a_run_fits(mixed_run: Path) -> None:
     decisions = table(mixed_run, "decisions")
     assert decisions
     assert [problem for row in decisions for problem in errors("decision", as_json(row))] == []
+
+
+def test_a_selection_fits(mixed_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(mixed_run, tmp_path / "run"))
+    changes: dict[str, Any] = {"measure": None, "thresholds": {}, "default": parse_keep("0.5")}
+    redecide(str(run), select={"default": "random"}, **changes)
+    rows = table(run, "selection")
+    assert rows
+    assert [problem for row in rows for problem in errors("selection", as_json(row))] == []
+    assert errors("run", json.loads((run / "run.json").read_text())) == []
 
 
 def test_shards_fit(mixed_shards: Path) -> None:

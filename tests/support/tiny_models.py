@@ -46,6 +46,7 @@ WORDS = ("a", "the", "of", "in", "on", "and", "is", "red", "green", "blue", "cat
 class Settings:
     """Encoder settings, with the defaults of the config layer but for the device."""
 
+    name: str = "siglip"
     model: str = "ViT-SO400M-14-SigLIP-384"
     pretrained: str = "webli"
     checkpoint: str = ""
@@ -149,15 +150,15 @@ def _write(folder: Path, config: dict[str, Any], *, seed: int, keep: str, dtype:
     with torch.device("meta"):  # names and shapes only
         model = open_clip.CustomTextCLIP(**{k: v for k, v in config.items() if k != "custom_text"})
     shapes = [(name, tuple(t.shape)) for name, t in model.state_dict().items()]
-    state = _random_state(
+    state = random_state(
         ((n, s) for n, s in shapes if n.startswith(keep)), seed, getattr(torch, dtype)
     )
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
 
-def _random_state(
-    shapes: Iterable[tuple[str, tuple[int, ...]]], seed: int, dtype: torch.dtype
+def random_state(
+    shapes: Iterable[tuple[str, tuple[int, ...]]], seed: int, dtype: torch.dtype | None = None
 ) -> dict[str, torch.Tensor]:
     """Draw weights that keep activations at size one, so that different images differ."""
     import torch

@@ -146,6 +146,8 @@ SAME: list[tuple[dict[str, Any], list[str]]] = [
     ({"budget": "gpu_hours=0.001", "tokens_per_gpu_hour": 1e6},
      ["--budget", "gpu_hours=0.001", "--tokens-per-gpu-hour", "1e6"]),
     ({"measure": "effective_frames"}, ["--measure", "effective_frames"]),
+    ({"select": "random", "keep": 0.5}, ["--select", "random", "--keep", "0.5"]),
+    ({"select": {"caption": "coverage"}}, ["--select", "caption=coverage"]),
 ]  # fmt: skip
 
 

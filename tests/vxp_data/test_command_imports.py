@@ -9,7 +9,10 @@ from synthetic_run import write_synthetic_run
 
 from support.stored_runs import StoredClip, decide, stored_run
 
-HEAVY = {"torch", "ray", "transformers", "deepspeed", "open_clip", "fsspec", "pandas"}
+HEAVY = {
+    *("torch", "ray", "transformers", "deepspeed", "open_clip", "fsspec", "pandas"),
+    *("timm", "onnxruntime"),
+}
 DECODERS = {"av", "decord", "pebble"}
 DRAWING = {"matplotlib", "jinja2", "PIL", "rich"}
 ALL = HEAVY | DECODERS | DRAWING

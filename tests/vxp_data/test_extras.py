@@ -83,7 +83,7 @@ def test_all_that_is_missing_of_an_extra_stands_in_one_line(without):
 def test_an_encoder_names_its_extra(without, missing):
     without(missing)
     wanted = rf"encoder 'siglip' needs vxp\[siglip\] \({missing} is not installed\): pip install"
-    given = EncoderConfig(device="cpu")
+    given = EncoderConfig(name="siglip", device="cpu")
     for ask in (ENCODERS.load("siglip").prepare, ENCODERS.load("siglip").describe):
         with pytest.raises(UserError, match=rf"{wanted}.*--encoder thumbnail"):
             ask(given)

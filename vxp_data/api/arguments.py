@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vxp_data.settings.words import KEY_OF, Override, TargetText
+from vxp_data.errors import UserError
+from vxp_data.pipeline.curate.outside_scores import ScoreFile
+from vxp_data.settings.words import KEY_OF, Override, TargetText, read_selectors, read_weights
 
 Amount = float | str | Mapping[str, float | str]
 """How much: one value for all tasks, or values by task, 'default' for those that are not named."""
@@ -67,3 +69,43 @@ def target_texts(
 def weights(weight: Mapping[str, float] | None) -> list[tuple[str, float, str]]:
     """List tasks' weights with what messages call each."""
     return [(task, w, f"weight={{{task!r}: {w!r}}}") for task, w in (weight or {}).items()]
+
+
+def weight_overrides(weight: Mapping[str, float] | None) -> list[Override]:
+    """Turn tasks' weights into settings."""
+    read = read_weights(weights(weight)).items()
+    return [(f"budget_weights.{task}", value, f"weight={weight!r}") for task, value in read]
+
+
+def selectors(select: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Return the selectors of tasks, 'default' among them; none for None.
+
+    Raises:
+        UserError: one is not known.
+    """
+    given = {"default": select} if isinstance(select, str) else select or {}
+    return read_selectors((task, name, f"select={select!r}") for task, name in given.items())
+
+
+def selector_overrides(select: str | Mapping[str, str] | None) -> list[Override]:
+    """Turn the selectors of tasks into settings."""
+    read = selectors(select).items()
+    return [(f"select.{task}", name, f"select={select!r}") for task, name in read]
+
+
+def score_file(scores: Where | Mapping[str, str] | None) -> ScoreFile | None:
+    """Return the user's file of scores; None for None.
+
+    Raises:
+        UserError: something else is said of it than there is to say, or not where it is.
+    """
+    if scores is None:
+        return None
+    given = {"path": str(scores)} if isinstance(scores, str | Path) else dict(scores)
+    unknown = set(given) - {"path", "column", "scorer", "missing"}
+    if unknown or "path" not in given or given.get("missing", "keep") not in ("keep", "drop"):
+        raise UserError(
+            f"scores={scores!r}: wanted a path, or 'path' and any of 'column', 'scorer' and "
+            "'missing', which is 'keep' or 'drop'."
+        )
+    return ScoreFile(**given)

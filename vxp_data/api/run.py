@@ -15,7 +15,11 @@ from vxp_data.api.arguments import (
     column_overrides,
     exclusions,
     overrides,
+    score_file,
+    selector_overrides,
+    selectors,
     target_texts,
+    weight_overrides,
 )
 from vxp_data.api.arguments import weights as weights_of
 from vxp_data.api.shards import Shards
@@ -58,6 +62,7 @@ def prune(
     weight: Mapping[str, float] | None = None,
     tokens_per_gpu_hour: float | Where | None = None,
     measure: str | None = None,
+    select: str | Mapping[str, str] | None = None,
     duplicates: str | None = None,
     exclude: Where | Sequence[Where] | None = None,
     address: str | None = None,
@@ -80,7 +85,7 @@ def prune(
         columns: which column of the rows is what, where it has no usual name: `{"video":
             "clip.path", "question": "prompt"}`; '' for what they do not have.
         recipe: YAML settings; None: the defaults.
-        encoder: 'siglip', or 'thumbnail', which needs no weights and knows no meaning.
+        encoder: a name in `registry.ENCODERS`; None: the run's own, else the best that is here.
         threshold: keep what scores so much or less: 0.8, 'q0.5' or 'knee'; or by task.
         keep: keep the least redundant: 0.5 is a share of the rows, 1000 a number of them; 1 is one
             row, 1.0 all. Or by task: `{"caption": 0.3, "default": 0.5}`.
@@ -88,6 +93,7 @@ def prune(
         weight: by task, in a budget over all: 2 keeps twice the share of this subset.
         tokens_per_gpu_hour: for budgets in GPU hours; a number, or the record of a training run.
         measure: similarity measure, a name in `registry.MEASURES`.
+        select: what puts rows in order, a name in `registry.SELECTORS`; or by task.
         duplicates: what becomes of the same video twice: 'off', 'report', 'drop' or 'relink'.
         exclude: evaluation sets to take out: lists of ids, or runs over their videos.
         address: of a Ray cluster: 'auto', or 'HOST:PORT'.
@@ -114,9 +120,7 @@ def prune(
         tokens_per_gpu_hour=_rate(tokens_per_gpu_hour),
     )
     given += target_overrides(target_texts(threshold, keep, budget))
-    for task, value in read_weights(weights_of(weight)).items():
-        given.append((f"budget_weights.{task}", value, f"weight={weight!r}"))
-    given += column_overrides(columns)
+    given += weight_overrides(weight) + selector_overrides(select) + column_overrides(columns)
     loaded = load_config(None if recipe is None else Path(recipe), given)
     datasets = resolve_datasets(
         as_list(manifests), media_root, format_name, loaded.config.manifest.columns
@@ -206,6 +210,8 @@ class Run:
         weight: Mapping[str, float] | None = None,
         tokens_per_gpu_hour: float | Where | None = None,
         measure: str | None = None,
+        select: str | Mapping[str, str] | None = None,
+        scores: Where | Mapping[str, str] | None = None,
         duplicates: str | None = None,
         exclude: Where | Sequence[Where] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -220,9 +226,13 @@ class Run:
             weight: see `prune`.
             tokens_per_gpu_hour: see `prune`.
             measure: see `prune`.
+            select: see `prune`; 'none' goes back to the measure.
+            scores: a file of yours, larger = keep; or `{"path": FILE, "column": NAME, "scorer":
+                "NAME@VERSION", "missing": "keep"}` (or "drop"), of which all but the path may be
+                left out. What decides is what was named last: measure, select or scores.
             duplicates: see `prune`.
             exclude: see `prune`.
-            settings: of the sections `duplicates` and `filters`.
+            settings: of the sections `duplicates`, `filters` and `selection`.
 
         Returns:
             What `counts` gives from now on.
@@ -239,6 +249,8 @@ class Run:
             weights=read_weights(weights_of(weight)) or None,
             tokens_per_gpu_hour=_rate(tokens_per_gpu_hour),
             overrides=overrides(settings, duplicates=duplicates, exclude=exclusions(exclude)),
+            select=selectors(select) or None,
+            scores=score_file(scores),
         )
         return decided
 
@@ -251,19 +263,21 @@ class Run:
         weight: Mapping[str, float] | None = None,
         tokens_per_gpu_hour: float | Where | None = None,
         measure: str | None = None,
+        select: str | Mapping[str, str] | None = None,
         points: int = 100,
         settings: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what thresholds would keep, and cost, before anything is decided. Changes nothing.
 
         Args:
-            threshold: these, to `measure`, are those of `decide`; what they would keep stands under
+            threshold: these, to `select`, are those of `decide`; what they would keep stands under
                 the name 'chosen' beside 'now' and 'knee'.
             keep: see `prune`.
             budget: see `prune`.
             weight: see `prune`.
             tokens_per_gpu_hour: see `prune`; without it there are no costs in GPU hours.
             measure: see `prune`.
+            select: see `prune`.
             points: of a curve, at most.
             settings: others, by dotted key; those of `sampling` and `costs` matter here.
 
@@ -285,6 +299,7 @@ class Run:
             tokens_per_gpu_hour=_rate(tokens_per_gpu_hour),
             overrides=overrides(settings),
             num_points=points,
+            select=selectors(select) or None,
         )
 
     def shard(

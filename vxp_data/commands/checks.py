@@ -49,7 +49,7 @@ def doctor(
     """
     overrides = read_overrides(settings, encoder=encoder, address=address, engine=engine)
     overrides += column_overrides(columns)
-    config = load_settings(recipe, overrides).config
+    loaded = load_settings(recipe, overrides)
     from vxp_data.engines.choose import open_engine
     from vxp_data.manifests.datasets import resolve_datasets
     from vxp_data.manifests.samples import TaskRules
@@ -62,8 +62,14 @@ def doctor(
     )
     from vxp_data.pipeline.embed.preflight_manifests import check_manifests
     from vxp_data.pipeline.embed.preflight_nodes import check_nodes
+    from vxp_data.pipeline.embed.run_encoder import settle_encoder
+    from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.storage.folder import open_folder
 
+    loaded, choice = settle_encoder(loaded, None if out is None else open_run(out))
+    if choice is not None:
+        say(str(choice))
+    config = loaded.config
     num_failed = 0
 
     def show(check: Check) -> None:

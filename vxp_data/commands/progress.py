@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from vxp_data.commands.options import console, say
+from vxp_data.encoders.choose import Choice
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.preflight import Check
 from vxp_data.pipeline.prune import Observer
@@ -19,6 +20,10 @@ class PruneProgress(Observer):
 
     def __init__(self) -> None:
         self._progress = ClipProgress(console())
+
+    def chose_encoder(self, choice: Choice) -> None:
+        """Print which encoder is taken where none is named, why, and what it knows."""
+        say(str(choice), err=True)
 
     def warned(self, warnings: Sequence[Check]) -> None:
         """Print what the checks before the run did not like."""

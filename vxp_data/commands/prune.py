@@ -19,7 +19,7 @@ from vxp_data.commands.options import (
     read_overrides,
     say,
 )
-from vxp_data.commands.targets import ExcludeOptions, KeepOptions
+from vxp_data.commands.targets import ExcludeOptions, KeepOptions, ScoreOptions
 from vxp_data.errors import StoppedError
 from vxp_data.records import is_excluding
 
@@ -45,7 +45,13 @@ def prune(
     columns: Columns = None,
     recipe: Recipe = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="'siglip', or 'thumbnail' (no weights needed).")
+        str | None,
+        typer.Option(
+            "--encoder",
+            help="'siglip', 'efficientnet_lite0' (vxp[lite]), 'thumbnail' (no weights, no "
+            "meaning), timm:NAME, open_clip:NAME, transformers. [the run's own, else the first of "
+            "the three that can run here]",
+        ),
     ] = None,
     keep: KeepOptions,
     excluded: ExcludeOptions,
@@ -79,6 +85,7 @@ def decide(
     *,
     keep: KeepOptions,
     excluded: ExcludeOptions,
+    scores: ScoreOptions,
     settings: Set = None,
 ) -> None:
     """Decide again from kept scores: seconds, no video touched. Replaces RUN's kept rows.
@@ -88,7 +95,10 @@ def decide(
     from vxp_data.pipeline.redecide import redecide
 
     decided, used = redecide(
-        run, **keep.changes(), overrides=read_overrides(settings) + excluded.overrides()
+        run,
+        **keep.changes(),
+        overrides=read_overrides(settings) + excluded.overrides(),
+        scores=scores.file(),
     )
     _show_decided(decided, used, run)
     say(_closing(decided, run))
@@ -140,6 +150,8 @@ def _show_decided(decided: Any, measure: str, run: str) -> None:
             "the nearest earlier frames stand in for them. `filters.exact_share` leaves such rows "
             "out"
         )
+    if decided.num_unknown_scores:
+        say(f"{decided.num_unknown_scores:>6}  scores are of rows that this run has not")
     if decided.num_unmeasured:
         say(
             f"{decided.num_unmeasured:>6}  captions have not been compared with their images, "

@@ -1,4 +1,4 @@
-"""`plan`, `compare`, `report`: see what a decision does, before it is made and after."""
+"""`plan`, `compare`, `report`, `score-template`: see what a decision does, before and after."""
 
 from __future__ import annotations
 
@@ -49,6 +49,27 @@ def plan(
         return
     say(curve_table(planned))
     say(_plan_notes(planned))
+
+
+def score_template(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="A .jsonl, .csv or .parquet to write.")],
+) -> None:
+    """Write the rows that a score decides about, with an empty column `score`. Changes nothing.
+
+    Whoever fills it gives it back with `vxp-data decide RUN --scores FILE`; larger = keep.
+
+    Example: vxp-data score-template runs/a --out rows.jsonl
+    """
+    from vxp_data.pipeline.inspect.score_template import score_template as make
+    from vxp_data.pipeline.run_dir.directory import open_run
+
+    content, number = make(open_run(run), out.suffix.lower())
+    write_file(out, content)
+    say(
+        f"{out}: {number} rows. Fill `score` (larger = keep), then: "
+        f"vxp-data decide {run} --scores {out}"
+    )
 
 
 def compare(

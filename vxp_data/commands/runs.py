@@ -125,6 +125,12 @@ def verify(
         bool,
         typer.Option("--media", help="Of a run: read every media file again, compare its digest."),
     ] = False,
+    selection: Annotated[
+        bool,
+        typer.Option(
+            "--selection", help="Of a run: select anew, compare the order and its inputs."
+        ),
+    ] = False,
 ) -> None:
     """Check a run directory, or shards: sums, ids, and all that follows from something else.
 
@@ -140,9 +146,11 @@ def verify(
     if folder.exists(INDEX_NAME):
         if media:
             raise UserError(f"--media: {where} holds shards; their payloads are always read.")
+        if selection:
+            raise UserError(f"--selection: {where} holds shards; name the run they were made of.")
         _verify_shards(folder, where)
     elif folder.exists("run.json"):
-        _verify_run(folder, where, media=media)
+        _verify_run(folder, where, media=media, selection=selection)
     else:
         raise UserError(
             f"{where} holds neither a finished run (run.json) nor finished shards ({INDEX_NAME}). "
@@ -150,11 +158,11 @@ def verify(
         )
 
 
-def _verify_run(folder: Folder, where: str, *, media: bool) -> None:
+def _verify_run(folder: Folder, where: str, *, media: bool, selection: bool) -> None:
     from vxp_data.pipeline.run_dir.directory import RunDirectory
     from vxp_data.pipeline.verify.run import verify_run
 
-    verified = verify_run(RunDirectory(folder), media=media)
+    verified = verify_run(RunDirectory(folder), media=media, selection=selection)
     hashed = f", {verified.num_hashed} media files read again" if media else ""
     say(
         f"{where}: {verified.num_samples} rows, {verified.num_clips} clips, "

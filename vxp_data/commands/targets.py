@@ -10,6 +10,7 @@ import typer
 from vxp_data.commands.options import read_overrides
 
 if TYPE_CHECKING:
+    from vxp_data.pipeline.curate.outside_scores import ScoreFile
     from vxp_data.settings.words import TargetText
 
 Threshold = Annotated[
@@ -31,6 +32,44 @@ Keep = Annotated[
 ]
 Measure = Annotated[
     str | None, typer.Option("--measure", help="Similarity measure, e.g. effective_frames.")
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="[TASK=]NAME",
+        help="What puts rows in the order in which they are taken, by comparing them: coverage, "
+        "decorrelate, cluster_quota, random, ...; 'none': the measure does.",
+    ),
+]
+Scores = Annotated[
+    str | None,
+    typer.Option(
+        "--scores",
+        metavar="FILE",
+        help="Decide by scores of yours, larger = keep: Parquet, CSV or JSON Lines with sample_id "
+        "and a column of numbers.",
+    ),
+]
+ScoresColumn = Annotated[
+    str | None,
+    typer.Option("--scores-column", metavar="NAME", help="Which column. [the one of numbers]"),
+]
+Scorer = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        metavar="NAME@VERSION",
+        help="What made the scores. [the file's columns scorer and scorer_version, else its name]",
+    ),
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        metavar="keep|drop",
+        help="What becomes of rows without a score. [nothing is decided]",
+    ),
 ]
 BudgetOption = Annotated[
     list[str] | None,
@@ -85,6 +124,7 @@ class KeepOptions:
     weight: Weight = None
     tokens_per_gpu_hour: TokensPerGpuHour = None
     measure: Measure = None
+    select: Select = None
 
     def overrides(self) -> list[tuple[str, Any, str]]:
         """Return the settings that these options stand for: (key, value, origin).
@@ -98,6 +138,8 @@ class KeepOptions:
         found += target_overrides(self._target_texts())
         for task, weight in self._weights().items():
             found.append((f"budget_weights.{task}", weight, "--weight"))
+        for task, name in self._selectors().items():
+            found.append((f"select.{task}", name, f"--select {name}"))
         return found
 
     def changes(self) -> dict[str, Any]:
@@ -115,6 +157,7 @@ class KeepOptions:
             "default": default,
             "weights": self._weights() or None,
             "tokens_per_gpu_hour": self._rate(),
+            "select": self._selectors() or None,
         }
 
     def _target_texts(self) -> list[TargetText]:
@@ -142,6 +185,14 @@ class KeepOptions:
         split = (text.rpartition("=") for text in self.weight or ())
         return read_weights((task, w, f"--weight {task}{eq}{w}") for task, eq, w in split)
 
+    def _selectors(self) -> dict[str, str]:
+        from vxp_data.settings.words import read_selectors
+
+        split = (text.rpartition("=") for text in self.select or ())
+        return read_selectors(
+            (task or "default", name, f"--select {name}") for task, _, name in split
+        )
+
     def _rate(self) -> float | None:
         from vxp_data.settings.words import gpu_hour_rate
 
@@ -159,3 +210,40 @@ class ExcludeOptions:
     def overrides(self) -> list[tuple[str, Any, str]]:
         """Return the settings that these options stand for: (key, value, origin)."""
         return read_overrides(None, duplicates=self.duplicates, exclude=self.exclude or None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOptions:
+    """What `decide` is told about scores that the user brings."""
+
+    scores: Scores = None
+    scores_column: ScoresColumn = None
+    scorer: Scorer = None
+    missing: Missing = None
+
+    def file(self) -> ScoreFile | None:
+        """Return the file that is named, and how it is to be read; None where none is.
+
+        Raises:
+            UserError: the other options are given without a file, or one is not known.
+        """
+        from vxp_data.errors import UserError, unknown_name
+        from vxp_data.pipeline.curate.outside_scores import ScoreFile
+
+        others = {"--scores-column": self.scores_column, "--scorer": self.scorer,
+                  "--missing": self.missing}  # fmt: skip
+        if self.scores is None:
+            for option, value in others.items():
+                if value is not None:
+                    raise UserError(
+                        f"{option} {value}: is about a file of scores; give --scores FILE."
+                    )
+            return None
+        if self.missing not in (None, "keep", "drop"):
+            raise unknown_name("--missing", self.missing, ("keep", "drop"))
+        return ScoreFile(
+            path=self.scores,
+            column=self.scores_column,
+            scorer=self.scorer,
+            missing=self.missing,
+        )

@@ -96,6 +96,7 @@ def resolve(
     weights: Mapping[str, float],
     rows: RowsToCut,
     measure: Measure,
+    measures: Mapping[str, Measure] | None = None,
 ) -> tuple[dict[str, ThresholdSpec], ThresholdSpec]:
     """Convert budgets to numbers of rows; return everything else as it is.
 
@@ -108,6 +109,7 @@ def resolve(
         weights: by task, above 0, for the default's budget; see `fit`.
         rows: the run's.
         measure: whose scores they are.
+        measures: by task, where that is another.
 
     Returns:
         Thresholds by task, and the default's. No budget is exceeded.
@@ -129,7 +131,7 @@ def resolve(
         groups.append(("default", shared, default))
         images = ~np.isin(rows.task_N, list(targets))  # also of subsets without videos
     for name, members, budget in groups:
-        orders = [subset_order(rows, task, measure) for task in members]
+        orders = [subset_order(rows, task, (measures or {}).get(task, measure)) for task in members]
         mine_N = images if name == "default" else rows.task_N == name
         always = np.flatnonzero(rows.kept_N & mine_N)
         numbers = fit(

@@ -51,6 +51,10 @@ class SampleColumns:
     """Why rows go that could be used: reasons of filters and of duplicates, '' or None for a row
     that stays; None where none of them goes."""
 
+    held: TextColumn | None = None
+    """Why videos stay whatever the threshold, members of records.KEEP_REASONS, '' or None for one
+    that does not; None where none does."""
+
     def __post_init__(self) -> None:
         _check_lengths(self)
 
@@ -89,6 +93,7 @@ def decide(
     measure: Measure,
     weights: Mapping[str, float] | None = None,
     costs: RowCosts | None = None,
+    measures: Mapping[str, Measure] | None = None,
 ) -> Decisions:
     """Decide for every sample: quarantine, keep, prune or duplicate.
 
@@ -103,6 +108,7 @@ def decide(
         measure: whose scores they are.
         weights: by task, for a default that is a budget; see `budgets.resolve`.
         costs: of the N rows; budgets need them.
+        measures: whose the scores of a task are, where that is another measure.
 
     Returns:
         One decision a sample, in input order.
@@ -121,13 +127,14 @@ def decide(
     dropped_N = _objects([""] * len(samples) if samples.dropped is None else samples.dropped)
     dropped_N = np.where(lost_N, "", dropped_N)
     gone_N = lost_N | dropped_N.astype(np.bool_)
-    video_N = ~gone_N & (modality_N == Modality.VIDEO)
+    held_N = _held(samples, gone_N)
+    video_N = ~gone_N & (modality_N == Modality.VIDEO) & ~held_N.astype(np.bool_)
     image_N = ~gone_N & (modality_N == Modality.IMAGE)
     text_N = ~gone_N & (modality_N == Modality.TEXT)
-    _refuse(~(gone_N | video_N | image_N | text_N), sample_id_N, "has no known modality")
-    _refuse(
-        video_N & ~np.isfinite(samples.score), sample_id_N, "is a video with no score or reason"
-    )
+    kept_N = held_N.astype(np.bool_)
+    _refuse(~(gone_N | video_N | kept_N | image_N | text_N), sample_id_N, "has no known modality")
+    scoreless_N = video_N & ~np.isfinite(samples.score)
+    _refuse(scoreless_N, sample_id_N, "is a video with no score or reason")
 
     decision_N = np.full(len(samples), Outcome.KEEP.value, dtype=np.object_)
     threshold_N = np.full(len(samples), np.nan)
@@ -136,30 +143,45 @@ def decide(
     _drop(np.flatnonzero(gone_N & ~lost_N), dropped_N, decision_N, reason_N)
     reason_N[image_N] = Reason.IMAGE.value
     reason_N[text_N] = Reason.TEXT_ONLY.value
+    reason_N[kept_N] = held_N[kept_N]
     if any(isinstance(target, Budget) for target in (default, *thresholds.values())):
         if costs is None:
             raise ValueError("budgets need the rows' costs")
         rows = RowsToCut(
-            sample_id_N=sample_id_N,
-            task_N=task_N,
-            score_N=samples.score,
-            cut_N=video_N,
-            kept_N=image_N,
-            costs=costs,
-        )
-        thresholds, default = resolve(thresholds, default, weights or {}, rows, measure)
+            sample_id_N=sample_id_N, task_N=task_N, score_N=samples.score,
+            cut_N=video_N, kept_N=image_N | kept_N, costs=costs,
+        )  # fmt: skip
+        thresholds, default = resolve(thresholds, default, weights or {}, rows, measure, measures)
     for task, row_M in _rows_by_task(task_N, np.flatnonzero(video_N)).items():
         spec = thresholds.get(task, default)
         assert not isinstance(spec, Budget)  # all of them are numbers of rows by now
-        done = cut(spec, samples.score[row_M], sample_id_N[row_M].tolist(), measure)
+        own = (measures or {}).get(task, measure)
+        done = cut(spec, samples.score[row_M], sample_id_N[row_M].tolist(), own)
         pruned_M = row_M[~done.keep_N]
         threshold_N[row_M] = done.threshold
         reason_N[row_M] = Reason.WITHIN_THRESHOLD.value
-        reason_N[pruned_M] = Reason.REDUNDANT.value
+        reason_N[pruned_M] = own.reason.value
         decision_N[pruned_M] = Outcome.PRUNE.value
     return Decisions(
         decision=decision_N, reason=reason_N, score=samples.score.copy(), threshold=threshold_N
     )
+
+
+def rows_to_cut(samples: SampleColumns) -> NDArray[np.bool_]:
+    """Mark the rows about which a threshold decides: usable videos that neither go nor are held."""
+    gone_N = _objects(samples.reason).astype(np.bool_)
+    for column in (samples.media_reason, samples.dropped, samples.held):
+        if column is not None:
+            gone_N |= _objects(column).astype(np.bool_)
+    cut_N: NDArray[np.bool_] = ~gone_N & (_objects(samples.modality) == Modality.VIDEO)
+    return cut_N
+
+
+def _held(samples: SampleColumns, gone_N: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """Return the reasons of videos that are kept whatever the threshold, '' for all other rows."""
+    held_N = _objects([""] * len(samples) if samples.held is None else samples.held)
+    is_video_N = _objects(samples.modality) == Modality.VIDEO
+    return np.where(gone_N | ~is_video_N | (held_N == None), "", held_N)  # noqa: E711
 
 
 def _drop(

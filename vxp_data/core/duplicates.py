@@ -32,6 +32,7 @@ NOISE: Final = 0.001
 """What coding alone may change of a cosine, where nothing moves."""
 _MAX_OFFSETS: Final = 48
 """Offsets tried a pair, those of the most similar pairs of frames."""
+_NORM_GRID: Final = 2.0**26
 _WINDOW_FRAMES: Final = (10, 5)
 """Lengths of the windows whose means find a clip inside a longer one."""
 _WINDOW_STEPS: Final = 2
@@ -169,7 +170,9 @@ def _agreements(
 def clip_mean(emb_FD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return the normalised mean of a clip's frames, float32 [D]; zero where they cancel out."""
     mean_D = emb_FD.astype(np.float64).mean(axis=0)
-    norm = np.linalg.norm(mean_D)
+    # Whole numbers whose squares float64 adds exactly: the same norm on every CPU.
+    whole_D = np.rint(mean_D * _NORM_GRID)
+    norm = np.sqrt((whole_D * whole_D).sum()) / _NORM_GRID
     # A zero row has the cosine 0 with all others: it finds no candidate, where NaN would spread.
     unit_D: NDArray[np.float32] = (mean_D / norm if norm else mean_D).astype(np.float32)
     return unit_D

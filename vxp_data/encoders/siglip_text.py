@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from vxp_data.encoders.base import EncoderSettings
-from vxp_data.encoders.siglip import device_type_of, is_bf16
 from vxp_data.encoders.siglip_model import (
     SiglipModel,
     find_model,
@@ -19,6 +18,7 @@ from vxp_data.encoders.siglip_model import (
     find_weights,
 )
 from vxp_data.encoders.siglip_weights import with_weights
+from vxp_data.encoders.torch_encoder import device_type_of, is_bf16
 from vxp_data.errors import UserError
 
 _SMALLEST_VISION: Final = {

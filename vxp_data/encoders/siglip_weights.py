@@ -1,17 +1,16 @@
-"""SigLIP's image tower with its weights, and what any tower reads of a checkpoint."""
+"""SigLIP's image tower with its weights, and what any tower of open_clip reads of a checkpoint."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import safe_open
 
 from vxp_data.encoders.siglip_model import SiglipModel, find_weights, require_siglip
 from vxp_data.encoders.siglip_tower import SiglipTower, ViTShape, shape_of
+from vxp_data.encoders.weights_file import read_tensors
 from vxp_data.errors import UserError
 
 _SMALLEST_TEXT: Final = {
@@ -51,22 +50,28 @@ def _plain_tower(model: SiglipModel, shape: ViTShape) -> torch.nn.Module:
 
 def _open_clips_tower(model: SiglipModel) -> torch.nn.Module:
     require_siglip("open_clip", "torchvision")
-    import open_clip
-
     try:
         with torch.device("meta"):
-            visual: torch.nn.Module = open_clip.CustomTextCLIP(
-                embed_dim=model.embed_dim,
-                vision_cfg={**model.vision_cfg, "timm_model_pretrained": False},
-                text_cfg=_SMALLEST_TEXT,  # the class insists on a text tower; it is dropped here
-                quick_gelu=model.quick_gelu,
-            ).visual
+            visual = open_clip_tower(model)
             shape = visual(torch.empty(1, 3, model.image_px, model.image_px)).shape
     except Exception as error:
         raise UserError(
             f"open_clip cannot build the image tower of {model.name}: {error}"
         ) from error
     _check_dim(model, *shape[1:])
+    return visual
+
+
+def open_clip_tower(model: SiglipModel) -> torch.nn.Module:
+    """Build an image tower as open_clip has it, on torch's present device, with drawn weights."""
+    import open_clip
+
+    visual: torch.nn.Module = open_clip.CustomTextCLIP(
+        embed_dim=model.embed_dim,
+        vision_cfg={**model.vision_cfg, "timm_model_pretrained": False},
+        text_cfg=_SMALLEST_TEXT,  # the class insists on a text tower; it is dropped here
+        quick_gelu=model.quick_gelu,
+    ).visual
     return visual
 
 
@@ -86,32 +91,16 @@ def tower_tensors(path: Path, tower: str) -> Iterator[tuple[str, torch.Tensor]]:
         tower: 'visual' or 'text', as open_clip's names begin.
 
     Yields:
-        Name without the tower's, and the tensor on CPU, in the file's dtype. It may be a view of
-        the file: copy it.
+        Name without the tower's, and the tensor; see `read_tensors`.
 
     Raises:
         UserError: the file cannot be read as weights, or has no such tower.
     """
-    prefix = f"{tower}."
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-                for name in names:
-                    yield name.removeprefix(prefix), file.get_tensor(name)
-        else:
-            mmap = zipfile.is_zipfile(path)  # torch's format since 1.6: read only what is used
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-            state = state.get("state_dict", state)  # open_clip's training checkpoints
-            state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-            names = [name for name in state if name.startswith(prefix)]
-            for name in names:
-                yield name.removeprefix(prefix), state[name]
-    except Exception as error:
-        raise UserError(
-            f"{str(path)!r} cannot be read as weights: {type(error).__name__}: {error}"
-        ) from error
-    if not names:
+    prefix, num_found = f"{tower}.", 0
+    for named in read_tensors(path, prefix):
+        num_found += 1
+        yield named
+    if not num_found:
         kind = "image" if tower == "visual" else tower
         raise UserError(
             f"{str(path)!r} has no {kind} tower: no tensor's name begins with {prefix!r}"

@@ -9,6 +9,7 @@ from typing import Final
 
 from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
+from vxp_data.encoders.choose import Choice
 from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
@@ -33,6 +34,7 @@ from vxp_data.pipeline.embed.preflight import (
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
+from vxp_data.pipeline.embed.run_encoder import settle_encoder
 from vxp_data.pipeline.embed.stages import JobSettings, encoder_needs
 from vxp_data.pipeline.embed.work_items import (
     WantedMedia,
@@ -62,6 +64,9 @@ TRIED_AGAIN: Final = (Reason.FETCH_FAILED,)
 class Observer:
     """Hears of a run's progress; every method may be overridden."""
 
+    def chose_encoder(self, choice: Choice) -> None:
+        """Called first, where no encoder is named: with the one that is taken, and why."""
+
     def warned(self, warnings: Sequence[Check]) -> None:
         """Called with what the checks before the run did not like."""
 
@@ -89,8 +94,11 @@ def prune(
         UserError: something the user can fix; nothing already written is lost.
         ExpectationError: the run has ended and is written, but not as the recipe expects.
     """
-    require_installed(loaded.config, datasets)
     run = open_run(out)
+    loaded, choice = settle_encoder(loaded, run)
+    if choice is not None:
+        observer.chose_encoder(choice)
+    require_installed(loaded.config, datasets)
     with (
         open_engine(loaded.config.cluster) as engine,
         run_lock(run.root, "vxp-data prune") as lock,
@@ -154,7 +162,7 @@ def _prune(
         changed=changed,
         totals=totals,
         wall_s=wall_s,
-        measure=config.measure,
+        measure=decided.decided_by,
     )
     lock.check()
     run.write_run(run_record(result, loaded, datasets, spec, settings.sampler, embed_s))

@@ -11,14 +11,16 @@ from typing import Any, Final
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
-from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.curate.outside_scores import ScoreFile, read_score_file, store_scores
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record, threshold_text
 from vxp_data.registry import MEASURES
+from vxp_data.settings.curation import ScoresConfig, check_selectors
 from vxp_data.settings.prune import PruneConfig, load_config
 
-SETTABLE: Final = ("duplicates", "filters")
+SETTABLE: Final = ("duplicates", "filters", "selection")
 """Sections of the settings that decide, and need no video."""
 
 
@@ -31,21 +33,25 @@ def redecide(
     weights: Mapping[str, float] | None = None,
     tokens_per_gpu_hour: float | None = None,
     overrides: Sequence[tuple[str, Any, str]] = (),
+    select: Mapping[str, str] | None = None,
+    scores: ScoreFile | None = None,
 ) -> tuple[Decided, str]:
     """Decide a finished run anew from its kept scores; touches no video.
 
     Args:
         out: the run directory; its decisions, kept and dropped rows are replaced.
-        measure: another measure, or None for the run's.
+        measure: another measure, or None for the run's; it decides, unless `select` is given too.
         thresholds: by task, over the run's; they replace all of them where `default` is given.
         default: for the other tasks, or None for the run's.
         weights: of a default that is a budget, by task; None: the run's, unless `default` is given.
         tokens_per_gpu_hour: for budgets in GPU hours; None: the run's.
         overrides: (dotted key, value, origin) over the run's own settings, of the sections in
             `SETTABLE`.
+        select: selectors by task, and 'default', which replaces all; None: the run's.
+        scores: a file of scores, which decide unless `select` is given too; None: the run's.
 
     Returns:
-        What was decided, and the measure used.
+        What was decided, and what decided it.
 
     Raises:
         UserError: there is no finished run, or a threshold does not fit.
@@ -67,17 +73,37 @@ def redecide(
             default=default,
             weights=weights,
             tokens_per_gpu_hour=tokens_per_gpu_hour,
+            select=select,
         )
+        if scores is not None:
+            found, table = read_score_file(run, scores)
+            changes = {"scores": found, "select": config.select if select else {}}
+            config = config.model_copy(update=changes)
+            store_scores(run, found, table)
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
         settings = DecisionSettings.of(
             config, encoder=record["encoder"]["fingerprint"], sampler=record["sampler"]
         )
         begin = functools.partial(run.begin_change, record, "vxp-data decide")
-        decided = decide_run(run, datasets, settings, begin)
+        try:
+            decided = decide_run(run, datasets, settings, begin)
+        except UserError:
+            before = PruneConfig.model_validate(record["config"])
+            _remove_other_scores(run, before)
+            raise
+        _remove_other_scores(run, config)
         record["config"] = config.model_dump(mode="json")
         record["decided"] = decided_record(decided)
         run.write_run({k: v for k, v in record.items() if k != "sampled"})
-    return decided, config.measure
+    return decided, decided.decided_by
+
+
+def _remove_other_scores(run: RunDirectory, config: PruneConfig) -> None:
+    """Remove the scores of files that decide nothing any more."""
+    kept = run.outside_scores(config.scores.sha256).name
+    for name in run.root.names():
+        if name.startswith("outside_scores-") and name != kept:
+            run.root.remove(name)
 
 
 def changed_config(
@@ -88,6 +114,7 @@ def changed_config(
     default: Target | None,
     weights: Mapping[str, float] | None,
     tokens_per_gpu_hour: float | None,
+    select: Mapping[str, str] | None = None,
 ) -> PruneConfig:
     """Overlay what decides on a run's settings; see `redecide` for the arguments.
 
@@ -96,6 +123,9 @@ def changed_config(
     """
     if measure is not None:
         MEASURES.require(measure)
+        if select is None:  # what was said last decides
+            config = config.model_copy(update={"select": {}, "scores": ScoresConfig()})
+    own = {} if select and "default" in select else config.select
     texts = {task: threshold_text(target) for task, target in thresholds.items()}
     if default is not None:
         texts["default"] = threshold_text(default)
@@ -104,6 +134,7 @@ def changed_config(
         "measure": measure or config.measure,
         "thresholds": texts if default is not None else config.thresholds | texts,
         "budget_weights": config.budget_weights if weights is None else dict(weights),
+        "select": {**own, **(select or {})},
     }
     if tokens_per_gpu_hour is not None:
         try:
@@ -112,6 +143,7 @@ def changed_config(
             raise UserError(str(error)) from error
         changes["costs"] = costs
     changed = config.model_copy(update=changes)
+    check_selectors(changed.select, changed.threshold_specs(), changed.default_threshold())
     if weights and not isinstance(changed.default_threshold(), Budget):
         raise UserError(
             f"weights are of a budget for all subsets, and the default threshold is "

@@ -181,7 +181,7 @@ def _retry(
         changed=changed,
         totals=totals,
         wall_s=time.monotonic() - started,
-        measure=kept_config.measure,
+        measure=decided.decided_by,
         decoder=config.decode.decoder,
         timeout_s=config.decode.timeout_s,
         memory_mib=config.decode.memory_mib,

@@ -24,7 +24,10 @@ from vxp_data.settings.prune import ExpectConfig, LoadedConfig
 if TYPE_CHECKING:  # the commands that decide again need no decoder
     from vxp_data.pipeline.embed.job import EmbedTotals
 
-_VERSIONS_OF: Final = ("vxp", "av", "decord", "numpy", "open_clip_torch", "pyarrow", "ray", "torch")
+_VERSIONS_OF: Final = (
+    "vxp", "av", "decord", "numpy", "onnxruntime", "open_clip_torch", "pyarrow", "ray", "timm",
+    "torch",
+)  # fmt: skip
 _NAMES_SHOWN: Final = 20
 """Of files that have changed; all are counted."""
 

@@ -112,7 +112,7 @@ def _charts(subset: SubsetReport, measure: str) -> list[tuple[str, str, str, lis
             rows.append([number(float(curve.threshold_P[i])), *values])
         charts.append(("Keep curve", "What each threshold would keep.", svg, rows))
     for title, words, bars in (
-        ("Durations", "Rows by the length of their video.", subset.durations),
+        ("Durations", _of_durations(subset, measure), subset.durations),
         ("Frames a row", "Rows by frames in their plan.", subset.frames),
         ("Sampling", "Kept rows by frames in their plan: a fixed rate, and the rule.",
          subset.sampling),
@@ -126,6 +126,13 @@ def _charts(subset: SubsetReport, measure: str) -> list[tuple[str, str, str, lis
             ]
             charts.append((title, words, bars_svg(bars, title), rows))
     return charts
+
+
+def _of_durations(subset: SubsetReport, measure: str) -> str:
+    words = "Rows by the length of their video."
+    if math.isnan(subset.duration_correlation):
+        return words
+    return f"{words} Rank correlation of {measure} with length: {subset.duration_correlation:+.2f}."
 
 
 def stages(timings: Mapping[str, Any]) -> list[StageTime]:

@@ -11,15 +11,22 @@ from pydantic import Field, field_validator, model_validator
 
 from vxp_data.core.budgets import Target, parse_budget
 from vxp_data.core.cost_model import CostModel
-from vxp_data.core.filters import Bounds, check_bounds
+from vxp_data.core.filters import check_bounds
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.thresholds import parse_keep, parse_threshold
 from vxp_data.errors import UserError
 from vxp_data.extras import second_decoder
 from vxp_data.records import MediaLimits
-from vxp_data.registry import DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES
+from vxp_data.registry import AUTO_ENCODER, DECODERS, ENCODERS, FRAME_SAMPLERS, MEASURES
 from vxp_data.settings.cluster import ClusterConfig
 from vxp_data.settings.columns import check_columns
+from vxp_data.settings.curation import (
+    BoundsConfig,
+    DuplicatesConfig,
+    ScoresConfig,
+    SelectionConfig,
+    check_selectors,
+)
 from vxp_data.settings.file import Loaded, Settings, SettingsFile, known_name, read_recipe
 
 
@@ -136,27 +143,31 @@ class FetchConfig(Settings):
 class EncoderConfig(Settings):
     """What turns frames into vectors; see encoders.base.EncoderSettings for the fields."""
 
-    name: str = "siglip"
-    """A name in registry.ENCODERS."""
+    name: str = AUTO_ENCODER
+    """A name in registry.ENCODERS; of a family, the prefix and the model: 'timm:resnet50'. 'auto':
+    'siglip' if its weights are on this machine, else 'efficientnet_lite0' if that is installed,
+    else 'thumbnail'; a run keeps the one that it began with, and records it."""
     model: str = "ViT-SO400M-14-SigLIP-384"
     """open_clip model, for 'siglip'."""
     pretrained: str = "webli"
-    """open_clip tag of that model's weights."""
+    """open_clip tag of the model's weights, for 'siglip' and 'open_clip:'."""
     checkpoint: str = ""
-    """Local weights instead: a folder with open_clip_config.json, or a weights file of `model`."""
+    """Local weights. For 'siglip' and 'open_clip:' instead of the hub's: a folder with
+    open_clip_config.json, or a weights file of the model. For 'timm:' a weights file, for
+    'transformers' a model's folder."""
     weights_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     """The SHA-256 that the weights file must have, 64 hex digits; '': any will do."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """'auto' takes CUDA where there is a GPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """'auto': bf16 on CUDA, fp32 on CPU."""
+    """'auto': bf16 on CUDA, fp32 on CPU; fp32 on both for 'efficientnet_lite0'."""
     batch_frames: int = Field(64, ge=1)
     """Frames per forward pass, across videos."""
 
     @field_validator("name")
     @classmethod
     def _known_encoder(cls, name: str) -> str:
-        return known_name(ENCODERS, name)
+        return name if name == AUTO_ENCODER else known_name(ENCODERS, name)
 
 
 class ThumbnailsConfig(Settings):
@@ -190,47 +201,6 @@ class ShardConfig(Settings):
     """Of the frames."""
     quality: int = Field(90, ge=1, le=100)
     """Of the frames, on the image format's own scale."""
-
-
-class BoundsConfig(Settings):
-    """The range of values that a filter lets through, ends included."""
-
-    min: float | None = None
-    """Least value, in the filter's own unit; None: any."""
-    max: float | None = None
-    """Greatest value."""
-    tasks: tuple[str, ...] = ()
-    """Only rows of these tasks; none given: all rows."""
-
-    def bounds(self) -> Bounds:
-        """Return the values as the rules take them."""
-        return Bounds(low=self.min, high=self.max, tasks=self.tasks)
-
-
-class DuplicatesConfig(Settings):
-    """What is done with the same video twice; see core.duplicates."""
-
-    mode: Literal["off", "report", "drop", "relink"] = "off"
-    """'off': none are looked for. 'report': they are listed, nothing else. 'drop': the duplicate's
-    rows end as duplicates. 'relink': the duplicate's rows stay, and name the video that is kept in
-    its place; a clip that lies inside a longer one is only listed then, since its rows are about
-    that part."""
-    scope: Literal["all", "subset"] = "all"
-    """'subset': only videos of the same task subset can be duplicates of one another."""
-    threshold: float = Field(0.9, ge=-1, le=1)
-    """Least mean cosine of the frames that lie at the same moment. Chosen with `thumbnail`, whose
-    unrelated images have 0.5; the same for `siglip`, with which nothing has been tried yet. How
-    much alike two clips must be beyond what each is like itself over time is told from their own
-    frames, whatever the encoder: see core.duplicates."""
-    candidate_cosine: float = Field(0.93, ge=-1, le=1)
-    """Pairs are compared frame by frame where their mean embeddings, or the mean of a part of one
-    and the mean of the other, have this cosine or more."""
-    neighbours: int = Field(32, ge=1, le=1024)
-    """Nearest videos that are looked at in one go; where all of these are candidates, the search is
-    made again among the videos that are left."""
-    exclude: tuple[str, ...] = ()
-    """What must not be in the training set: text files with an id a line, and directories of other
-    runs, whose videos are compared by content and by frames. Applies in every mode."""
 
 
 class ExpectConfig(Settings):
@@ -276,6 +246,13 @@ class PruneConfig(Settings):
     'knee' where the scores begin to climb or to level off, 'keep 0.5' a share of the rows, 'keep
     1000' a number of rows, 'budget frames=2M' what a budget pays for (units: rows, frames, tokens,
     gpu_hours, videos, hours, bytes); the default's budget is one for all subsets together."""
+    select: dict[str, str] = {}
+    """By task, and 'default' for the others: a name in registry.SELECTORS, which puts rows in the
+    order in which they are taken; 'none', or nothing: `measure` does."""
+    selection: SelectionConfig = SelectionConfig()
+    """How selectors see the rows."""
+    scores: ScoresConfig = ScoresConfig()
+    """The user's own scores, that `vxp-data decide --scores` puts here."""
     budget_weights: dict[str, float] = {}
     """By task, above 0: in the default's budget, 2 keeps twice the share of this subset."""
     costs: CostModel = CostModel()
@@ -321,6 +298,14 @@ class PruneConfig(Settings):
         return filters
 
     @model_validator(mode="after")
+    def _selectors_get_shares(self) -> Self:
+        try:
+            check_selectors(self.select, self.threshold_specs(), self.default_threshold())
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
     def _fallback_is_another(self) -> Self:
         if self.decode.fallback == self.decode.decoder:
             raise ValueError(
@@ -354,7 +339,7 @@ def threshold_spec(text: str) -> Target:
 LoadedConfig = Loaded[PruneConfig]
 
 FREE_MAPS: Final = (
-    "thresholds", "budget_weights", "filters", "tasks.map", "manifest.columns",
+    "thresholds", "select", "budget_weights", "filters", "tasks.map", "manifest.columns",
     "expect.quarantined",
 )  # fmt: skip
 """Sections whose keys the user chooses."""

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from vxp_data.core.budgets import Target
 from vxp_data.errors import UserError
+from vxp_data.registry import SELECTORS
+from vxp_data.settings.curation import NO_SELECTOR
 from vxp_data.settings.prune import threshold_spec
 
 Override = tuple[str, Any, str]
@@ -120,6 +122,25 @@ def read_weights(given: Iterable[tuple[str, Any, str]]) -> dict[str, float]:
                 f"{origin}: wanted a task, once, and a number above 0, such as caption=2."
             )
         read[task] = weight
+    return read
+
+
+def read_selectors(given: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Read the selectors of tasks.
+
+    Args:
+        given: (task or 'default', name, origin).
+
+    Raises:
+        UserError: a name is not known, or a task has two.
+    """
+    read: dict[str, str] = {}
+    for task, name, origin in given:
+        if name != NO_SELECTOR:
+            SELECTORS.require(name)
+        if task in read:
+            raise UserError(f"{origin}: {task!r} has {read[task]!r} already; give one a task.")
+        read[task] = name
     return read
 
 

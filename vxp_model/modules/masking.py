@@ -21,7 +21,7 @@ GATE_WIDTH = 0.5
 """Softness of the straight-through gate, in standard deviations of a frame's scores."""
 
 SPREAD_EPS = 1e-6
-"""Least spread of scores of mean one: below it all tokens of the frame are alike."""
+"""Least spread of scores of mean one; below it all tokens of the frame are alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

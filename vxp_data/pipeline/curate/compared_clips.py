@@ -27,7 +27,7 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.records import Reason
 from vxp_data.schemas import CLIP_KEY
-from vxp_data.settings.prune import DuplicatesConfig
+from vxp_data.settings.curation import DuplicatesConfig
 
 CLIP_COLUMNS: Final = (
     "uri", "clip_start_s", "clip_end_s", "media_id", "width_px", "height_px", "duration_s",

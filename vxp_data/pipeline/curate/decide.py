@@ -13,18 +13,24 @@ from numpy.typing import NDArray
 
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.core.cost_model import CostModel
-from vxp_data.core.decisions import Decisions, SampleColumns, account, check_tasks, decide
+from vxp_data.core.decisions import Decisions, account, check_tasks, decide
 from vxp_data.core.sampling_plans import SamplingRule
-from vxp_data.core.similarity import Measure
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.renamed_media import Renaming, media_name
 from vxp_data.manifests.samples import Dataset
-from vxp_data.pipeline.curate.exclude import ExclusionRule, exclude, exclusion_rule, relinked_rows
+from vxp_data.pipeline.curate.exclude import (
+    Excluded,
+    ExclusionRule,
+    exclude,
+    exclusion_rule,
+    relinked_rows,
+)
+from vxp_data.pipeline.curate.selection import DecidedBy, put_in_order
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.run_dir.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
-from vxp_data.registry import MANIFEST_FORMATS, MEASURES
+from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.schemas import DECISION_SCHEMA, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 
@@ -45,7 +51,7 @@ _COLUMNS: Final = [
 class DecisionSettings:
     """What a decision is made by."""
 
-    measure: str
+    decided_by: DecidedBy
     thresholds: Mapping[str, Target]
     default: Target
     weights: Mapping[str, float]
@@ -63,7 +69,7 @@ class DecisionSettings:
     def of(cls, config: PruneConfig, *, encoder: str, sampler: str) -> Self:
         """Read them from a run's settings, and the fingerprints of its embeddings."""
         return cls(
-            measure=config.measure,
+            decided_by=DecidedBy.of(config),
             thresholds=config.threshold_specs(),
             default=config.default_threshold(),
             weights=config.budget_weights,
@@ -94,6 +100,10 @@ class Decided:
     """Names of the files of kept rows, one a dataset."""
     counted_by: dict[str, Any] | None
     """The sampling rule by which a budget was counted; None: there was no budget."""
+    decided_by: str = ""
+    """What thresholds are on: the measure, or `select:NAME@VERSION`, or `scores:...`."""
+    num_unknown_scores: int = 0
+    """Rows of the user's scores that are none of the run's."""
 
 
 def decide_run(
@@ -114,41 +124,40 @@ def decide_run(
         UserError: a threshold names a task that no row has, or lies outside the measure's range; a
             budget cannot be met.
     """
-    measure: Measure = MEASURES.load(settings.measure)
+    decided_by = settings.decided_by
     samples = read_table(run.samples, columns=_COLUMNS)
+    tasks = {*pc.unique(samples["task"]).to_pylist(), *Task}
+    check_tasks(settings.thresholds, tasks)
+    check_tasks(set(decided_by.select) - {"default"}, tasks, where="select")
     excluded = exclude(run, samples, settings.excluded)
-    media = read_clip_facts(run, excluded.samples, settings.measure)
-    modality_N = few_texts(samples["modality"])
-    columns = SampleColumns(
-        sample_id=samples["sample_id"].to_numpy(),
-        task=few_texts(samples["task"]),
-        modality=modality_N,
-        reason=few_texts(samples["reason"]),
-        media_reason=few_texts(media.reason),
-        score=media.score_N,
-        dropped=excluded.dropped,
+    media = read_clip_facts(run, excluded.samples, decided_by.measure.name)
+    ordered = put_in_order(
+        run,
+        excluded.samples,
+        media,
+        excluded.dropped,
+        decided_by,
+        encoder=settings.excluded.encoder,
+        sampler=settings.excluded.sampler,
     )
-    check_tasks(settings.thresholds, {*pc.unique(samples["task"]).to_pylist(), *Task})
+    columns, modality_N = ordered.columns, few_texts(samples["modality"])
+    scales = decided_by.scales(few_texts(samples["task"]))
     decisions = decide(
         columns,
         thresholds=settings.thresholds,
         default=settings.default,
-        measure=measure,
+        measure=decided_by.measure,
         weights=settings.weights,
         costs=row_costs(media, modality_N, settings.sampling, settings.costs),
+        measures=scales,
     )
     accounting = account(decisions, columns)
     accounting.check()
     begin()
-    earlier = (run.plans, run.sampling_figure, run.report, run.duplicates, run.filter_values)
-    for stale in earlier:
-        run.root.remove(stale.name)
-    if excluded.duplicates is not None:
-        write_table(run.duplicates, excluded.duplicates)
-    if excluded.filtered is not None:
-        write_table(run.filter_values, excluded.filtered.values)
+    _write_found(run, excluded, ordered.selection)
     of_media = (media.media_id, excluded.duplicate_of)
-    _write_decisions(run, samples, of_media, decisions, settings.measure)
+    names = {task: scale.name for task, scale in scales.items()}
+    _write_decisions(run, samples, of_media, decisions, names)
     _write_quarantine(run, samples, media.message, decisions)
     relinked = relinked_rows(excluded, decisions)
     kept = _write_rows(run, datasets, decisions, samples, relinked)
@@ -169,7 +178,22 @@ def decide_run(
         num_unmeasured=0 if excluded.filtered is None else excluded.filtered.num_unmeasured,
         outputs=kept,
         counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
+        decided_by=decided_by.text(few_texts(samples["task"])),
+        num_unknown_scores=decided_by.scores.num_unknown,
     )
+
+
+def _write_found(run: RunDirectory, excluded: Excluded, selection: pa.Table | None) -> None:
+    """Remove what follows from the decisions before; write what these were made by."""
+    figures = (run.plans, run.sampling_figure, run.report)
+    for stale in (*figures, run.duplicates, run.filter_values, run.selection):
+        run.root.remove(stale.name)
+    if selection is not None:
+        write_table(run.selection, selection)
+    if excluded.duplicates is not None:
+        write_table(run.duplicates, excluded.duplicates)
+    if excluded.filtered is not None:
+        write_table(run.filter_values, excluded.filtered.values)
 
 
 def _write_decisions(
@@ -177,8 +201,9 @@ def _write_decisions(
     samples: pa.Table,
     of_media: tuple[pa.ChunkedArray, NDArray[np.object_]],
     decisions: Decisions,
-    measure: str,
+    measures: Mapping[str, str],
 ) -> None:
+    measure_N = [measures[task] for task in samples["task"].to_pylist()]
     columns: dict[str, Any] = {
         "sample_id": samples["sample_id"],
         "dataset": samples["dataset"],
@@ -187,7 +212,7 @@ def _write_decisions(
         "media_id": of_media[0],
         "decision": decisions.decision,
         "reason": decisions.reason,
-        "measure": pa.repeat(measure, len(decisions)),
+        "measure": pa.array(measure_N, pa.string()),
         "score": decisions.score,
         "threshold": decisions.threshold,
         "duplicate_of": of_media[1],

@@ -19,7 +19,7 @@ from vxp_data.pipeline.curate.compared_clips import (
     subsets,
 )
 from vxp_data.records import Reason
-from vxp_data.settings.prune import DuplicatesConfig
+from vxp_data.settings.curation import DuplicatesConfig
 
 Clips = tuple[int, ...]
 """Indices of the clips of a row, in its order."""

@@ -23,7 +23,8 @@ from vxp_data.pipeline.run_dir.clip_facts import few_texts
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import ClipKey, Modality, Outcome
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
-from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
+from vxp_data.settings.curation import DuplicatesConfig
+from vxp_data.settings.prune import PruneConfig
 
 _OF_REPRESENTATIVE: Final = (
     "representative_uri",

@@ -75,16 +75,15 @@ def filter_samples(
     judged = _judged(samples, placed)
     row_M, index_M = judged.row_M, judged.index_M
     needs = {load_rule(name).needs for name in filters}
-    statistics = (
-        _statistics(run) if "frame_statistics" in needs else _Statistics.unknown(len(media))
-    )
+    measured = "frame_statistics" in needs
+    statistics = frame_statistics(run) if measured else FrameStatistics.unknown(len(media))
     columns = (media[name].to_pylist() for name in ("clip_start_s", "clip_end_s", "duration_s"))
     seconds_C = np.array([clip_seconds(*times) for times in zip(*columns, strict=True)])
     chosen = samples.take(pa.array(row_M))
     said: list[Turns] = [()] * len(row_M)
     if needs & {"text", "similarity"}:
         said_N = dict(
-            zip(np.flatnonzero(index_N > -2).tolist(), _turns(run, index_N > -2), strict=True)
+            zip(np.flatnonzero(index_N > -2).tolist(), read_turns(run, index_N > -2), strict=True)
         )
         said = [said_N[row] for row in row_M.tolist()]
     facts = RowFacts(
@@ -166,7 +165,7 @@ def _num_unmeasured(facts: RowFacts, pair_N: NDArray[np.bool_], bounds: Bounds) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Statistics:
+class FrameStatistics:
     """What is told of C clips by their frames' pixels; NaN for those without frames."""
 
     change_C: NDArray[np.float64]
@@ -175,11 +174,13 @@ class _Statistics:
 
     @classmethod
     def unknown(cls, num_clips: int) -> Self:
+        """Return as many of which nothing is known."""
         nothing_C = np.full(num_clips, np.nan)
         return cls(change_C=nothing_C, cuts_C=nothing_C, blank_share_C=nothing_C)
 
 
-def _statistics(run: RunDirectory) -> _Statistics:
+def frame_statistics(run: RunDirectory) -> FrameStatistics:
+    """Read what happens between and in the frames of a run's clips."""
     media = read_table(run.media, columns=["content_change", "contrast"])
     change, contrast = (media[name].combine_chunks() for name in media.column_names)
     change_P = change.flatten().to_numpy().astype(np.float64)
@@ -189,7 +190,7 @@ def _statistics(run: RunDirectory) -> _Statistics:
     frames_C = np.bincount(of_F, minlength=num)
     known_C = np.where(frames_C > 0, frames_C, np.nan)  # a lone frame has changed by nothing
     pairs_C = np.where(frames_C > 0, np.maximum(frames_C - 1, 1), np.nan)
-    return _Statistics(
+    return FrameStatistics(
         change_C=np.bincount(of_P, change_P, minlength=num) / pairs_C,
         cuts_C=np.bincount(of_P, change_P > CUT_CHANGE, minlength=num) + 0 * known_C,
         blank_share_C=np.bincount(of_F, contrast_F <= BLANK_CONTRAST, minlength=num) / known_C,
@@ -228,7 +229,8 @@ def _similarities(
     return similarity_N
 
 
-def _turns(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:
+def read_turns(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> list[list[tuple[str, str]]]:
+    """Read the questions and answers of the wanted rows of a run."""
     said: list[list[tuple[str, str]]] = []
     first = 0
     for batch in read_batches(run.samples, columns=["turns"]):

@@ -38,7 +38,7 @@ from vxp_data.pipeline.curate.near_pairs import (
 )
 from vxp_data.records import Reason
 from vxp_data.schemas import DUPLICATE_SCHEMA
-from vxp_data.settings.prune import DuplicatesConfig
+from vxp_data.settings.curation import DuplicatesConfig
 
 
 def find_duplicates(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,12 +23,12 @@ from vxp_data.core.duplicates import (
     MIN_COVERED,
     ClipTimes,
     Match,
-    clip_mean,
     match_clips,
     window_means,
 )
 from vxp_data.core.similarity import cross_cosines
 from vxp_data.neighbours.choose import build_index
+from vxp_data.pipeline.run_dir.clip_means import MeanBatch, clip_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, StoredFrames, stored_frames
 
@@ -59,6 +59,12 @@ class ClipSource:
         for clip in found:
             index = int(self.index_C[clip.index])
             yield StoredFrames(index=index, emb_FD=clip.emb_FD, times=clip.times)
+
+    def means(self) -> Iterator[MeanBatch]:
+        """Return their means, with their indices in the order of all clips."""
+        fingerprints = {"encoder": self.encoder, "sampler": self.sampler}
+        for batch in clip_means(self.run, self.clips, **fingerprints):
+            yield replace(batch, index_B=self.index_C[batch.index_B])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +182,11 @@ def _means(
     num_frames_C = np.zeros(num_clips, dtype=np.int32)
     means: MemmapBuffer | None = None
     for source in sources:
-        for clip in source.frames():
+        for batch in source.means():
             if means is None:
-                means = stack.enter_context(MemmapBuffer(num_clips, clip.emb_FD.shape[1]))
-            means.rows[clip.index] = clip_mean(clip.emb_FD)
-            num_frames_C[clip.index] = len(clip.emb_FD)
+                means = stack.enter_context(MemmapBuffer(num_clips, batch.mean_BD.shape[1]))
+            means.rows[batch.index_B] = batch.mean_BD
+            num_frames_C[batch.index_B] = batch.num_frames_B
     return means, num_frames_C
 
 

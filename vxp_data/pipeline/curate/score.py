@@ -1,8 +1,9 @@
-"""From embeddings parts to media.parquet and scores.parquet: pure columns, no video."""
+"""From embeddings parts to media, scores and means, a row a clip: pure columns, no video."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 import numpy as np
@@ -10,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vxp_data.core.duplicates import clip_mean
 from vxp_data.core.similarity import Measure, score_videos
 from vxp_data.pipeline.embed.work_items import CURRENT_COLUMNS, WantedMedia, is_current
+from vxp_data.pipeline.run_dir.clip_means import write_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, read_tables, write_batches
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
+from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer
 from vxp_data.records import Reason
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import EMBEDDING_FACTS
@@ -27,7 +31,7 @@ _ABSENT: Final = 3
 def score_clips(
     run: RunDirectory, sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
 ) -> int:
-    """Score every wanted clip with every measure; write media.parquet and scores.parquet.
+    """Score every wanted clip with every measure; write media, scores and means.
 
     Args:
         run: with embeddings parts.
@@ -49,18 +53,49 @@ def score_clips(
     numbers, firsts = np.unique(part_C[by_part], return_index=True)
     indices = np.split(by_part, firsts[1:])
     parts = read_tables([files[number] for number in numbers.tolist()])
-    with PlacedRows(pa.schema([*EMBEDDING_FACTS, *scores_only])) as rows:
+    with (
+        PlacedRows(pa.schema([*EMBEDDING_FACTS, *scores_only])) as rows,
+        _Means(len(part_C)) as means,
+    ):
         for part, index_R in zip(parts, indices, strict=False):  # no parts: one empty split
             chosen = part.take(pa.array(row_C[index_R]))
             facts = chosen.select(EMBEDDING_FACTS.names)
             for field, column in zip(scores_only, _scores(chosen, measures), strict=True):
                 facts = facts.append_column(field, pa.array(column, from_pandas=True))
+            means.add(chosen, index_R)
             rows.add(facts, index_R)
         media = (table.select(EMBEDDING_FACTS.names) for table in rows.ordered())
         write_batches(run.media, EMBEDDING_FACTS, (t.cast(EMBEDDING_FACTS) for t in media))
         scores = (table.select(score_schema.names) for table in rows.ordered())
         write_batches(run.scores, score_schema, (t.cast(score_schema) for t in scores))
+        fingerprints = {"encoder": encoder, "sampler": sampler}
+        write_means(run, rows.ordered(), means.mean_CD, means.num_frames_C, **fingerprints)
     return len(part_C)
+
+
+class _Means(ExitStack):
+    """Takes the means of clips, in any order, into a file for temporary files.
+
+    Args:
+        num_clips: of all parts.
+    """
+
+    def __init__(self, num_clips: int) -> None:
+        super().__init__()
+        self.num_frames_C = np.zeros(num_clips, dtype=np.int32)
+        self.mean_CD = np.zeros((num_clips, 0), dtype=np.float16)
+
+    def add(self, clips: pa.Table, index_R: NDArray[np.intp]) -> None:
+        """Add the means of a part's clips, of those that did not fail."""
+        good_G = np.flatnonzero(pc.equal(clips["reason"], "").to_numpy())
+        num_frames_R = pc.list_value_length(clips["frame_index"]).to_numpy()
+        for row in good_G.tolist():
+            emb_FD = embedding_matrix(clips["embedding"][row], int(num_frames_R[row]))
+            if not self.mean_CD.shape[1]:
+                buffer = MemmapBuffer(len(self.mean_CD), emb_FD.shape[1])
+                self.mean_CD = self.enter_context(buffer).rows
+            self.mean_CD[index_R[row]] = clip_mean(emb_FD)
+            self.num_frames_C[index_R[row]] = len(emb_FD)
 
 
 def _chosen_rows(

@@ -11,7 +11,8 @@ from vxp_data.manifests.samples import Dataset
 from vxp_data.neighbours.base import FLAT_VECTORS
 from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.registry import ENCODERS
-from vxp_data.settings.prune import DuplicatesConfig, PruneConfig
+from vxp_data.settings.curation import DuplicatesConfig
+from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.object_store import require_store
 
 

@@ -41,8 +41,8 @@ def compare_runs(run_a: RunDirectory, run_b: RunDirectory, *, num_examples: int)
     changed = both.filter(pc.invert(same))
     tasks = sorted({*rows_a.task_N.tolist(), *rows_b.task_N.tolist()})
     return Compared(
-        measure_a=config_a.measure,
-        measure_b=config_b.measure,
+        measure_a=rows_a.decided_by(),
+        measure_b=rows_b.decided_by(),
         num_same=both.num_rows - changed.num_rows,
         num_changed=changed.num_rows,
         subsets={task: (_side(rows_a, task), _side(rows_b, task)) for task in tasks},

@@ -28,12 +28,11 @@ from vxp_data.core.run_report import (
     SubsetReport,
 )
 from vxp_data.core.seeds import hash64
-from vxp_data.core.similarity import Measure
+from vxp_data.core.selectors.ranks import rank_correlation
 from vxp_data.pipeline.inspect.plan import PlanRows, keep_orders, read_plan_rows
 from vxp_data.pipeline.inspect.report_cards import CardSource, read_duplicate_groups
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Outcome
-from vxp_data.registry import MEASURES
 from vxp_data.settings.prune import PruneConfig
 
 _BINS: Final = 40
@@ -62,9 +61,8 @@ def report_run(run: RunDirectory, name: str) -> RunReport:
     """
     record = run.read_run()
     config = PruneConfig.model_validate(record["config"])
-    measure: Measure = MEASURES.load(config.measure)
     rows = read_plan_rows(run, config)
-    orders = keep_orders(rows, measure)
+    orders = keep_orders(rows)
     frames_N = _planned(rows, config, fixed=False)
     fixed_N = _planned(rows, config, fixed=True)
     by_rows = sorted(orders, key=lambda task: (-len(orders[task]), task))
@@ -77,7 +75,7 @@ def report_run(run: RunDirectory, name: str) -> RunReport:
     return RunReport(
         name=name,
         ended_at=record["ended_at"],
-        measure=config.measure,
+        measure=rows.decided_by(),
         encoder=str(record["encoder"]["name"]),
         decided=record["decided"],
         subsets=tuple(
@@ -132,6 +130,7 @@ def _subset(
         scores=_histogram(rows, order_M) if len(order_M) else None,
         curve=keep_curve(order_M, rows.score_N, rows.costs, num_points=_POINTS),
         durations=_durations(rows, {"before": order_M, "after": kept_M}),
+        duration_correlation=_with_duration(rows, order_M),
         frames=_frames(
             {"before": frames[0][order_M], "after": frames[0][kept_M]}, config.sampling.max_frames
         ),
@@ -155,6 +154,12 @@ def _histogram(rows: PlanRows, order_M: NDArray[np.intp]) -> Histogram:
         np.histogram(score_M[mask_M], bins=edges)[0] for mask_M in (kept_M, ~kept_M)
     )
     return Histogram(edges=edges, kept_B=kept_B, dropped_B=dropped_B)
+
+
+def _with_duration(rows: PlanRows, order_M: NDArray[np.intp]) -> float:
+    if not len(order_M):
+        return float("nan")
+    return rank_correlation(rows.score_N[order_M], rows.costs.duration_s_N[order_M])
 
 
 def _durations(rows: PlanRows, row_M_of: Mapping[str, NDArray[np.intp]]) -> Bars:

@@ -21,6 +21,7 @@ from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.formats import FOLDER
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.embed.preflight_extras import require_installed
+from vxp_data.pipeline.embed.run_encoder import settle_encoder
 from vxp_data.pipeline.prune import (
     TRIED_AGAIN,
     Observer,
@@ -115,9 +116,12 @@ def run_recipe(
         UserError: something the user can fix; what is written stays, and the same call goes on.
         ExpectationError: all is done and written, but not as the recipe expects.
     """
+    out = open_folder(loaded.config.out)
+    loaded, choice = settle_encoder(loaded, open_run(out.where(RUN_FOLDER)))
+    if choice is not None:
+        observer.prune.chose_encoder(choice)
     require_installed(loaded.config)
     started_s = time.monotonic()
-    out = open_folder(loaded.config.out)
     with run_lock(out, "vxp-data run") as lock, one_engine(loaded.config.cluster):
         cache = StepCache.open(out, STEPS)
         run = _RecipeRun(loaded, out, cache, lock, draw, observer)

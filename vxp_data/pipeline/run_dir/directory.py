@@ -65,6 +65,20 @@ class RunDirectory:
         return self.root.file("row_scores.parquet")
 
     @property
+    def means(self) -> File:
+        """One row a clip: the mean of its frames' embeddings; what clips are compared by."""
+        return self.root.file("means.parquet")
+
+    @property
+    def selection(self) -> File:
+        """One row a sample that a selector put in order; only where one did."""
+        return self.root.file("selection.parquet")
+
+    def outside_scores(self, sha256: str) -> File:
+        """Scores that a user has brought, by the digest of the file that they came in."""
+        return self.root.file(f"outside_scores-{sha256}.parquet")
+
+    @property
     def decisions(self) -> File:
         """One row a sample: keep, prune, duplicate or quarantine, and why."""
         return self.root.file("decisions.parquet")
@@ -308,15 +322,19 @@ def _run_upgrade(run: Folder | str) -> str:
 
 
 def column_names(file: File) -> list[str]:
-    """Return the columns of a Parquet file.
+    """Return the columns of a Parquet file; see `read_schema`."""
+    return list(read_schema(file).names)
+
+
+def read_schema(file: File) -> pa.Schema:
+    """Return the columns of a Parquet file, and what it says of itself.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
         with _arrow_source(file) as source:
-            names: list[str] = pq.read_schema(source).names
-            return names
+            return pq.read_schema(source)
     except (OSError, pa.ArrowException) as error:
         raise _cannot_read(str(file), error) from error
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.decisions import SampleColumns, decide
+from vxp_data.core.decisions import decide
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
 from vxp_data.errors import UserError
@@ -27,13 +27,16 @@ from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.formats import written_format
 from vxp_data.manifests.renamed_media import Renaming
 from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.curate.selection import DecidedBy
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.row_clips import named_clips
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
+from vxp_data.pipeline.verify.means import check_means
 from vxp_data.pipeline.verify.row_scores import SCORE_TOLERANCE, check_row_scores
+from vxp_data.pipeline.verify.selection import check_selection
 from vxp_data.records import ClipKey, Outcome, outcome_of
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
@@ -72,12 +75,13 @@ class VerifiedRun:
             self.problems.append(problem)
 
 
-def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
+def verify_run(run: RunDirectory, *, media: bool, selection: bool = False) -> VerifiedRun:
     """Check a finished run.
 
     Args:
         run: its directory.
         media: read every media file again and compare its digest: as long as it takes to read them.
+        selection: select anew what a selector has put in order: as long as that takes.
 
     Raises:
         UserError: there is no finished run.
@@ -100,7 +104,8 @@ def verify_run(run: RunDirectory, *, media: bool) -> VerifiedRun:
     _check_embeddings(run, clips, scores, record, found)
     if not found.num_problems:  # else it would say the same again
         check_row_scores(run, record, found.add)
-        _check_decisions(run, samples, decisions, record, found)
+        check_means(run, record, found.add)
+        _check_decisions(run, samples, decisions, record, found, selection=selection)
     if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
         _check_rows(run, samples, decisions, record, found)
     if media:
@@ -251,31 +256,29 @@ def _check_decisions(
     decisions: pa.Table,
     record: dict[str, Any],
     found: VerifiedRun,
+    *,
+    selection: bool,
 ) -> None:
     """Decide anew, by the recorded thresholds, from duplicates that are looked for anew."""
     config = PruneConfig.model_validate(record["config"])
     counted = record["decided"].get("counted_by")  # `sample` may have set another rule since
     rule = SamplingRule.from_dict(counted) if counted else config.sampling
-    measure: Measure = MEASURES.load(config.measure)
+    decided_by = DecidedBy.of(config)
     excluded = check_duplicates(run, samples, record, found.add)
     if excluded is None:
         return
     facts = read_clip_facts(run, excluded.samples, config.measure)
+    columns = check_selection(run, excluded, facts, decided_by, record, found.add, anew=selection)
+    if columns is None:
+        return
     anew = decide(
-        SampleColumns(
-            sample_id=samples["sample_id"].to_pylist(),
-            task=samples["task"].to_pylist(),
-            modality=samples["modality"].to_pylist(),
-            reason=samples["reason"].to_pylist(),
-            media_reason=facts.reason.to_pylist(),
-            score=facts.score_N,
-            dropped=excluded.dropped,
-        ),
+        columns,
         thresholds=config.threshold_specs(),
         default=config.default_threshold(),
-        measure=measure,
+        measure=decided_by.measure,
         weights=config.budget_weights,
         costs=row_costs(facts, few_texts(samples["modality"]), rule, config.costs),
+        measures=decided_by.scales(few_texts(samples["task"])),
     )
     there = (np.array(decisions[name].to_pylist(), object) for name in ("decision", "reason"))
     same_N = np.ones(len(anew), dtype=np.bool_)

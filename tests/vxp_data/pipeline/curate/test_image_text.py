@@ -75,7 +75,7 @@ def test_without_a_tokenizer_it_is_said_which_and_how_to_get_it(tiny: Path, tmp_
 
 
 def test_a_stage_gives_the_cosine_of_each_pair(tiny: Path) -> None:
-    given = EncoderConfig(checkpoint=str(tiny), device="cpu")
+    given = EncoderConfig(name="siglip", checkpoint=str(tiny), device="cpu")
     image_TD = ENCODERS.load("siglip").load(given).embed(images(3, 64)).astype(np.float16)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(image_TD.reshape(-1)), 64)
     table = pa.table({"pair": ["a", "b", "c"], "text": TEXTS[:3], "embedding": vectors})

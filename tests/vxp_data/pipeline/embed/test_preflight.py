@@ -110,7 +110,7 @@ def test_weights_are_there_and_of_the_pinned_hash(tmp_path):
     write_tiny_siglip(tmp_path)
     weights = tmp_path / "open_clip_model.safetensors"
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    here = {"checkpoint": str(tmp_path), "device": "cpu"}
+    here = {"name": "siglip", "checkpoint": str(tmp_path), "device": "cpu"}
     assert check_encoder(EncoderConfig(**here)).verdict is Verdict.OK
     pinned = check_encoder(EncoderConfig(**here, weights_sha256=sha256))
     assert (pinned.verdict, "pinned" in pinned.message) == (Verdict.OK, True)
@@ -118,7 +118,7 @@ def test_weights_are_there_and_of_the_pinned_hash(tmp_path):
     other = check_encoder(EncoderConfig(**here, weights_sha256=sha256))
     assert other.verdict is Verdict.FAILED
     assert f"pinned is {sha256}" in other.message
-    missing = check_encoder(EncoderConfig(checkpoint=str(tmp_path / "gone")))
+    missing = check_encoder(EncoderConfig(name="siglip", checkpoint=str(tmp_path / "gone")))
     assert missing.verdict is Verdict.FAILED
     assert "does not exist" in missing.message
 

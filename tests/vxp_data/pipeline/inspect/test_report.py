@@ -101,6 +101,20 @@ def test_counts_are_those_of_the_decisions(gathered: RunReport, synthetic: Path)
     assert {report.reason: report.num_rows for report in gathered.quarantine} == lost
 
 
+def test_it_shows_how_scores_go_with_durations(page: str, gathered: RunReport, run: Path) -> None:
+    for number, subset in enumerate(gathered.subsets):
+        assert abs(subset.duration_correlation) < 0.3, number  # they are drawn apart
+        assert f"with length: {subset.duration_correlation:+.2f}." in page
+    scores = pq.read_table(run / "scores.parquet")
+    durations = pq.read_table(run / "media.parquet")["duration_s"].to_numpy()
+    at = scores.column_names.index("mean_pairwise")
+    pq.write_table(
+        scores.set_column(at, "mean_pairwise", pa.array(-durations)), run / "scores.parquet"
+    )
+    again = report_run(open_run(run), "run")
+    assert {subset.duration_correlation for subset in again.subsets} == {-1.0}
+
+
 def test_the_rows_beside_the_threshold_are_the_nearest_each_of_another_file(
     gathered: RunReport, synthetic: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""Selectors: which rows of a subset are taken first, told from all of its rows together."""

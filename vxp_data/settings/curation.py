@@ -1,0 +1,121 @@
+"""Settings of what is taken out of a run before a threshold, and of what is compared to select."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from pydantic import Field
+
+from vxp_data.core.budgets import Target
+from vxp_data.core.filters import Bounds
+from vxp_data.core.thresholds import ThresholdSpec
+from vxp_data.errors import UserError
+from vxp_data.registry import SELECTORS
+from vxp_data.settings.file import Settings
+
+NO_SELECTOR: Final = "none"
+"""Stands for none: the measure decides, or the user's scores do."""
+_OF_SCORES: Final = ("fixed", "quantile", "knee")
+"""Policies that look at how far scores lie apart, which those of a selector do not tell."""
+
+
+class BoundsConfig(Settings):
+    """The range of values that a filter lets through, ends included."""
+
+    min: float | None = None
+    """Least value, in the filter's own unit; None: any."""
+    max: float | None = None
+    """Greatest value."""
+    tasks: tuple[str, ...] = ()
+    """Only rows of these tasks; none given: all rows."""
+
+    def bounds(self) -> Bounds:
+        """Return the values as the rules take them."""
+        return Bounds(low=self.min, high=self.max, tasks=self.tasks)
+
+
+class DuplicatesConfig(Settings):
+    """What is done with the same video twice; see core.duplicates."""
+
+    mode: Literal["off", "report", "drop", "relink"] = "off"
+    """'off': none are looked for. 'report': they are listed, nothing else. 'drop': the duplicate's
+    rows end as duplicates. 'relink': the duplicate's rows stay, and name the video that is kept in
+    its place; a clip that lies inside a longer one is only listed then, since its rows are about
+    that part."""
+    scope: Literal["all", "subset"] = "all"
+    """'subset': only videos of the same task subset can be duplicates of one another."""
+    threshold: float = Field(0.9, ge=-1, le=1)
+    """Least mean cosine of the frames that lie at the same moment. Chosen with `thumbnail`, whose
+    unrelated images have 0.5; the same for `siglip`, with which nothing has been tried yet. How
+    much alike two clips must be beyond what each is like itself over time is told from their own
+    frames, whatever the encoder: see core.duplicates."""
+    candidate_cosine: float = Field(0.93, ge=-1, le=1)
+    """Pairs are compared frame by frame where their mean embeddings, or the mean of a part of one
+    and the mean of the other, have this cosine or more."""
+    neighbours: int = Field(32, ge=1, le=1024)
+    """Nearest videos that are looked at in one go; where all of these are candidates, the search is
+    made again among the videos that are left."""
+    exclude: tuple[str, ...] = ()
+    """What must not be in the training set: text files with an id a line, and directories of other
+    runs, whose videos are compared by content and by frames. Applies in every mode."""
+
+
+class SelectionConfig(Settings):
+    """How selectors see the rows; see core.selectors."""
+
+    across: Literal["subset", "all"] = "subset"
+    """'subset': a selector sees the rows of one task subset. 'all': those of all subsets that it
+    orders, together. Either way each subset is cut by itself."""
+    seed: int = Field(0, ge=0)
+    """Of what is drawn: the order of `random`, the clips that cells of similar clips begin from."""
+
+
+class ScoresConfig(Settings):
+    """Scores that a user has brought, as `vxp-data decide --scores` found them."""
+
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    """Of the user's file, and the name of its copy in the run; '': there are none."""
+    name: str = ""
+    """What made them."""
+    version: str = ""
+    """Of that."""
+    column: str = ""
+    """The column of the file; larger = keep."""
+    missing: Literal["refuse", "keep", "drop"] = "refuse"
+    """What becomes of a video's row without a score: nothing is decided, it stays, or it goes."""
+    num_unknown: int = Field(0, ge=0)
+    """Rows of the file that are none of the run's."""
+
+    @property
+    def measure(self) -> str:
+        """What decisions are said to be made by."""
+        return f"scores:{self.name}@{self.version}:{self.column}"
+
+
+def check_selectors(
+    select: Mapping[str, str], thresholds: Mapping[str, Target], default: Target
+) -> None:
+    """Check that selectors are known, and that how much is kept is said in rows.
+
+    Args:
+        select: names by task, and 'default'.
+        thresholds: by task.
+        default: for every other task.
+
+    Raises:
+        UserError: a selector is not known, or a threshold is one on scores.
+    """
+    for name in select.values():
+        if name != NO_SELECTOR:
+            SELECTORS.require(name)
+    for task in {*select, *thresholds, "default"}:
+        name = select.get(task, select.get("default", NO_SELECTOR))
+        target = thresholds.get(task, default)
+        is_on_scores = isinstance(target, ThresholdSpec) and target.policy in _OF_SCORES
+        if name != NO_SELECTOR and is_on_scores:
+            raise UserError(
+                f"select.{task}: {name!r} puts rows in an order, and its scores mean nothing else; "
+                f"the threshold {str(target)!r} is one on scores. Say how much to keep: "
+                "--keep 0.5 (a share), --keep 1000 (rows) or --budget, or select 'none'."
+            )
