@@ -65,7 +65,8 @@ LAYERS = {
     "encoders": Layer(
         modules="vxp_data.encoders",
         own=f"{_ADAPTER} cuda",
-        third_party="numpy torch onnxruntime open_clip timm transformers huggingface_hub safetensors",
+        third_party="numpy torch onnxruntime open_clip timm transformers huggingface_hub "
+        "safetensors",
     ),
     "neighbours": Layer(modules="vxp_data.neighbours", own=_ADAPTER, third_party="numpy faiss"),
     "manifests": Layer(modules="vxp_data.manifests", own=_ADAPTER, third_party="pyarrow yaml"),
