@@ -41,8 +41,8 @@ class CostModel:
     """From frames to tokens to GPU hours."""
 
     tokens_per_frame: float = 36.0
-    """Visual tokens a frame of video: 27 x 27 patches as 24 x 24, four frames merged into one,
-    2 x 2 pooled; what the released Video-XL-Pro does."""
+    """Visual tokens that a frame takes, as the released Video-XL-Pro does it; 27 x 27 patches
+    become 24 x 24, four frames are merged into one, and 2 x 2 pooled."""
     tokens_per_image: float = 144.0
     """Visual tokens of an image, which is four equal frames to the model."""
     tokens_per_gpu_hour: float | None = None
