@@ -11,6 +11,7 @@ from typing import Any, Final
 from vxp_data.storage.local import whole_file
 from vxp_model.errors import UserError
 from vxp_model.eval.benchmarks.base import Benchmark, Question
+from vxp_model.eval.benchmarks.mlvu import TASK_OF_TYPE
 from vxp_model.eval.catalogue import load_benchmark
 from vxp_model.eval.scores import Scores
 from vxp_model.eval.statistics import standard_error
@@ -23,17 +24,7 @@ _UNDATED: Final = "19700101_000000"
 _FILTER: Final = "none"
 """lmms-eval's name for a reply that is taken as it is."""
 
-_MLVU_TYPES: Final = {
-    "TR": "topic_reasoning",
-    "AO": "order",
-    "NQA": "needleQA",
-    "AC": "count",
-    "ER": "ego",
-    "PQA": "plotQA",
-    "TQA": "tutorialQA",
-    "AR": "anomaly_reco",
-    "SQA": "sportsQA",
-}
+_MLVU_TYPES: Final = {task: kind for kind, task in TASK_OF_TYPE.items()}
 """MLVU-test's task -> `question_type` of its files."""
 
 Answers = Mapping[str, Mapping[str, Any]]

@@ -16,7 +16,7 @@ from vxp_model.data.video import UnreadableVideoError
 from vxp_model.errors import UserError
 from vxp_model.eval.adapters.base import DoesNotFitError, FramePlan, Reply
 from vxp_model.eval.adapters.prepare import Prepared
-from vxp_model.eval.benchmarks.base import Prompt, Question, Shown
+from vxp_model.eval.benchmarks.base import Prompt, Question, Shown, Subtitles
 from vxp_model.eval.benchmarks.subtitles import read_subtitles
 from vxp_model.eval.likelihood import likeliest
 from vxp_model.eval.media import MediaFolder, VideoReader, VideoSource, file_bytes, plan_frames
@@ -186,7 +186,9 @@ class Answering:
     ) -> None:
         """Answer the questions about one video, in batches that do not depend on what is done."""
         work = self._work
-        prompts = {one.question_id: work.prompt(one, self._shown(one, plan)) for one in questions}
+        # Questions about a video have one file of subtitles: it is read once.
+        shown = {lines: self._shown(lines, plan) for lines in {one.subtitles for one in questions}}
+        prompts = {one.question_id: work.prompt(one, shown[one.subtitles]) for one in questions}
         framed = digest(plan_row(plan))
         keys = {q.question_id: work.key(q, prompts[q.question_id], framed) for q in questions}
         size, watched = work.answer.batch, None
@@ -236,13 +238,13 @@ class Answering:
                 return [error]
             return [reply for prompt in prompts for reply in self._replies(watched, [prompt])]
 
-    def _shown(self, question: Question, plan: FramePlan) -> Shown:
-        own, lines = self._work.own, None
-        if question.subtitles is not None:
-            path = Path(own.data) / question.subtitles.path
-            lines = read_subtitles(path, question.subtitles.offset_s, plan.duration_s)
+    def _shown(self, subtitles: Subtitles | None, plan: FramePlan) -> Shown:
+        lines = None
+        if subtitles is not None:
+            path = Path(self._work.own.data) / subtitles.path
+            lines = read_subtitles(path, subtitles.offset_s, plan.duration_s)
             if not lines:
-                self._unsubtitled[question.video] = path
+                self._unsubtitled[plan.video] = path
         return Shown(
             time_s=plan.time_s,
             duration_s=plan.duration_s,

@@ -242,13 +242,14 @@ class _Tally:
 
 def _figures(rule: Convention, scored: Sequence[Scored]) -> Iterator[ScoredFigure]:
     """Return the figures over what was answered and over all, in the summary's order."""
-    answered = [one for one in scored if one.is_answered]
-    asked = {figure.name: figure for figure in rule.summarise(answered)}
-    for figure in rule.summarise(scored):
+    answered, figures = [one for one in scored if one.is_answered], rule.summarise(scored)
+    is_whole = len(answered) == len(scored)
+    asked = {} if is_whole else {figure.name: figure for figure in rule.summarise(answered)}
+    for figure in figures:
         over_all = Measured.of(figure)
         over_asked = (
             over_all
-            if len(answered) == len(scored)
+            if is_whole
             else Measured.of(asked.get(figure.name, Figure.of(figure.name, ())))
         )
         yield ScoredFigure(name=figure.name, asked=over_asked, all=over_all)

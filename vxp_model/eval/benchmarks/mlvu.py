@@ -45,7 +45,7 @@ _STEMS: Final = {
     "7_topic_reasoning": "TR",
 }
 """Files of the development set with options -> task."""
-_KINDS: Final = {
+TASK_OF_TYPE: Final = {
     "plotQA": "PQA",
     "findNeedle": "NQA",
     "needle": "NQA",
@@ -58,7 +58,7 @@ _KINDS: Final = {
     "tutorialQA": "TQA",
     "sportsQA": "SQA",
 }
-"""`question_type`, `task_type` -> task."""
+"""`question_type`, `task_type` -> task; of several names of a task the test set's comes last."""
 
 
 def bracketed(question: Question) -> str:
@@ -203,7 +203,7 @@ class MlvuTest(_Mlvu):
                     row,
                     question_id=row.text("question_id"),
                     video=f"video/{row.file('video')}",
-                    task=_KINDS[row.one_of("question_type", list(_KINDS))],
+                    task=TASK_OF_TYPE[row.one_of("question_type", list(TASK_OF_TYPE))],
                 )
 
 
@@ -223,8 +223,8 @@ def _of_row(row: Row, *, question_id: str, video: str, task: str) -> Question:
 
 def _of_parquet(row: Row, number: int) -> Question:
     text, options = split_options(row.text("question"))
-    kind = row.one_of("task_type", list(_KINDS))
-    task, name = _KINDS[kind], row.file("video_name")
+    kind = row.one_of("task_type", list(TASK_OF_TYPE))
+    task, name = TASK_OF_TYPE[kind], row.file("video_name")
     if not options:
         raise row.wrong("question", row.text("question"), "options below it, a line each")
     letter = row.text("answer").strip("() .")
