@@ -15,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from vxp_model.errors import UserError, require
@@ -101,7 +102,14 @@ class ChatServer:
         self._first_wait_s = first_wait_s
         self._wait = wait
         self._what = what
-        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_opener"}
+
+    @cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """Of each process its own: it holds what cannot be sent to another."""
+        return urllib.request.build_opener(_NoRedirect)
 
     def complete(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Return the first choice of what the server answers.
