@@ -163,10 +163,11 @@ class RayEngineBackend:
             left = iter(asks)
             while some := list(islice(left, _MOST_TOGETHER)):
                 rows = [engine_row(key, ask) for key, ask in some]
-                for row in _rows(self._processor(), rows):
+                for row in _rows(self.processor(), rows):
                     yield engine_answer(row)
 
-    def _processor(self) -> Any:
+    def processor(self) -> Any:
+        """Return Ray's processor of `engine_row`; the model is loaded when it first gets some."""
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
         config = vLLMEngineProcessorConfig(
@@ -175,18 +176,24 @@ class RayEngineBackend:
             concurrency=self._num_workers,
             should_continue_on_error=True,
         )
-        return build_processor(config)
+        return build_processor(config, postprocess=_said)
 
 
 def engine_row(key: str, ask: Ask) -> dict[str, Any]:
     """Return a request as Ray's vLLM processor takes it."""
-    params: dict[str, Any] = {"temperature": ask.temperature, "max_tokens": ask.max_tokens}
-    params["seed"] = ask.seed
     return {
         "key": key,
         "messages": [{"role": role, "content": text} for role, text in ask.chat],
-        "sampling_params": params,
+        "sampling_params": {
+            "temperature": ask.temperature,
+            "max_tokens": ask.max_tokens,
+            "seed": ask.seed,
+        },
     }
+
+
+def _said(row: dict[str, Any]) -> dict[str, Any]:
+    return {"key": row["key"], "generated_text": row["generated_text"]}
 
 
 def engine_answer(row: Mapping[str, Any]) -> tuple[str, Answer | Failure]:
@@ -239,10 +246,15 @@ class _Session:
         try:
             choice = self._server.complete(json.loads(json.loads(data)))
         except AnswerError as error:
-            return _Response({"failed": [error.reason, str(error)]})
+            return _response({"failed": [error.reason, str(error)]})
         except UserError as error:
-            return _Response({"ends": str(error)})
-        return _Response({"choice": choice})
+            return _response({"ends": str(error)})
+        return _response({"choice": choice})
+
+
+def _response(content: dict[str, Any]) -> _Response:
+    """Wrap what came as one text: Arrow would give all rows the fields of every one."""
+    return _Response({"outcome": json.dumps(content)})
 
 
 def _session_factory(server: ChatServer, num_parallel: int) -> Callable[[], _Session]:
@@ -250,7 +262,7 @@ def _session_factory(server: ChatServer, num_parallel: int) -> Callable[[], _Ses
 
 
 def _kept_columns(row: dict[str, Any]) -> dict[str, Any]:
-    return {"key": row["key"], "outcome": json.dumps(row["http_response"])}
+    return {"key": row["key"], "outcome": row["http_response"]["outcome"]}
 
 
 def _outcome(ask: Ask, said: Mapping[str, Any]) -> Answer | Failure:
@@ -276,9 +288,7 @@ def _rows(processor: Any, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]
     import ray
 
     pickler: Any = ray.cloudpickle
-    # Workers elsewhere have not these scripts on their path.
-    for name in ("asks", "chat_requests", "pictures", "server_backend", "template_rows", __name__):
-        pickler.register_pickle_by_value(sys.modules[name])
+    pickler.register_pickle_by_value(sys.modules[__name__])  # workers elsewhere have it not
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield from processor(ray.data.from_items(rows)).iter_rows()
 

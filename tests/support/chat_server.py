@@ -101,7 +101,8 @@ class Server:
 def said(text: str, **more: Any) -> Answer:
     """A completion with one choice."""
     choice = {"message": {"content": text}, **more}
-    return 200, {}, json.dumps({"choices": [choice]}).encode()
+    headers = {"Content-Type": "application/json"}
+    return 200, headers, json.dumps({"choices": [choice]}).encode()
 
 
 @contextmanager

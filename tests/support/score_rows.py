@@ -10,7 +10,9 @@ from typing import Any
 from vxp_data.conversation import Role, Turn, conversation_json
 
 
-def template_row(name: str, *texts: str, task: str = "multiple_choice", **more: Any) -> dict[str, Any]:
+def template_row(
+    name: str, *texts: str, task: str = "multiple_choice", **more: Any
+) -> dict[str, Any]:
     """Make a row of questions and answers in turn."""
     roles = (Role.USER, Role.ASSISTANT)
     turns = [Turn.of_text(roles[n % 2], text) for n, text in enumerate(texts)]

@@ -78,7 +78,9 @@ def test_a_row_without_an_answer_has_a_counted_reason_and_is_asked_again_later(
             "row-1": "refused", "row-2": "no_answer", "row-3": "bad_answer", "row-4": "no_answer",
         }  # fmt: skip
         assert "bad_answer 1, no_answer 2, refused 1" in capsys.readouterr().out
-        details = json.loads(json.loads(rows.with_name("b.jsonl").read_text().splitlines()[1])["details"])
+        details = json.loads(
+            json.loads(rows.with_name("b.jsonl").read_text().splitlines()[1])["details"]
+        )
         assert "too long for this model" in details
         num = len(server.requests)
         del server.answer
@@ -169,6 +171,7 @@ def test_a_wrong_key_is_told_before_anything_is_asked_and_is_not_shown(
 ):
     monkeypatch.setenv("OWN_KEY", "sk-wrong")
     with chat_server(["m"], answer_by_words) as server:
+
         def listed(headers: dict[str, str]) -> Any:
             if headers.get("Authorization") == "Bearer sk-right":
                 return 200, {}, json.dumps({"data": [{"id": "m"}]}).encode()
@@ -225,8 +228,9 @@ def test_a_template_of_each_kind_is_read(tmp_path: Path):
     import pyarrow.parquet as pq
 
     made = [
-        choice_row("a", "Is it, \"now\"?", OPTIONS, 0), template_row("007", "Who?", "Ann, 5", task=""),
-    ]  # fmt: skip
+        choice_row("a", 'Is it, "now"?', OPTIONS, 0),
+        template_row("007", "Who?", "Ann, 5", task=""),
+    ]
     table = pa.Table.from_pylist(made)
     pq.write_table(table, tmp_path / "rows.parquet")
     pa_csv.write_csv(table, tmp_path / "rows.csv")

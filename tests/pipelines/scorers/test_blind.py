@@ -1,4 +1,4 @@
-"""The blind filter: what a model knows without the video gets a low score, and nothing else does."""
+"""The blind filter: what a model knows without the video gets a low score, nothing else does."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_server_that_tells_no_likelihood_is_told(tmp_path: Path, capsys):
     path = write_template(tmp_path / "rows.jsonl", rows_of(2))
     with chat_server(["m"]) as server:
         words = [str(path), "--out", str(tmp_path / "b.jsonl"), "--server", f"{server.url}#m"]
-        code = run_blind(words + ["--by", "likelihood"])
+        code = run_blind([*words, "--by", "likelihood"])
     assert code == 2
     assert "none of 2 rows has a score (no_likelihood 2)" in capsys.readouterr().err
 

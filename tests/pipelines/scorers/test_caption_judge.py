@@ -166,7 +166,7 @@ def test_models_in_folders_judge_words_and_frames(
     assert "unreadable" in capsys.readouterr().err
     assert all(len(json.loads(row["details"])["replies"]) == 1
                for row in scored(out).values() if row["reason"] == "unreadable")  # fmt: skip
-    seeing = write_tiny_qwen2_5_vl(tmp_path / "seeing")
+    seeing = write_tiny_qwen2_5_vl(tmp_path / "seeing", seed=5)
     own = caption("short", "A man.")
     rows = [json.loads(line) for line in template.read_text().splitlines()]
     two = [row for row in rows if row["task"] == "caption"][:2]

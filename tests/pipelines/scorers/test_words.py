@@ -51,7 +51,10 @@ def test_a_question_whose_answer_is_none_of_its_options_is_open():
 
 def test_earlier_turns_are_kept_with_a_question_and_turns_without_words_are_none():
     found = questions_of(turns("Who?", "Ann.", "What then?", "She left.", "", "A caption."))
-    assert [(one.text, one.answer) for one in found] == [("Who?", "Ann."), ("What then?", "She left.")]
+    assert [(one.text, one.answer) for one in found] == [
+        ("Who?", "Ann."),
+        ("What then?", "She left."),
+    ]
     assert found[1].before == (("user", "Who?"), ("assistant", "Ann."))
 
 
