@@ -76,7 +76,8 @@ class _Watch:
         self._num += 1
         if isinstance(answer, Failure):
             self._num_failed += 1
-            counts = answer.is_of_all or self._num == self._num_failed
+            is_first = self._num == self._num_failed and not self._num_kept
+            counts = answer.is_of_all or is_first
             self._in_a_row = self._in_a_row + 1 if counts else 0
             if self._in_a_row >= MOST_IN_A_ROW:
                 raise UserError(

@@ -16,6 +16,7 @@ from asks import Answer, Backend, Failure
 from template_rows import SUFFIXES, ScoredRow, write_scores
 
 from vxp_data.errors import VxpError
+from vxp_data.extras import INFERENCE, is_installed, require_extra
 from vxp_model.errors import UserError, require
 from vxp_model.eval.chat_server import ChatServer
 from vxp_model.eval.store import digest
@@ -84,10 +85,12 @@ def open_backend(options: argparse.Namespace) -> Backend:
             from server_backend import ServerBackend
 
             return ServerBackend(server, **given)
+        _require_ray()
         from ray_backend import RayServerBackend
 
         return RayServerBackend(server, **given, address=address, num_workers=options.workers)
     if options.ray is not None:
+        _require_ray()
         from ray_backend import RayEngineBackend
 
         return RayEngineBackend(
@@ -97,6 +100,7 @@ def open_backend(options: argparse.Namespace) -> Backend:
             address=address,
             num_workers=options.workers,
         )
+    require_extra("train", "--model", INFERENCE)
     from local_backend import LocalBackend
 
     return LocalBackend(Path(options.model), device=options.device, batch=options.batch)
@@ -166,6 +170,13 @@ def finish(
     missing = " --missing keep" if counted else ""
     print(f"Larger = keep. Next: vxp-data decide RUN --scores {options.out}{missing} --keep 0.5")
     return 0
+
+
+def _require_ray() -> None:
+    require_extra("ray", "--ray")
+    require(
+        is_installed("aiohttp"), "--ray needs aiohttp, which ray.data.llm asks by: pip install it."
+    )
 
 
 def _server(options: argparse.Namespace) -> ChatServer:

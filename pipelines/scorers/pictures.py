@@ -11,7 +11,6 @@ import io
 import math
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -94,11 +93,6 @@ class Pictures:
 def data_uris(jpegs: Iterable[bytes]) -> list[str]:
     """Return images as OpenAI-compatible servers take them."""
     return [f"data:image/jpeg;base64,{base64.b64encode(one).decode()}" for one in jpegs]
-
-
-def is_local_file(uri: str) -> bool:
-    """Whether a URI is a file of this machine that is there."""
-    return "://" not in uri and Path(uri).is_file()
 
 
 def _jpeg(image_HWC: np.ndarray, side_px: int) -> bytes:

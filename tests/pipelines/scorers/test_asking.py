@@ -90,6 +90,22 @@ def test_a_row_without_an_answer_has_a_counted_reason_and_is_asked_again_later(
     assert reasons(rows.with_name("b.jsonl")) == {}
 
 
+def test_many_rows_that_are_refused_for_good_do_not_stop_the_next_command(tmp_path: Path):
+    made = [choice_row(f"row-{n:02}", f"What is {n}?", OPTIONS, n % 3) for n in range(22)]
+    rows = write_template(tmp_path / "rows.jsonl", made)
+    with chat_server(["m"]) as server:
+        server.answer = lambda body: (  # type: ignore[method-assign]
+            said("A") if asked_options(body)[0] == "What is 0?" else (400, {}, b"too long")
+        )
+        for _ in range(2):
+            assert score(rows, server, "b.jsonl", "--parallel", "1") == 0
+            assert len(reasons(tmp_path / "b.jsonl")) == 21
+        server.answer = lambda _: (400, {}, b"no such field")  # type: ignore[method-assign]
+        num = len(server.requests)
+        assert score(rows, server, "d.jsonl", "--parallel", "1") == 2
+        assert len(server.requests) - num == 16
+
+
 def test_no_more_requests_are_under_way_than_are_allowed(rows: Path):
     def slow(body: dict[str, Any]) -> str:
         time.sleep(0.05)
