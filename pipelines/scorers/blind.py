@@ -198,7 +198,7 @@ def scored(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Score the rows, write the file, print what it is."""
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     check_out(options.out)
     rows = read_template(options.rows)
     backend = open_backend(options)
@@ -261,7 +261,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = base_parser((__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--by", choices=("replies", "likelihood"), default="replies", help="what is right [replies]"

@@ -119,7 +119,7 @@ def scored(row: TemplateRow, answers: Sequence[Answer] | Failure | str) -> Score
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Score the captions, write the file, print what it is."""
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     check_out(options.out)
     rows = read_template(options.rows)
     backend = open_backend(options)
@@ -182,7 +182,8 @@ def _plan(options: argparse.Namespace, backend: Backend) -> Plan:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = base_parser((__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--task",
