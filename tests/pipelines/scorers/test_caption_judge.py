@@ -12,8 +12,11 @@ import caption_judge
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from asks import Frames
 from command import run
+from pictures import Pictures, RunFrames
 from PIL import Image
+from template_rows import read_template
 
 from support.chat_server import chat_server
 from support.commands import vxp_data_here
@@ -181,6 +184,29 @@ def test_models_in_folders_judge_words_and_frames(
     replies = [json.loads(row["details"])["replies"][0] for row in found[1:]]
     assert all(len(reply) == 4 for reply in replies)
     assert len(set(replies)) == 2  # the same words, other frames
+    shown = [RunFrames(str(mixed_run)).of(row, most=2, side_px=28) for row in read_template(path)]
+    assert shown[0] is None
+    assert replies == [reply_of_transformers(seeing, frames) for frames in shown[1:] if frames]
+
+
+def reply_of_transformers(folder: Path, frames: Frames) -> str:
+    """What a model says to '.' and frames, by its processor alone."""
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+    pictures = Pictures()
+    found = pictures.jpegs(frames)
+    pictures.close()
+    assert isinstance(found, list)
+    images = [Image.open(io.BytesIO(one)) for one in found]
+    processor = Qwen2_5_VLProcessor.from_pretrained(folder)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    turns = ("<|im_start|>system\n.<|im_end|>\n<|im_start|>user\n", ".<|im_end|>\n")
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    text = turns[0] + image * len(images) + turns[1] + "<|im_start|>assistant\n"
+    inputs = processor(text=[text], images=images, return_tensors="pt")
+    made = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    reply: str = processor.decode(made[0, inputs["input_ids"].shape[1] :])
+    return reply
 
 
 def test_frames_for_a_model_that_takes_none_are_refused(
