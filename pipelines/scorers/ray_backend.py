@@ -21,7 +21,6 @@ from chat_requests import body_of, tried
 from pictures import Pictures, data_uris
 from server_backend import check_server
 
-from vxp_data.engines.ray.session import ray_session
 from vxp_data.settings.cluster import ClusterConfig
 from vxp_model.errors import UserError
 from vxp_model.eval.chat_server import AnswerError, ChatServer
@@ -294,4 +293,6 @@ def _rows(processor: Any, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]
 
 
 def _session(address: str | None) -> AbstractContextManager[None]:
+    from vxp_data.engines.ray.session import ray_session
+
     return ray_session(ClusterConfig(address=address), _STORE_BYTES)
