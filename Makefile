@@ -12,7 +12,7 @@ UV := $(BIN)/uv
 BENCH_VIDEOS = $(or $(VIDEOS),$(if $(VXP_CORPUS),$(VXP_CORPUS)/real))
 FUZZ_VIDEOS = $(or $(VIDEOS),$(VXP_CORPUS))
 # As pytest has it: helpers of tests and scripts are imported by name.
-TESTS_PATH := tests:pipelines:pipelines/bench
+TESTS_PATH := tests:pipelines:pipelines/bench:pipelines/scorers
 
 .PHONY: help setup demo pipeline test test-slow check docs bench code-facts readme-table chaos fuzz gpu-test schemas lock clean
 

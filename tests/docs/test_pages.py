@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import blind
+import caption_judge
 import pytest
 import typer
 from typer.core import TyperGroup
@@ -96,9 +99,22 @@ def all_options() -> set[str]:
         found |= options_of(command)
         if isinstance(command, TyperGroup):
             stack += command.commands.values()
-    return found
+    return found | set(re.findall(r"--[a-z-]+", "".join(p.format_help() for p in SCORERS.values())))
 
 
+def test_commands_of_scorers_can_be_read() -> None:
+    seen = set()
+    for block in every_block():
+        for line in block.commands():
+            words = shlex.split(line)
+            name = Path(words[1]).name if words[0] == "python" else ""
+            if name in SCORERS:
+                SCORERS[name].parse_args(words[2:])
+                seen.add(name)
+    assert seen == set(SCORERS)
+
+
+SCORERS = {"blind.py": blind.build_parser(), "caption_judge.py": caption_judge.build_parser()}
 OTHERS_OPTIONS = {"--requeue", "--signal", "--python", "--videos"}
 """Of Slurm and of the benchmarks, in prose."""
 

@@ -9,30 +9,19 @@ Both are asked for the likeliest reply. What one has said is kept, and is not as
 
 from __future__ import annotations
 
-import email.message
-import http.client
-import json
 import os
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from vxp_model.errors import UserError, require
-from vxp_model.eval.adapters.fingerprint import folder_fingerprint
+from vxp_model.errors import require
 from vxp_model.eval.benchmarks.base import JudgePrompt
+from vxp_model.eval.chat_server import ChatServer
 from vxp_model.eval.store import Appended, digest, read_lines
-
-_BUSY: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
-"""Status codes after which asking again may help."""
-_MOST_WAIT_S: Final = 60.0
-_MOST_SHOWN: Final = 300
-"""Characters of a server's message that an error shows."""
+from vxp_model.eval.text_model import TextModel
 
 
 class Judge(Protocol):
@@ -142,21 +131,6 @@ def kept_judgments(prompts: Mapping[str, JudgePrompt], path: Path) -> dict[str, 
     }
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: it would carry the API key to wherever it leads."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: Any,
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> None:
-        del req, fp, code, msg, headers, newurl
-
-
 class UrlJudge:
     """A server that speaks OpenAI's chat completions."""
 
@@ -185,21 +159,12 @@ class UrlJudge:
         Raises:
             UserError: the address holds a password.
         """
-        parts = urllib.parse.urlsplit(url)
-        require(
-            parts.username is None and parts.password is None,
-            "judge: the address holds a user or password; name an environment variable that holds "
-            "the API key instead.",
+        self._server = ChatServer(
+            url, model, key=key, num_tries=num_tries, timeout_s=timeout_s, wait=wait, what="judge"
         )
-        self.url = url.rstrip("/")
+        self.url = self._server.url
         self.identity: Mapping[str, Any] = {"url": self.url, "model": model, "temperature": 0}
-        self._model = model
-        self._key = key
         self._num_parallel = num_parallel
-        self._num_tries = num_tries
-        self._timeout_s = timeout_s
-        self._wait = wait
-        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def judge(self, prompts: Sequence[JudgePrompt]) -> list[str]:
         """Return a judgment a prompt; see `Judge`."""
@@ -207,58 +172,13 @@ class UrlJudge:
             return list(pool.map(self._one, prompts))
 
     def _one(self, prompt: JudgePrompt) -> str:
-        system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
         content = {
-            "model": self._model,
-            "messages": [*system, {"role": "user", "content": prompt.text}],
+            "messages": _chat(prompt),
             "temperature": 0,
             "max_tokens": prompt.max_new_tokens,
         }
-        answer = self._posted(json.dumps(content).encode())
-        try:
-            said = json.loads(answer)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise UserError(
-                f"judge {self.url}: the answer is no chat completion: {_shown(answer)}. Is this "
-                "the address of an OpenAI-compatible server, '/v1' included?"
-            ) from error
+        said = self._server.complete(content)["message"]["content"]
         return said if isinstance(said, str) else ""
-
-    def _posted(self, body: bytes) -> bytes:
-        """Return what the server answers to a request.
-
-        Raises:
-            UserError: it refuses, or is busy or silent at every try.
-        """
-        headers = {"Content-Type": "application/json"}
-        if self._key is not None:
-            headers["Authorization"] = f"Bearer {self._key}"
-        problem = ""
-        for number in range(self._num_tries):
-            request = urllib.request.Request(
-                f"{self.url}/chat/completions", data=body, headers=headers, method="POST"
-            )
-            after_s: float | None = None
-            try:
-                with self._opener.open(request, timeout=self._timeout_s) as response:
-                    answer: bytes = response.read()
-                    return answer
-            except urllib.error.HTTPError as error:
-                problem = f"it answers {error.code}: {_shown(error.read())}"
-                after_s = _asked_wait_s(error.headers)
-                if error.code not in _BUSY:
-                    raise UserError(
-                        f"judge {self.url}, model {self._model}: {problem}. Look at the address, "
-                        "the model's name and the API key."
-                    ) from None
-            except (OSError, http.client.HTTPException) as error:
-                problem = f"{getattr(error, 'reason', None) or error or type(error).__name__}"
-            if number + 1 < self._num_tries:
-                self._wait(min(2.0**number if after_s is None else after_s, _MOST_WAIT_S))
-        raise UserError(
-            f"judge {self.url}: no answer after {self._num_tries} tries; at last: {problem}. "
-            "Is the server running? What it has judged is kept; the same command goes on."
-        )
 
 
 class FolderJudge:
@@ -275,79 +195,23 @@ class FolderJudge:
         Raises:
             UserError: it holds no model.
         """
-        self._folder = folder
-        self._device = device
+        self._model = TextModel(folder, device=device, what="judge")
         self._batch = batch
-        self._loaded: tuple[Any, Any] | None = None
         self.identity: Mapping[str, Any] = {
             "model": folder.name,
-            "weights": folder_fingerprint(folder),
+            "weights": self._model.fingerprint,
         }
 
     def judge(self, prompts: Sequence[JudgePrompt]) -> list[str]:
         """Return a judgment a prompt; see `Judge`."""
-        if self._loaded is None:
-            self._loaded = _load(self._folder, self._device)
         said: list[str] = []
         for start in range(0, len(prompts), self._batch):
-            said += _replies(*self._loaded, prompts[start : start + self._batch])
+            some = prompts[start : start + self._batch]
+            longest = [one.max_new_tokens for one in some]
+            said += self._model.replies([_chat(one) for one in some], longest)
         return said
 
 
-def _load(folder: Path, device: str) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    except (OSError, ValueError) as error:
-        raise UserError(f"judge {str(folder)!r}: no text model of transformers: {error}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.to(device)
-    return model.eval(), tokenizer
-
-
-def _replies(model: Any, tokenizer: Any, prompts: Sequence[JudgePrompt]) -> list[str]:
-    """Return the likeliest replies of a model to a few prompts."""
-    import torch
-
-    texts = [_chat_text(tokenizer, prompt) for prompt in prompts]
-    inputs = tokenizer(
-        texts, return_tensors="pt", padding=True, add_special_tokens=tokenizer.chat_template is None
-    ).to(model.device)
-    with torch.no_grad():
-        tokens_BL = model.generate(
-            **inputs,
-            max_new_tokens=max(prompt.max_new_tokens for prompt in prompts),
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    start = inputs["input_ids"].shape[1]
-    return [
-        # Each as if it had been asked alone.
-        tokenizer.decode(tokens[start : start + one.max_new_tokens], skip_special_tokens=True)
-        for tokens, one in zip(tokens_BL, prompts, strict=True)
-    ]
-
-
-def _chat_text(tokenizer: Any, prompt: JudgePrompt) -> str:
+def _chat(prompt: JudgePrompt) -> list[dict[str, str]]:
     system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
-    turns = [*system, {"role": "user", "content": prompt.text}]
-    if tokenizer.chat_template is None:
-        return "\n\n".join(turn["content"] for turn in turns) + "\n"
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return text
-
-
-def _asked_wait_s(headers: email.message.Message) -> float | None:
-    """Return how long a server asks to be left alone; None: it does not say, or gives a date."""
-    told = headers.get("Retry-After", "")
-    return float(told) if told.isdecimal() else None
-
-
-def _shown(answer: bytes) -> str:
-    return " ".join(answer[: 4 * _MOST_SHOWN].decode("utf-8", "replace").split())[:_MOST_SHOWN]
+    return [*system, {"role": "user", "content": prompt.text}]

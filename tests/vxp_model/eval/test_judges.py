@@ -3,10 +3,10 @@
 import json
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from support.chat_server import Server, chat_server, said
 from vxp_data.errors import UserError
 from vxp_model.eval.benchmarks.base import JudgePrompt
 from vxp_model.eval.judges import FolderJudge, UrlJudge, judge_all, kept_judgments, open_judge
@@ -14,54 +14,10 @@ from vxp_model.eval.judges import FolderJudge, UrlJudge, judge_all, kept_judgmen
 SECRET = "sk-never-shown"
 
 
-class Server:
-    """Answers chat completions with the last word of the prompt, or as it is told to fail."""
-
-    def __init__(self):
-        self.requests = []
-        self.failures = []
-        """What the next requests get instead: (status code, headers, body)."""
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                owner.requests.append((self.path, dict(self.headers), body))
-                code, headers, answer = owner.answer(body)
-                self.send_response(code)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def answer(self, body):
-        if self.failures:
-            return self.failures.pop(0)
-        said = body["messages"][-1]["content"].split()[-1]
-        return 200, {}, json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-
-    def close(self):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
 @pytest.fixture
-def server(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    own = Server()
-    yield own
-    own.close()
+def server():
+    with chat_server() as own:
+        yield own
 
 
 @pytest.fixture
@@ -80,8 +36,8 @@ def prompts(*texts):
 
 def test_a_server_is_asked_for_the_likeliest_reply(server):
     judge = open_judge(f"{server.url}#some-model")
-    said = judge.judge([JudgePrompt(text="Rate: 3", system="You rate.", max_new_tokens=7)])
-    assert said == ["3"]
+    answers = judge.judge([JudgePrompt(text="Rate: 3", system="You rate.", max_new_tokens=7)])
+    assert answers == ["3"]
     ((path, headers, body),) = server.requests
     assert path == "/v1/chat/completions"
     assert body == {
@@ -199,7 +155,7 @@ def test_kept_judgments_are_those_of_the_same_prompt_whoever_made_them(server, j
     path = tmp_path / "kept.jsonl"
     judge_all(judge, prompts("say a", "say b"), path)
     assert kept_judgments(prompts("say a", "say other", "say new"), path) == {"q0": "a"}
-    server.failures = [judge_answer("better")]
+    server.failures = [said("better")]
     judge_all(UrlJudge(server.url, "other"), prompts("say a"), path)
     assert kept_judgments(prompts("say a", "say b"), path) == {"q0": "better", "q1": "b"}
     assert kept_judgments(prompts("say a"), tmp_path / "none.jsonl") == {}
@@ -220,7 +176,7 @@ def test_another_reply_or_judge_is_asked_anew_and_the_last_line_is_what_counts(
 
 def test_judgments_survive_a_crash_and_a_line_that_it_cut_off(server, judge, tmp_path):
     path = tmp_path / "kept.jsonl"
-    server.failures = [judge_answer("a"), judge_answer("b"), (404, {}, b"gone")]
+    server.failures = [said("a"), said("b"), (404, {}, b"gone")]
     with pytest.raises(UserError, match="gone"):
         judge_all(judge, prompts("say a", "say b", "say c", "say d"), path, at_once=2)
     with path.open("a") as file:
@@ -229,10 +185,6 @@ def test_judgments_survive_a_crash_and_a_line_that_it_cut_off(server, judge, tmp
     assert found == {"q0": "a", "q1": "b", "q2": "c", "q3": "d"}
     assert len(server.requests) - 3 in (2, 3)  # the request beside the one that failed may be sent
     assert [json.loads(line)["judgment"] for line in path.read_text().splitlines()] == list("abcd")
-
-
-def judge_answer(said):
-    return 200, {}, json.dumps({"choices": [{"message": {"content": said}}]}).encode()
 
 
 @pytest.mark.parametrize(
