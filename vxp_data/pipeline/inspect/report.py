@@ -29,7 +29,7 @@ from vxp_data.core.run_report import (
 )
 from vxp_data.core.seeds import hash64
 from vxp_data.core.selectors.ranks import rank_correlation
-from vxp_data.pipeline.inspect.plan import PlanRows, keep_orders, read_plan_rows
+from vxp_data.pipeline.inspect.plan_rows import PlanRows, keep_orders, read_plan_rows
 from vxp_data.pipeline.inspect.report_cards import CardSource, read_duplicate_groups
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Outcome
