@@ -66,7 +66,7 @@ def question_facts(said: Sequence[Turns], tasks: Sequence[str]) -> QuestionFacts
 
 
 def question_shares(
-    name: str, num_rows: int, facts: QuestionFacts, mine_N: NDArray[np.bool_]
+    name: str, num_rows: int, facts: QuestionFacts, row_M: NDArray[np.intp]
 ) -> QuestionShares:
     """Count what some rows ask.
 
@@ -74,14 +74,14 @@ def question_shares(
         name: of the result.
         num_rows: of the result; more than are counted where only some are known.
         facts: of N rows.
-        mine_N: which of these are counted.
+        row_M: which of these are counted.
     """
-    needs_M = facts.needs_time_N[mine_N]
+    needs_M = facts.needs_time_N[row_M]
     needs_M = needs_M[~np.isnan(needs_M)]
-    type_M = facts.type_N[mine_N]
+    type_M = facts.type_N[row_M]
     counts = {kind: int((type_M == kind).sum()) for kind in (*TYPES, OTHER)}
     total = sum(counts.values())
-    words_M = facts.answer_words_N[mine_N]
+    words_M = facts.answer_words_N[row_M]
     words_M = words_M[~np.isnan(words_M)]
     return QuestionShares(
         name=name,

@@ -18,8 +18,8 @@ def asked_table(plan: RunPlan) -> str:
     """Draw a table: for each subset, what its rows ask, before a decision and after each."""
     blocks = []
     for task, ways in sorted(plan.asked.items()):
-        lines = [(f"  {label}", *cells) for label, cells in _lines(ways)]
-        blocks.append((task, [("asked", *(way.name for way in ways)), *lines]))
+        told = [(f"  {label}", *cells) for label, cells in _lines(ways)]
+        blocks.append((task, [("asked", *(way.name for way in ways)), *told]))
     if not blocks:
         return ""
     lines = aligned([row for _, rows in blocks for row in rows]).split("\n")

@@ -39,6 +39,10 @@ class Asked:
     is_whole: bool
     """All usable rows were read."""
 
+    def of(self, row_M: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return which of the rows that were read are some rows: their places in `facts`."""
+        return np.flatnonzero(np.isin(self.row_D, row_M))
+
     def shares(self, name: str, row_M: NDArray[np.intp]) -> QuestionShares:
         """Count what some rows ask.
 
@@ -46,7 +50,7 @@ class Asked:
             name: of the result.
             row_M: their indices among all.
         """
-        return question_shares(name, len(row_M), self.facts, np.isin(self.row_D, row_M))
+        return question_shares(name, len(row_M), self.facts, self.of(row_M))
 
 
 def read_asked(run: RunDirectory, rows: PlanRows) -> Asked:
