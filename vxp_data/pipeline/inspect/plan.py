@@ -154,11 +154,11 @@ def plan_run(
         num_out=int((~rows.cut_N & ~rows.always_N).sum()),
         asked=asked_table(asked, rows, joined),
         asked_of_all=asked.is_whole,
-        bought=() if chosen is None else _bought(rows, chosen),
+        bought=() if chosen is None else _bought(rows, chosen, joined["chosen"]),
     )
 
 
-def _bought(rows: PlanRows, chosen: PruneConfig) -> tuple[Bought, ...]:
+def _bought(rows: PlanRows, chosen: PruneConfig, kept_M: NDArray[np.intp]) -> tuple[Bought, ...]:
     """Return what a budget buys by row and by cost; nothing where neither is asked for."""
     targets, default = chosen.threshold_specs(), chosen.default_threshold()
     every = (default, *targets.values())
@@ -168,9 +168,11 @@ def _bought(rows: PlanRows, chosen: PruneConfig) -> tuple[Bought, ...]:
         return ()
     found = []
     for per in PER:
-        ordered = rows.ordered_per(per)
-        kept = _kept(ordered, keep_orders(ordered), targets, default, chosen.budget_weights)
-        row_M = _joined(kept)
+        row_M = kept_M  # by the chosen order
+        if per != chosen.selection.per:
+            other = rows.ordered_per(per)
+            kept = _kept(other, keep_orders(other), targets, default, chosen.budget_weights)
+            row_M = _joined(kept)
         costs = _costs(rows.costs, row_M)
         found.append(Bought(per=per, costs=costs, quality=float(rows.quality_N[row_M].sum())))
     return tuple(found)
