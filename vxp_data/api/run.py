@@ -96,8 +96,7 @@ def prune(
         tokens_per_gpu_hour: for budgets in GPU hours; a number, or the record of a training run.
         measure: similarity measure, a name in `registry.MEASURES`.
         select: what puts rows in order, a name in `registry.SELECTORS`; or by task.
-        per: 'cost' takes rows by rank for what they cost in training tokens; 'row', the default,
-            by rank alone.
+        per: 'cost' takes rows by rank for what they cost in training tokens; 'row': by rank.
         duplicates: what becomes of the same video twice: 'off', 'report', 'drop' or 'relink'.
         exclude: evaluation sets to take out: lists of ids, or runs over their videos.
         address: of a Ray cluster: 'auto', or 'HOST:PORT'.
@@ -114,22 +113,15 @@ def prune(
         ExpectationError: the run is written, but not as the recipe's `expect:` says.
     """
     given = overrides(
-        settings,
-        encoder=encoder,
-        measure=measure,
-        duplicates=duplicates,
-        exclude=exclusions(exclude),
-        address=address,
-        engine=engine,
-        tokens_per_gpu_hour=_rate(tokens_per_gpu_hour),
-        per=read_per(per, "per"),
-    )
+        settings, encoder=encoder, measure=measure, duplicates=duplicates,
+        exclude=exclusions(exclude), address=address, engine=engine,
+        tokens_per_gpu_hour=_rate(tokens_per_gpu_hour), per=read_per(per, "per"),
+    )  # fmt: skip
     given += target_overrides(target_texts(threshold, keep, budget))
     given += weight_overrides(weight) + selector_overrides(select) + column_overrides(columns)
     loaded = load_config(None if recipe is None else Path(recipe), given)
-    datasets = resolve_datasets(
-        as_list(manifests), media_root, format_name, loaded.config.manifest.columns
-    )
+    named = loaded.config.manifest.columns
+    datasets = resolve_datasets(as_list(manifests), media_root, format_name, named)
     run_prune(datasets, loaded, out, observer or Observer())
     return Run(out)
 
