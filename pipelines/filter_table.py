@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pkgutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from vxp_data.core import filter_rules
 from vxp_data.core.filters import FilterRule, load_rule
 from vxp_data.registry import FILTERS
 
@@ -25,14 +27,15 @@ def table() -> list[str]:
         "| filter | measures | unit | reason below `min` | reason above `max` |",
         "|---|---|---|---|---|",
     ]
-    return head + [row(load_rule(name)) for name in FILTERS.names() if name in documented()]
+    said = documented()
+    return head + [row(load_rule(name), said[name]) for name in FILTERS.names() if name in said]
 
 
-def row(rule: FilterRule) -> str:
+def row(rule: FilterRule, measures: str) -> str:
     """Return a rule's row."""
     cells = (
         f"`{rule.name}`",
-        documented()[rule.name],
+        measures,
         rule.unit,
         f"`{rule.below}`" if rule.below else "",
         f"`{rule.above}`" if rule.above else "",
@@ -41,15 +44,16 @@ def row(rule: FilterRule) -> str:
 
 
 def documented() -> dict[str, str]:
-    """Return what the text under each rule of `vxp_data.core.filters` says, by the rule's name."""
-    module = importlib.import_module("vxp_data.core.filters")
-    body = ast.parse(inspect.getsource(module)).body
+    """Return what the text under each rule of `vxp_data.core.filter_rules` says, by its name."""
     found = {}
-    for statement, after in pairwise(body):
-        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
-            continue
-        rule = getattr(module, statement.target.id, None)
-        if isinstance(rule, FilterRule) and isinstance(after, ast.Expr):
-            text = ast.literal_eval(after.value)
-            found[rule.name] = " ".join(str(text).split()).rstrip(".")
+    for info in pkgutil.iter_modules(filter_rules.__path__, f"{filter_rules.__name__}."):
+        module = importlib.import_module(info.name)
+        for statement, after in pairwise(ast.parse(inspect.getsource(module)).body):
+            is_named = isinstance(statement, ast.AnnAssign)
+            if not is_named or not isinstance(statement.target, ast.Name):
+                continue
+            rule = getattr(module, statement.target.id, None)
+            if isinstance(rule, FilterRule) and isinstance(after, ast.Expr):
+                text = ast.literal_eval(after.value)
+                found[rule.name] = " ".join(str(text).split()).rstrip(".")
     return found

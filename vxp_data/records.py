@@ -75,6 +75,10 @@ class Reason(StrEnum):
     ANSWER_NOT_AN_OPTION = "answer_not_an_option"
     ANSWER_IN_QUESTION = "answer_in_question"
     REPEATED_QUESTION = "repeated_question"
+    ANSWER_TOO_SHORT = "answer_too_short"
+    ANSWER_TOO_LONG = "answer_too_long"
+    NEEDS_NO_TIME = "needs_no_time"
+    QUESTION_TYPE_EXCESS = "question_type_excess"  # more of its type than the balance has
     # duplicate
     SAME_CONTENT = "same_content"  # the same bytes
     NEAR_DUPLICATE = "near_duplicate"  # another encoding of it
@@ -130,6 +134,10 @@ FILTER_REASONS: Final = frozenset(
         Reason.ANSWER_NOT_AN_OPTION,
         Reason.ANSWER_IN_QUESTION,
         Reason.REPEATED_QUESTION,
+        Reason.ANSWER_TOO_SHORT,
+        Reason.ANSWER_TOO_LONG,
+        Reason.NEEDS_NO_TIME,
+        Reason.QUESTION_TYPE_EXCESS,
     }
 )
 PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT, Reason.NOT_SELECTED, Reason.UNSCORED}

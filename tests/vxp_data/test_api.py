@@ -24,7 +24,7 @@ from support.stored_runs import StoredClip, stored_run
 from vxp_data.cli import app
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.shard.write_shard import WrittenShard
-from vxp_data.report.keep_curves import curve_json
+from vxp_data.report.plan_tables import plan_json
 
 
 def said(*words: object) -> str:
@@ -148,7 +148,36 @@ SAME: list[tuple[dict[str, Any], list[str]]] = [
     ({"measure": "effective_frames"}, ["--measure", "effective_frames"]),
     ({"select": "random", "keep": 0.5}, ["--select", "random", "--keep", "0.5"]),
     ({"select": {"caption": "coverage"}}, ["--select", "caption=coverage"]),
+    ({"per": "cost"}, ["--per", "cost"]),
+    ({"per": "cost", "select": "random", "budget": "frames=60"},
+     ["--per", "cost", "--select", "random", "--budget", "frames=60"]),
 ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("engine")
+def test_prune_selects_and_counts_cost_as_the_command_does(videos: Path, tmp_path: Path) -> None:
+    chosen = {"select": {"default": "random", "caption": "decorrelate"}, "per": "cost"}
+    settings = {"frames.num_frames": 4, "selection.seed": 3}
+    run = vxp_data.prune(
+        videos, tmp_path / "python", encoder="thumbnail", keep=4, settings=settings, **chosen
+    )
+    words = ["--encoder", "thumbnail", "--keep", "4", "--set", "frames.num_frames=4"]
+    words += ["--set", "selection.seed=3", "--select", "random", "--select", "caption=decorrelate"]
+    said("prune", videos, "--out", tmp_path / "command", *words, "--per", "cost")
+    for name in ("decisions.parquet", "selection.parquet", "kept.json"):
+        mine, theirs = (tmp_path / folder / name for folder in ("python", "command"))
+        assert mine.read_bytes() == theirs.read_bytes()
+    assert run.record["config"] == vxp_data.open_run(tmp_path / "command").record["config"]
+    assert set(run.decisions["measure"].to_pylist()) == {"select:decorrelate@1/tokens"}
+    assert run.counts.reasons == {"within_threshold": 4, "not_selected": 5}
+    one = vxp_data.prune(videos, tmp_path / "python", encoder="thumbnail", keep=4,
+                         select="random", settings=settings)  # fmt: skip
+    assert set(one.decisions["measure"].to_pylist()) == {"select:random@1"}
+    with pytest.raises(vxp_data.UserError, match="one on scores"):
+        vxp_data.prune(videos, tmp_path / "other", threshold=0.8, per="cost")
+    with pytest.raises(vxp_data.UserError, match="Did you mean 'random'"):
+        vxp_data.prune(videos, tmp_path / "other", select="randon")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(("arguments", "words"), SAME)
@@ -173,7 +202,7 @@ def test_an_argument_of_plan_means_what_the_option_means(
     decisions = (stored / "decisions.parquet").read_bytes()
     planned = vxp_data.open_run(stored).plan(**arguments, points=7)
     shown = json.loads(said("plan", stored, *words, "--points", "7", "--json"))
-    assert json.loads(json.dumps(curve_json(planned))) == shown
+    assert json.loads(json.dumps(plan_json(planned))) == shown
     assert planned.num_rows == 12
     assert (stored / "decisions.parquet").read_bytes() == decisions
 
@@ -274,6 +303,9 @@ def test_what_a_prune_cannot_take_is_named_as_it_was_said(
         (lambda run: run.decide(weight={"caption": 2}), "weights are of a budget"),
         (lambda run: run.plan(points=0), "points=0: wanted 1 or more"),
         (lambda run: run.plan(measure="centriod"), "Did you mean 'centroid'"),
+        (lambda run: run.plan(per="costs"), "per: order per 'costs'. Did you mean 'cost'"),
+        (lambda run: run.decide(per="cost", threshold=0.8), "is one on scores"),
+        (lambda run: run.plan(scores="none.csv"), "none.csv: cannot be read"),
         (
             lambda run: run.shard("shards", shard_bytes="much"),
             "shard_bytes='much': wanted a n",

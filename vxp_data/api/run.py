@@ -40,6 +40,7 @@ from vxp_data.settings.prune import load_config
 from vxp_data.settings.words import (
     gpu_hour_rate,
     num_bytes,
+    read_per,
     read_targets,
     read_weights,
     target_overrides,
@@ -63,6 +64,7 @@ def prune(
     tokens_per_gpu_hour: float | Where | None = None,
     measure: str | None = None,
     select: str | Mapping[str, str] | None = None,
+    per: str | None = None,
     duplicates: str | None = None,
     exclude: Where | Sequence[Where] | None = None,
     address: str | None = None,
@@ -94,6 +96,7 @@ def prune(
         tokens_per_gpu_hour: for budgets in GPU hours; a number, or the record of a training run.
         measure: similarity measure, a name in `registry.MEASURES`.
         select: what puts rows in order, a name in `registry.SELECTORS`; or by task.
+        per: 'cost' takes rows by rank for what they cost in training tokens; 'row': by rank.
         duplicates: what becomes of the same video twice: 'off', 'report', 'drop' or 'relink'.
         exclude: evaluation sets to take out: lists of ids, or runs over their videos.
         address: of a Ray cluster: 'auto', or 'HOST:PORT'.
@@ -110,21 +113,15 @@ def prune(
         ExpectationError: the run is written, but not as the recipe's `expect:` says.
     """
     given = overrides(
-        settings,
-        encoder=encoder,
-        measure=measure,
-        duplicates=duplicates,
-        exclude=exclusions(exclude),
-        address=address,
-        engine=engine,
-        tokens_per_gpu_hour=_rate(tokens_per_gpu_hour),
-    )
+        settings, encoder=encoder, measure=measure, duplicates=duplicates,
+        exclude=exclusions(exclude), address=address, engine=engine,
+        tokens_per_gpu_hour=_rate(tokens_per_gpu_hour), per=read_per(per, "per"),
+    )  # fmt: skip
     given += target_overrides(target_texts(threshold, keep, budget))
     given += weight_overrides(weight) + selector_overrides(select) + column_overrides(columns)
     loaded = load_config(None if recipe is None else Path(recipe), given)
-    datasets = resolve_datasets(
-        as_list(manifests), media_root, format_name, loaded.config.manifest.columns
-    )
+    named = loaded.config.manifest.columns
+    datasets = resolve_datasets(as_list(manifests), media_root, format_name, named)
     run_prune(datasets, loaded, out, observer or Observer())
     return Run(out)
 
@@ -212,6 +209,7 @@ class Run:
         measure: str | None = None,
         select: str | Mapping[str, str] | None = None,
         scores: Where | Mapping[str, str] | None = None,
+        per: str | None = None,
         duplicates: str | None = None,
         exclude: Where | Sequence[Where] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -230,6 +228,7 @@ class Run:
             scores: a file of yours, larger = keep; or `{"path": FILE, "column": NAME, "scorer":
                 "NAME@VERSION", "missing": "keep"}` (or "drop"), of which all but the path may be
                 left out. What decides is what was named last: measure, select or scores.
+            per: see `prune`; 'row' goes back.
             duplicates: see `prune`.
             exclude: see `prune`.
             settings: of the sections `duplicates`, `filters` and `selection`.
@@ -251,6 +250,7 @@ class Run:
             overrides=overrides(settings, duplicates=duplicates, exclude=exclusions(exclude)),
             select=selectors(select) or None,
             scores=score_file(scores),
+            per=read_per(per, "per"),
         )
         return decided
 
@@ -264,13 +264,15 @@ class Run:
         tokens_per_gpu_hour: float | Where | None = None,
         measure: str | None = None,
         select: str | Mapping[str, str] | None = None,
+        scores: Where | Mapping[str, str] | None = None,
+        per: str | None = None,
         points: int = 100,
         settings: Mapping[str, Any] | None = None,
     ) -> RunPlan:
         """Return what thresholds would keep, and cost, before anything is decided. Changes nothing.
 
         Args:
-            threshold: these, to `select`, are those of `decide`; what they would keep stands under
+            threshold: these, to `per`, are those of `decide`; what they would keep stands under
                 the name 'chosen' beside 'now' and 'knee'.
             keep: see `prune`.
             budget: see `prune`.
@@ -278,11 +280,13 @@ class Run:
             tokens_per_gpu_hour: see `prune`; without it there are no costs in GPU hours.
             measure: see `prune`.
             select: see `prune`.
+            scores: see `decide`; the file is read and not kept.
+            per: see `prune`.
             points: of a curve, at most.
             settings: others, by dotted key; those of `sampling` and `costs` matter here.
 
         Returns:
-            The keep curve of each subset and of all together.
+            The keep curve of each subset and of all together, and what rows ask before and after.
 
         Raises:
             UserError: a threshold does not fit, or a budget cannot be met.
@@ -300,6 +304,8 @@ class Run:
             overrides=overrides(settings),
             num_points=points,
             select=selectors(select) or None,
+            scores=score_file(scores),
+            per=read_per(per, "per"),
         )
 
     def shard(

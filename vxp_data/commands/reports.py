@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vxp_data.commands.options import Run, Set, read_overrides, say
-from vxp_data.commands.targets import KeepOptions
+from vxp_data.commands.targets import KeepOptions, ScoreOptions
 
 if TYPE_CHECKING:
     from vxp_data.core.keep_curve import RunPlan
@@ -20,6 +20,7 @@ def plan(
     run: Run,
     *,
     keep: KeepOptions,
+    scores: ScoreOptions,
     points: Annotated[
         int, typer.Option("--points", min=1, max=10_000, help="Points of a curve.")
     ] = 100,
@@ -36,18 +37,24 @@ def plan(
 
     from vxp_data.pipeline.inspect.plan import plan_choice
     from vxp_data.pipeline.run_dir.directory import open_run
-    from vxp_data.report.keep_curves import curve_csv, curve_figure, curve_json, curve_table
+    from vxp_data.report.keep_curves import curve_csv, curve_figure, curve_table
+    from vxp_data.report.plan_tables import asked_table, bought_table, plan_json
 
     planned = plan_choice(
-        open_run(run), **keep.changes(), overrides=read_overrides(settings), num_points=points
+        open_run(run),
+        **keep.changes(),
+        overrides=read_overrides(settings),
+        num_points=points,
+        scores=scores.file(),
     )
     for path, content in ((csv, curve_csv), (png, curve_figure)):
         if path is not None:
             write_file(path, content(planned))
     if as_json:
-        typer.echo(json.dumps(curve_json(planned), indent=1, allow_nan=False))
+        typer.echo(json.dumps(plan_json(planned), indent=1, allow_nan=False))
         return
-    say(curve_table(planned))
+    tables = (curve_table(planned), bought_table(planned), asked_table(planned))
+    say("\n\n".join(filter(None, tables)))
     say(_plan_notes(planned))
 
 
@@ -131,6 +138,18 @@ def _plan_notes(planned: RunPlan) -> str:
         "'all' keeps the same share of each subset; videos, hours and bytes count a file once.",
         "Frames and tokens are an epoch's, by the run's sampling rule.",
     ]
+    if planned.bought:
+        notes.append(
+            "Quality: over kept rows, the sum of the share of its subset that each is at or\n"
+            "ahead of. --per cost takes first what has most of it for a token."
+        )
+    if planned.asked:
+        notes.append(
+            "Asked, in: by all rows but quarantined ones. Shares are of questions, told by\n"
+            "English words."
+        )
+    if not planned.asked_of_all:
+        notes.append("What is asked was read of some rows of each subset, spread evenly.")
     if "gpu_hours" not in planned.units:
         notes.append("GPU hours: give --tokens-per-gpu-hour, a number or a training run's record.")
     return "\n".join(notes)

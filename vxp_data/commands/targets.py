@@ -10,6 +10,7 @@ import typer
 from vxp_data.commands.options import read_overrides
 
 if TYPE_CHECKING:
+    from vxp_data.core.per_cost import Per
     from vxp_data.pipeline.curate.outside_scores import ScoreFile
     from vxp_data.settings.words import TargetText
 
@@ -42,12 +43,21 @@ Select = Annotated[
         "decorrelate, cluster_quota, random, ...; 'none': the measure does.",
     ),
 ]
+PerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--per",
+        metavar="row|cost",
+        help="cost: take rows by rank for what they cost in training tokens, so that a budget buys "
+        "more of it. [row]",
+    ),
+]
 Scores = Annotated[
     str | None,
     typer.Option(
         "--scores",
         metavar="FILE",
-        help="Decide by scores of yours, larger = keep: Parquet, CSV or JSON Lines with sample_id "
+        help="Go by scores of yours, larger = keep: Parquet, CSV or JSON Lines with sample_id "
         "and a column of numbers.",
     ),
 ]
@@ -125,6 +135,7 @@ class KeepOptions:
     tokens_per_gpu_hour: TokensPerGpuHour = None
     measure: Measure = None
     select: Select = None
+    per: PerOption = None
 
     def overrides(self) -> list[tuple[str, Any, str]]:
         """Return the settings that these options stand for: (key, value, origin).
@@ -134,7 +145,9 @@ class KeepOptions:
         """
         from vxp_data.settings.words import target_overrides
 
-        found = read_overrides(None, measure=self.measure, tokens_per_gpu_hour=self._rate())
+        found = read_overrides(
+            None, measure=self.measure, tokens_per_gpu_hour=self._rate(), per=self._per()
+        )
         found += target_overrides(self._target_texts())
         for task, weight in self._weights().items():
             found.append((f"budget_weights.{task}", weight, "--weight"))
@@ -158,6 +171,7 @@ class KeepOptions:
             "weights": self._weights() or None,
             "tokens_per_gpu_hour": self._rate(),
             "select": self._selectors() or None,
+            "per": self._per(),
         }
 
     def _target_texts(self) -> list[TargetText]:
@@ -193,6 +207,11 @@ class KeepOptions:
             (task or "default", name, f"--select {name}") for task, _, name in split
         )
 
+    def _per(self) -> Per | None:
+        from vxp_data.settings.words import read_per
+
+        return read_per(self.per, "--per")
+
     def _rate(self) -> float | None:
         from vxp_data.settings.words import gpu_hour_rate
 
@@ -214,7 +233,7 @@ class ExcludeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOptions:
-    """What `decide` is told about scores that the user brings."""
+    """What `decide` and `plan` are told about scores that the user brings."""
 
     scores: Scores = None
     scores_column: ScoresColumn = None

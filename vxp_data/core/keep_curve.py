@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.core.cost_model import RowCosts
+from vxp_data.core.per_cost import Per
+from vxp_data.core.question_facts import QuestionShares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,17 @@ class SubsetPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """What is kept of all subsets where rows are taken by one order."""
+
+    per: Per
+    costs: Mapping[str, float]
+    """By unit."""
+    quality: float
+    """Sum over the kept rows of the share of their subset that each is at or ahead of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
     """What thresholds would keep of a run."""
 
@@ -68,6 +81,13 @@ class RunPlan:
     """What images and text-only rows cost, which are kept whatever the threshold."""
     num_out: int
     """Rows that no threshold brings back: quarantined, duplicates, or dropped by a filter."""
+    asked: Mapping[str, tuple[QuestionShares, ...]]
+    """By task, what is asked: by all usable rows ('in'), and by those that each of the ways of
+    cutting keeps, with those that are always kept."""
+    asked_of_all: bool
+    """All rows were read for that; else so many of a subset as `inspect.asked` draws."""
+    bought: tuple[Bought, ...]
+    """Of the chosen way: per row and per cost; none where it has no budget and is per row."""
 
 
 def keep_curve(

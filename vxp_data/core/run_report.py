@@ -80,6 +80,12 @@ class SubsetReport:
     """Of its videos' rows: before and after."""
     duration_correlation: float
     """Of scores with durations, by ranks, before; NaN where either is the same for all rows."""
+    question_types: Bars
+    """Of these rows, of which some are drawn where they are many; without bins for captions."""
+    needs_time: Mapping[str, float]
+    """Share of these that need time, before and after; NaN for captions."""
+    answer_words: Bars
+    """Of the same rows."""
     frames: Bars
     """In the plans of these rows: before and after."""
     sampling: Bars

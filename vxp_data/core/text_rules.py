@@ -82,6 +82,12 @@ def options_of(question: str) -> dict[str, str]:
     return {letter.upper(): text for letter, text in found}
 
 
+def without_options(question: str) -> str:
+    """Return a question without the options that it lists."""
+    lines = _OPTION.sub("", question)
+    return lines if lines != question else _INLINE_OPTION.sub("", question)
+
+
 def fewest_options(said: Turns) -> float:
     """Count the options of each question; the least of these numbers."""
     return float(min(len(options_of(question)) for question, _ in said))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vxp_data.core.budgets import Budget, Target
+from vxp_data.core.per_cost import Per
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
 from vxp_data.pipeline.curate.outside_scores import ScoreFile, read_score_file, store_scores
@@ -35,6 +36,7 @@ def redecide(
     overrides: Sequence[tuple[str, Any, str]] = (),
     select: Mapping[str, str] | None = None,
     scores: ScoreFile | None = None,
+    per: Per | None = None,
 ) -> tuple[Decided, str]:
     """Decide a finished run anew from its kept scores; touches no video.
 
@@ -49,6 +51,7 @@ def redecide(
             `SETTABLE`.
         select: selectors by task, and 'default', which replaces all; None: the run's.
         scores: a file of scores, which decide unless `select` is given too; None: the run's.
+        per: what the order is by; None: the run's.
 
     Returns:
         What was decided, and what decided it.
@@ -66,6 +69,7 @@ def redecide(
     run.read_run(stopped=True)  # before a lock is put where no run is
     with run_lock(run.root, "vxp-data decide"):
         record = run.read_run(stopped=True)
+        found, table = (None, None) if scores is None else read_score_file(run, scores)
         config = changed_config(
             load_config(None, overrides, run_settings=record["config"]).config,
             measure=measure,
@@ -74,11 +78,10 @@ def redecide(
             weights=weights,
             tokens_per_gpu_hour=tokens_per_gpu_hour,
             select=select,
+            scores=found,
+            per=per,
         )
-        if scores is not None:
-            found, table = read_score_file(run, scores)
-            changes = {"scores": found, "select": config.select if select else {}}
-            config = config.model_copy(update=changes)
+        if found is not None and table is not None:
             store_scores(run, found, table)
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
         settings = DecisionSettings.of(
@@ -115,6 +118,8 @@ def changed_config(
     weights: Mapping[str, float] | None,
     tokens_per_gpu_hour: float | None,
     select: Mapping[str, str] | None = None,
+    scores: ScoresConfig | None = None,
+    per: Per | None = None,
 ) -> PruneConfig:
     """Overlay what decides on a run's settings; see `redecide` for the arguments.
 
@@ -125,6 +130,9 @@ def changed_config(
         MEASURES.require(measure)
         if select is None:  # what was said last decides
             config = config.model_copy(update={"select": {}, "scores": ScoresConfig()})
+    if scores is not None:
+        own_select = config.select if select else {}
+        config = config.model_copy(update={"scores": scores, "select": own_select})
     own = {} if select and "default" in select else config.select
     texts = {task: threshold_text(target) for task, target in thresholds.items()}
     if default is not None:
@@ -135,6 +143,7 @@ def changed_config(
         "thresholds": texts if default is not None else config.thresholds | texts,
         "budget_weights": config.budget_weights if weights is None else dict(weights),
         "select": {**own, **(select or {})},
+        "selection": config.selection.model_copy(update={"per": per or config.selection.per}),
     }
     if tokens_per_gpu_hour is not None:
         try:
@@ -143,7 +152,8 @@ def changed_config(
             raise UserError(str(error)) from error
         changes["costs"] = costs
     changed = config.model_copy(update=changes)
-    check_selectors(changed.select, changed.threshold_specs(), changed.default_threshold())
+    targets = (changed.threshold_specs(), changed.default_threshold())
+    check_selectors(changed.select, *targets, changed.selection.per)
     if weights and not isinstance(changed.default_threshold(), Budget):
         raise UserError(
             f"weights are of a budget for all subsets, and the default threshold is "

@@ -15,6 +15,8 @@ from vxp_data.report.terminal import aligned
 _COLOURS: Final = ("#1f6fb4", "#e08214", "#35978f", "#8c510a", "#762a83", "#5ab4ac")
 _LINES_SHOWN: Final = 10
 """Points of a curve in the table; CSV, JSON and image have all."""
+_NAME_CHARS: Final = 13
+"""Of a measure whose name fits at the head of a column 80 characters from the last."""
 UNIT_NAMES: Final[Mapping[str, str]] = {
     "rows": "rows", "videos": "videos", "hours": "hours", "frames": "frames", "tokens": "tokens",
     "bytes": "bytes", "gpu_hours": "GPU hours",
@@ -25,7 +27,9 @@ UNIT_NAMES: Final[Mapping[str, str]] = {
 def curve_table(plan: RunPlan) -> str:
     """Draw a table: for each subset, what shares of it would keep, and what is kept now."""
     units = [unit for unit in UNIT_NAMES if unit in plan.units]
-    rows: list[tuple[str, ...]] = [("keep", plan.measure, *(UNIT_NAMES[unit] for unit in units))]
+    is_short = len(plan.measure) <= _NAME_CHARS
+    score = plan.measure if is_short else "score"
+    rows: list[tuple[str, ...]] = [("keep", score, *(UNIT_NAMES[unit] for unit in units))]
     breaks = []
     for subset in (*plan.subsets, plan.joint):
         breaks.append((len(rows), subset.task))
@@ -43,7 +47,7 @@ def curve_table(plan: RunPlan) -> str:
         rows.append(("always kept", "", *costs))
     lines = aligned(rows).split("\n")
     rule = "-" * len(lines[0])
-    shown = [lines[0].rstrip()]
+    shown = [lines[0].rstrip()] if is_short else [f"score: {plan.measure}", lines[0].rstrip()]
     for index, line in enumerate(lines[1:], start=1):
         for at, task in breaks:
             if at == index:

@@ -113,6 +113,8 @@ def _charts(subset: SubsetReport, measure: str) -> list[tuple[str, str, str, lis
         charts.append(("Keep curve", "What each threshold would keep.", svg, rows))
     for title, words, bars in (
         ("Durations", _of_durations(subset, measure), subset.durations),
+        ("Questions", _of_questions(subset), subset.question_types),
+        ("Answers", "Rows by the words of their answers.", subset.answer_words),
         ("Frames a row", "Rows by frames in their plan.", subset.frames),
         ("Sampling", "Kept rows by frames in their plan: a fixed rate, and the rule.",
          subset.sampling),
@@ -133,6 +135,14 @@ def _of_durations(subset: SubsetReport, measure: str) -> str:
     if math.isnan(subset.duration_correlation):
         return words
     return f"{words} Rank correlation of {measure} with length: {subset.duration_correlation:+.2f}."
+
+
+def _of_questions(subset: SubsetReport) -> str:
+    words = "Rows by what their questions ask, told by English words."
+    shares = [
+        f"{share:.0%} {name}" for name, share in subset.needs_time.items() if not math.isnan(share)
+    ]
+    return f"{words} They need time: {', '.join(shares)}." if shares else words
 
 
 def stages(timings: Mapping[str, Any]) -> list[StageTime]:

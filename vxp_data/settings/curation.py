@@ -9,6 +9,7 @@ from pydantic import Field
 
 from vxp_data.core.budgets import Target
 from vxp_data.core.filters import Bounds
+from vxp_data.core.per_cost import Per
 from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.errors import UserError
 from vxp_data.registry import SELECTORS
@@ -69,6 +70,9 @@ class SelectionConfig(Settings):
     orders, together. Either way each subset is cut by itself."""
     seed: int = Field(0, ge=0)
     """Of what is drawn: the order of `random`, the clips that cells of similar clips begin from."""
+    per: Per = "row"
+    """'row': rows are taken in the order of the selector, the measure or the user's scores. 'cost':
+    in that of rank in that order for what a row costs, in tokens of an epoch; see core.per_cost."""
 
 
 class ScoresConfig(Settings):
@@ -93,8 +97,13 @@ class ScoresConfig(Settings):
         return f"scores:{self.name}@{self.version}:{self.column}"
 
 
+def is_on_scores(target: Target) -> bool:
+    """Whether a threshold looks at how far scores lie apart, not at the order alone."""
+    return isinstance(target, ThresholdSpec) and target.policy in _OF_SCORES
+
+
 def check_selectors(
-    select: Mapping[str, str], thresholds: Mapping[str, Target], default: Target
+    select: Mapping[str, str], thresholds: Mapping[str, Target], default: Target, per: Per
 ) -> None:
     """Check that selectors are known, and that how much is kept is said in rows.
 
@@ -102,9 +111,10 @@ def check_selectors(
         select: names by task, and 'default'.
         thresholds: by task.
         default: for every other task.
+        per: what the order is by.
 
     Raises:
-        UserError: a selector is not known, or a threshold is one on scores.
+        UserError: a selector is not known, or a threshold is one on scores, which an order has not.
     """
     for name in select.values():
         if name != NO_SELECTOR:
@@ -112,8 +122,13 @@ def check_selectors(
     for task in {*select, *thresholds, "default"}:
         name = select.get(task, select.get("default", NO_SELECTOR))
         target = thresholds.get(task, default)
-        is_on_scores = isinstance(target, ThresholdSpec) and target.policy in _OF_SCORES
-        if name != NO_SELECTOR and is_on_scores:
+        if per == "cost" and is_on_scores(target):
+            raise UserError(
+                "selection.per: 'cost' puts rows in an order by rank and cost, whose numbers mean "
+                f"nothing else; the threshold {str(target)!r} of {task} is one on scores. Say how "
+                "much to keep: --keep 0.5 (a share), --keep 1000 (rows) or --budget, or --per row."
+            )
+        if name != NO_SELECTOR and is_on_scores(target):
             raise UserError(
                 f"select.{task}: {name!r} puts rows in an order, and its scores mean nothing else; "
                 f"the threshold {str(target)!r} is one on scores. Say how much to keep: "

@@ -300,7 +300,9 @@ class PruneConfig(Settings):
     @model_validator(mode="after")
     def _selectors_get_shares(self) -> Self:
         try:
-            check_selectors(self.select, self.threshold_specs(), self.default_threshold())
+            check_selectors(
+                self.select, self.threshold_specs(), self.default_threshold(), self.selection.per
+            )
         except UserError as error:
             raise ValueError(str(error)) from error
         return self

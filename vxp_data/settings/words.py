@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vxp_data.core.budgets import Target
-from vxp_data.errors import UserError
+from vxp_data.core.per_cost import PER, Per
+from vxp_data.errors import UserError, unknown_name
 from vxp_data.registry import SELECTORS
 from vxp_data.settings.curation import NO_SELECTOR
 from vxp_data.settings.prune import threshold_spec
@@ -25,6 +26,7 @@ KEY_OF: Final[Mapping[str, str]] = {
     "measure": "measure",
     "duplicates": "duplicates.mode",
     "exclude": "duplicates.exclude",
+    "per": "selection.per",
     "tokens_per_gpu_hour": "costs.tokens_per_gpu_hour",
     "address": "cluster.address",
     "engine": "cluster.engine",
@@ -142,6 +144,18 @@ def read_selectors(given: Iterable[tuple[str, str, str]]) -> dict[str, str]:
             raise UserError(f"{origin}: {task!r} has {read[task]!r} already; give one a task.")
         read[task] = name
     return read
+
+
+def read_per(given: str | None, origin: str) -> Per | None:
+    """Read what the order is by; None for None.
+
+    Raises:
+        UserError: it is not known.
+    """
+    found = next((per for per in PER if per == given), None)
+    if given is not None and found is None:
+        raise unknown_name(f"{origin}: order per", given, PER)
+    return found
 
 
 def gpu_hour_rate(given: float | str | Path | None, origin: str) -> float | None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import sys
 import types
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -271,6 +272,100 @@ def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
     assert measured("repeats", facts) == [1, 0, 0, None, 0, 1, 0, None, None]
 
 
+ASKED = {
+    "who": "Who is it?", "what": "What is it?", "why": "Why is it there?", "count": "How many?",
+    "order": "What is next?", "other": "Name it.",
+}  # fmt: skip
+
+
+def asking(*, task="open_ended", **numbers):
+    """So many rows of each type."""
+    kinds = [kind for kind, number in numbers.items() for _ in range(number)]
+    return [
+        (f"{task}-{kind}-{i}", task, "video", 0, [(ASKED[kind], "x")])
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def kept_of_types(rows, most):
+    reason_N, _ = filter_rows(rows_of(*rows), {"question_type_share": Bounds(high=most)})
+    assert set(reason_N) <= {"", "question_type_excess"}
+    return {row[0] for row, reason in zip(rows, reason_N, strict=True) if not reason}
+
+
+def number_of(kept):
+    return Counter(name.rsplit("-", 1)[0].removeprefix("open_ended-") for name in kept)
+
+
+def test_no_type_has_more_than_the_share_and_no_row_more_could_stay():
+    rows = asking(who=40, what=25, why=6, count=3, order=1)
+    sizes = Counter(row[0].split("-")[1] for row in rows)
+    for percent in range(20, 101):
+        most = percent / 100
+        kept = number_of(kept_of_types(rows, most))
+        assert all(number / kept.total() <= most for number in kept.values()) or most == 0.2
+        # By brute force: the greatest number that no type exceeds, and the share still holds.
+        fits = [
+            cap
+            for cap in range(1, 41)
+            if cap / sum(min(cap, size) for size in sizes.values()) <= most or cap == 1
+        ]
+        assert kept == {kind: min(max(fits), size) for kind, size in sizes.items()}
+
+
+def test_a_larger_share_never_drops_a_row_that_a_smaller_one_keeps():
+    rows = asking(who=31, what=17, why=9, order=2) + asking(task="mine", who=5, why=4)
+    before = set()
+    for most in np.linspace(0, 1, 101):
+        kept = kept_of_types(rows, most)
+        assert kept >= before
+        before = kept
+    assert len(before) == len(rows)
+
+
+def test_a_share_that_cannot_be_met_leaves_all_types_alike():
+    assert number_of(kept_of_types(asking(who=9, what=4), 0.1)) == {"who": 4, "what": 4}
+    assert number_of(kept_of_types(asking(who=9), 0.1)) == {"who": 9}
+
+
+def test_types_are_balanced_in_each_task_and_rows_without_one_stay():
+    rows = asking(who=8, why=2, other=50) + asking(task="mine", why=8, who=2)
+    rows += [(f"c{i}", "caption", "video", 0, [("What is it?", "x")]) for i in range(30)]
+    rows += [("mute", "open_ended", "video", 0, ())]
+    assert number_of(kept_of_types(rows, 0)) == {
+        "who": 2, "why": 2, "other": 50, "mine-why": 2, "mine-who": 2, "mute": 1,
+        **{f"c{i}": 1 for i in range(30)},
+    }  # fmt: skip
+
+
+def test_the_order_of_rows_changes_nothing_and_ids_decide():
+    rows = asking(who=30, why=5)
+    kept = kept_of_types(rows, 0)
+    assert kept_of_types(rows[::-1], 0) == kept
+    other = [(f"x{name}", *more) for name, *more in rows]
+    drawn = [{name.rsplit("-", 1)[1] for name in k} for k in (kept, kept_of_types(other, 0))]
+    assert drawn[0] != drawn[1]
+
+
+def test_types_are_balanced_among_what_other_filters_leave():
+    rows = asking(who=8, why=4)
+    long = [(*row[:4], [(row[4][0][0], "x y z")]) for row in rows]
+    half = long[:6] + rows[6:]  # of "who" six have long answers
+    bounds = {"question_type_share": Bounds(high=0), "answer_words": Bounds(high=2)}
+    reason_N, values = filter_rows(rows_of(*half), bounds)
+    assert list(values) == list(bounds)
+    assert Counter(reason_N) == {"answer_too_long": 6, "": 4, "question_type_excess": 2}
+    assert np.isnan(values["question_type_share"][:6]).all()
+
+
+def test_a_row_with_several_media_counts_once():
+    twice = [row for row in asking(who=4) for _ in range(2)]
+    rows = [*twice, *asking(why=3)]
+    reason_N, _ = filter_rows(rows_of(*rows), {"question_type_share": Bounds(high=0)})
+    assert (reason_N[:8:2] == reason_N[1:8:2]).all()
+    assert Counter(reason_N) == {"": 2 * 3 + 3, "question_type_excess": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
@@ -282,6 +377,9 @@ def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
         ("options", {"multiple_choice": 2}),
         ("wrong_letters", {"multiple_choice": 0}),
         ("leaked_answers", {"caption": 1, "open_ended": 1, "multiple_choice": 1}),
+        ("answer_words", {"caption": 10, "open_ended": 10, "multiple_choice": 10}),
+        ("needs_time", {"open_ended": 0, "multiple_choice": 0}),
+        ("question_type_share", {"open_ended": 0, "multiple_choice": 0}),
     ],
 )
 def test_rules_of_words_measure_their_own_tasks(name, wanted):
@@ -461,6 +559,30 @@ def test_questions_are_filtered_by_their_words(tmp_path):
         "same-2": "repeated_question",
         "caption": "caption_too_short",
     }
+    assert verify_run(run, media=False).problems == []
+
+
+def test_rows_end_for_what_their_question_asks(tmp_path):
+    rows = [
+        qa("still", "Which colour has the hat?", "Red"),
+        qa("moves", "What does he do next?", "He sits"),
+        qa("long", "What does she do after that?", "She sings a song for all of them"),
+        caption_row("caption", "moving.mp4"),
+    ]
+    run = stored_run(tmp_path, CLIPS | {}, rows)
+    words = {"max": 5, "tasks": ["open_ended"]}
+    decide(run, filters__needs_time={"min": 1}, filters__answer_words=words)
+    reasons = by_sample(tmp_path / "run", "reason")
+    assert reasons == {
+        "still": "needs_no_time",
+        "moves": "within_threshold",
+        "long": "answer_too_long",
+        "caption": "within_threshold",
+    }
+    decide(run, filters={"answer_words": {"min": 2}, "question_type_share": {"max": 0}})
+    reasons = by_sample(tmp_path / "run", "reason")
+    assert reasons.pop("still") == "answer_too_short"
+    assert set(reasons.values()) == {"within_threshold"}
     assert verify_run(run, media=False).problems == []
 
 

@@ -46,7 +46,7 @@ def _text_blind(candidates: Candidates) -> NDArray[np.float64]:
 
 GDO_LITE: Final = Selector(
     name="gdo_lite",
-    version=1,
+    version=2,
     needs=frozenset({"frame_statistics", "text"}),
     of="rows",
     score=_gdo_lite,

@@ -61,9 +61,10 @@ class DecisionSettings:
     costs: CostModel
     excluded: ExclusionRule
 
-    def has_budget(self) -> bool:
+    def counts_costs(self) -> bool:
         """Whether the decision depends on what rows cost."""
-        return any(isinstance(t, Budget) for t in (self.default, *self.thresholds.values()))
+        targets = (self.default, *self.thresholds.values())
+        return self.decided_by.per_cost or any(isinstance(t, Budget) for t in targets)
 
     @classmethod
     def of(cls, config: PruneConfig, *, encoder: str, sampler: str) -> Self:
@@ -99,7 +100,8 @@ class Decided:
     outputs: tuple[str, ...]
     """Names of the files of kept rows, one a dataset."""
     counted_by: dict[str, Any] | None
-    """The sampling rule by which a budget was counted; None: there was no budget."""
+    """The sampling rule by which a budget, or an order per cost, was counted; None: there was
+    neither."""
     decided_by: str = ""
     """What thresholds are on: the measure, or `select:NAME@VERSION`, or `scores:...`."""
     num_unknown_scores: int = 0
@@ -131,6 +133,8 @@ def decide_run(
     check_tasks(set(decided_by.select) - {"default"}, tasks, where="select")
     excluded = exclude(run, samples, settings.excluded)
     media = read_clip_facts(run, excluded.samples, decided_by.measure.name)
+    modality_N = few_texts(samples["modality"])
+    costs = row_costs(media, modality_N, settings.sampling, settings.costs)
     ordered = put_in_order(
         run,
         excluded.samples,
@@ -139,8 +143,9 @@ def decide_run(
         decided_by,
         encoder=settings.excluded.encoder,
         sampler=settings.excluded.sampler,
+        tokens_N=costs.tokens_N,
     )
-    columns, modality_N = ordered.columns, few_texts(samples["modality"])
+    columns = ordered.columns
     scales = decided_by.scales(few_texts(samples["task"]))
     decisions = decide(
         columns,
@@ -148,7 +153,7 @@ def decide_run(
         default=settings.default,
         measure=decided_by.measure,
         weights=settings.weights,
-        costs=row_costs(media, modality_N, settings.sampling, settings.costs),
+        costs=costs,
         measures=scales,
     )
     accounting = account(decisions, columns)
@@ -177,7 +182,7 @@ def decide_run(
         num_relinked=sum(map(len, relinked.values())),
         num_unmeasured=0 if excluded.filtered is None else excluded.filtered.num_unmeasured,
         outputs=kept,
-        counted_by=settings.sampling.to_dict() if settings.has_budget() else None,
+        counted_by=settings.sampling.to_dict() if settings.counts_costs() else None,
         decided_by=decided_by.text(few_texts(samples["task"])),
         num_unknown_scores=decided_by.scores.num_unknown,
     )

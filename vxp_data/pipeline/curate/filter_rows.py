@@ -13,17 +13,9 @@ from numpy.typing import NDArray
 
 from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.decisions import check_tasks
-from vxp_data.core.filters import (
-    BLANK_CONTRAST,
-    CUT_CHANGE,
-    IMAGE_TEXT_SIMILARITY,
-    Bounds,
-    RowFacts,
-    Turns,
-    filter_rows,
-    is_pair,
-    load_rule,
-)
+from vxp_data.core.filter_rules.media import BLANK_CONTRAST, CUT_CHANGE
+from vxp_data.core.filter_rules.texts import IMAGE_TEXT_SIMILARITY, is_pair
+from vxp_data.core.filters import Bounds, RowFacts, Turns, filter_rows, load_rule
 from vxp_data.core.text_rules import caption
 from vxp_data.pipeline.curate.image_text_table import pair_key, read_similarities
 from vxp_data.pipeline.curate.placed_rows import PlacedRows

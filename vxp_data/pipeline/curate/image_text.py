@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vxp_data.conversation import conversation_from_json, question_answer_pairs
-from vxp_data.core.filters import IMAGE_TEXT_SIMILARITY
+from vxp_data.core.filter_rules.texts import IMAGE_TEXT_SIMILARITY
 from vxp_data.core.text_rules import caption
 from vxp_data.encoders.base import TextEncoder
 from vxp_data.engines.base import Engine

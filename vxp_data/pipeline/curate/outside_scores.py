@@ -91,15 +91,25 @@ def store_scores(run: RunDirectory, config: ScoresConfig, table: pa.Table) -> No
     write_table(run.outside_scores(config.sha256), table)
 
 
-def scores_of_rows(
-    run: RunDirectory, config: ScoresConfig, sample_ids: pa.ChunkedArray
-) -> NDArray[np.float64]:
-    """Return the kept score of each row, NaN where there is none.
+def stored_scores(run: RunDirectory, config: ScoresConfig) -> pa.Table:
+    """Read the scores that a run keeps.
 
     Raises:
-        UserError: the scores are not there, or cannot be read.
+        UserError: they are not there, or cannot be read.
     """
-    table = read_table(run.outside_scores(config.sha256), columns=[ID, config.column])
+    return read_table(run.outside_scores(config.sha256), columns=[ID, config.column])
+
+
+def scores_of_rows(
+    table: pa.Table, config: ScoresConfig, sample_ids: pa.ChunkedArray
+) -> NDArray[np.float64]:
+    """Return the score of each row, NaN where there is none.
+
+    Args:
+        table: ids and scores.
+        config: says which column counts.
+        sample_ids: of the rows.
+    """
     index = pc.index_in(sample_ids, table[ID].combine_chunks())
     score_N: NDArray[np.float64] = (
         pc.fill_null(table[config.column].take(index), np.nan).cast(pa.float64()).to_numpy()

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.decisions import SampleColumns, rows_to_cut
+from vxp_data.core.per_cost import per_cost, per_cost_scale, quality
 from vxp_data.core.selectors.base import Selector, digest, load_selector, select
 from vxp_data.core.similarity import Measure, outside_scale
 from vxp_data.core.thresholds import keep_order
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.candidates import CandidateReader, RunRows, by_task
-from vxp_data.pipeline.curate.outside_scores import scores_of_rows
+from vxp_data.pipeline.curate.outside_scores import scores_of_rows, stored_scores
 from vxp_data.pipeline.run_dir.clip_facts import ClipFacts, few_texts
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Reason
@@ -59,14 +60,24 @@ class DecidedBy:
         name = self.select.get(task, self.select.get("default", NO_SELECTOR))
         return None if name == NO_SELECTOR else load_selector(name)
 
+    @property
+    def per_cost(self) -> bool:
+        """Whether rows are taken by what they bring for what they cost."""
+        return self.selection.per == "cost"
+
     def scale(self, task: str) -> Measure:
-        """Return whose the scores of a subset are."""
+        """Return whose the scores are by which a subset is cut."""
+        own = self.own_scale(task)
+        return per_cost_scale(own) if self.per_cost else own
+
+    def own_scale(self, task: str) -> Measure:
+        """Return whose the scores of a subset are, whatever its rows cost."""
         if (selector := self.selector(task)) is not None:
             return outside_scale(selector.measure)
         return outside_scale(self.scores.measure) if self.scores.sha256 else self.measure
 
     def scales(self, task_N: NDArray[np.object_]) -> dict[str, Measure]:
-        """Return whose the scores of each subset are, by the subsets' names."""
+        """Return whose the scores are by which each subset is cut, by the subsets' names."""
         return {str(task): self.scale(str(task)) for task in sorted(set(task_N.tolist()))}
 
     def text(self, task_N: NDArray[np.object_]) -> str:
@@ -87,7 +98,11 @@ class OutsideScores:
 
 
 def read_outside(
-    run: RunDirectory, decided_by: DecidedBy, samples: pa.Table, cut_N: NDArray[np.bool_]
+    run: RunDirectory,
+    decided_by: DecidedBy,
+    samples: pa.Table,
+    cut_N: NDArray[np.bool_],
+    brought: pa.Table | None = None,
 ) -> OutsideScores:
     """Find the user's scores of a run's rows, where there are any.
 
@@ -96,6 +111,7 @@ def read_outside(
         decided_by: says which, and what becomes of rows without one.
         samples: sample_id, task and modality of all rows.
         cut_N: rows about which a threshold is to decide.
+        brought: the scores, where they are not in the run.
 
     Raises:
         UserError: one of those has no score, and that was not foreseen.
@@ -105,7 +121,8 @@ def read_outside(
     if not config.sha256:
         nan_N = np.full(num_rows, np.nan)
         return OutsideScores(score_N=nan_N, dropped=nothing, held=nothing)
-    score_N = scores_of_rows(run, config, samples["sample_id"])
+    table = stored_scores(run, config) if brought is None else brought
+    score_N = scores_of_rows(table, config, samples["sample_id"])
     by_scores = {t: _goes_by_scores(decided_by, t) for t in pc.unique(samples["task"]).to_pylist()}
     asked_N = np.array([by_scores[t] for t in samples["task"].to_pylist()], dtype=np.bool_)
     lost_N = cut_N & asked_N & np.isnan(score_N)
@@ -222,8 +239,11 @@ class InOrder:
     """A run's rows, ready to be decided, and the order that selectors gave."""
 
     columns: SampleColumns
+    """With the scores by which they are cut."""
     selection: pa.Table | None
     """SELECTION_SCHEMA; None where no subset has a selector."""
+    quality_N: NDArray[np.float64]
+    """Of rows about which a threshold decides; see core.per_cost. NaN for the others."""
 
 
 def put_in_order(
@@ -235,7 +255,9 @@ def put_in_order(
     *,
     encoder: str,
     sampler: str,
+    tokens_N: NDArray[np.float64],
     stored: bool = False,
+    brought: pa.Table | None = None,
 ) -> InOrder:
     """Score all rows of a run by what their subset goes by.
 
@@ -247,7 +269,9 @@ def put_in_order(
         decided_by: what each subset goes by.
         encoder: fingerprint of the embeddings.
         sampler: fingerprint of their frame sampling.
+        tokens_N: what each row costs, for an order per cost.
         stored: believe selection.parquet instead of selecting anew.
+        brought: the user's scores where they are not in the run; see `read_score_file`.
 
     Raises:
         UserError: rows have no score, or a selector cannot do its work.
@@ -261,7 +285,7 @@ def put_in_order(
         score=facts.score_N,
         dropped=dropped,
     )
-    outside = read_outside(run, decided_by, samples, rows_to_cut(columns))
+    outside = read_outside(run, decided_by, samples, rows_to_cut(columns), brought)
     columns = replace(
         columns, dropped=np.where(outside.dropped == "", dropped, outside.dropped),
         held=outside.held,
@@ -279,7 +303,16 @@ def put_in_order(
         selected = _from_file(rows, decided_by)
     else:
         selected = select_rows(rows, decided_by, rows_to_cut(columns))
-    return InOrder(columns=replace(columns, score=selected.score_N), selection=selected.table)
+    score_N, quality_N = selected.score_N.copy(), np.full(len(samples), np.nan)
+    task_N = few_texts(samples["task"])
+    for task, row_M in by_task(task_N, np.flatnonzero(rows_to_cut(columns))).items():
+        redundancy_M = decided_by.own_scale(task).redundancy(score_N[row_M])
+        quality_N[row_M] = quality_M = quality(redundancy_M)
+        if decided_by.per_cost:
+            score_N[row_M] = per_cost(quality_M, tokens_N[row_M])
+    return InOrder(
+        columns=replace(columns, score=score_N), selection=selected.table, quality_N=quality_N
+    )
 
 
 def _from_file(rows: RunRows, decided_by: DecidedBy) -> Selected:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar
 
-from vxp_data.core.filters import IMAGE_TEXT_SIMILARITY
+from vxp_data.core.filter_rules.texts import IMAGE_TEXT_SIMILARITY
 from vxp_data.encoders.base import Encoder
 from vxp_data.encoders.choose import CHOSEN_FROM, Choice, choose_encoder
 from vxp_data.errors import UserError

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.run_changes import ABSENT, Change, Compared, Example, Side
-from vxp_data.pipeline.inspect.plan import PlanRows, read_plan_rows
+from vxp_data.pipeline.inspect.plan_rows import PlanRows, read_plan_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.settings.prune import PruneConfig
 

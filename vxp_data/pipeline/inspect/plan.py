@@ -3,107 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.budgets import RowsToCut, Target, resolve, subset_order
+from vxp_data.core.budgets import Budget, Target, resolve
 from vxp_data.core.cost_model import RowCosts
 from vxp_data.core.decisions import check_tasks
-from vxp_data.core.keep_curve import Kept, RunPlan, SubsetPlan, joint_curve, keep_curve
-from vxp_data.core.similarity import Measure
+from vxp_data.core.keep_curve import (
+    Bought,
+    Kept,
+    RunPlan,
+    SubsetPlan,
+    joint_curve,
+    keep_curve,
+)
+from vxp_data.core.per_cost import PER, Per
 from vxp_data.core.thresholds import ThresholdSpec, cut
-from vxp_data.pipeline.curate.exclude import relinked_samples
-from vxp_data.pipeline.curate.selection import DecidedBy, put_in_order
+from vxp_data.pipeline.curate.outside_scores import ScoreFile, read_score_file
+from vxp_data.pipeline.curate.selection import DecidedBy
+from vxp_data.pipeline.inspect.asked import asked_table, read_asked
+from vxp_data.pipeline.inspect.plan_rows import PlanRows, keep_orders, read_plan_rows
 from vxp_data.pipeline.redecide import changed_config
-from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
-from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
-from vxp_data.records import CUT_REASONS, Modality, Outcome, Task
-from vxp_data.schemas import SAMPLE_CLIP_KEY
+from vxp_data.pipeline.run_dir.directory import RunDirectory
+from vxp_data.records import Task
+from vxp_data.settings.curation import is_on_scores
 from vxp_data.settings.prune import PruneConfig, load_config
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRows:
-    """The rows of a finished run, as plan, compare and report look at them."""
-
-    sample_id_N: NDArray[np.object_]
-    task_N: NDArray[np.object_]
-    score_N: NDArray[np.float64]
-    """Of what each subset goes by."""
-    scales: Mapping[str, Measure]
-    """Whose the scores are, by task."""
-    cut_N: NDArray[np.bool_]
-    """Rows about which the threshold decided."""
-    kept_N: NDArray[np.bool_]
-    """Rows that the run keeps."""
-    threshold_N: NDArray[np.float64]
-    """At which the run cut them; NaN for the others."""
-    frames_there_N: NDArray[np.float64]
-    """Frames in each row's clip, about; see ClipFacts.num_frames_N."""
-    costs: RowCosts
-
-    def decided_by(self) -> str:
-        """Name what the rows go by: of several subsets each once."""
-        return ", ".join(dict.fromkeys(scale.name for scale in self.scales.values()))
-
-    def to_cut(self) -> RowsToCut:
-        """Return the same rows as the budgets take them."""
-        return RowsToCut(
-            sample_id_N=self.sample_id_N,
-            task_N=self.task_N,
-            score_N=self.score_N,
-            cut_N=self.cut_N,
-            kept_N=self.kept_N & ~self.cut_N,
-            costs=self.costs,
-        )
-
-
-def read_plan_rows(run: RunDirectory, config: PruneConfig) -> PlanRows:
-    """Read a finished run's rows, with what they cost.
-
-    Args:
-        run: the run.
-        config: for the measure or selectors, the sampling rule and the cost model.
-    """
-    record = run.read_run()
-    columns = ["sample_id", "dataset", "task", "modality", "reason", *SAMPLE_CLIP_KEY, "clips"]
-    samples = read_table(run.samples, columns=columns)
-    samples = relinked_samples(run, samples)
-    decisions = read_table(
-        run.decisions, columns=["sample_id", "task", "decision", "reason", "threshold"]
-    )
-    clips = read_clip_facts(run, samples, config.measure)
-    modality_N = few_texts(samples["modality"])
-    reason_N = few_texts(decisions["reason"])
-    out_N = np.where(np.isin(reason_N.astype(str), sorted(CUT_REASONS)), "", reason_N)
-    cut_N = (out_N == "") & (modality_N == Modality.VIDEO)
-    # A row that is out, or is kept whatever the threshold, takes no part in a selection.
-    gone_N = np.where(modality_N == Modality.VIDEO, out_N, "")
-    decided_by = DecidedBy.of(config)
-    ordered = put_in_order(
-        run,
-        samples,
-        clips,
-        gone_N,
-        decided_by,
-        encoder=record["encoder"]["fingerprint"],
-        sampler=record["sampler"],
-        stored=decided_by == DecidedBy.of(PruneConfig.model_validate(record["config"])),
-    )
-    return PlanRows(
-        sample_id_N=decisions["sample_id"].to_numpy(),
-        task_N=few_texts(decisions["task"]),
-        score_N=ordered.columns.score,
-        scales=decided_by.scales(few_texts(decisions["task"])),
-        cut_N=cut_N,
-        kept_N=few_texts(decisions["decision"]) == Outcome.KEEP.value,
-        threshold_N=decisions["threshold"].to_numpy(),
-        frames_there_N=clips.num_frames_N,
-        costs=row_costs(clips, modality_N, config.sampling, config.costs),
-    )
 
 
 def plan_choice(
@@ -117,6 +44,8 @@ def plan_choice(
     overrides: Sequence[tuple[str, Any, str]] = (),
     num_points: int,
     select: Mapping[str, str] | None = None,
+    scores: ScoreFile | None = None,
+    per: Per | None = None,
 ) -> RunPlan:
     """Return the keep curves of a finished run, and what other thresholds would keep of it.
 
@@ -130,10 +59,14 @@ def plan_choice(
         overrides: (dotted key, value, origin) over the run's own settings.
         num_points: points of a curve, at most.
         select: selectors by task.
+        scores: a file of scores, which is read and not kept.
+        per: what the order is by.
 
     Raises:
-        UserError: there is no finished run, a threshold does not fit, or a budget cannot be met.
+        UserError: there is no finished run, a threshold does not fit, a budget cannot be met, or
+            rows have no score.
     """
+    found, table = (None, None) if scores is None else read_score_file(run, scores)
     decided = load_config(None, run_settings=run.read_run()["config"]).config
     config = changed_config(
         load_config(None, overrides, run_settings=decided.model_dump(mode="json")).config,
@@ -143,9 +76,14 @@ def plan_choice(
         weights=weights,
         tokens_per_gpu_hour=tokens_per_gpu_hour,
         select=select,
+        scores=found,
+        per=per,
     )
-    chosen = config if thresholds or default is not None or weights or select else None
-    return plan_run(run, decided, chosen, config=config, num_points=num_points)
+    is_other = thresholds or default is not None or weights or select or found or per
+    return plan_run(
+        run, decided, config if is_other else None,
+        config=config, num_points=num_points, brought=table,
+    )  # fmt: skip
 
 
 def plan_run(
@@ -155,6 +93,7 @@ def plan_run(
     *,
     config: PruneConfig,
     num_points: int,
+    brought: pa.Table | None = None,
 ) -> RunPlan:
     """Return the keep curves of a finished run, in seconds.
 
@@ -164,15 +103,16 @@ def plan_run(
         chosen: settings with other thresholds, to see what they would keep; None: no others.
         config: for the measure, the sampling rule and the cost model.
         num_points: points of a curve, at most.
+        brought: the user's scores that `config` names, where they are not in the run.
 
     Raises:
         UserError: a threshold does not fit, or a budget cannot be met.
     """
-    rows = read_plan_rows(run, config)
+    rows = read_plan_rows(run, config, brought)
     orders = keep_orders(rows)
     ways: dict[str, tuple[Mapping[str, Target], Target]] = {}
-    selects = [task for task in orders if DecidedBy.of(config).selector(task) is not None]
-    if not selects:  # the scores of a selector have no knee
+    by = DecidedBy.of(config)
+    if not by.per_cost and all(by.selector(task) is None for task in orders):  # else a mere order
         ways["knee"] = ({}, ThresholdSpec("knee", 0.0))
     if chosen is not None:
         tasks = {*rows.task_N.tolist(), *Task}
@@ -189,7 +129,8 @@ def plan_run(
         kept_by["now"][task] = (text, threshold, order_M[rows.kept_N[order_M]])
     for name, (targets, default) in ways.items():
         kept_by[name] = _kept(rows, orders, targets, default, weights)
-    always_A = np.flatnonzero(rows.kept_N & ~rows.cut_N)
+    joined = {name: _joined(by_task) for name, by_task in kept_by.items()}
+    asked = read_asked(run, rows)
     return RunPlan(
         measure=rows.decided_by(),
         units=rows.costs.units(),
@@ -206,13 +147,35 @@ def plan_run(
             task="all",
             curve=joint_curve(list(orders.values()), rows.costs, num_points=num_points),
             kept=tuple(
-                _named(name, "", float("nan"), _joined(by_task), rows.costs)
-                for name, by_task in kept_by.items()
+                _named(name, "", float("nan"), row_M, rows.costs) for name, row_M in joined.items()
             ),
         ),
-        always=_costs(rows.costs, always_A),
-        num_out=int((~rows.cut_N & ~rows.kept_N).sum()),
+        always=_costs(rows.costs, np.flatnonzero(rows.always_N)),
+        num_out=int((~rows.cut_N & ~rows.always_N).sum()),
+        asked=asked_table(asked, rows, joined),
+        asked_of_all=asked.is_whole,
+        bought=() if chosen is None else _bought(rows, chosen, joined["chosen"]),
     )
+
+
+def _bought(rows: PlanRows, chosen: PruneConfig, kept_M: NDArray[np.intp]) -> tuple[Bought, ...]:
+    """Return what a budget buys by row and by cost; nothing where neither is asked for."""
+    targets, default = chosen.threshold_specs(), chosen.default_threshold()
+    every = (default, *targets.values())
+    has_budget = any(isinstance(target, Budget) for target in every)
+    is_asked = has_budget or chosen.selection.per == "cost"
+    if not is_asked or any(map(is_on_scores, every)):
+        return ()
+    found = []
+    for per in PER:
+        row_M = kept_M  # by the chosen order
+        if per != chosen.selection.per:
+            other = rows.ordered_per(per)
+            kept = _kept(other, keep_orders(other), targets, default, chosen.budget_weights)
+            row_M = _joined(kept)
+        costs = _costs(rows.costs, row_M)
+        found.append(Bought(per=per, costs=costs, quality=float(rows.quality_N[row_M].sum())))
+    return tuple(found)
 
 
 def _kept(
@@ -252,10 +215,3 @@ def _joined(by_task: Mapping[str, tuple[str, float, NDArray[np.intp]]]) -> NDArr
     return np.concatenate(
         [np.zeros(0, dtype=np.intp), *(row_M for _, _, row_M in by_task.values())]
     )
-
-
-def keep_orders(rows: PlanRows) -> dict[str, NDArray[np.intp]]:
-    """Return, by task, the rows that may be cut, the first to be kept first."""
-    tasks = sorted({str(task) for task in rows.task_N[rows.cut_N].tolist()})
-    to_cut = rows.to_cut()
-    return {task: subset_order(to_cut, task, rows.scales[task]) for task in tasks}

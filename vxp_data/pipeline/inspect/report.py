@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from vxp_data.core.cost_model import drawn_frames
 from vxp_data.core.frame_plan_counts import DURATION_EDGES_S, PlanCounts, frames_bins
 from vxp_data.core.keep_curve import keep_curve
+from vxp_data.core.question_facts import question_shares
+from vxp_data.core.question_words import OTHER, TYPES
 from vxp_data.core.run_report import (
     Bars,
     Card,
@@ -29,7 +31,8 @@ from vxp_data.core.run_report import (
 )
 from vxp_data.core.seeds import hash64
 from vxp_data.core.selectors.ranks import rank_correlation
-from vxp_data.pipeline.inspect.plan import PlanRows, keep_orders, read_plan_rows
+from vxp_data.pipeline.inspect.asked import Asked, read_asked
+from vxp_data.pipeline.inspect.plan_rows import PlanRows, keep_orders, read_plan_rows
 from vxp_data.pipeline.inspect.report_cards import CardSource, read_duplicate_groups
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import Outcome
@@ -47,6 +50,8 @@ _MAX_GROUPS: Final = 12
 _FIXED_FPS: Final = 1.0
 """The rate that variable sampling is shown beside; the paper's Figure 3."""
 _POINTS: Final = 100
+_WORD_LIMITS: Final = (0, 1, 5, 10, 20, 50, 100, 200)
+"""Most words of an answer in each bin."""
 
 
 def report_run(run: RunDirectory, name: str) -> RunReport:
@@ -63,6 +68,7 @@ def report_run(run: RunDirectory, name: str) -> RunReport:
     config = PruneConfig.model_validate(record["config"])
     rows = read_plan_rows(run, config)
     orders = keep_orders(rows)
+    asked = read_asked(run, rows)
     frames_N = _planned(rows, config, fixed=False)
     fixed_N = _planned(rows, config, fixed=True)
     by_rows = sorted(orders, key=lambda task: (-len(orders[task]), task))
@@ -84,6 +90,7 @@ def report_run(run: RunDirectory, name: str) -> RunReport:
                 rows,
                 orders.get(task, np.zeros(0, dtype=np.intp)),
                 (frames_N, fixed_N),
+                asked,
                 config,
                 {k: tuple(map(cards.card, row_L)) for k, row_L in chosen.get(task, {}).items()},
             )
@@ -106,6 +113,7 @@ def _subset(
     rows: PlanRows,
     order_M: NDArray[np.intp],
     frames: tuple[NDArray[np.float64], NDArray[np.float64]],
+    asked: Asked,
     config: PruneConfig,
     cards: Mapping[str, tuple[Card, ...]],
 ) -> SubsetReport:
@@ -118,6 +126,7 @@ def _subset(
         Outcome.QUARANTINE.value: counts["quarantined"],
     }
     threshold = counts["threshold"]
+    read = {"before": asked.of(order_M), "after": asked.of(kept_M)}
     return SubsetReport(
         task=task,
         counts=outcomes,
@@ -131,6 +140,12 @@ def _subset(
         curve=keep_curve(order_M, rows.score_N, rows.costs, num_points=_POINTS),
         durations=_durations(rows, {"before": order_M, "after": kept_M}),
         duration_correlation=_with_duration(rows, order_M),
+        question_types=_types(asked, read),
+        needs_time={
+            name: question_shares(name, len(row_R), asked.facts, row_R).needs_time
+            for name, row_R in read.items()
+        },
+        answer_words=_answers(asked, read),
         frames=_frames(
             {"before": frames[0][order_M], "after": frames[0][kept_M]}, config.sampling.max_frames
         ),
@@ -170,6 +185,29 @@ def _durations(rows: PlanRows, row_M_of: Mapping[str, NDArray[np.intp]]) -> Bars
         series[name] = tuple(np.bincount(bin_M, minlength=len(edges) - 1).tolist())
     labels = [f"{low:g}\N{EN DASH}{high:g} s" for low, high in pairwise(DURATION_EDGES_S[:-1])]
     return _without_empty_ends([*labels, f"> {edges[-2]:g} s"], series)
+
+
+def _types(asked: Asked, read: Mapping[str, NDArray[np.intp]]) -> Bars:
+    type_D = asked.facts.type_N
+    labels = [kind for kind in (*TYPES, OTHER) if (type_D[read["before"]] == kind).any()]
+    series = {
+        name: tuple(int((type_D[row_R] == kind).sum()) for kind in labels)
+        for name, row_R in read.items()
+    }
+    return Bars(labels=tuple(labels), series=series)
+
+
+def _answers(asked: Asked, read: Mapping[str, NDArray[np.intp]]) -> Bars:
+    series = {}
+    for name, row_R in read.items():
+        words_R = asked.facts.answer_words_N[row_R]
+        bin_R = np.searchsorted(_WORD_LIMITS, words_R[~np.isnan(words_R)], side="left")
+        series[name] = tuple(np.bincount(bin_R, minlength=len(_WORD_LIMITS) + 1).tolist())
+    spans = pairwise(_WORD_LIMITS)
+    labels = [
+        str(high) if high - low == 1 else f"{low + 1}\N{EN DASH}{high}" for low, high in spans
+    ]
+    return _without_empty_ends(["0", *labels, f"> {_WORD_LIMITS[-1]}"], series)
 
 
 def _frames(frames_of: Mapping[str, NDArray[np.float64]], max_frames: int) -> Bars:

@@ -14,7 +14,7 @@ from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.run_report import Card, DuplicateGroup
 from vxp_data.core.seeds import hash64
 from vxp_data.pipeline.curate.exclude import relinked_samples
-from vxp_data.pipeline.inspect.plan import PlanRows
+from vxp_data.pipeline.inspect.plan_rows import PlanRows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import ClipKey, Reason
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY

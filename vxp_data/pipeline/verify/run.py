@@ -36,7 +36,7 @@ from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
 from vxp_data.pipeline.verify.means import check_means
 from vxp_data.pipeline.verify.row_scores import SCORE_TOLERANCE, check_row_scores
-from vxp_data.pipeline.verify.selection import check_selection
+from vxp_data.pipeline.verify.selection import DecidedAgain, check_selection
 from vxp_data.records import ClipKey, Outcome, outcome_of
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
@@ -268,7 +268,9 @@ def _check_decisions(
     if excluded is None:
         return
     facts = read_clip_facts(run, excluded.samples, config.measure)
-    columns = check_selection(run, excluded, facts, decided_by, record, found.add, anew=selection)
+    costs = row_costs(facts, few_texts(samples["modality"]), rule, config.costs)
+    by = DecidedAgain(record=record, decided_by=decided_by, tokens_N=costs.tokens_N)
+    columns = check_selection(run, excluded, facts, by, found.add, anew=selection)
     if columns is None:
         return
     anew = decide(
@@ -277,7 +279,7 @@ def _check_decisions(
         default=config.default_threshold(),
         measure=decided_by.measure,
         weights=config.budget_weights,
-        costs=row_costs(facts, few_texts(samples["modality"]), rule, config.costs),
+        costs=costs,
         measures=decided_by.scales(few_texts(samples["task"])),
     )
     there = (np.array(decisions[name].to_pylist(), object) for name in ("decision", "reason"))

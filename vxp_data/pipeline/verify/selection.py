@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vxp_data.core.decisions import SampleColumns, rows_to_cut
 from vxp_data.core.thresholds import keep_order
@@ -18,12 +21,22 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.schemas import SELECTION_SCHEMA
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedAgain:
+    """By what a run of N rows was decided."""
+
+    record: Mapping[str, Any]
+    """Its run.json."""
+    decided_by: DecidedBy
+    tokens_N: NDArray[np.float64]
+    """What each row costs."""
+
+
 def check_selection(
     run: RunDirectory,
     excluded: Excluded,
     facts: ClipFacts,
-    decided_by: DecidedBy,
-    record: Mapping[str, Any],
+    by: DecidedAgain,
     add: Callable[[str], None],
     *,
     anew: bool,
@@ -34,19 +47,22 @@ def check_selection(
         run: its directory.
         excluded: what filters and duplicates made of its rows.
         facts: about their clips.
-        decided_by: by what the run was decided.
-        record: its run.json.
+        by: by what the run was decided.
         add: takes a problem.
         anew: select anew too, and compare order and inputs.
 
     Returns:
         The rows with the scores by which they are cut; None where those cannot be told.
     """
-    made_by = {"encoder": record["encoder"]["fingerprint"], "sampler": record["sampler"]}
-    arguments = (run, excluded.samples, facts, excluded.dropped, decided_by)
+    decided_by = by.decided_by
+    order = functools.partial(
+        put_in_order, run, excluded.samples, facts, excluded.dropped, decided_by,
+        encoder=by.record["encoder"]["fingerprint"], sampler=by.record["sampler"],
+        tokens_N=by.tokens_N,
+    )  # fmt: skip
     try:
-        found = put_in_order(*arguments, **made_by, stored=True)
-        wanted = put_in_order(*arguments, **made_by) if anew else None
+        found = order(stored=True)
+        wanted = order() if anew else None
     except UserError as error:
         add(str(error))
         return None

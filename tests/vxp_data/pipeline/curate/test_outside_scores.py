@@ -266,3 +266,57 @@ def test_scores_that_are_named_last_decide_instead_of_a_selector(run: RunDirecto
     assert decided(run)["5"] == "keep"
     assert all(name.startswith("scores:judge@") for name in decided(run, "measure").values())
     assert not (Path(str(run.root)) / "selection.parquet").exists()
+
+
+def files_of(run: RunDirectory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(str(run.root)).glob("*.*")}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "missing"),
+    [("--keep=0.5", "keep"), ("--threshold=0.25", "drop"), ("--budget=videos=3", "keep"),
+     ("--threshold=knee", "drop"), ("--keep=2", "drop")],
+)  # fmt: skip
+def test_plan_shows_what_scores_would_do_and_changes_nothing(
+    run: RunDirectory, threshold: str, missing: str
+):
+    decide(run, thresholds__default="keep 0.5")
+    path = file_of(run, ".csv", {name: s for name, s in SCORES.items() if name != "1"})
+    words = ["--scores", str(path), "--scorer", "judge@2", "--missing", missing, threshold]
+    before = files_of(run)
+    done = vxp_data_here("plan", str(run.root), *words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert files_of(run) == before
+    shown = json.loads(done.stdout)
+    assert shown["measure"] == "scores:judge@2:score"
+    assert shown["rows_out"] == int(missing == "drop")
+    assert shown["always_kept"]["rows"] == 1 + int(missing == "keep")
+    assert vxp_data_here("decide", str(run.root), *words).returncode == 0
+    now = json.loads(vxp_data_here("plan", str(run.root), "--json").stdout)
+    assert now["all"]["kept"]["now"] == shown["all"]["kept"]["chosen"]
+    of_captions = [each["subsets"]["caption"] for each in (now, shown)]
+    assert of_captions[0]["curve"] == of_captions[1]["curve"]
+    assert (
+        of_captions[0]["kept"]["now"]["threshold"] == of_captions[1]["kept"]["chosen"]["threshold"]
+    )
+    # Another file, or the measure, brings rows back that the first had no score for.
+    whole = vxp_data_here("plan", str(run.root), "--measure", "centroid", "--json")
+    shown = json.loads(whole.stdout)
+    assert (shown["rows_out"], shown["always_kept"]["rows"]) == (0, 1)
+    assert shown["all"]["curve"][-1]["rows"] == 6
+
+
+def test_plan_refuses_what_decide_refuses(run: RunDirectory):
+    decide(run)
+    path = file_of(run, ".csv", {"0": 1.0})
+    for words in (["--scores", str(path)], ["--scorer", "a@1"]):
+        done = vxp_data_here("plan", str(run.root), *words)
+        assert done.returncode == 2
+        assert "5 of 6 rows have no score" in done.stderr or "give --scores" in done.stderr
+
+
+def test_scores_take_the_place_of_a_selector_that_has_no_thresholds(run: RunDirectory):
+    redecide(str(run.root), measure=None, thresholds={}, default=threshold_spec("keep 0.5"),
+             select={"default": "random"})  # fmt: skip
+    by_scores(run, file_of(run, ".csv"), "0.4")
+    assert [name for name, d in decided(run).items() if d == "keep"] == ["4", "5", "text"]
