@@ -272,6 +272,19 @@ def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
     assert measured("repeats", facts) == [1, 0, 0, None, 0, 1, 0, None, None]
 
 
+def test_a_question_whose_first_row_goes_for_another_reason_is_not_lost():
+    facts = rows_of(
+        ("a", "open_ended", "video", 0, [("Who is it?", "")]),
+        ("b", "open_ended", "video", 0, [("Who is it?", "A man.")]),
+        ("c", "open_ended", "video", 0, [("Who is it?", "A tall man.")]),
+    )
+    bounds = {"repeats": Bounds(high=0), "answer_words": Bounds(low=1)}
+    reason_N, values = filter_rows(facts, bounds)
+    assert reason_N.tolist() == ["answer_too_short", "", "repeated_question"]
+    assert np.isnan(values["repeats"][0])
+    assert values["repeats"][1:].tolist() == [0, 1]
+
+
 ASKED = {
     "who": "Who is it?", "what": "What is it?", "why": "Why is it there?", "count": "How many?",
     "order": "What is next?", "other": "Name it.",

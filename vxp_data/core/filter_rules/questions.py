@@ -92,10 +92,12 @@ LEAKED_ANSWERS: Final = FilterRule(
 """Questions that tell their answer: 'Answer: B'."""
 
 REPEATS: Final = FilterRule(
-    name="repeats", version=1, unit="rows", low=0.0, high=np.inf,
+    name="repeats", version=2, unit="rows", low=0.0, high=np.inf,
     below=None, above=Reason.REPEATED_QUESTION, needs="text", of_rows=_repeats,
+    of_what_stays=True,
 )  # fmt: skip
-"""Rows about the same clip that ask the same (captions: say the same) and have a lesser id."""
+"""Rows about the same clip that ask the same (captions: say the same), have a lesser id, and stay
+after the other filters."""
 
 NEEDS_TIME: Final = FilterRule(
     name="needs_time", version=1, unit="0 or 1", low=0.0, high=1.0,
