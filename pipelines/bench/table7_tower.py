@@ -72,7 +72,7 @@ class TrainedTower:
 
     def fit(self, pool: Examples) -> None:
         """Take the mean of the pool's features, and their principal components."""
-        x_MC = self._map(pool).movedim(2, -1).flatten(0, -2).double()
+        x_MC = self.grid_maps(pool).movedim(2, -1).flatten(0, -2).double()
         self._mean_C = x_MC.mean(0)
         centred_MC = x_MC - self._mean_C
         axes_CC = torch.linalg.eigh(centred_MC.T @ centred_MC).eigenvectors  # the largest last
@@ -85,11 +85,11 @@ class TrainedTower:
         """Run the network, and project; see `Tower.features`."""
         if self._mean_C is None or self._axes_CD is None:
             raise RuntimeError("fit() comes first")
-        x_NTHWC = self._map(rows).movedim(2, -1).double() - self._mean_C
+        x_NTHWC = self.grid_maps(rows).movedim(2, -1).double() - self._mean_C
         return replace(rows, seen_N=(x_NTHWC @ self._axes_CD).movedim(-1, 2).float())
 
     @torch.inference_mode()
-    def _map(self, rows: Examples) -> Tensor:
+    def grid_maps(self, rows: Examples) -> Tensor:
         """Return the network's map of every frame, on the grid: [N, T, C, H, W]; kept by names."""
         if rows.sample_ids not in self._maps:
             parts = [self._of_frames(part) for part in rows.seen_N.flatten(0, 1).split(AT_ONCE)]
