@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("videos", type=Path, help="a folder of clips")
     parser.add_argument("--annotations", type=Path, help="rows about them, as LLaVA has them")
-    parser.add_argument("--repeats", type=int, default=3, help="of each reading, for CPU times")
+    parser.add_argument("--repeats", type=int, default=2, help="of each reading, for CPU times")
     parser.add_argument("--out", type=Path, default=records.RUNS / "encoders-compared.json")
     options = parser.parse_args(argv)
     paths = sorted(path for path in options.videos.iterdir() if path.is_file())
