@@ -33,6 +33,10 @@ SIDE_BY_SIDE: Final = (
     "{tools[decord_script][cpu_s_per_further_clip]:.2f}; of {clips[0]} clips "
     "{tools[vxp exact][few_cpu_s]:.0f} and {tools[decord_script][few_cpu_s]:.0f}"
 )
+TABLE7: Final = (
+    "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
+    "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"
+)
 NUMBERS: Final[Mapping[str, str]] = {
     "by-index": (
         "an hour, {file_mb} MB: its probe reads {exact[by_index][probe_mb_read]} MB, a whole pass "
@@ -76,6 +80,13 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{frames} frames: {ways[onnxruntime][cpu_s][alone]} CPU-s in onnxruntime, torch "
         "{ways[torch, norms folded][cpu_s][alone]}, timm {ways[timm][cpu_s][alone]}; to the "
         "first vector {starts_cpu_s[efficientnet_lite0 to its first vector]}"
+    ),
+    "encoders-compared": (
+        "efficientnet_lite0 beside thumbnail: rank correlation "
+        "{between_encoders[mean_pairwise][spearman]}, "
+        "{between_encoders[mean_pairwise][change_side_at_keep_0.5]} of 37 clips change side; with "
+        "duration {with_duration[efficientnet_lite0][mean_pairwise][spearman]}, "
+        "{with_duration[thumbnail][mean_pairwise][spearman]}"
     ),
     "eval-speed": (
         "{answers_per_s[harness]} answers a second, {answers_per_s[alone]} encoding for each; of a "
@@ -136,16 +147,21 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{commands[prune thumbnail][ray][warm][cpu_s]} CPU-s, script "
         "{commands[prune thumbnail][script][warm][cpu_s]}"
     ),
+    "startup-lite": (
+        "{clips} clips, efficientnet_lite0, warm: local "
+        "{commands[prune efficientnet_lite0][local][warm][wall_s]} s and "
+        "{commands[prune efficientnet_lite0][local][warm][cpu_s]} CPU-s, script "
+        "{commands[prune efficientnet_lite0][script][warm][wall_s]} s and "
+        "{commands[prune efficientnet_lite0][script][warm][cpu_s]}"
+    ),
     "startup-siglip": (
         "{clips} clips, small SigLIP, warm: local {commands[prune siglip][local][warm][wall_s]} s "
         "and {commands[prune siglip][local][warm][cpu_s]} CPU-s, script "
         "{commands[prune siglip][script][warm][wall_s]} s and "
         "{commands[prune siglip][script][warm][cpu_s]}"
     ),
-    "table7": (
-        "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
-        "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"
-    ),
+    "table7": TABLE7,
+    "table7-lite": TABLE7,
 }
 
 

@@ -129,7 +129,8 @@ def shard(out: Path) -> None:
     """Prune, all kept; plan every frame; write shards of images; in one Ray."""
     run, recipe = str(out / "run"), str(CURATION)
     with one_engine(load_config(CURATION, []).config.cluster):
-        curate("prune", str(out / "clips"), "--out", run, "--recipe", recipe, "--keep", "1.0")
+        curate("prune", str(out / "clips"), "--out", run, "--recipe", recipe, "--keep", "1.0",
+               "--encoder", "thumbnail")  # fmt: skip
         curate("sample", run, "--set", "sampling.policy=uniform_n",
                "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
         curate("shard", run, "--out", str(out / "shards"), "--payload", "frames",

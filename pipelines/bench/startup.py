@@ -38,7 +38,7 @@ LIMIT_S: Final = 600.0
 COMMAND: Final = str(Path(sys.executable).with_name("vxp-data"))
 SCRIPT: Final = Path(__file__).parent / "rivals" / "by_hand.py"
 RECIPE: Final = records.ROOT / "pipelines" / "demo.yaml"
-ENCODERS: Final = ("thumbnail", "siglip")
+ENCODERS: Final = ("thumbnail", "siglip", "efficientnet_lite0")
 NO_ENGINE: Final = "none"
 HAND: Final = "script"
 BUSY_LOOP: Final = "while True: pass"
@@ -219,7 +219,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--engine", action="append", metavar="NAME", help="[none]")
-    parser.add_argument("--encoder", action="append", choices=ENCODERS, help="[both]")
+    parser.add_argument("--encoder", action="append", choices=ENCODERS, help="[all]")
     parser.add_argument("--repeats", type=int, default=3, help="of each command, the first too")
     parser.add_argument("--out", type=Path, default=records.RUNS / "startup.json")
     options = parser.parse_args(argv)

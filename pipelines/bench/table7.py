@@ -1,10 +1,12 @@
 """Does pruning help? The paper's Table 7 at a size for a CPU, with confidence intervals.
 
     python pipelines/bench/table7.py [--pool 480 --steps 300 --seeds 5]
+    python pipelines/bench/table7.py --encoder efficientnet_lite0 --tower efficientnet_lite0 \
+        --record table7-lite
 
 For each seed a pool of 2N rows is drawn in which redundancy varies (table7_clips.py); every set of
 rows below is chosen from it by `vxp-data`, all pools in one run, from one scoring of 20 uniform
-frames by the weight-free encoder:
+frames by an encoder, the weight-free one unless another is named:
 
     random-N            N rows by chance
     mean_pairwise       the N least redundant by mean cosine, the paper's pruning
@@ -15,9 +17,10 @@ frames by the weight-free encoder:
 
 N/2 are of each question. On each set the visual path of the tiny Video-XL-Pro with a head for
 answers is trained (table7_train.py), read from our shards, from the same weights and for the same
-number of steps. Counted are right answers about other clips: about active ones, where what is asked
-happens, and about active and still ones in equal parts. Intervals are of the mean over seeds, by
-Student's t, 95 %. The record: manifests/runs/table7.json.
+number of steps. The tower before it is frozen: of random weights, or EfficientNet-Lite0's
+(table7_tower.py). Counted are right answers about other clips: about active ones, where what is
+asked happens, and about active and still ones in equal parts. Intervals are of the mean over seeds,
+by Student's t, 95 %. The records: manifests/runs/table7.json, table7-lite.json.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ import pyarrow.parquet as pq
 import records
 import torch
 from table7_clips import QUESTIONS, SIDE_PX, PoolClip, draw_clips, draw_pool, write_rows
+from table7_tower import LITE0, RANDOM, TOWERS, tower_of
 from table7_train import Answerer, Examples, read_examples, right_answers, train
 
 from vxp_data.cli import app
@@ -48,6 +52,7 @@ LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy", "av", "ray", "faiss
 NUM_FRAMES: Final = 8
 """Of a clip, uniform, that training sees."""
 HELDOUT_SEED: Final = 1000
+ENCODERS: Final = ("thumbnail", LITE0)
 DRAW: Final = {"random-N": 1, "no-duplicates": 2}
 """Sets drawn by chance, and what sets their draws apart."""
 BASE: Final = "random-N"
@@ -66,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--heldout", type=int, default=640, help="clips that are asked about")
     parser.add_argument("--steps", type=int, default=300, help="of each training")
     parser.add_argument("--seeds", type=int, default=5, help="pools, 2 to 10")
+    parser.add_argument("--encoder", choices=ENCODERS, default=ENCODERS[0], help="that rows are "
+                        "chosen with")  # fmt: skip
+    parser.add_argument("--tower", choices=TOWERS, default=RANDOM, help="that is trained behind")
+    parser.add_argument("--record", default="table7", help="its name")
     parser.add_argument("--out", type=Path, default=Path("runs/table7"), help="made anew")
     parser.add_argument("--reuse", action="store_true", help="clips, scores, shards that OUT has")
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
@@ -79,18 +88,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.reuse:
         shutil.rmtree(out, ignore_errors=True)
         with one_engine(load_config(CURATION, []).config.cluster):
-            prepare(pools, out / "pool")
-            prepare(held, out / "heldout")
+            prepare(pools, out / "pool", encoder=args.encoder)
+            prepare(held, out / "heldout", encoder=ENCODERS[0])  # nothing is chosen from it
     chosen = choose(str(out / "pool" / "run"), per_task=args.pool // 4)
     print(f"drawn, chosen and sharded after {time.monotonic() - began_s:.0f} s", flush=True)
     began_training_s = time.process_time()
     truth = truth_of(pools) | truth_of(held)
     duplicates = duplicates_found(chosen["no-duplicates"], truth)
     sets = [sets_of(chosen, truth, seed, per_task=args.pool // 4) for seed in range(args.seeds)]
-    runs = train_all(out, sets, steps=args.steps, truth=truth)
+    runs = train_all(out, sets, steps=args.steps, truth=truth, tower=args.tower)
     found = {
         "arms": table(runs, sets, truth),
         "duplicates": duplicates,
+        "encoder": args.encoder,
+        "tower": args.tower,
         "rows_N": args.pool // 2,
         "heldout_clips": args.heldout,
         "chance": 0.25,
@@ -101,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cpu_minutes_of_training": round((time.process_time() - began_training_s) / 60, 1),
     }
     path = records.write_record(
-        "table7", found, argv=[sys.argv[0], *(argv or sys.argv[1:])], libraries=LIBRARIES
+        args.record, found, argv=[sys.argv[0], *(argv or sys.argv[1:])], libraries=LIBRARIES
     )
     print("\n".join(describe(found["arms"])))
     print(f"record: {path}")
@@ -129,11 +140,12 @@ def choose(run: str, *, per_task: int) -> dict[str, list[dict[str, Any]]]:
     return decisions
 
 
-def prepare(pools: Mapping[str, Sequence[PoolClip]], folder: Path) -> None:
+def prepare(pools: Mapping[str, Sequence[PoolClip]], folder: Path, *, encoder: str) -> None:
     """Score clips and shard all rows of them, nothing pruned: images of uniform frames."""
     mixture = write_mixture(pools, folder)
     run = str(folder / "run")
-    curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION), "--keep", "1.0")
+    curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION), "--keep", "1.0",
+           "--encoder", encoder)  # fmt: skip
     curate("sample", run, "--set", "sampling.policy=uniform_n",
            "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
     curate("shard", run, "--out", str(folder / "shards"), "--payload", "frames",
@@ -211,14 +223,22 @@ def sets_of(
 
 
 def train_all(
-    out: Path, sets: Sequence[Mapping[str, Sequence[str]]], *, steps: int, truth: Truth
+    out: Path,
+    sets: Sequence[Mapping[str, Sequence[str]]],
+    *,
+    steps: int,
+    truth: Truth,
+    tower: str = RANDOM,
 ) -> dict[str, list[dict[str, float]]]:
     """Train on every set: by arm, what each seed's model gets right."""
     pool, held = read_examples(out / "pool" / "shards"), read_examples(out / "heldout" / "shards")
     runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in sets[0]}
+    trained = None if tower == RANDOM else tower_of(tower, num_frames=NUM_FRAMES, seed=0)
     for seed, arms in enumerate(sets):
-        tower = Answerer(num_frames=NUM_FRAMES, seed=seed)  # the same as every arm's
-        seen, asked = tower.features(pool.take(arms["random-2N"])), tower.features(held)
+        whole = pool.take(arms["random-2N"])
+        eyes = trained or tower_of(RANDOM, num_frames=NUM_FRAMES, seed=seed)  # as every arm's
+        eyes.fit(whole)
+        seen, asked = eyes.features(whole), eyes.features(held)
         for arm, sample_ids in arms.items():
             model, loss = train(seen.take(sample_ids), steps=steps, seed=seed)
             runs[arm].append({"train_loss": loss, **shares_right(model, asked, truth)})

@@ -98,7 +98,7 @@ def shard(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
                 mixture = write_rows(clips, folder, with_video=arm == "video")
                 run = str(folder / "run")
                 curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION),
-                       "--keep", "1.0")  # fmt: skip
+                       "--keep", "1.0", "--encoder", "thumbnail")  # fmt: skip
                 curate("sample", run, "--set", "sampling.policy=uniform_n",
                        "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
                 curate("shard", run, "--out", str(folder / "shards"), "--payload", "frames",

@@ -174,6 +174,37 @@ def test_sets_of_one_seed_start_from_the_same_weights_and_leave_the_tower_as_it_
         seen.take(["unknown"])
 
 
+def test_a_trained_tower_gives_the_principal_components_of_its_map_on_the_grid() -> None:
+    from table7_tower import TrainedTower
+    from table7_train import Examples
+
+    rng = np.random.default_rng(0)
+    drawn = 255 * rng.random((6, 2, 4, 1, 3)).repeat(14, 2).repeat(56, 3)
+    rows = Examples(
+        sample_ids=tuple("abcdef"),
+        seen_N=torch.from_numpy(drawn.astype(np.uint8)),
+        question_N=torch.zeros(6, dtype=torch.long),
+        answer_N=torch.zeros(6, dtype=torch.long),
+    )
+    tower = TrainedTower()
+    with pytest.raises(RuntimeError, match="fit"):
+        tower.features(rows)
+    tower.fit(rows)
+    seen_N = tower.features(rows).seen_N
+    assert seen_N.shape == (6, 2, 32, 4, 4)
+    x_MD = seen_N.movedim(2, -1).flatten(0, -2).double()
+    assert x_MD.mean(0).abs().max() < 1e-4
+    assert tower.grid_maps(rows).shape == (6, 2, 80, 4, 4)
+    map_MC = tower.grid_maps(rows).movedim(2, -1).flatten(0, -2).double()
+    # No other 32 directions of the 80 have more variance; and none of ours has next to none.
+    values = torch.linalg.svdvals(map_MC - map_MC.mean(0))
+    assert x_MD.square().sum() == pytest.approx(float(values[:32].square().sum()), rel=1e-4)
+    spread_D = x_MD.std(0)
+    assert 2 * spread_D.max() / spread_D.min() < values[0] / values[31]
+    only = tower.features(rows.take(["c"])).seen_N
+    assert torch.allclose(only[0], seen_N[2], atol=1e-4)
+
+
 def test_intervals_are_those_of_students_t() -> None:
     from table7 import T_975, mean_interval
 
@@ -237,14 +268,15 @@ def test_the_whole_comparison_runs_on_a_small_pool(tmp_path: Path) -> None:
         "write = records.write_record; "
         "records.write_record = lambda *a, **k: write(*a, folder=Path(sys.argv[1]), **k); "
         "table7.main(['--pool', '48', '--heldout', '32', '--steps', '4', '--seeds', '2', "
-        "'--out', sys.argv[2]])"
+        "'--encoder', 'efficientnet_lite0', '--tower', 'efficientnet_lite0', "
+        "'--record', 'table7-lite', '--out', sys.argv[2]])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "runs"), str(tmp_path / "out")],
         cwd=BENCH, capture_output=True, text=True, timeout=850, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "runs" / "table7.json").read_text())["figures"]
+    figures = json.loads((tmp_path / "runs" / "table7-lite.json").read_text())["figures"]
     assert {arm: row["rows"] for arm, row in figures["arms"].items()} == {
         "random-N": 24, "mean_pairwise": 24, "effective_frames": 24, "no-duplicates": 24,
         "no-duplicates+mean_pairwise": 24, "random-2N": 48,

@@ -33,8 +33,8 @@ GRADIENT_CELLS: Final = 16
 DIM: Final = 2 * LUMA_CELLS**2 + 4 * CHROMA_CELLS**2 + 3 * GRADIENT_CELLS**2  # 960
 
 # Chosen on the 37 real clips of the development corpus, by mean cosine of 20 uniform frames: its
-# six near-static clips rank 1, 2, 10, 13, 15 and 18 from the most redundant (0.89 to 0.999), the
-# film with the most cuts 36 (0.53).
+# six near-static clips rank 1, 2, 9, 12, 15 and 18 from the most redundant (0.89 to 0.999), the
+# film with the most cuts 36 (0.52). manifests/runs/encoders-compared.json has all.
 LUMA_TURNS: Final = 0.75
 """Turns of the circle from black to white; under 1, or black and white would be one angle."""
 EXPOSURE_SHARE: Final = 0.5

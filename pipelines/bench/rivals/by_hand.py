@@ -2,8 +2,8 @@
 
 python by_hand.py CLIPS ENCODER OUT.json [CHECKPOINT]
 
-ENCODER is `thumbnail`, ours, or `siglip`, by open_clip with its own transform, of the weights in
-CHECKPOINT. A clip that decord cannot open is left out.
+ENCODER is `thumbnail` or `efficientnet_lite0`, both ours, or `siglip`, by open_clip with its own
+transform, of the weights in CHECKPOINT. A clip that decord cannot open is left out.
 """
 
 import json
@@ -23,6 +23,15 @@ def thumbnail() -> tuple[int | None, Embed]:
     from vxp_data.encoders.thumbnail import FRAME_PX, ThumbnailEncoder
 
     return FRAME_PX, ThumbnailEncoder().embed
+
+
+def efficientnet_lite0() -> tuple[int | None, Embed]:
+    """Return the size that decord is to give, and what embeds."""
+    from vxp_data.encoders.efficientnet_lite0 import NAME, Lite0Encoder
+    from vxp_data.encoders.lite0_layers import FRAME_PX
+    from vxp_data.settings.prune import EncoderConfig
+
+    return FRAME_PX, Lite0Encoder.load(EncoderConfig(name=NAME, device="cpu")).embed
 
 
 def siglip(checkpoint: str) -> tuple[int | None, Embed]:
@@ -45,7 +54,8 @@ def siglip(checkpoint: str) -> tuple[int | None, Embed]:
 
 def main(clips: str, encoder: str, out: str, checkpoint: str = "") -> None:
     """Score every clip, and write the names of the half that is least redundant."""
-    size_px, embed = thumbnail() if encoder == "thumbnail" else siglip(checkpoint)
+    ours = {"thumbnail": thumbnail, "efficientnet_lite0": efficientnet_lite0}
+    size_px, embed = ours[encoder]() if encoder in ours else siglip(checkpoint)
     scores = {}
     for path in sorted(Path(clips).iterdir()):
         try:
