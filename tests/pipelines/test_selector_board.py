@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,11 @@ import selector_cutouts
 import selector_figures
 import selector_pools
 import student_t
+
+from support.later import LATER
+
+if LATER:
+    import torch
 
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 9: 2.262}
 """Of a printed table, by degrees of freedom."""
@@ -150,3 +157,39 @@ def test_the_verdict_needs_three_pools_and_both_rivals() -> None:
     better["coverage", 0.25, "static"] = [0.5, 0.51, 0.49, 0.5, 0.5]
     found = selector_figures.verdict(better, selector_pools.PLANTED)
     assert "coverage" not in found["clearly_better"]
+
+
+def test_ridge_learns_what_is_linear_and_answers_what_nobody_asked_with_the_first_option() -> None:
+    from selector_learners import ridge
+    from table7_train import Examples
+
+    generator = torch.Generator().manual_seed(0)
+    axes_AF = torch.randn(4, 2 * 3, generator=generator)
+
+    def rows(count: int) -> Examples:
+        seen_NF = torch.randn(count, 2 * 3, generator=generator)
+        return Examples(
+            sample_ids=tuple(map(str, range(count))),
+            seen_N=seen_NF.view(count, 2, 3, 1, 1),
+            question_N=torch.arange(count) % 2,
+            answer_N=(seen_NF @ axes_AF.T).argmax(-1),
+        )
+
+    learned, asked = rows(400), rows(200)
+    assert ridge(learned, asked) > 0.8
+    first = learned.take([str(number) for number in range(0, 400, 2)])  # of question 0 alone
+    half = asked.take([str(number) for number in range(1, 200, 2)])  # of question 1 alone
+    assert ridge(first, half) == pytest.approx(float((half.answer_N == 0).float().mean()))
+
+
+def test_words_that_tell_the_answer_are_found_by_counting_alone(tmp_path: Path) -> None:
+    from selector_board import write_blind_scores
+
+    pools = selector_pools.draw_pools(160, 8, seed=3)
+    path = write_blind_scores({("told", 0): pools["told"]}, tmp_path / "blind.jsonl")
+    scores = [json.loads(line)["score"] for line in path.read_text().splitlines()]
+    faulty = [row.is_faulty for row in pools["told"].rows]
+    told = [score for score, is_faulty in zip(scores, faulty, strict=True) if is_faulty]
+    asked = [score for score, is_faulty in zip(scores, faulty, strict=True) if not is_faulty]
+    assert np.mean(told) < 0.1
+    assert np.mean(asked) == 1.0
