@@ -60,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="as many as it had, or fewer")
     parser.add_argument("--steps", type=int, default=150, help="of each training")
     parser.add_argument("--out", type=Path, default=Path("runs/selectors-mllm"), help="made anew")
+    parser.add_argument("--reuse", action="store_true", help="sets and trainings that OUT has")
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
     args = parser.parse_args(argv)
     began_s = time.monotonic()
-    shutil.rmtree(args.out, ignore_errors=True)
+    if not args.reuse:
+        shutil.rmtree(args.out, ignore_errors=True)
     best = best_other(read_right(args.board), [pool for pool in DRAWN if pool not in TESTED])
     arms = (*RIVALS, best, ALL)
     shard_all(args, arms)
@@ -116,7 +118,10 @@ def shard_all(args: argparse.Namespace, arms: Sequence[str]) -> None:
                         rows = tuple(rows[int(own.rpartition("/")[2])] for own in ids)
                     sets[arm] = rows
                 for arm, own in sets.items():
-                    shard_rows(own, folder_of(args.out, name, arm, seed))
+                    folder = folder_of(args.out, name, arm, seed)
+                    if not (folder / "shards" / "index.json").exists():
+                        shutil.rmtree(folder, ignore_errors=True)
+                        shard_rows(own, folder)
 
 
 def folder_of(out: Path, pool: str, arm: str, seed: int) -> Path:
@@ -129,6 +134,9 @@ def train(
 ) -> float:
     """Train on a set of rows; return the share of held-out questions answered right."""
     own, held = folder_of(args.out, pool, arm, seed), folder_of(args.out, pool, HELDOUT, seed)
+    result = own / "share.json"
+    if result.exists():
+        return float(json.loads(result.read_text(encoding="utf-8")))
     steps = args.steps * (ALL_TIMES if arm == ALL else 1)
     tree = read_yaml(RECIPE)
     tree["start"] = {"model": str(args.model)}
@@ -144,6 +152,7 @@ def train(
     last = [entry for entry in read_log(done.out / "log.jsonl") if "val/answers" in entry][-1]
     print(f"{pool} {arm} {seed}: {last['val/answers']:.3f}, loss {done.final_loss:.4f}", flush=True)
     shutil.rmtree(own / "trained")
+    result.write_text(json.dumps(last["val/answers"]), encoding="utf-8")
     return float(last["val/answers"])
 
 
