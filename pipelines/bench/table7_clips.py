@@ -47,6 +47,13 @@ TINT: Final = 0.3
 DRIFT_PX: Final = (8, 24)
 """Way of a ground that drifts."""
 DRIFT_SHARE: Final = 1 / 3
+SCENES: Final = {
+    "stone": (14, (1.0, 1.0, 1.0)),
+    "grass": (7, (0.7, 1.3, 0.7)),
+    "water": (28, (0.5, 0.9, 1.4)),
+    "sand": (5, (1.4, 1.1, 0.6)),
+}
+"""Grounds: size of their blobs in px, and what red, green and blue are multiplied by."""
 DARKER: Final = (0.85, 0.95)
 """What a copy's pixels are multiplied by."""
 FINE_CRF: Final = 12
@@ -100,17 +107,35 @@ def draw_clips(count: int, rng: np.random.Generator) -> list[PoolClip]:
     return [draw_clip(*kinds[number % len(kinds)], rng) for number in range(count)]
 
 
-def draw_clip(task: str, answer: str, active: bool, rng: np.random.Generator) -> PoolClip:
-    """Draw one clip; the patch's middle position and the ground tell nothing of the answer."""
+def draw_clip(
+    task: str,
+    answer: str,
+    active: bool,
+    rng: np.random.Generator,
+    *,
+    scene: str = "stone",
+    num_frames: int = NUM_FRAMES,
+) -> PoolClip:
+    """Draw one clip; the patch's middle position and the ground tell nothing of the answer.
+
+    Args:
+        task: a key of QUESTIONS.
+        answer: one of its options.
+        active: what is asked happens.
+        rng: what is drawn with.
+        scene: a key of SCENES.
+        num_frames: of fewer the patch goes less far, at the same speed.
+    """
     room_px = (SIDE_PX - OBJECT_PX) / 2
     way_2 = np.zeros(2)
     first = last = answer if task == "order" else str(rng.choice(list(COLOURS)))
-    switch = NUM_FRAMES
+    switch = num_frames
     if task == "direction":
         way_2 = np.array(DIRECTIONS[answer]) * rng.uniform(*(ACTIVE_PX if active else STILL_PX))
+        way_2 *= num_frames / NUM_FRAMES
     elif active:
         last = str(rng.choice([name for name in COLOURS if name != first]))
-        switch = int(rng.integers(NUM_FRAMES // 4, 3 * NUM_FRAMES // 4 + 1))
+        switch = int(rng.integers(num_frames // 4, 3 * num_frames // 4 + 1))
     middle_2 = room_px + rng.uniform(-1, 1, 2) * (room_px - np.abs(way_2) / 2)
     drifts = bool(rng.random() < DRIFT_SHARE)
     patch_HWC = 255 * (0.35 + 0.45 * texture(rng, OBJECT_PX, grain_px=8))
@@ -118,10 +143,10 @@ def draw_clip(task: str, answer: str, active: bool, rng: np.random.Generator) ->
         name: ((1 - TINT) * patch_HWC + TINT * np.array(COLOURS[name])).astype(np.uint8)
         for name in (first, last)
     }
-    grounds = _grounds(drifts, rng)
+    grounds = _grounds(drifts, rng, scene, num_frames)
     frames = []
     for t, frame_HWC in enumerate(grounds):
-        x, y = np.round(middle_2 + way_2 * (t / (NUM_FRAMES - 1) - 0.5)).astype(int)
+        x, y = np.round(middle_2 + way_2 * (t / (num_frames - 1) - 0.5)).astype(int)
         frame_HWC[y : y + OBJECT_PX, x : x + OBJECT_PX] = patches[first if t < switch else last]
         frames.append(frame_HWC)
     return PoolClip(
@@ -167,14 +192,18 @@ def write_rows(clips: Sequence[PoolClip], folder: Path, *, name: str) -> dict[st
     return manifests
 
 
-def _grounds(drifts: bool, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+def _grounds(
+    drifts: bool, rng: np.random.Generator, scene: str, num_frames: int
+) -> list[NDArray[np.uint8]]:
     """Draw the ground of every frame."""
     most_px = DRIFT_PX[1]
-    full_HWC = 255 * (0.1 + 0.35 * texture(rng, SIDE_PX + 2 * most_px, grain_px=14))
+    grain_px, tint_C = SCENES[scene]
+    blobs_HWC = texture(rng, SIDE_PX + 2 * most_px, grain_px=grain_px)
+    full_HWC = 255 * (0.1 + 0.35 * blobs_HWC) * np.array(tint_C)
     angle, far_px = rng.uniform(0, 2 * np.pi), rng.integers(*DRIFT_PX, endpoint=True) * drifts
     way_2 = far_px * np.array([np.cos(angle), np.sin(angle)])
     grounds = []
-    for t in range(NUM_FRAMES):
-        x, y = np.round(most_px + way_2 * (t / (NUM_FRAMES - 1) - 0.5)).astype(int)
+    for t in range(num_frames):
+        x, y = np.round(most_px + way_2 * (t / (num_frames - 1) - 0.5)).astype(int)
         grounds.append(full_HWC[y : y + SIDE_PX, x : x + SIDE_PX].astype(np.uint8))
     return grounds

@@ -54,39 +54,33 @@ class RandomTower:
 class TrainedTower:
     """EfficientNet-Lite0's first blocks, on the tiny preset's grid, in its width.
 
-    A frame is enlarged to the network's 224 px; the map is averaged to the preset's grid; of its
-    channels the principal components over a pool are left, turned by a fixed rotation: training
-    brings every channel to spread 1, and the last components alone would be made as large as the
-    first.
+    A frame is enlarged, to the network's 224 px unless told otherwise; the map is averaged to the
+    preset's grid; of its channels the principal components over a pool are left, see `Components`.
+
+    Args:
+        blocks: how many are run, see BLOCKS.
+        side_px: that a frame is enlarged to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = BLOCKS, side_px: int = FRAME_PX) -> None:
+        self._side_px = side_px
         config = video_xl_pro_preset("tiny")
         self._grid, self._width = config.grid, config.vision.width
         given = EncoderConfig(name=LITE0, device="cpu")
         tower = Lite0Tower(read_folded(find_weights(given))).eval().requires_grad_(False)
-        self._layers = torch.nn.Sequential(tower.stem, tower.blocks[:BLOCKS])
+        self._layers = torch.nn.Sequential(tower.stem, tower.blocks[:blocks])
         self._maps: dict[tuple[str, ...], Tensor] = {}
-        self._mean_C: Tensor | None = None
-        self._axes_CD: Tensor | None = None
+        self._components: Components | None = None
 
     def fit(self, pool: Examples) -> None:
         """Take the mean of the pool's features, and their principal components."""
-        x_MC = self.grid_maps(pool).movedim(2, -1).flatten(0, -2).double()
-        self._mean_C = x_MC.mean(0)
-        centred_MC = x_MC - self._mean_C
-        axes_CC = torch.linalg.eigh(centred_MC.T @ centred_MC).eigenvectors  # the largest last
-        drawn = torch.Generator().manual_seed(0)
-        drawn_DD = torch.randn(self._width, self._width, dtype=torch.double, generator=drawn)
-        rotation_DD, _ = torch.linalg.qr(drawn_DD)
-        self._axes_CD = axes_CC[:, -self._width :] @ rotation_DD
+        self._components = Components(self.grid_maps(pool), width=self._width, turned=True)
 
     def features(self, rows: Examples) -> Examples:
         """Run the network, and project; see `Tower.features`."""
-        if self._mean_C is None or self._axes_CD is None:
+        if self._components is None:
             raise RuntimeError("fit() comes first")
-        x_NTHWC = self.grid_maps(rows).movedim(2, -1).double() - self._mean_C
-        return replace(rows, seen_N=(x_NTHWC @ self._axes_CD).movedim(-1, 2).float())
+        return replace(rows, seen_N=self._components.project(self.grid_maps(rows)))
 
     @torch.inference_mode()
     def grid_maps(self, rows: Examples) -> Tensor:
@@ -98,9 +92,40 @@ class TrainedTower:
 
     def _of_frames(self, frames_FHWC: Tensor) -> Tensor:
         pixels_FCHW = frames_FHWC.permute(0, 3, 1, 2).float()
-        large_FCHW = functional.interpolate(pixels_FCHW, (FRAME_PX, FRAME_PX), mode="bilinear")
+        size = (self._side_px, self._side_px)
+        large_FCHW = functional.interpolate(pixels_FCHW, size, mode="bilinear")
         maps = [self._layers((one - MINUS) / OVER) for one in large_FCHW.split(1)]
         return functional.adaptive_avg_pool2d(torch.cat(maps), self._grid)
+
+
+class Components:
+    """The principal components of the channels of some maps.
+
+    Training brings every channel to spread 1: so components are as large as one another, the last
+    as the first, unless they are turned by a fixed rotation, which mixes them.
+
+    Args:
+        map_NTCHW: of the rows of a pool.
+        width: components that are left, D.
+        turned: mix them.
+    """
+
+    def __init__(self, map_NTCHW: Tensor, *, width: int, turned: bool) -> None:
+        x_MC = map_NTCHW.movedim(2, -1).flatten(0, -2).double()
+        self._mean_C = x_MC.mean(0)
+        centred_MC = x_MC - self._mean_C
+        axes_CC = torch.linalg.eigh(centred_MC.T @ centred_MC).eigenvectors  # the largest last
+        self._axes_CD = axes_CC[:, -width:].flip(1)
+        if turned:
+            drawn = torch.Generator().manual_seed(0)
+            drawn_DD = torch.randn(width, width, dtype=torch.double, generator=drawn)
+            rotation_DD, _ = torch.linalg.qr(drawn_DD)
+            self._axes_CD = axes_CC[:, -width:] @ rotation_DD
+
+    def project(self, map_NTCHW: Tensor) -> Tensor:
+        """Return features, float32 [N, T, D, H, W]."""
+        x_NTHWC = map_NTCHW.movedim(2, -1).double() - self._mean_C
+        return (x_NTHWC @ self._axes_CD).movedim(-1, 2).float()
 
 
 def tower_of(name: str, *, num_frames: int, seed: int) -> Tower:

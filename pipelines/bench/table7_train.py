@@ -73,8 +73,9 @@ class Answerer(nn.Module):
     mean_C11: Tensor
     spread_C11: Tensor
 
-    def __init__(self, *, num_frames: int, seed: int) -> None:
+    def __init__(self, *, num_frames: int, seed: int, num_questions: int = len(QUESTIONS)) -> None:
         super().__init__()
+        self.num_questions = num_questions
         config = video_xl_pro_preset("tiny")
         groups = -(-num_frames // config.temporal_factor)
         width = groups * config.group_tokens * config.text_width
@@ -85,7 +86,7 @@ class Answerer(nn.Module):
                 nn.LayerNorm(width),
                 nn.Linear(width, HIDDEN),
                 nn.GELU(),
-                nn.Linear(HIDDEN, len(QUESTIONS) * len(LETTERS)),
+                nn.Linear(HIDDEN, num_questions * len(LETTERS)),
             )
         self.encoder.set_chunk_frames(AT_ONCE * num_frames)
         self.register_buffer("mean_C11", torch.zeros(config.vision.width, 1, 1))
@@ -110,7 +111,7 @@ class Answerer(nn.Module):
         y_GKC = y_GCTHW.permute(0, 2, 3, 4, 1).flatten(1, 3)
         tokens_GKD = self.encoder.pool(self.encoder.projector(y_GKC))
         logits_BX: Tensor = self.head(tokens_GKD.reshape(num_clips, -1))
-        logits_BQA = logits_BX.unflatten(1, (len(QUESTIONS), len(LETTERS)))
+        logits_BQA = logits_BX.unflatten(1, (self.num_questions, len(LETTERS)))
         return logits_BQA[torch.arange(num_clips), question_B]
 
 
@@ -131,26 +132,35 @@ def read_examples(shards: Path) -> Examples:
     )
 
 
-def batches(num_rows: int, *, steps: int, seed: int) -> Tensor:
-    """Draw the rows of every step, int64 [steps, BATCH]: each row once before any comes again."""
+def batches(num_rows: int, *, steps: int, seed: int, batch: int = BATCH) -> Tensor:
+    """Draw the rows of every step, int64 [steps, batch]: each row once before any comes again."""
     generator = torch.Generator().manual_seed(seed)
-    epochs = math.ceil(steps * BATCH / num_rows)
+    epochs = math.ceil(steps * batch / num_rows)
     order = torch.cat([torch.randperm(num_rows, generator=generator) for _ in range(epochs)])
-    return order[: steps * BATCH].reshape(steps, BATCH)
+    return order[: steps * batch].reshape(steps, batch)
 
 
-def train(rows: Examples, *, steps: int, seed: int) -> tuple[Answerer, float]:
+def train(
+    rows: Examples,
+    *,
+    steps: int,
+    seed: int,
+    num_questions: int = len(QUESTIONS),
+    batch: int = BATCH,
+) -> tuple[Answerer, float]:
     """Train from chance.
 
     Args:
         rows: what is trained on, with features.
         steps: of the optimizer, whatever the number of rows.
         seed: of weights and order: the same weights for all sets of rows.
+        num_questions: that there are; those of the rows are below.
+        batch: rows of a step.
 
     Returns:
         The model, and its mean loss over the last tenth of the steps.
     """
-    model = Answerer(num_frames=rows.seen_N.shape[1], seed=seed)
+    model = Answerer(num_frames=rows.seen_N.shape[1], seed=seed, num_questions=num_questions)
     model.mean_C11.copy_(rows.seen_N.mean((0, 1, 3, 4))[:, None, None])
     model.spread_C11.copy_(rows.seen_N.std((0, 1, 3, 4))[:, None, None])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -161,7 +171,7 @@ def train(rows: Examples, *, steps: int, seed: int) -> tuple[Answerer, float]:
         lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps)),
     )
     losses = []
-    for row_B in batches(len(rows), steps=steps, seed=seed):
+    for row_B in batches(len(rows), steps=steps, seed=seed, batch=batch):
         logits_BA = model(rows.seen_N[row_B], rows.question_N[row_B])
         loss = functional.cross_entropy(logits_BA, rows.answer_N[row_B])
         optimizer.zero_grad()

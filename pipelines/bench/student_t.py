@@ -1,0 +1,82 @@
+"""Student's t: intervals of paired differences over seeds, and Holm's correction of many."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_STEPS = 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """The mean of paired differences and how sure it is."""
+
+    mean: float
+    error: float
+    """Standard error of the mean."""
+    degrees: int
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval of the mean that holds it with this probability."""
+        half = quantile(0.5 + level / 2, self.degrees) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a mean as far from 0 or further, were there no difference; two-sided."""
+        if not self.error:
+            return float(self.mean == 0)
+        return 2 * (1 - probability(abs(self.mean) / self.error, self.degrees))
+
+
+def paired(differences: Sequence[float]) -> Paired:
+    """Return the mean of two or more differences, one a seed."""
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return Paired(mean=statistics.fmean(differences), error=error, degrees=len(differences) - 1)
+
+
+def probability(t: float, degrees: int) -> float:
+    """Return the probability of a value below `t`, by Simpson's rule over the density."""
+    at = np.linspace(0.0, abs(t), 2 * _STEPS + 1)
+    scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
+    height = math.exp(scale) / math.sqrt(degrees * math.pi)
+    density = height * (1 + at**2 / degrees) ** (-(degrees + 1) / 2)
+    weight = np.ones(len(at))
+    weight[1:-1:2], weight[2:-1:2] = 4, 2
+    area = float((density * weight).sum()) * abs(t) / (2 * _STEPS) / 3
+    return 0.5 + math.copysign(area, t)
+
+
+def quantile(share: float, degrees: int) -> float:
+    """Return the value below which a share of at least a half lies, by halving."""
+    low, high = 0.0, 1.0
+    while probability(high, degrees) < share:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle, degrees) < share else (low, middle)
+    return (low + high) / 2
+
+
+def holm(family: Mapping[Any, Paired], level: float = 0.95) -> dict[Any, tuple[float, float]]:
+    """Return intervals corrected for their number, step down (Holm 1979).
+
+    The smallest p-value of m gets the interval of level 1 - (1 - level) / m, the next that of
+    m - 1, and so on; from the first that holds 0 on, all keep that one's level, so that none after
+    it leaves 0 out.
+    """
+    ordered = sorted(family, key=lambda name: family[name].p_value)
+    intervals = {}
+    left, failed = len(ordered), False
+    for name in ordered:
+        intervals[name] = family[name].interval(1 - (1 - level) / left)
+        low, high = intervals[name]
+        failed = failed or low <= 0 <= high
+        left -= not failed
+    return intervals
