@@ -6,9 +6,10 @@ For each seed and pool (selector_pools.py, selector_cutouts.py) every selector t
 of the rows, all through `vxp-data` from one scoring of 8 uniform frames by `efficientnet_lite0`,
 the frames that models see.
 `text_blind` gets scores of a model that answers by a question's words alone: it counts, in the
-other fifths of the pool, which answer they have. Two learners
-(selector_learners.py) are trained on what was taken, at a budget for the same number of steps
-whatever the rows, and asked about other clips. VIDEOS is a folder of real videos for the pool `cutouts`.
+other fifths of the pool, which answer they have. Two learners (selector_learners.py)
+are trained on what was taken, at a budget for the same number of steps whatever the rows, and asked
+about other clips. VIDEOS is a folder of real videos for the pool `cutouts`. Every training's result
+is kept: a board that was stopped goes on with --reuse.
 
 Intervals are of the mean over seeds, by Student's t, paired by seed; those that judge are corrected
 by Holm. The rule was fixed before anything was trained: see selector_figures.verdict.
@@ -18,6 +19,7 @@ The record: manifests/runs/selectors.json.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import shutil
@@ -25,7 +27,7 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -34,7 +36,7 @@ from typing import Any, Final
 import records
 import torch
 from selector_cutouts import draw_cutouts, read_videos
-from selector_figures import ALL, VERDICT_BUDGET, best_other, cells, describe, verdict
+from selector_figures import ALL, VERDICT_BUDGET, best_other, budgets_of, cells, describe, verdict
 from selector_learners import examples_of, read_maps, ridge, visual_path
 from selector_pools import DRAWN, Pool, draw_pools, questions_of
 from selector_runs import (
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=400, help="of a pool; a multiple of 40")
     parser.add_argument("--heldout", type=int, default=320, help="questions asked about a pool")
     parser.add_argument("--seeds", type=int, default=5, help="draws of all pools, 2 or more")
+    parser.add_argument("--visual-budgets", type=float, nargs="+", default=BUDGETS,
+                        help="at which visual_path is trained; ridge is at all")  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, help="that train, one seed each")
     parser.add_argument("--out", type=Path, default=Path("runs/selectors"), help="made anew")
     parser.add_argument("--reuse", action="store_true", help="clips, scores, shards that OUT has")
@@ -107,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = [sys.argv[0], *(argv or sys.argv[1:])]
     path = records.write_record("selectors", found, argv=told, libraries=LIBRARIES)
     for learner in LEARNERS:
-        for budget in BUDGETS:
+        for budget in budgets_of(right[learner]):
             print(f"\n{learner}, {budget:.0%}\n")
             print("\n".join(describe(right[learner], POOLS, budget=budget)))
     print(json.dumps(found["verdict"] | {"corrected_95": "see the record"}, indent=1))
@@ -170,10 +174,11 @@ def train_all(out: Path, pools: Pools, chosen: Chosen, *, seeds: int, processes:
         jobs = [
             workers.submit(
                 train_seed,
-                maps,
+                out,
                 {name: pool for (name, own), pool in pools.items() if own == seed},
                 {key: ids for key, ids in chosen.items() if key[3] == seed},
                 seed=seed,
+                visual=visual,
             )
             for seed in range(seeds)
         ]
@@ -190,16 +195,23 @@ def vars_of(clips: Examples) -> dict[str, Any]:
 
 
 def train_seed(
-    maps: Path, pools: Mapping[str, Pool], chosen: Chosen, *, seed: int
+    out: Path, pools: Mapping[str, Pool], chosen: Chosen, *, seed: int, visual: Sequence[float]
 ) -> dict[str, dict[tuple[str, float, str], float]]:
-    """Train both learners on all sets of a seed; in a process of its own.
+    """Train both learners on all sets of a seed that are not done; in a process of its own.
+
+    Args:
+        out: where features are, and results go.
+        pools: of the seed, by name.
+        chosen: what was taken of them.
+        seed: of the pools, and of the trainings.
+        visual: budgets at which `visual_path` is trained; `ridge` is at all.
 
     Returns:
         right: shares of right answers by learner, then by selector, budget and pool.
     """
     torch.set_num_threads(1)
-    clips = Examples(**torch.load(maps, mmap=True))
-    right: dict[str, dict[tuple[str, float, str], float]] = {name: {} for name in LEARNERS}
+    clips = Examples(**torch.load(out / "maps.pt", mmap=True))
+    done = KeptShares(out / f"right-{seed}.jsonl")
     for name in POOLS:
         seen, asked = features_of(clips, pools[name], name, seed)
         sets = {(selector, budget): chosen[selector, budget, name, seed]
@@ -207,14 +219,38 @@ def train_seed(
         num_questions = int(torch.cat([seen.question_N, asked.question_N]).max()) + 1
         for (selector, budget), ids in {**sets, (ALL, 1.0): list(seen.sample_ids)}.items():
             rows, cell = seen.take(ids), (selector, budget, name)
-            right["visual_path"][cell] = visual_path(
-                rows, asked, num_questions=num_questions, steps=STEPS[budget], seed=seed
-            )
-            right["ridge"][cell] = ridge(rows, asked)
-        at = {s: right["visual_path"][s, VERDICT_BUDGET, name] for s in SELECTORS}
-        told = ", ".join(f"{selector} {share:.3f}" for selector, share in at.items())
-        print(f"{seed} {name} at {VERDICT_BUDGET:.0%}: {told}", flush=True)
-    return right
+            done.add("ridge", cell, functools.partial(ridge, rows, asked))
+            if budget in visual:
+                train = functools.partial(
+                    visual_path, rows, asked, num_questions=num_questions, steps=STEPS[budget],
+                    seed=seed,
+                )  # fmt: skip
+                done.add("visual_path", cell, train)
+        print(f"{seed} {name} done", flush=True)
+    return done.right
+
+
+class KeptShares:
+    """Shares of right answers, each written to a file as soon as it is known.
+
+    Args:
+        path: of the file, JSON lines; what it has already is not trained again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.right: dict[str, dict[tuple[str, float, str], float]] = {n: {} for n in LEARNERS}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for learner, selector, budget, pool, share in map(json.loads, lines):
+            self.right[learner][selector, budget, pool] = share
+
+    def add(self, learner: str, cell: tuple[str, float, str], train: Callable[[], float]) -> None:
+        """Train, unless the share is known."""
+        if cell not in self.right[learner]:
+            self.right[learner][cell] = train()
+            line = json.dumps([learner, *cell, self.right[learner][cell]])
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
 
 
 def features_of(clips: Examples, pool: Pool, name: str, seed: int) -> tuple[Examples, Examples]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from selector_pools import PLANTED
-from selector_runs import BUDGETS, SELECTORS
+from selector_runs import SELECTORS
 from student_t import Paired, holm, paired
 
 VERDICT_BUDGET: Final = 0.25
@@ -21,12 +21,17 @@ Shares = Mapping[tuple[str, float, str], Sequence[float]]
 """Right answers by selector (or ALL), budget and pool: a share a seed."""
 
 
+def budgets_of(right: Shares) -> list[float]:
+    """Return the budgets at which was trained, without that of all rows."""
+    return sorted({budget for selector, budget, _ in right if selector != ALL})
+
+
 def cells(right: Shares, pools: Sequence[str]) -> dict[str, Any]:
     """Return every cell: pool -> budget -> selector, with its differences from three others."""
     table: dict[str, Any] = {}
     for pool in pools:
         table[pool] = {ALL: _told(right[ALL, 1.0, pool])}
-        for budget in BUDGETS:
+        for budget in budgets_of(right):
             row = {}
             for selector in SELECTORS:
                 own = right[selector, budget, pool]

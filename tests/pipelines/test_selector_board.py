@@ -140,7 +140,7 @@ def test_the_verdict_needs_three_pools_and_both_rivals() -> None:
     base = {
         (name, budget, pool): [0.5, 0.51, 0.49, 0.5, 0.5]
         for name in names
-        for budget in selector_figures.BUDGETS
+        for budget in (0.1, 0.25, 0.5)
         for pool in selector_pools.PLANTED
     }
     better = dict(base)
