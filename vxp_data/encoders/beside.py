@@ -1,0 +1,79 @@
+"""`thumbnail`'s vectors of frames that were decoded for another encoder, kept beside that one's.
+
+An encoder that has learned what images show tells a mirrored or cropped copy, and may miss one of
+half the size: it sees the codec's blocks. `thumbnail` is the other way round, and costs next to
+nothing where frames are there already.
+
+Shapes: F frames of p x p pixels, C = 3 colours, D = 960.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vxp_data.encoders.base import fingerprint
+from vxp_data.encoders.thumbnail import FRAME_PX, ThumbnailEncoder
+
+NAME: Final = ThumbnailEncoder.spec.name
+_SHRINK_VERSION: Final = 1
+_ENCODER: Final = ThumbnailEncoder()
+
+
+def beside_fingerprint(frame_px: int) -> str:
+    """Return the fingerprint of vectors made of frames with so many pixels a side."""
+    facts = {"beside": ThumbnailEncoder.spec.fingerprint, "shrink": _SHRINK_VERSION, "px": frame_px}
+    return fingerprint(facts)
+
+
+def embed_beside(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embed square images of any size; see `ThumbnailEncoder.embed`.
+
+    Args:
+        frames_FHWC: uint8 RGB [F, p, p, 3].
+
+    Returns:
+        emb_FD: float32 [F, 960], unit rows, the same bits on every machine.
+    """
+    return _ENCODER.embed(shrink(frames_FHWC, FRAME_PX))
+
+
+def shrink(frames_FHWC: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Resample square images by area: a pixel is the mean of what it covers, rounded.
+
+    Args:
+        frames_FHWC: uint8 RGB [F, p, p, 3].
+        side_px: side of the result.
+
+    Returns:
+        uint8 [F, side_px, side_px, 3].
+    """
+    num_frames, from_px = len(frames_FHWC), frames_FHWC.shape[1]
+    share_Pp, whole = _shares(from_px, side_px)
+    if 255 * whole * whole < 1 << 24:  # float32 holds every sum, in half the time
+        share_Pp = share_Pp.astype(np.float32)
+    small_FHWC = np.empty((num_frames, side_px, side_px, 3), np.uint8)
+    for frame in range(num_frames):
+        # Whole numbers that floats hold exactly: no order of summation changes a bit.
+        rows_PWC = (share_Pp @ frames_FHWC[frame].reshape(from_px, -1)).reshape(side_px, from_px, 3)
+        sums_PPC = share_Pp @ rows_PWC
+        small_FHWC[frame] = np.floor(sums_PPC / (whole * whole) + 0.5)
+    return small_FHWC
+
+
+@cache
+def _shares(from_px: int, side_px: int) -> tuple[NDArray[np.float64], int]:
+    """Return how much of each of `from_px` pixels each of `side_px` covers, and the sum of a row.
+
+    In units of which both a pixel and a result are a whole number.
+    """
+    common = math.gcd(from_px, side_px)
+    pixel, result = side_px // common, from_px // common
+    start_p, start_P = np.arange(from_px) * pixel, np.arange(side_px) * result
+    ends = np.minimum(start_p[None] + pixel, start_P[:, None] + result)
+    shares = np.maximum(0, ends - np.maximum(start_p[None], start_P[:, None]))
+    return shares.astype(np.float64), result
