@@ -1,4 +1,4 @@
-"""Videos and copies of them, embedded once with each encoder: what rules for duplicates are tried on.
+"""Videos and copies of them, embedded once with each encoder: to try rules for duplicates on.
 
 Shapes: C clips, F frames of one, D embedding width.
 """
@@ -71,7 +71,7 @@ def embedded_clips(folder: Path, work: Path | None) -> Embedded:
     """
     kept = None if work is None else work / "clips.pickle"  # of our own making, one call before
     if kept is not None and kept.is_file():
-        made: Embedded = pickle.loads(kept.read_bytes())  # noqa: S301
+        made: Embedded = pickle.loads(kept.read_bytes())
         return made
     with tempfile.TemporaryDirectory() as scratch:
         videos = Path(scratch) / "videos"

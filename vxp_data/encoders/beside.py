@@ -20,14 +20,15 @@ from vxp_data.encoders.base import fingerprint
 from vxp_data.encoders.thumbnail import FRAME_PX, ThumbnailEncoder
 
 NAME: Final = ThumbnailEncoder.spec.name
+BESIDE_DIM: Final = ThumbnailEncoder.spec.dim
 _SHRINK_VERSION: Final = 1
 _ENCODER: Final = ThumbnailEncoder()
 
 
-def beside_fingerprint(frame_px: int) -> str:
-    """Return the fingerprint of vectors made of frames with so many pixels a side."""
-    facts = {"beside": ThumbnailEncoder.spec.fingerprint, "shrink": _SHRINK_VERSION, "px": frame_px}
-    return fingerprint(facts)
+@cache
+def beside_fingerprint() -> str:
+    """Return the fingerprint of such vectors, of whatever frames the encoder beside takes."""
+    return fingerprint({"beside": ThumbnailEncoder.spec.fingerprint, "shrink": _SHRINK_VERSION})
 
 
 def embed_beside(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
