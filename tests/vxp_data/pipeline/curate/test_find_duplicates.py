@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.duplicate_clips import clip, film
-from support.runs import by_sample, caption_row, table, write_rows
+from support.runs import by_sample, caption_row, write_rows
 from support.stored_runs import StoredClip, decide, stored_run
 from vxp_data.errors import UserError
 from vxp_data.manifests.renamed_media import Renaming, rename_in_json

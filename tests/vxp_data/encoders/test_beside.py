@@ -1,0 +1,68 @@
+"""`thumbnail`'s vectors of frames that another encoder takes: against plain fractions."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, shrink
+from vxp_data.encoders.thumbnail import ThumbnailEncoder
+
+
+def mean_by_area(image_HW, side_px):
+    """Each pixel of the result is the mean of what it covers: rounded, halves upwards."""
+    from_px = len(image_HW)
+    edges = [Fraction(i * from_px, side_px) for i in range(side_px + 1)]
+
+    def share(pixel, result):
+        low, high = max(edges[result], pixel), min(edges[result + 1], pixel + 1)
+        return max(Fraction(0), Fraction(high) - Fraction(low)) * Fraction(side_px, from_px)
+
+    weights = [[share(p, r) for p in range(from_px)] for r in range(side_px)]
+    out = np.empty((side_px, side_px), np.uint8)
+    for down in range(side_px):
+        for across in range(side_px):
+            total = sum(
+                int(image_HW[y, x]) * weights[down][y] * weights[across][x]
+                for y in range(from_px)
+                if weights[down][y]
+                for x in range(from_px)
+                if weights[across][x]
+            )
+            out[down, across] = int(total + Fraction(1, 2))
+    return out
+
+
+@pytest.mark.parametrize(("from_px", "side_px"), [(7, 4), (14, 4), (6, 4), (3, 5), (8, 8), (11, 3)])
+def test_shrinking_is_the_mean_over_the_area_exactly(from_px, side_px):
+    rng = np.random.default_rng(from_px)
+    frames_FHWC = rng.integers(0, 256, (2, from_px, from_px, 3), np.uint8)
+    small_FHWC = shrink(frames_FHWC, side_px)
+    for frame in range(2):
+        for channel in range(3):
+            wanted = mean_by_area(frames_FHWC[frame, :, :, channel], side_px)
+            assert (small_FHWC[frame, :, :, channel] == wanted).all()
+
+
+def test_large_images_are_as_exact_as_small_ones():
+    """1,001 pixels have no divisor in common with 64: the sums pass what float32 holds."""
+    frames_FHWC = np.full((1, 1001, 1001, 3), 255, np.uint8)
+    assert (shrink(frames_FHWC, 64) == 255).all()
+    frames_FHWC[:, :, ::2] = 0
+    column = shrink(frames_FHWC, 64)[0, 0, :, 0].astype(int)
+    # 15.64 pixels each: at most one pixel more of one kind than of the other.
+    assert np.abs(column - 127.5).max() <= 255 / 15.64 / 2 + 1
+
+
+def test_frames_of_its_own_size_give_its_own_vectors():
+    frames_FHWC = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    assert (embed_beside(frames_FHWC) == ThumbnailEncoder().embed(frames_FHWC)).all()
+
+
+def test_a_frames_vector_is_the_same_whatever_else_is_there():
+    frames_FHWC = np.random.default_rng(1).integers(0, 256, (5, 224, 224, 3), np.uint8)
+    together = embed_beside(frames_FHWC)
+    assert together.shape == (5, BESIDE_DIM)
+    assert np.abs(np.linalg.norm(together, axis=1) - 1).max() < 1e-5
+    for frame in range(5):
+        assert (embed_beside(frames_FHWC[frame : frame + 1])[0] == together[frame]).all()
