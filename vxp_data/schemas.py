@@ -103,8 +103,8 @@ EMBEDDING_SCHEMA: Final = EMBEDDING_FACTS.append(pa.field("embedding", pa.large_
 the clip failed. F is the length of `frame_index`, D the rest."""
 
 BESIDE_COLUMNS: Final = ("beside", "beside_encoder")
-"""Columns that parts may have besides: `thumbnail`'s vectors of the same frames, as `embedding` has
-the encoder's, and their fingerprint; null and '' where a clip has none."""
+"""Columns that parts may have besides: `thumbnail`'s vectors of the same frames, int8 [F, 960] in
+steps of 1/1270, frame after frame, and their fingerprint; null and '' where a clip has none."""
 EMBEDDING_BESIDE_SCHEMA: Final = EMBEDDING_SCHEMA.append(
     pa.field("beside", pa.large_binary())
 ).append(pa.field("beside_encoder", pa.string()))

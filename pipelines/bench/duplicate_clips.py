@@ -9,25 +9,26 @@ import pickle
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from duplicate_copies import drawn_videos, make_copies, short_videos
 from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import ClipTimes
 from vxp_data.encoders.base import Encoder
 from vxp_data.encoders.beside import NAME as BESIDE
-from vxp_data.encoders.beside import embed_beside
+from vxp_data.encoders.beside import embed_beside, packed, unpacked
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.embed.stages import JobSettings, decode_files, file_table
 from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
-from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.run_dir.directory import open_run, write_part
 from vxp_data.pipeline.run_dir.samples import write_samples
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.registry import ENCODERS
@@ -36,6 +37,7 @@ from vxp_data.settings.prune import load_config
 TRAINED: Final = "efficientnet_lite0"
 ENCODERS_TRIED: Final = (TRAINED, BESIDE)
 ORIGINAL: Final = "original"
+_CLIPS_IN_PART: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def _embed(videos: Path, kinds: Mapping[str, str], out: Path) -> Embedded:
     files = file_table(media_items(read_wanted_media(run), ()))
     for row, frames_FHWC in _frames(files, job):
         emb_FD = {}
-        for name, embed in ((TRAINED, encoder.embed), (BESIDE, embed_beside)):
+        for name, embed in ((TRAINED, encoder.embed), (BESIDE, _as_stored)):
             began_s = time.process_time()
             emb_FD[name] = embed(frames_FHWC).astype(np.float16)
             spent_s[name] += time.process_time() - began_s
@@ -144,8 +146,31 @@ def _embed(videos: Path, kinds: Mapping[str, str], out: Path) -> Embedded:
         "clips": len(clips),
         "frames_a_clip": round(num_frames / len(clips), 2),
         "cpu_s_a_clip": {name: round(s / len(clips), 4) for name, s in spent_s.items()},
+        "bytes_on_disk_a_clip": _disk_bytes(clips, out),
     }
     return Embedded(clips=sorted(clips, key=lambda c: (c.source, c.copy)), costs=costs)
+
+
+def _as_stored(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float16]:
+    return unpacked(packed(embed_beside(frames_FHWC)).tobytes(), len(frames_FHWC))
+
+
+def _disk_bytes(clips: Sequence[EmbeddedClip], out: Path) -> dict[str, int]:
+    """Write the vectors of each encoder as a run does, 16 clips a part, and weigh them."""
+    weight = {}
+    for name in ENCODERS_TRIED:
+        parts = open_run(out / name).parts
+        out.joinpath(name).mkdir()
+        for start in range(0, len(clips), _CLIPS_IN_PART):
+            stored = [clip.emb_FD[name] for clip in clips[start : start + _CLIPS_IN_PART]]
+            if name == BESIDE:
+                stored = [packed(emb_FD.astype(np.float32)) for emb_FD in stored]
+            values = [emb_FD.tobytes() for emb_FD in stored]
+            table = pa.table({"embedding": pa.array(values, pa.large_binary())})
+            write_part(parts.file(f"part-{start}.parquet"), table)
+        files = (out / name).rglob("part-*")
+        weight[name] = round(sum(file.stat().st_size for file in files) / len(clips))
+    return weight
 
 
 def _frames(files: Any, job: JobSettings) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:

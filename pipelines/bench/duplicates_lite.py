@@ -50,10 +50,6 @@ def measure(folder: Path, work: Path | None) -> dict[str, Any]:
         "clips": len(clips),
         "videos": [_counts(clips, half) for half in halves],
         "costs": made.costs,
-        "bytes_a_clip": {
-            name: round(np.mean([clip.emb_FD[name].nbytes for clip in clips]))
-            for name in ENCODERS_TRIED
-        },
         "splits": [],
     }
     for chosen_on, checked_on in (halves, halves[::-1]):
@@ -243,12 +239,12 @@ def _codec_removed(num_axes: int) -> Callable[[Sequence[EmbeddedClip], set[str]]
 
     def learned(clips: Sequence[EmbeddedClip], half: set[str]) -> Map:
         by_name = {(c.source, c.copy): c.emb_FD[TRAINED].astype(np.float64) for c in clips}
-        moved = [
-            by_name[source, "re_encoded_half_size"] - by_name[source, ORIGINAL]
+        pairs = [
+            (by_name[source, "re_encoded_half_size"], by_name[source, ORIGINAL])
             for source in sorted(half)
-            if len(by_name.get((source, "re_encoded_half_size"), ()))
-            == len(by_name[source, ORIGINAL])
+            if (source, "re_encoded_half_size") in by_name
         ]
+        moved = [copy - original for copy, original in pairs if len(copy) == len(original)]
         _, _, axis_KD = np.linalg.svd(np.concatenate(moved), full_matrices=False)
         axis_KD = axis_KD[:num_axes]
         return lambda emb_FD: emb_FD - (emb_FD @ axis_KD.T) @ axis_KD

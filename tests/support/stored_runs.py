@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from support import runs
-from vxp_data.encoders.beside import beside_fingerprint
+from vxp_data.encoders.beside import beside_fingerprint, packed
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
@@ -91,11 +91,11 @@ def stored_run(
     part = part.append_column("embedding", embedding_column(embeddings))
     part = part.cast(EMBEDDING_SCHEMA)
     beside = [
-        None if c.beside_FD is None else c.beside_FD.astype(np.float16) for c in clips.values()
+        None if c.beside_FD is None else packed(c.beside_FD).tobytes() for c in clips.values()
     ]
     if any(vectors is not None for vectors in beside):
         made_by = ["" if vectors is None else beside_fingerprint() for vectors in beside]
-        part = part.append_column("beside", embedding_column(beside))
+        part = part.append_column("beside", pa.array(beside, pa.large_binary()))
         part = part.append_column("beside_encoder", pa.array(made_by, pa.string()))
         part = part.cast(EMBEDDING_BESIDE_SCHEMA)
     write_part(run.parts.file("part-0.parquet"), part)

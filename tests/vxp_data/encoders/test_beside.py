@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, shrink
+from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, packed, shrink, unpacked
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 
 
@@ -57,6 +57,18 @@ def test_large_images_are_as_exact_as_small_ones():
 def test_frames_of_its_own_size_give_its_own_vectors():
     frames_FHWC = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     assert (embed_beside(frames_FHWC) == ThumbnailEncoder().embed(frames_FHWC)).all()
+
+
+def test_stored_vectors_come_back_nearly_as_they_were():
+    frames_FHWC = np.random.default_rng(2).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    frames_FHWC[1] = 0
+    frames_FHWC[2, :, :112] = (255, 0, 0)
+    vectors = embed_beside(frames_FHWC)
+    back = unpacked(packed(vectors).tobytes(), 4)
+    assert np.abs(back - vectors).max() < 0.6 / 1270  # nothing is clipped
+    assert np.abs(back.astype(float) @ back.T.astype(float) - vectors @ vectors.T).max() < 0.01
+    with pytest.raises(ValueError, match="3 frames"):
+        unpacked(packed(vectors).tobytes(), 3)
 
 
 def test_a_frames_vector_is_the_same_whatever_else_is_there():

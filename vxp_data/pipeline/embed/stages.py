@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.frame_statistics import frame_statistics
 from vxp_data.encoders.base import Encoder, EncoderSpec
-from vxp_data.encoders.beside import BESIDE_DIM, beside_fingerprint, embed_beside
+from vxp_data.encoders.beside import BESIDE_DIM, beside_fingerprint, embed_beside, packed
 from vxp_data.engines.base import EmbedStages
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import FILE_SCHEMA
@@ -102,7 +102,7 @@ def embed_stages(settings: JobSettings, device: Device) -> EmbedStages:
 
 def encoder_needs(settings: JobSettings, device: Device) -> EncoderNeeds:
     """Return where the encoder can run, and what a clip takes on its way to it."""
-    frame_bytes = settings.spec.frame_px**2 * 3 + (2 * BESIDE_DIM if settings.beside else 0)
+    frame_bytes = settings.spec.frame_px**2 * 3 + (BESIDE_DIM if settings.beside else 0)
     return EncoderNeeds(
         in_decode_task=settings.spec.in_decode_task,
         device=device,
@@ -304,7 +304,7 @@ def _frames_table(
     }
     columns = {name: [value] for name, value in row.items()} | {
         "frames": _one_binary(frames),
-        "beside": embedding_column([None if vectors is None else vectors.astype(np.float16)]),
+        "beside": [None if vectors is None else packed(vectors).tobytes()],
     }
     return pa.table({name: columns[name] for name in FRAMES_SCHEMA.names}, schema=FRAMES_SCHEMA)
 

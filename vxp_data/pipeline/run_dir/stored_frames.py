@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import ClipTimes
-from vxp_data.encoders.beside import beside_fingerprint
+from vxp_data.encoders.beside import beside_fingerprint, unpacked
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_tables
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.read_ahead import each_file
@@ -77,10 +77,13 @@ def stored_frames(
             index = open_indices.pop(tuple(fact[name] for name in names), None)
             if index is None:
                 continue
-            start_s = fact["clip_start_s"]
+            start_s, num_frames = fact["clip_start_s"], len(fact["time_s"])
+            value = embeddings[row]
             yield StoredFrames(
                 index=index,
-                emb_FD=embedding_matrix(embeddings[row], len(fact["time_s"])),
+                emb_FD=unpacked(value.as_buffer(), num_frames)
+                if beside
+                else embedding_matrix(value, num_frames),
                 times=ClipTimes(
                     # The first frame may be on screen since before the clip.
                     time_s_F=np.maximum(np.array(fact["time_s"], dtype=np.float64) - start_s, 0.0),

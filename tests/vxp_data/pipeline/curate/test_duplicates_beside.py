@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from support.duplicate_clips import clip, film
+from support.duplicate_clips import DIM, clip, film
 from support.flat_videos import write_flat_video
 from support.runs import caption_row, run_prune, table, write_rows
 from support.stored_runs import StoredClip, decide, stored_run
 from vxp_data.core.duplicates import MIN_COVERED, match_clips, own_likeness
 from vxp_data.core.similarity import cross_cosines
-from vxp_data.encoders.beside import BESIDE_DIM, embed_beside
+from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, packed, unpacked
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.clip_views import views_of
 from vxp_data.pipeline.run_dir.directory import open_run
@@ -24,11 +24,18 @@ from vxp_data.settings.prune import load_config
 
 DURATION_S = 40.0
 SLOW = {"speed": 0.25}
+TO_ANGLES = np.random.default_rng(3).normal(size=(DIM, BESIDE_DIM // 2)) * 2
 
 
 def wide(emb_FD):
-    """As wide as `thumbnail`'s vectors are."""
-    return np.pad(emb_FD, ((0, 0), (0, BESIDE_DIM - emb_FD.shape[1])))
+    """As wide as `thumbnail`'s vectors are, and made of angles as these are: alike stays alike."""
+    angle_FN = emb_FD @ TO_ANGLES
+    circles_FD = np.concatenate([np.cos(angle_FN), np.sin(angle_FN)], axis=1)
+    return circles_FD / np.sqrt(BESIDE_DIM / 2)
+
+
+def as_stored(beside_FD):
+    return unpacked(packed(beside_FD).tobytes(), len(beside_FD))
 
 
 def near(emb_FD, seed):
@@ -106,7 +113,7 @@ def test_the_union_is_that_of_all_pairs_one_by_one(tmp_path):
     for view in views_of(DuplicatesConfig(), "siglip"):
         beside = view.vectors == "thumbnail"
         vectors = {
-            name: (one.beside_FD if beside else one.emb_FD).astype(np.float16)
+            name: as_stored(one.beside_FD) if beside else one.emb_FD.astype(np.float16)
             for name, one in family.items()
         }
         limits = {"threshold": view.thresholds.agreement, "contrast": view.thresholds.contrast}
@@ -233,7 +240,7 @@ def test_prune_keeps_them_beside_a_trained_encoder_the_same_on_each_engine(
     beside = beside_of(tmp_path / "run")
     assert beside == beside_of(tmp_path / "local")
     for n, grey in enumerate((40, 90, 140)):
-        kept = np.frombuffer(beside[f"{n}.mp4"], "<f2").reshape(-1, BESIDE_DIM)
+        kept = unpacked(beside[f"{n}.mp4"], 12 + n)
         flat = np.full((1, 224, 224, 3), (grey, 255 - grey, 90), np.uint8)
         # A flat video comes back from its codec as nearly the colour that went in.
         assert (kept @ embed_beside(flat)[0] > 0.99).all()
