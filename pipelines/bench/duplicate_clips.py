@@ -162,10 +162,11 @@ def _disk_bytes(clips: Sequence[EmbeddedClip], out: Path) -> dict[str, int]:
         parts = open_run(out / name).parts
         out.joinpath(name).mkdir()
         for start in range(0, len(clips), _CLIPS_IN_PART):
-            stored = [clip.emb_FD[name] for clip in clips[start : start + _CLIPS_IN_PART]]
-            if name == BESIDE:
-                stored = [packed(emb_FD.astype(np.float32)) for emb_FD in stored]
-            values = [emb_FD.tobytes() for emb_FD in stored]
+            vectors = [clip.emb_FD[name] for clip in clips[start : start + _CLIPS_IN_PART]]
+            values = [
+                packed(emb_FD.astype(np.float32)).tobytes() if name == BESIDE else emb_FD.tobytes()
+                for emb_FD in vectors
+            ]
             table = pa.table({"embedding": pa.array(values, pa.large_binary())})
             write_part(parts.file(f"part-{start}.parquet"), table)
         files = (out / name).rglob("part-*")

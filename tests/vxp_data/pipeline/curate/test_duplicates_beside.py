@@ -188,6 +188,27 @@ def test_what_the_user_says_is_for_the_encoders_vectors_alone():
     assert [view.vectors for view in views_of(given, "thumbnail")] == ["encoder"]
 
 
+def test_how_unlike_two_may_be_is_said_by_the_contrast(tmp_path):
+    """Two of the same still scene: nearly as unlike as each is like itself over time."""
+    shown = clip(film(1, DURATION_S, speed=0.01))[0]
+    rng = np.random.default_rng(0)
+    other = shown + rng.normal(size=shown.shape) * 0.03
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    scenes = {"a.mp4": shown, "b.mp4": other}
+    run = stored_run(
+        tmp_path, {name: StoredClip(emb_FD=v, duration_s=DURATION_S) for name, v in scenes.items()}
+    )
+    own = cross_cosines(shown, shown)
+    unlike = 1 - np.diagonal(cross_cosines(shown, other)).mean()
+    assert 0.4 < unlike / (1 - own[~np.eye(20, dtype=bool)].mean()) < 0.9
+    decide(run, duplicates__mode="report", duplicates__vectors=["encoder"])
+    assert found(run) == {}
+    decide(
+        run, duplicates__mode="report", duplicates__vectors=["encoder"], duplicates__contrast=1.0
+    )
+    assert list(found(run)) == ["b.mp4"]
+
+
 def test_a_damaged_vector_is_found_by_verify(tmp_path):
     family = clips()
     family["b.mp4"] = replace(family["b.mp4"], beside_FD=family["b.mp4"].beside_FD * 2)
