@@ -125,6 +125,30 @@ def fit_all(clips: Sequence[Frames], pairs: Sequence[tuple[int, int]], least: fl
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a rule finds among some videos."""
+
+    copies: frozenset[tuple[int, int]]
+    """A copy and its original, by their numbers."""
+    wrong: frozenset[str]
+    """Pairs of different videos."""
+    halves: frozenset[str]
+    """Videos whose halves are called the same."""
+
+    def united(self, other: Found) -> Found:
+        """Return what either finds."""
+        return Found(
+            copies=self.copies | other.copies,
+            wrong=self.wrong | other.wrong,
+            halves=self.halves | other.halves,
+        )
+
+    def score(self) -> int:
+        """Weigh what is found against what is wrong."""
+        return len(self.copies) - WRONG_COSTS * (len(self.wrong) + len(self.halves))
+
+
 class Corpus:
     """Clips, their vectors by one encoder or in one space, and what is true of them.
 
@@ -176,6 +200,16 @@ class Corpus:
         pairs = [(2 * i, 2 * i + 1) for i in range(len(halved))]
         return fit_all(parts, pairs, -1.0), halved
 
+    def found(self, same_P: NDArray[np.bool_], halves: Sequence[str]) -> Found:
+        """Return what it means that some pairs are the same."""
+        own_P = same_P & self.is_own_P & self.of_original_P
+        pairs = (self.fits.first_P[own_P].tolist(), self.fits.second_P[own_P].tolist())
+        return Found(
+            copies=frozenset(zip(*pairs, strict=True)),
+            wrong=frozenset(self.source_P[same_P & self.is_wrong_P].tolist()),
+            halves=frozenset(halves),
+        )
+
     def is_wrong(self, first: str, second: str) -> bool:
         """Whether two videos do not show the same."""
         return first != second and frozenset((first, second)) not in self._allowed
@@ -203,21 +237,28 @@ def choose(
     candidates: Sequence[float] = CANDIDATES,
     *,
     whole: bool = False,
+    beside: Found | None = None,
 ) -> PairThresholds:
     """Choose thresholds on some videos: nearly the most copies, with as few wrong as can be.
 
     A few dozen videos say little of millions. So of the thresholds that are NEARLY as good as the
     best, the strictest are taken: least contrast, then greatest agreement, then candidate cosine.
+
+    Args:
+        corpus: of one encoder.
+        sources: the videos.
+        agreements: to try.
+        candidates: likewise.
+        whole: see `Fits.same`.
+        beside: what is found already by another encoder: counted is what both find together.
     """
     within_P = corpus.within(sources)
     score: dict[PairThresholds, int] = {}
     for agreement, candidate, contrast in product(agreements, candidates, CONTRASTS):
         rule = PairThresholds(agreement=agreement, candidate_cosine=candidate, contrast=contrast)
         same_P = corpus.fits.same(rule, whole=whole) & within_P
-        found = int((same_P & corpus.is_own_P & corpus.of_original_P).sum())
-        wrong = len(set(corpus.source_P[same_P & corpus.is_wrong_P]))
-        halves = len(corpus.halves_called_same(rule, sources))
-        score[rule] = found - WRONG_COSTS * (wrong + halves)
+        found = corpus.found(same_P, corpus.halves_called_same(rule, sources))
+        score[rule] = (found if beside is None else found.united(beside)).score()
     least = NEARLY * max(score.values())
     return min(
         (rule for rule in score if score[rule] >= least),

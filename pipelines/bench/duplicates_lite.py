@@ -4,8 +4,9 @@
 
 Copies of the short videos of a folder (VXP_CORPUS/real) and of the demo's are embedded once, from
 the same decoded frames, by `efficientnet_lite0` and by `thumbnail`. Videos are split in two halves,
-with all their copies. Thresholds are chosen on one, figures are of the other; then the other way
-round. 'both' is what either finds. --work keeps the embeddings for another call.
+with all their copies. Thresholds are chosen on one, those of `thumbnail` by what they add to the
+other's; figures are of the other half; then the other way round. 'both' is what either finds.
+--work keeps the embeddings for another call.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def measure(folder: Path, work: Path | None) -> dict[str, Any]:
         "splits": [],
     }
     for chosen_on, checked_on in (halves, halves[::-1]):
-        rules = {name: choose(corpora[name], chosen_on) for name in ENCODERS_TRIED}
+        rules = choose_both(corpora, chosen_on)
         before = dict.fromkeys(ENCODERS_TRIED, UNTRIED)
         figures["splits"].append(
             {
@@ -66,6 +67,15 @@ def measure(folder: Path, work: Path | None) -> dict[str, Any]:
     print_checks(figures["splits"])
     figures["tried_on_real_clips"] = tried([c for c in clips if c.kind != "drawn"], halves)
     return figures
+
+
+def choose_both(corpora: Mapping[str, Corpus], sources: set[str]) -> dict[str, PairThresholds]:
+    """Choose the trained encoder's thresholds, then `thumbnail`'s by what they add to these."""
+    corpus = corpora[TRAINED]
+    rule = choose(corpus, sources)
+    same_P = corpus.fits.same(rule) & corpus.within(sources)
+    found = corpus.found(same_P, corpus.halves_called_same(rule, sources))
+    return {TRAINED: rule, BESIDE: choose(corpora[BESIDE], sources, beside=found)}
 
 
 def by_encoder(

@@ -29,9 +29,9 @@ TRIED: Final[Mapping[str, PairThresholds]] = {
 """By encoder. Those of `efficientnet_lite0` were chosen on one half of some clips and checked on
 the other (`pipelines/bench/duplicates_lite.py`), those of `thumbnail` chosen on all there were."""
 
-BESIDE: Final = PairThresholds(agreement=0.85, candidate_cosine=0.95, contrast=0.5)
+BESIDE: Final = PairThresholds(agreement=0.85, candidate_cosine=0.95, contrast=0.3)
 """Of `thumbnail`'s vectors beside another encoder's, which are made of larger images; chosen and
-checked likewise."""
+checked likewise, by what they add to `efficientnet_lite0`."""
 
 
 def thresholds_of(encoder: str) -> PairThresholds:
