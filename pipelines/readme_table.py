@@ -54,6 +54,12 @@ NUMBERS: Final[Mapping[str, str]] = {
     "duplicates-index": (
         "{vectors:,} vectors: {build_cpu_s} + {search_cpu_s} CPU-s, {peak_rss_mib} MiB"
     ),
+    "duplicates-lite": (
+        "thresholds of one half, real copies of the other found: both "
+        "{splits[0][checked][both][real_copies][accuracy]}, efficientnet_lite0 "
+        "{splits[0][checked][efficientnet_lite0][real_copies][accuracy]}, thumbnail "
+        "{splits[0][checked][thumbnail][real_copies][accuracy]}"
+    ),
     "duplicates-labelled": (
         "{by_encoder[thumbnail][by_kind][same][found]} of "
         "{by_encoder[thumbnail][by_kind][same][pairs]} same, "

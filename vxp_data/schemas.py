@@ -102,6 +102,14 @@ EMBEDDING_SCHEMA: Final = EMBEDDING_FACTS.append(pa.field("embedding", pa.large_
 """The same with the embedding: float16 [F, D] unit rows, little-endian, row after row; null where
 the clip failed. F is the length of `frame_index`, D the rest."""
 
+BESIDE_COLUMNS: Final = ("beside", "beside_encoder")
+"""Columns that parts may have besides: `thumbnail`'s vectors of the same frames, int8 [F, 960] in
+steps of 1/1270, frame after frame, and their fingerprint; null and '' where a clip has none."""
+EMBEDDING_BESIDE_SCHEMA: Final = EMBEDDING_SCHEMA.append(
+    pa.field("beside", pa.large_binary())
+).append(pa.field("beside_encoder", pa.string()))
+"""EMBEDDING_SCHEMA with them. Parts without are read all the same: they say less."""
+
 MEAN_SCHEMA: Final = pa.schema(
     [
         ("uri", pa.string()),
@@ -174,6 +182,9 @@ DUPLICATE_SCHEMA: Final = pa.schema(
         ("agreement", pa.float64()),  # mean cosine of frames at the same moment
         ("offset_s", pa.float64()),  # where the clip begins in its representative
         ("num_matched", pa.int32()),  # frames of the longer one that were compared
+        # by which vectors: 'encoder', 'thumbnail' or 'encoder+thumbnail'; '' for the same content,
+        # and for what a list names. The figures above are of the first
+        ("found_by", pa.string()),
     ]
 )
 """One row for each clip that is a duplicate, in duplicates.parquet: of what, and how that is

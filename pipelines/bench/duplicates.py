@@ -15,16 +15,23 @@ folder's own videos.
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
+from duplicate_copies import (
+    TRANSFORMATIONS,
+    alike,
+    drawn_videos,
+    labels,
+    make_copies,
+    short_videos,
+    source_of,
+)
 from neighbour_index import index
 from records import ROOT, write_record
 
@@ -43,31 +50,15 @@ from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import load_config
 
-MAX_SOURCE_BYTES: Final = 3 << 20
-MAX_SOURCE_PIXELS: Final = 1280 * 720
-MAX_SOURCE_S: Final = 40.0
-X264: Final = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-an"]
-EVEN: Final = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
-TRANSFORMATIONS: Final[dict[str, list[str]]] = {
-    "re_encoded_half_size": ["-vf", "scale=trunc(iw/4)*2:trunc(ih/4)*2", "-crf", "35"],
-    "cropped_5_percent": ["-vf", f"crop=iw*0.95:ih*0.95,{EVEN}", "-crf", "23"],
-    "logo": ["-vf", f"drawbox=x=iw*0.84:y=ih*0.04:w=iw*0.12:h=ih*0.1:color=red:t=fill,{EVEN}"],
-    "mirrored": ["-vf", f"hflip,{EVEN}"],
-    "trimmed_10_percent": ["-ss", "0.06", "-t", "0.9", "-vf", EVEN],
-    "middle_half": ["-ss", "0.25", "-t", "0.5", "-vf", EVEN],
-    "middle_quarter": ["-ss", "0.4", "-t", "0.25", "-vf", EVEN],
-}
-"""By name; -ss and -t are shares of the duration."""
-
 
 def planted(folder: Path, threshold: float) -> dict[str, Any]:
     """Make copies, prune with each encoder, and count."""
     with tempfile.TemporaryDirectory() as scratch:
         videos = Path(scratch) / "videos"
         videos.mkdir()
-        origins = {"real": _originals(folder), "generated": _generated(Path(scratch) / "demo")}
+        origins = {"real": short_videos(folder), "generated": drawn_videos(Path(scratch) / "demo")}
         copies = {
-            name: _copies(path, videos, name)
+            name: make_copies(path, videos, name)
             for originals in origins.values()
             for name, path in originals.items()
         }
@@ -90,7 +81,7 @@ def planted(folder: Path, threshold: float) -> dict[str, Any]:
 def labelled(folder: Path, threshold: float) -> dict[str, Any]:
     """Prune a folder with each encoder; count the pairs that were labelled by eye, by kind."""
     pairs: dict[str, set[frozenset[str]]] = {}
-    for row in _labels():
+    for row in labels():
         stems = (Path(row[name]).stem for name in ("first", "second"))
         pairs.setdefault(row["kind"], set()).add(frozenset(stems))
     allowed = set().union(*pairs.values()) - pairs["different"]
@@ -197,13 +188,13 @@ def _counted(
 ) -> dict[str, Any]:
     """Count what was found of the copies of some videos, and what was found wrongly."""
     group_of = _groups(representative_of)
-    allowed = _labelled()
+    allowed = alike()
     wrong = [
         f"{duplicate} -> {representative}"
         for duplicate, representative in sorted(representative_of.items())
-        if _source(duplicate) in originals
-        and _source(duplicate) != _source(representative)
-        and frozenset((_source(duplicate), _source(representative))) not in allowed
+        if source_of(duplicate) in originals
+        and source_of(duplicate) != source_of(representative)
+        and frozenset((source_of(duplicate), source_of(representative))) not in allowed
     ]
     table = {}
     for name in TRANSFORMATIONS:
@@ -222,80 +213,10 @@ def _counted(
     return {"by_copy": table, "wrong": wrong}
 
 
-def _generated(folder: Path) -> dict[str, Path]:
-    """Draw the demo's videos; without those that it makes of another one."""
-    sys.path.insert(0, str(ROOT / "pipelines"))
-    demo = importlib.import_module("demo_videos")
-    videos = demo.make_videos(folder).parent / "videos"
-    derived = {demo.COPY_OF[1], demo.CUT_FROM[1]}
-    paths = sorted(path for path in videos.iterdir() if path.name not in derived)
-    return {path.name.replace(".", "_"): path for path in paths}
-
-
 def _tiny_siglip(folder: Path) -> Path:
     sys.path.insert(0, str(ROOT / "tests"))
     made: Path = importlib.import_module("support.tiny_models").write_tiny_siglip(folder)
     return made
-
-
-def _originals(folder: Path) -> dict[str, Path]:
-    import av
-
-    found = {}
-    for path in sorted(p for p in folder.iterdir() if p.stat().st_size <= MAX_SOURCE_BYTES):
-        with av.open(str(path), metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
-            is_small = stream.width * stream.height <= MAX_SOURCE_PIXELS
-            if is_small and (container.duration or 0) / 1e6 <= MAX_SOURCE_S:
-                found[path.name.replace(".", "_")] = path
-    return found
-
-
-def _copies(path: Path, videos: Path, name: str) -> set[str]:
-    """Write a video and its copies as NAME--COPY.mp4; return the copies that could be made."""
-    import imageio_ffmpeg
-
-    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
-    (videos / f"{name}--original{path.suffix}").write_bytes(path.read_bytes())
-    duration_s = _duration_s(path)
-    made = set()
-    for copy, options in TRANSFORMATIONS.items():
-        words = list(options)
-        for option in ("-ss", "-t"):
-            if option in words:
-                position = words.index(option) + 1
-                words[position] = f"{float(words[position]) * duration_s:.3f}"
-        target = videos / f"{name}--{copy}.mp4"
-        command = [ffmpeg, "-v", "error", "-i", str(path), *words, *X264, "-y", str(target)]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=300)
-        if done.returncode == 0 and target.stat().st_size > 0:
-            made.add(copy)
-        else:
-            target.unlink(missing_ok=True)
-    return made
-
-
-def _duration_s(path: Path) -> float:
-    import av
-
-    with av.open(str(path), metadata_errors="ignore") as container:
-        return float(container.duration or 0) / 1e6
-
-
-def _labelled() -> set[frozenset[str]]:
-    """Return the pairs of videos that do show the same, or may."""
-    return {
-        frozenset(row[name].replace(".", "_") for name in ("first", "second"))
-        for row in _labels()
-        if row["kind"] != "different"
-    }
-
-
-def _labels() -> list[dict[str, str]]:
-    with (ROOT / "tests" / "support" / "duplicate_pairs.tsv").open(
-        encoding="utf-8", newline=""
-    ) as file:
-        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def _groups(representative_of: dict[str, str]) -> dict[str, str]:
@@ -303,10 +224,6 @@ def _groups(representative_of: dict[str, str]) -> dict[str, str]:
     return representative_of | {
         representative: representative for representative in representative_of.values()
     }
-
-
-def _source(stem: str) -> str:
-    return stem.rpartition("--")[0]
 
 
 def _together(copy: str, original: str, group_of: dict[str, str]) -> bool:

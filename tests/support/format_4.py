@@ -30,6 +30,7 @@ OLD_NAMES = {
 }
 NEW_IN_6 = (
     "clips", "gradual_refresh", "time_note", "stream_index", "num_video_streams", "has_crop",
+    "found_by",
     "medium",
 )  # fmt: skip
 

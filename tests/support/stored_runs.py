@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from support import runs
+from vxp_data.encoders.beside import beside_fingerprint, packed
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
@@ -21,7 +22,7 @@ from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_part
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column
 from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
-from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
+from vxp_data.schemas import EMBEDDING_BESIDE_SCHEMA, EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.settings.prune import PruneConfig
 
 ENCODER = "encoder-1"
@@ -40,6 +41,8 @@ class StoredClip:
     height_px: int = 360
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Other columns of media.parquet."""
+    beside_FD: NDArray[np.floating[Any]] | None = None
+    """`thumbnail`'s vectors beside the encoder's; none, where no clip has any: older parts."""
 
 
 def stored_run(
@@ -86,7 +89,16 @@ def stored_run(
     embeddings = [clip.emb_FD.astype(np.float16) for clip in clips.values()]
     part = pa.Table.from_pylist(table, EMBEDDING_FACTS)
     part = part.append_column("embedding", embedding_column(embeddings))
-    write_part(run.parts.file("part-0.parquet"), part.cast(EMBEDDING_SCHEMA))
+    part = part.cast(EMBEDDING_SCHEMA)
+    beside = [
+        None if c.beside_FD is None else packed(c.beside_FD).tobytes() for c in clips.values()
+    ]
+    if any(vectors is not None for vectors in beside):
+        made_by = ["" if vectors is None else beside_fingerprint() for vectors in beside]
+        part = part.append_column("beside", pa.array(beside, pa.large_binary()))
+        part = part.append_column("beside_encoder", pa.array(made_by, pa.string()))
+        part = part.cast(EMBEDDING_BESIDE_SCHEMA)
+    write_part(run.parts.file("part-0.parquet"), part)
     score_clips(run, sources, encoder=encoder, sampler=SAMPLER)
     write_row_scores(run, encoder=encoder, sampler=SAMPLER)
     run.write_run(

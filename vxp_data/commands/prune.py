@@ -144,6 +144,12 @@ def _show_decided(decided: Any, measure: str, run: str) -> None:
         say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
+    if decided.num_unseen:
+        say(
+            f"{decided.num_unseen:>6}  videos were compared for duplicates by the encoder's "
+            "vectors alone: when they were embedded, `thumbnail`'s were not. A prune into a new "
+            "directory makes both"
+        )
     if inexact := sum(subset.inexact for subset in decided.subsets):
         say(
             f"{inexact:>6}  kept rows are about videos of which some frames could not be decoded; "

@@ -51,7 +51,8 @@ class SamePairs:
     first_P: NDArray[np.int64]
     """Indices in the clips' order."""
     second_P: NDArray[np.int64]
-    agreement_P: NDArray[np.float64]
+    preference_P: NDArray[np.float64]
+    """How well they fit together: of several clips that may stand for one, the greatest does."""
     first_covers_P: NDArray[np.bool_]
     """The second lies inside the first."""
     second_covers_P: NDArray[np.bool_]
@@ -66,7 +67,7 @@ def choose_representatives(
 ) -> NDArray[np.int64]:
     """Decide which clips stay and which is a duplicate of which.
 
-    A clip is a duplicate of a clip that stays and covers it; of several, the one that agrees most.
+    A clip is a duplicate of a clip that stays and covers it; of several, the one that fits best.
     Clips are decided in their order of preference, those that lie inside a longer one after all
     others, longest first: what contains more is never the duplicate. Each duplicate has a pair of
     its own with its representative: a is like b and b like c says nothing of a and c.
@@ -91,7 +92,7 @@ def choose_representatives(
             big, small = int(big_P[pair]), int(small_P[pair])
             if not (num_rows_C[big] and num_rows_C[small]):
                 continue
-            covered_by.setdefault(small, []).append((-float(pairs.agreement_P[pair]), big))
+            covered_by.setdefault(small, []).append((-float(pairs.preference_P[pair]), big))
             if not mutual_P[pair]:
                 inside.add(small)
     num_clips = len(duration_s_C)
@@ -100,9 +101,7 @@ def choose_representatives(
     for clip in (*whole, *sorted(inside, key=lambda clip: (-duration_s_C[clip], clip))):
         if num_rows_C[clip]:
             stay = [
-                (agreement, k)
-                for agreement, k in covered_by.get(clip, ())
-                if representative_C[k] == k
+                (dislike, k) for dislike, k in covered_by.get(clip, ()) if representative_C[k] == k
             ]
             representative_C[clip] = min(stay)[1] if stay else clip
     return representative_C

@@ -17,14 +17,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vxp_data.core.similarity import MEAN_PAIRWISE
+
 MIN_MATCHED: Final = 3
 """Frames of the longer clip that must lie within the shorter one; fewer are no evidence."""
 MIN_COVERED: Final = 0.9
 """Share of a clip's duration that must lie inside another, for it to be a duplicate of that."""
-MAX_CONTRAST: Final = 0.4
-"""How unlike two clips may be where they agree best, as a share of how unlike the frames of either
-are among themselves. Two people before the same wall are as unlike as one of them is over time; a
-copy is nearly the same."""
 FULL_EVIDENCE: Final = 10
 """Frames compared from which on they are all the evidence there need be; with half as many, half
 the contrast is allowed: a few dark frames are found in many a film."""
@@ -74,16 +72,19 @@ class Match:
             second_covered=self.first_covered,
         )
 
-    def is_same(self, *, own: float, threshold: float) -> bool:
+    def is_same(self, *, own: float, threshold: float, contrast: float) -> bool:
         """Whether the two show the same where they lie upon each other.
 
         Args:
-            own: mean cosine among the frames of the more static of the two clips.
+            own: mean cosine among the frames of the more static of the two; see `own_likeness`.
             threshold: least agreement.
+            contrast: how unlike the two may be, as a share of how unlike the frames of either are
+                among themselves. Two people before the same wall are as unlike as one of them is
+                over time (1); a copy is nearly the same (0).
         """
-        contrast = MAX_CONTRAST * min(1.0, self.num_matched / FULL_EVIDENCE)
+        allowed = contrast * min(1.0, self.num_matched / FULL_EVIDENCE)
         unlike = 1.0 - self.agreement
-        return self.agreement >= threshold and unlike <= contrast * (1.0 - own) + NOISE
+        return self.agreement >= threshold and unlike <= allowed * (1.0 - own) + NOISE
 
 
 NO_MATCH: Final = Match(
@@ -134,6 +135,37 @@ def match_clips(cosine_FG: NDArray[np.float64], first: ClipTimes, second: ClipTi
         first_covered=min(1.0, overlap_s / first.duration_s),
         second_covered=min(1.0, overlap_s / second.duration_s),
     )
+
+
+def own_likeness(
+    match: Match,
+    first_FD: NDArray[np.floating[Any]],
+    second_GD: NDArray[np.floating[Any]],
+    first: ClipTimes,
+    second: ClipTimes,
+) -> float:
+    """Return how alike the frames of the more static of two clips are: their mean cosine.
+
+    Of the longer clip the frames within the shorter one: a film that is dark for as long as a
+    shorter one is like that in nothing but darkness, however much happens in the rest of it.
+
+    Args:
+        match: of the two.
+        first_FD: frames of the first, unit rows.
+        second_GD: of the second.
+        first: their times.
+        second: likewise.
+    """
+    if second.duration_s > first.duration_s:
+        return own_likeness(match.turned(), second_GD, first_FD, second, first)
+    at_s_F = first.time_s_F - match.offset_s
+    within_HD = first_FD[(at_s_F >= 0) & (at_s_F < second.duration_s)]
+    likeness = [
+        float(MEAN_PAIRWISE.compute(emb_FD[None])[0])
+        for emb_FD in (within_HD, second_GD)
+        if len(emb_FD) > 1
+    ]
+    return max(likeness, default=1.0)
 
 
 def _offsets(

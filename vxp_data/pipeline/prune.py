@@ -144,6 +144,7 @@ def _prune(
         parts=run.parts,
         thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
         sheet_bytes=config.thumbnails.max_bytes,
+        beside=config.duplicates.kept_beside(config.encoder.name),
     )
     sources = read_wanted_media(run)
     require_neighbours(config.duplicates, sources)

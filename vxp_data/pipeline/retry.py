@@ -157,6 +157,7 @@ def _retry(
         parts=run.parts,
         thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
         sheet_bytes=config.thumbnails.max_bytes,
+        beside=config.duplicates.kept_beside(config.encoder.name),
     )
     before = _failed_clips(run)
     sources = read_wanted_media(run)

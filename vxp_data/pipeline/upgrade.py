@@ -45,6 +45,7 @@ from vxp_data.records import Modality
 from vxp_data.registry import DECODERS, FRAME_SAMPLERS
 from vxp_data.schemas import (
     DUPLICATE_SCHEMA,
+    EMBEDDING_BESIDE_SCHEMA,
     EMBEDDING_FACTS,
     EMBEDDING_SCHEMA,
     RUN_FORMAT_VERSION,
@@ -75,6 +76,7 @@ _UNKNOWN: Final[Mapping[str, Any]] = {
     "stream_index": 0,
     "num_video_streams": 0,
     "has_crop": False,
+    "found_by": "",
 }
 """Columns that old runs lack."""
 _SELECTION_VERSION: Final = 1
@@ -169,9 +171,13 @@ def _is_current(run: RunDirectory) -> bool:
         return False
     parts = each_file(column_names, run.part_files())
     sheets = each_file(column_names, run.thumbnail_files())
-    return all(names == EMBEDDING_SCHEMA.names for names in parts) and all(
+    return all(map(_is_our_part, parts)) and all(
         names == THUMBNAIL_SCHEMA.names for names in sheets
     )
+
+
+def _is_our_part(names: list[str]) -> bool:
+    return names in (EMBEDDING_SCHEMA.names, EMBEDDING_BESIDE_SCHEMA.names)
 
 
 def _upgrade_part(run: RunDirectory, lock: RunLock, samplers: _Samplers, file: File) -> bool | None:
@@ -181,7 +187,7 @@ def _upgrade_part(run: RunDirectory, lock: RunLock, samplers: _Samplers, file: F
         Whether its frame sampling is known; None where it was of our format.
     """
     part = read_table(file)
-    if part.column_names == EMBEDDING_SCHEMA.names:
+    if _is_our_part(part.column_names):
         return None
     is_known, column = True, part["embedding"]
     if _is_of_format_4(part):

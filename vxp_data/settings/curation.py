@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from vxp_data.core.budgets import Target
 from vxp_data.core.filters import Bounds
@@ -17,6 +17,8 @@ from vxp_data.settings.file import Settings
 
 NO_SELECTOR: Final = "none"
 """Stands for none: the measure decides, or the user's scores do."""
+Vectors = Literal["encoder", "thumbnail"]
+"""What videos are compared by: the run's encoder, or `thumbnail`'s vectors beside it."""
 _OF_SCORES: Final = ("fixed", "quantile", "knee")
 """Policies that look at how far scores lie apart, which those of a selector do not tell."""
 
@@ -46,20 +48,54 @@ class DuplicatesConfig(Settings):
     that part."""
     scope: Literal["all", "subset"] = "all"
     """'subset': only videos of the same task subset can be duplicates of one another."""
-    threshold: float = Field(0.9, ge=-1, le=1)
-    """Least mean cosine of the frames that lie at the same moment. Chosen with `thumbnail`, whose
-    unrelated images have 0.5; the same for `siglip`, with which nothing has been tried yet. How
-    much alike two clips must be beyond what each is like itself over time is told from their own
-    frames, whatever the encoder: see core.duplicates."""
-    candidate_cosine: float = Field(0.93, ge=-1, le=1)
+    vectors: tuple[Vectors, ...] = ("encoder", "thumbnail")
+    """By which vectors videos are compared; a pair is found where one of them finds it. 'encoder':
+    those of the run's encoder. 'thumbnail': those of `thumbnail`, which `prune` makes of the same
+    frames and keeps beside; left out here, it makes none."""
+    threshold: float | None = Field(None, ge=-1, le=1)
+    """Least mean cosine of the frames that lie at the same moment, for the vectors of the run's
+    encoder. None: that encoder's own, see core.duplicate_thresholds; so for the next two."""
+    candidate_cosine: float | None = Field(None, ge=-1, le=1)
     """Pairs are compared frame by frame where their mean embeddings, or the mean of a part of one
     and the mean of the other, have this cosine or more."""
+    contrast: float | None = Field(None, ge=0, le=1)
+    """How unlike two videos may be, as a share of how unlike the frames of the more static one are
+    among themselves."""
     neighbours: int = Field(32, ge=1, le=1024)
     """Nearest videos that are looked at in one go; where all of these are candidates, the search is
     made again among the videos that are left."""
     exclude: tuple[str, ...] = ()
     """What must not be in the training set: text files with an id a line, and directories of other
     runs, whose videos are compared by content and by frames. Applies in every mode."""
+
+    @field_validator("vectors")
+    @classmethod
+    def _each_once(cls, vectors: tuple[Vectors, ...]) -> tuple[Vectors, ...]:
+        if not vectors or len(set(vectors)) < len(vectors):
+            raise ValueError(
+                f"vectors is {list(vectors)}; name 'encoder', 'thumbnail' or both, each once. To "
+                "look for no duplicates, set mode to 'off'"
+            )
+        return vectors
+
+    @model_validator(mode="after")
+    def _thresholds_are_used(self) -> Self:
+        named = ("threshold", "candidate_cosine", "contrast")
+        given = [name for name in named if getattr(self, name) is not None]
+        if given and "encoder" not in self.vectors:
+            raise ValueError(
+                f"{given[0]} is for the vectors of the run's encoder, and vectors leaves these "
+                f"out; leave {given[0]} out, or add 'encoder' to vectors"
+            )
+        return self
+
+    def kept_beside(self, encoder: str) -> bool:
+        """Whether `thumbnail`'s vectors are made and kept beside those of an encoder.
+
+        Args:
+            encoder: its name; `thumbnail` needs none.
+        """
+        return "thumbnail" in self.vectors and encoder != "thumbnail"
 
 
 class SelectionConfig(Settings):

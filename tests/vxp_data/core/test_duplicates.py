@@ -18,6 +18,7 @@ from vxp_data.core.duplicates import (
     ClipTimes,
     clip_mean,
     match_clips,
+    own_likeness,
     window_means,
 )
 from vxp_data.core.similarity import cross_cosines
@@ -35,6 +36,10 @@ def own(*clips):
     return max((c.sum() - len(c)) / (len(c) * (len(c) - 1)) for c in cosines)
 
 
+def is_same(match, own_likeness, threshold=0.9):
+    return match.is_same(own=own_likeness, threshold=threshold, contrast=0.4)
+
+
 def test_a_clip_matches_itself_whole():
     a = clip(film(0, 10))
     match = fit(a, a)
@@ -50,7 +55,47 @@ def test_a_clip_inside_a_longer_one_is_found_where_it_begins():
     assert match.offset_s == pytest.approx(12, abs=1)
     assert match.second_covered >= MIN_COVERED
     assert match.first_covered == pytest.approx(0.3, abs=0.02)
-    assert match.is_same(own=own(clip(path), clip(path, 12, 24)), threshold=0.9)
+    assert is_same(match, own(clip(path), clip(path, 12, 24)))
+
+
+def test_of_the_longer_clip_only_the_frames_within_the_shorter_one_judge():
+    """Against a plain loop, in both orders of the two clips."""
+    path = film(1, 40, speed=0.25)
+    longer, shorter = clip(path), clip(path, 12, 24)
+    match = fit(longer, shorter)
+    within = [
+        emb_D
+        for emb_D, time_s in zip(longer[0], longer[1].time_s_F, strict=True)
+        if 0 <= time_s - match.offset_s < shorter[1].duration_s
+    ]
+    assert len(within) == match.num_matched
+    wanted = max(own((np.array(within), None)), own(shorter))
+    found = own_likeness(match, longer[0], shorter[0], longer[1], shorter[1])
+    assert found == pytest.approx(wanted, abs=1e-6)
+    turned = own_likeness(match.turned(), shorter[0], longer[0], shorter[1], longer[1])
+    assert turned == found
+
+
+def test_what_is_alike_in_darkness_alone_is_not_the_same():
+    """A film that is dark for as long as a strobe lasts: each of its frames is near a dark one."""
+    black, white = np.eye(DIM)[:2]
+    rng = np.random.default_rng(0)
+    frames = [black + rng.normal(size=DIM) * 0.01 for _ in range(20)]
+    strobe = [white if number % 2 else frame for number, frame in enumerate(frames)]
+    scenes = rng.normal(size=(10, DIM))
+    dark = [*frames[:10], *scenes]
+    times = np.arange(20.0)
+    longer = (_unit_rows(dark), ClipTimes(time_s_F=times * 2, duration_s=40.0))
+    shorter = (_unit_rows(strobe), ClipTimes(time_s_F=times, duration_s=20.0))
+    match = fit(longer, shorter)
+    assert match.agreement > 0.98
+    judged = own_likeness(match, longer[0], shorter[0], longer[1], shorter[1])
+    assert is_same(match, own(longer, shorter))  # were all frames to judge
+    assert not is_same(match, judged)
+
+
+def _unit_rows(rows):
+    return np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_the_order_of_arguments_only_turns_the_fit():
@@ -62,7 +107,7 @@ def test_the_order_of_arguments_only_turns_the_fit():
 def test_the_same_frames_in_another_order_are_another_video():
     path = film(2, 20)
     forwards, backwards = clip(path), (clip(path)[0][::-1], clip(path)[1])
-    assert not fit(forwards, backwards).is_same(own=own(forwards), threshold=0.5)
+    assert not is_same(fit(forwards, backwards), own(forwards), 0.5)
 
 
 def test_a_re_timed_copy_is_whole():
@@ -82,8 +127,8 @@ def test_two_recordings_of_one_place_are_as_unlike_as_each_is_over_time():
         shown.append(clip(path / np.linalg.norm(path, axis=1, keepdims=True)))
     match = fit(*shown)
     assert match.agreement > 0.9  # which alone would call them the same
-    assert not match.is_same(own=own(*shown), threshold=0.9)
-    assert fit(shown[0], shown[0]).is_same(own=own(*shown), threshold=0.9)
+    assert not is_same(match, own(*shown))
+    assert is_same(fit(shown[0], shown[0]), own(*shown))
 
 
 def test_two_frames_are_no_evidence():
@@ -99,7 +144,7 @@ def test_a_part_of_a_slow_film_always_matches(seed, share, where):
     start_s = where * (1 - share) * 20
     whole, part = clip(path), clip(path, start_s, start_s + share * 20)
     match = fit(whole, part)
-    assert match.is_same(own=own(whole, part), threshold=0.9)
+    assert is_same(match, own(whole, part))
     assert match.second_covered >= MIN_COVERED
 
 
@@ -140,7 +185,7 @@ def same(*pairs):
     return SamePairs(
         first_P=np.array(first, dtype=np.int64),
         second_P=np.array(second, dtype=np.int64),
-        agreement_P=np.array(agreement, dtype=np.float64),
+        preference_P=np.array(agreement, dtype=np.float64),
         first_covers_P=np.array([c in ("mutual", "first") for c in covers], dtype=np.bool_),
         second_covers_P=np.array([c in ("mutual", "second") for c in covers], dtype=np.bool_),
     )

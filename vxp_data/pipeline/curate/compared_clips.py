@@ -15,14 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vxp_data.core.duplicate_groups import ClipRank, SamePairs, representative_order
-from vxp_data.core.duplicates import Match
-from vxp_data.pipeline.curate.near_pairs import (
-    ClipOrder,
-    ClipSource,
-    PairRule,
-    find_same,
-    same_pairs,
-)
+from vxp_data.pipeline.curate.clip_views import ClipSource, Found, View, same_pairs
+from vxp_data.pipeline.curate.near_pairs import ClipOrder, find_same
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.records import Reason
@@ -48,11 +42,11 @@ class RunClips:
     run: RunDirectory
     media: pa.Table
     """CLIP_COLUMNS, one row a clip."""
-    own_C: NDArray[np.float64]
-    """mean_pairwise of each clip; NaN where it failed."""
     is_video_C: NDArray[np.bool_]
     encoder: str
     sampler: str
+    views: Sequence[View]
+    """What they are compared by."""
 
     def source(self, indices: Sequence[int], order_C: NDArray[np.int64]) -> ClipSource:
         """Return where the frames of some clips lie, and their indices in the order of all."""
@@ -99,26 +93,26 @@ class Compared:
     contents: list[list[int]]
     """The clips of each content."""
     content_of: dict[int, int]
-    same: dict[tuple[int, int], Match]
+    same: Mapping[tuple[int, int], Found]
     """By two contents, the lower first."""
     pairs: SamePairs
     duration_s_C: NDArray[np.float64]
+    unseen: frozenset[int]
+    """Clips that some of the vectors do not show."""
 
-    def match(self, content: int, representative: int) -> Match | None:
+    def match(self, content: int, representative: int) -> Found | None:
         """Return how a content fits what stands for it; None where they are the same bytes."""
         if content == representative:
             return None
-        match = self.same[min(content, representative), max(content, representative)]
-        return match.turned() if content < representative else match
+        found = self.same[min(content, representative), max(content, representative)]
+        return found.turned() if content < representative else found
 
     def rows_of(self, num_rows_M: NDArray[np.int64]) -> NDArray[np.int64]:
         """Count the rows about each content, [C], from those about each clip, [M]."""
         return np.array([num_rows_M[members].sum() for members in self.contents], dtype=np.int64)
 
 
-def compare_clips(
-    clips: RunClips, facts: Facts, samples: SampleClips, config: DuplicatesConfig
-) -> Compared:
+def compare_clips(clips: RunClips, facts: Facts, samples: SampleClips) -> Compared:
     """Find which of the clips of some samples show the same.
 
     Raises:
@@ -132,7 +126,6 @@ def compare_clips(
     first = [facts[members[0]] for members in contents]
     total_M = np.bincount(index_U, minlength=len(facts))
     order = ClipOrder(
-        own_C=clips.own_C[[members[0] for members in contents]],
         duration_s_C=np.array([clip_duration(fact) for fact in first]),
         num_rows_C=np.array([total_M[members].sum() for members in contents], dtype=np.int64),
         is_other_C=np.zeros(len(contents), dtype=np.bool_),
@@ -140,13 +133,14 @@ def compare_clips(
         others_only=False,
     )
     source = clips.source(shown, np.array([content_of[index] for index in shown], dtype=np.int64))
-    same = find_same([source], order, pair_rule(config))
+    same = find_same([source], order, clips.views)
     return Compared(
         contents=contents,
         content_of=content_of,
-        same=same,
-        pairs=same_pairs(same),
+        same=same.found,
+        pairs=same_pairs(same.found),
         duration_s_C=order.duration_s_C,
+        unseen=frozenset(contents[content][0] for content in same.unseen_C.tolist()),
     )
 
 
@@ -193,9 +187,10 @@ def duplicate_row(
     action: str,
     *,
     source: str = "",
-    match: Match | None = None,
+    found: Found | None = None,
 ) -> dict[str, Any]:
     """Build a row of DUPLICATE_SCHEMA: about a clip, in all subsets, until more is said."""
+    match = None if found is None else found.match
     of_representative = representative or {"uri": "", "media_id": ""} | dict(
         zip(CLIP_KEY[1:], WHOLE_FILE, strict=True)
     )
@@ -211,18 +206,10 @@ def duplicate_row(
         "agreement": 1.0 if match is None else match.agreement,
         "offset_s": 0.0 if match is None else match.offset_s,
         "num_matched": 0 if match is None else match.num_matched,
+        "found_by": "" if found is None else "+".join(found.by),
     }
 
 
 def clip_duration(fact: Mapping[str, Any]) -> float:
     """Return how long a clip is, seconds."""
     return clip_seconds(fact["clip_start_s"], fact["clip_end_s"], fact["duration_s"])
-
-
-def pair_rule(config: DuplicatesConfig) -> PairRule:
-    """Return what two clips are compared by."""
-    return PairRule(
-        threshold=config.threshold,
-        candidate_cosine=config.candidate_cosine,
-        neighbours=config.neighbours,
-    )

@@ -30,8 +30,6 @@ class OtherRun:
     run: RunDirectory
     media: pa.Table
     """Its clips that have embeddings or a digest, of media.parquet."""
-    scores: pa.Table
-    """Their mean_pairwise."""
     sampler: str
 
 
@@ -114,12 +112,10 @@ def _other_run(source: str, columns: Sequence[str], encoder: str) -> OtherRun:
             "the evaluation videos with the encoder, weights and precision of this run."
         )
     media = read_table(run.media, columns=[*columns, "reason"])
-    scores = read_table(run.scores, columns=["mean_pairwise"])
     good = pc.equal(media["reason"], "")
     return OtherRun(
         source=source,
         run=run,
         media=media.filter(good).drop_columns(["reason"]),
-        scores=scores.filter(good),
         sampler=record["sampler"],
     )

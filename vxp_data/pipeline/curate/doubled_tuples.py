@@ -72,8 +72,10 @@ def _stands_for(
     )
     stands_for_C = np.arange(len(representative_C))
     for content, representative in enumerate(representative_C.tolist()):
-        match = None if representative < 0 else compared.match(content, representative)
-        if match is not None and min(match.first_covered, match.second_covered) >= MIN_COVERED:
+        found = None if representative < 0 else compared.match(content, representative)
+        if found is None:
+            continue
+        if min(found.match.first_covered, found.match.second_covered) >= MIN_COVERED:
             stands_for_C[content] = representative
     return stands_for_C
 

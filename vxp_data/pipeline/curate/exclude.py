@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.decisions import Decisions
 from vxp_data.core.filters import Bounds
+from vxp_data.pipeline.curate.clip_views import views_of
 from vxp_data.pipeline.curate.compared_clips import CLIP_COLUMNS, RunClips, SampleClips
 from vxp_data.pipeline.curate.decontaminate import read_decontamination
 from vxp_data.pipeline.curate.filter_rows import Filtered, filter_samples
@@ -48,6 +49,8 @@ class Excluded:
     """DUPLICATE_SCHEMA; None where none are to be looked for."""
     filtered: Filtered | None
     """What filters made of them; None where there are none."""
+    num_unseen: int = 0
+    """Clips without vectors of `thumbnail`, though duplicates were looked for by these, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class ExclusionRule:
     filters: Mapping[str, Bounds]
     encoder: str
     """Fingerprint of the run's embeddings."""
+    encoder_name: str
+    """Name of what made them."""
     sampler: str
     """Fingerprint of their frame sampling."""
 
@@ -68,6 +73,7 @@ def exclusion_rule(config: PruneConfig, *, encoder: str, sampler: str) -> Exclus
         duplicates=config.duplicates,
         filters={name: given.bounds() for name, given in config.filters.items()},
         encoder=encoder,
+        encoder_name=config.encoder.name,
         sampler=sampler,
     )
 
@@ -93,6 +99,7 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
     """
     dropped = np.full(len(samples), "", dtype=object)
     duplicates = filtered = None
+    num_unseen = 0
     wants_duplicates = rule.duplicates.mode != "off" or bool(rule.duplicates.exclude)
     if rule.filters or wants_duplicates:
         facts = ["num_audio_streams", "frames_exact", "frames_expected", "reason"]
@@ -104,20 +111,19 @@ def exclude(run: RunDirectory, samples: pa.Table, rule: ExclusionRule) -> Exclud
             )
             dropped = filtered.dropped
         if wants_duplicates:
-            own_C = read_table(run.scores, columns=["mean_pairwise"])["mean_pairwise"].to_numpy()
-            duplicates = _look(run, samples, media, own_C, placed, dropped == "", rule)
-    return _apply(duplicates, samples, dropped, filtered)
+            duplicates, num_unseen = _look(run, samples, media, placed, dropped == "", rule)
+    applied = _apply(duplicates, samples, dropped, filtered)
+    return replace(applied, num_unseen=num_unseen)
 
 
 def _look(
     run: RunDirectory,
     samples: pa.Table,
     media: pa.Table,
-    own_C: NDArray[np.float64],
     placed: PlacedRows,
     stays_N: NDArray[np.bool_],
     rule: ExclusionRule,
-) -> pa.Table:
+) -> tuple[pa.Table, int]:
     decontamination = read_decontamination(rule.duplicates.exclude, CLIP_COLUMNS, rule.encoder)
     index_N = np.maximum(np.where(stays_N, placed.index_N, -1), -1)
     of_several = placed.several()
@@ -131,10 +137,10 @@ def _look(
     run_clips = RunClips(
         run=run,
         media=media.select(CLIP_COLUMNS),
-        own_C=own_C,
         is_video_C=is_video_C,
         encoder=rule.encoder,
         sampler=rule.sampler,
+        views=views_of(rule.duplicates, rule.encoder_name),
     )
     names = SampleClips(
         sample_id=samples["sample_id"].to_numpy(),

@@ -7,16 +7,15 @@ video, starts no workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.duplicate_groups import (
-    choose_representatives,
-)
-from vxp_data.core.duplicates import MIN_COVERED, Match
+from vxp_data.core.duplicate_groups import choose_representatives
+from vxp_data.core.duplicates import MIN_COVERED
+from vxp_data.pipeline.curate.clip_views import ClipSource, Found
 from vxp_data.pipeline.curate.compared_clips import (
     WHOLE_FILE,
     Compared,
@@ -26,19 +25,17 @@ from vxp_data.pipeline.curate.compared_clips import (
     clip_duration,
     compare_clips,
     duplicate_row,
-    pair_rule,
     subsets,
 )
 from vxp_data.pipeline.curate.decontaminate import Decontamination, OtherRun
 from vxp_data.pipeline.curate.doubled_tuples import doubled_tuples
-from vxp_data.pipeline.curate.near_pairs import (
-    ClipOrder,
-    ClipSource,
-    find_same,
-)
+from vxp_data.pipeline.curate.near_pairs import ClipOrder, find_same
 from vxp_data.records import Reason
 from vxp_data.schemas import DUPLICATE_SCHEMA
 from vxp_data.settings.curation import DuplicatesConfig
+
+_HERE: Final = ""
+"""Stands for this run among the sources of clips."""
 
 
 def find_duplicates(
@@ -46,7 +43,7 @@ def find_duplicates(
     samples: SampleClips,
     config: DuplicatesConfig,
     decontamination: Decontamination,
-) -> pa.Table:
+) -> tuple[pa.Table, int]:
     """Find what is a duplicate, of what, and what is done about it.
 
     Args:
@@ -56,8 +53,8 @@ def find_duplicates(
         decontamination: what must not be in the run; see `decontamination.read_decontamination`.
 
     Returns:
-        DUPLICATE_SCHEMA, ordered by task, clip and sample. Which rows come in which order does not
-        change it.
+        DUPLICATE_SCHEMA, ordered by task, clip and sample, whatever the order of the rows; and how
+        many clips have no vectors of `thumbnail`, though these were asked for.
 
     Raises:
         UserError: embeddings cannot be read, or the folder for temporary files is full.
@@ -67,20 +64,24 @@ def find_duplicates(
     rows = list(listed.values())
     samples = samples.without(listed)
     leaked: dict[int, dict[str, Any]] = {}
+    unseen: set[tuple[str, int]] = set()
     for other in decontamination.runs:
         indices = sorted(set(samples.clips().tolist()) - set(leaked))
-        leaked |= _leaked(clips, facts, indices, other, config)
+        found, unseen_here = _leaked(clips, facts, indices, other)
+        leaked |= found
+        unseen |= unseen_here
     rows += _leaked_rows(samples, leaked)
     lost = np.flatnonzero(np.isin(samples.index_N, list(leaked))).tolist()
     lost += [sample for sample, own in samples.several.items() if not leaked.keys().isdisjoint(own)]
     samples = samples.without(lost)
     if config.mode != "off":
-        compared = compare_clips(clips, facts, samples, config)
+        compared = compare_clips(clips, facts, samples)
+        unseen |= {(_HERE, index) for index in compared.unseen}
         rows += _doubled(facts, samples, compared, config)
         rows += doubled_tuples(facts, samples, compared, config)
     key = ("task", "uri", "clip_start_s", "clip_end_s", "sample_id")
     rows.sort(key=lambda row: tuple(row[name] for name in key))
-    return pa.Table.from_pylist(rows, DUPLICATE_SCHEMA)
+    return pa.Table.from_pylist(rows, DUPLICATE_SCHEMA), len(unseen)
 
 
 def _listed(
@@ -115,9 +116,12 @@ def _leaked_rows(
 
 
 def _leaked(
-    clips: RunClips, facts: Facts, indices: list[int], other: OtherRun, config: DuplicatesConfig
-) -> dict[int, dict[str, Any]]:
-    """Return those clips that another run has too, by content or by frames."""
+    clips: RunClips, facts: Facts, indices: list[int], other: OtherRun
+) -> tuple[dict[int, dict[str, Any]], set[tuple[str, int]]]:
+    """Return those clips that another run has too, by content or by frames.
+
+    And the clips of either that some of the vectors do not show: (run, index in it).
+    """
     theirs = other.media.to_pylist()
     known = {fact["media_id"]: fact for fact in reversed(theirs)}
     rows: dict[int, dict[str, Any]] = {}
@@ -140,29 +144,32 @@ def _leaked(
         ),
         clips.source(left, np.arange(num_theirs, num_all)),
     ]
-    own_C = np.concatenate([other.scores["mean_pairwise"].to_numpy(), clips.own_C[left]])
     order = ClipOrder(
-        own_C=own_C,
         duration_s_C=np.array([clip_duration(fact) for fact in compared]),
         num_rows_C=np.ones(num_all, dtype=np.int64),
         is_other_C=np.arange(num_all) < num_theirs,
         file_C=np.arange(num_all),
         others_only=True,
     )
-    best: dict[int, float] = {}
-    for (duplicate_at, at), match in sorted(find_same(sources, order, pair_rule(config)).items()):
+    same = find_same(sources, order, clips.views)
+    best: dict[int, tuple[int, float]] = {}
+    for (duplicate_at, at), found in sorted(same.found.items()):
         index = left[at - num_theirs]
-        if match.agreement > best.get(index, -2.0):
-            best[index] = match.agreement
+        if index not in best or found.preference > best[index]:
+            best[index] = found.preference
             rows[index] = duplicate_row(
                 facts[index],
                 theirs[duplicate_at],
                 Reason.IN_EVALUATION,
                 "drop",
                 source=other.source,
-                match=match,
+                found=found,
             )
-    return rows
+    unseen = {
+        (other.source, at) if at < num_theirs else (_HERE, left[at - num_theirs])
+        for at in same.unseen_C.tolist()
+    }
+    return rows, unseen
 
 
 def _doubled(
@@ -179,11 +186,11 @@ def _doubled(
         for content, representative in enumerate(representative_C.tolist()):
             if representative < 0:
                 continue
-            match = compared.match(content, representative)
+            found = compared.match(content, representative)
             for index in compared.contents[content]:
                 if num_rows_M[index] and index != shown_by[representative]:
                     row = _double_row(
-                        facts[index], facts[shown_by[representative]], match, config.mode
+                        facts[index], facts[shown_by[representative]], found, config.mode
                     )
                     yield row | {"task": task}
 
@@ -194,7 +201,7 @@ def _representative(facts: Facts, members: list[int], num_rows_M: NDArray[np.int
 
 
 def _double_row(
-    fact: Mapping[str, Any], representative: Mapping[str, Any], match: Match | None, mode: str
+    fact: Mapping[str, Any], representative: Mapping[str, Any], found: Found | None, mode: str
 ) -> dict[str, Any]:
     """Return the row that says of a clip that it is a duplicate, and what is done about it.
 
@@ -202,12 +209,12 @@ def _double_row(
     same; a part of a longer video has other rows.
     """
     reason, action = Reason.SAME_CONTENT, mode
-    if match is not None:
-        is_whole = match.first_covered >= MIN_COVERED
+    if found is not None:
+        is_whole = found.match.first_covered >= MIN_COVERED
         reason = Reason.NEAR_DUPLICATE if is_whole else Reason.CONTAINED
         is_file = all(
             (f["clip_start_s"], f["clip_end_s"]) == WHOLE_FILE for f in (fact, representative)
         )
         if mode == "relink" and not (is_whole and is_file):
             action = "report"
-    return duplicate_row(fact, representative, reason, action, match=match)
+    return duplicate_row(fact, representative, reason, action, found=found)

@@ -9,79 +9,50 @@ Means and the frames of candidates lie in files, whatever the number of clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.duplicate_groups import SamePairs, choose_representatives
+from vxp_data.core.duplicate_groups import choose_representatives
 from vxp_data.core.duplicates import (
     MIN_COVERED,
     ClipTimes,
     Match,
     match_clips,
+    own_likeness,
     window_means,
 )
 from vxp_data.core.similarity import cross_cosines
 from vxp_data.neighbours.choose import build_index
-from vxp_data.pipeline.run_dir.clip_means import MeanBatch, clip_means
-from vxp_data.pipeline.run_dir.directory import RunDirectory
-from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, StoredFrames, stored_frames
+from vxp_data.pipeline.curate.clip_views import (
+    ClipSource,
+    Pair,
+    Same,
+    Seen,
+    View,
+    check_seen,
+    merged,
+    same_pairs,
+    see_clips,
+    unseen_clips,
+)
+from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer
+from vxp_data.settings.curation import Vectors
 
 _QUERIES_AT_ONCE: Final = 1 << 15
 _PAIRS_AT_ONCE: Final = 1 << 22
 _PART_IS_WHOLE: Final = 0.98
 """A part whose mean is so near the whole clip's finds what that finds."""
 
-Pair = tuple[int, int]
-"""Indices of two clips in their order, the lower first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipSource:
-    """Where the frames of some clips lie."""
-
-    run: RunDirectory
-    clips: pa.Table
-    """Those clips, of media.parquet, in any order."""
-    index_C: NDArray[np.int64]
-    """Their indices in the order of all clips."""
-    encoder: str
-    sampler: str
-
-    def frames(self) -> Iterator[StoredFrames]:
-        """Return their frames, with their indices in the order of all clips."""
-        found = stored_frames(self.run, self.clips, encoder=self.encoder, sampler=self.sampler)
-        for clip in found:
-            index = int(self.index_C[clip.index])
-            yield StoredFrames(index=index, emb_FD=clip.emb_FD, times=clip.times)
-
-    def means(self) -> Iterator[MeanBatch]:
-        """Return their means, with their indices in the order of all clips."""
-        fingerprints = {"encoder": self.encoder, "sampler": self.sampler}
-        for batch in clip_means(self.run, self.clips, **fingerprints):
-            yield replace(batch, index_B=self.index_C[batch.index_B])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairRule:
-    """What is looked for."""
-
-    threshold: float
-    candidate_cosine: float
-    neighbours: int
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOrder:
     """C clips in their order of preference; see `core.duplicate_groups.representative_order`."""
 
-    own_C: NDArray[np.float64]
-    """Mean cosine among each clip's frames."""
     duration_s_C: NDArray[np.float64]
     num_rows_C: NDArray[np.int64]
     is_other_C: NDArray[np.bool_]
@@ -109,114 +80,99 @@ class ClipOrder:
         wanted_P = self.are_wanted(first_P, second_P)
         lower_P = np.minimum(first_P[wanted_P], second_P[wanted_P])
         higher_P = np.maximum(first_P[wanted_P], second_P[wanted_P])
-        return np.unique(lower_P * len(self.own_C) + higher_P)
+        return np.unique(lower_P * len(self.duration_s_C) + higher_P)
 
     def decoded(self, code_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the lower and the higher indices of pairs."""
-        lower_P, higher_P = np.divmod(code_P, len(self.own_C))
+        lower_P, higher_P = np.divmod(code_P, len(self.duration_s_C))
         return lower_P, higher_P
 
 
-def find_same(sources: list[ClipSource], order: ClipOrder, rule: PairRule) -> dict[Pair, Match]:
+def find_same(sources: list[ClipSource], order: ClipOrder, views: Sequence[View]) -> Same:
     """Find the pairs of clips that show the same where they lie upon each other.
 
     Args:
         sources: where the frames of all clips lie.
         order: what is known of them.
-        rule: what is looked for.
-
-    Returns:
-        The pairs of which one covers the other, and how they fit.
+        views: by which vectors, each with its rule; a pair is found where one of them finds it.
 
     Raises:
-        UserError: parts cannot be read, or the folder for temporary files is full.
+        UserError: parts cannot be read, the folder for temporary files is full, or no clip has
+            vectors of any view.
     """
-    num_clips = len(order.own_C)
-    same: dict[Pair, Match] = {}
-    compared_P = np.zeros(0, dtype=np.int64)
+    num_clips = len(order.duration_s_C)
+    same: dict[Vectors, dict[Pair, Match]] = {view.vectors: {} for view in views}
     if num_clips < 2:
-        return same
+        return Same(found={}, unseen_C=np.zeros(0, dtype=np.int64))
     with ExitStack() as stack:
-        means, num_frames_C = _means(sources, num_clips, stack)
-        if means is None:
-            return same
-        active_C = np.flatnonzero(num_frames_C > 0)
+        looked = (see_clips(sources, view, num_clips, stack) for view in views)
+        seen = [clips for clips in looked if clips is not None]
+        check_seen(seen, views, sources)
+        has_frames_C = np.zeros(num_clips, dtype=np.bool_)
+        for clips in seen:
+            has_frames_C |= clips.num_frames_C > 0
+        unseen_C = unseen_clips(seen, views, has_frames_C)
+        compared_P = {clips.view.vectors: np.zeros(0, dtype=np.int64) for clips in seen}
+        active_C = np.flatnonzero(has_frames_C)
         asking = set(active_C.tolist())
         while asking:
-            found_P, full = _candidates(sources, means.rows, active_C, asking, order, rule)
-            # A later round, among fewer clips, finds most pairs again; each is compared once.
-            new_P = np.setdiff1d(found_P, compared_P, assume_unique=True)
-            if not len(new_P):
+            full: set[int] = set()
+            num_new = 0
+            for clips in seen:
+                name = clips.view.vectors
+                found_P, has_more = _candidates(sources, clips, active_C, asking, order)
+                full |= has_more
+                # A later round, among fewer clips, finds most pairs again; each is compared once.
+                new_P = np.setdiff1d(found_P, compared_P[name], assume_unique=True)
+                if len(new_P):
+                    num_new += len(new_P)
+                    compared_P[name] = np.union1d(compared_P[name], new_P)
+                    same[name] |= _compare(sources, clips, new_P, order)
+            if not num_new:
                 break
-            compared_P = np.union1d(compared_P, new_P)
-            same |= _compare(sources, new_P, order, rule, num_frames_C)
             representative_C = choose_representatives(
-                same_pairs(same), order.duration_s_C, np.maximum(1, order.num_rows_C)
+                same_pairs(merged(same, views)),
+                order.duration_s_C,
+                np.maximum(1, order.num_rows_C),
             )
             stays_C = (representative_C == np.arange(num_clips)) | order.is_other_C
             before = set(active_C.tolist())
-            active_C = np.flatnonzero(stays_C & (num_frames_C > 0))
+            active_C = np.flatnonzero(stays_C & has_frames_C)
             # Who had more near ones than were looked at asks again among those that stay; so does
             # who was a duplicate of a clip that is one itself now.
             asking = {index for index in active_C.tolist() if index in full or index not in before}
-    return same
-
-
-def same_pairs(same: dict[Pair, Match]) -> SamePairs:
-    """Convert pairs to columns."""
-    pairs = sorted(same)
-    matches = [same[pair] for pair in pairs]
-    return SamePairs(
-        first_P=np.array([first for first, _ in pairs], dtype=np.int64),
-        second_P=np.array([second for _, second in pairs], dtype=np.int64),
-        agreement_P=np.array([match.agreement for match in matches], dtype=np.float64),
-        first_covers_P=np.array([m.second_covered >= MIN_COVERED for m in matches], dtype=np.bool_),
-        second_covers_P=np.array([m.first_covered >= MIN_COVERED for m in matches], dtype=np.bool_),
-    )
-
-
-def _means(
-    sources: list[ClipSource], num_clips: int, stack: ExitStack
-) -> tuple[MemmapBuffer | None, NDArray[np.int32]]:
-    """Return the mean embeddings of all clips, in their order, and the number of their frames."""
-    num_frames_C = np.zeros(num_clips, dtype=np.int32)
-    means: MemmapBuffer | None = None
-    for source in sources:
-        for batch in source.means():
-            if means is None:
-                means = stack.enter_context(MemmapBuffer(num_clips, batch.mean_BD.shape[1]))
-            means.rows[batch.index_B] = batch.mean_BD
-            num_frames_C[batch.index_B] = batch.num_frames_B
-    return means, num_frames_C
+    return Same(found=merged(same, views), unseen_C=unseen_C)
 
 
 def _candidates(
     sources: list[ClipSource],
-    mean_CD: NDArray[np.float16],
+    clips: Seen,
     active_C: NDArray[np.int64],
     asking: set[int],
     order: ClipOrder,
-    rule: PairRule,
 ) -> tuple[NDArray[np.int64], set[int]]:
     """Find the pairs whose means are near (`ClipOrder.coded`), and the clips that may have more.
 
     Args:
         sources: for the means of parts.
-        mean_CD: the clips' means.
-        active_C: ascending indices of the clips that are searched.
+        clips: their means, how near they must be, and how many neighbours one may have.
+        active_C: ascending indices of the clips that are searched, where they have such vectors.
         asking: those of them whose neighbours are wanted.
         order: which pairs are wanted.
-        rule: how near, and how many neighbours a clip may have.
     """
+    view, mean_CD = clips.view, clips.mean_CD
+    least = view.thresholds.candidate_cosine
+    active_C = active_C[clips.num_frames_C[active_C] > 0]
+    asking = asking.intersection(active_C.tolist())
     # Taking rows copies them out of the file into memory: not done where all stay.
     index = build_index(mean_CD[active_C] if len(active_C) < len(mean_CD) else mean_CD)
     found_P = np.zeros(0, dtype=np.int64)
     blocks: list[NDArray[np.int64]] = []
     full: set[int] = set()
-    for index_B, query_BD in _queries(sources, mean_CD, asking):
-        wanted = min(rule.neighbours + 1, len(active_C))  # the clip itself is one of them
-        cosine_BK, row_BK = index.search(query_BD, wanted, rule.candidate_cosine)
-        near_BK = (cosine_BK >= rule.candidate_cosine) & (row_BK >= 0)
+    for index_B, query_BD in _queries(sources, clips, asking):
+        wanted = min(view.neighbours + 1, len(active_C))  # the clip itself is one of them
+        cosine_BK, row_BK = index.search(query_BD, wanted, least)
+        near_BK = (cosine_BK >= least) & (row_BK >= 0)
         if wanted < len(active_C):
             # Where even the last neighbour is near, there may be more that were not asked for.
             full.update(index_B[near_BK[:, -1]].tolist())
@@ -230,11 +186,10 @@ def _candidates(
 
 
 def _queries(
-    sources: list[ClipSource],
-    mean_CD: NDArray[np.float16],
-    asking: set[int],
+    sources: list[ClipSource], clips: Seen, asking: set[int]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Return the clips' means, then those of their parts, in blocks: (whose, vectors)."""
+    mean_CD = clips.mean_CD
     asking_C = np.array(sorted(asking), dtype=np.int64)
     for start in range(0, len(asking_C), _QUERIES_AT_ONCE):
         index_B = asking_C[start : start + _QUERIES_AT_ONCE]
@@ -242,7 +197,7 @@ def _queries(
     indices: list[int] = []
     vectors: list[NDArray[np.float32]] = []
     for source in sources:
-        for clip in source.frames():
+        for clip in source.frames(clips.view.vectors):
             if clip.index not in asking:
                 continue
             part_WD = window_means(clip.emb_FD)
@@ -257,25 +212,22 @@ def _queries(
 
 
 def _compare(
-    sources: list[ClipSource],
-    code_P: NDArray[np.int64],
-    order: ClipOrder,
-    rule: PairRule,
-    num_frames_C: NDArray[np.int32],
+    sources: list[ClipSource], clips: Seen, code_P: NDArray[np.int64], order: ClipOrder
 ) -> dict[Pair, Match]:
     """Compare pairs frame by frame; return those that are the same, and one covers the other."""
     # Parts of a run are read from front to back, and pairs need frames in any order. So the frames
     # of all candidates are copied into one file first.
     first_P, second_P = order.decoded(code_P)
     wanted = np.union1d(first_P, second_P).tolist()
-    first_row_W = np.concatenate([[0], np.cumsum(num_frames_C[wanted])]).astype(np.int64)
+    first_row_W = np.concatenate([[0], np.cumsum(clips.num_frames_C[wanted])]).astype(np.int64)
     index_in = {index: number for number, index in enumerate(wanted)}
     times: dict[int, ClipTimes] = {}
+    least = clips.view.thresholds
     same: dict[Pair, Match] = {}
     with ExitStack() as stack:
         buffer: MemmapBuffer | None = None
         for source in sources:
-            for clip in source.frames():
+            for clip in source.frames(clips.view.vectors):
                 number = index_in.get(clip.index)
                 if number is None:
                     continue
@@ -293,10 +245,11 @@ def _compare(
         for first, second in _in_blocks(first_P, second_P):
             cosine_FG = cross_cosines(frames(first), frames(second))
             match = match_clips(cosine_FG, times[first], times[second])
-            # The more static of the two is the stricter judge; see MAX_CONTRAST.
-            own = float(max(order.own_C[first], order.own_C[second]))
             covered = max(match.first_covered, match.second_covered)
-            if covered >= MIN_COVERED and match.is_same(own=own, threshold=rule.threshold):
+            if covered < MIN_COVERED or match.agreement < least.agreement:
+                continue
+            own = own_likeness(match, frames(first), frames(second), times[first], times[second])
+            if match.is_same(own=own, threshold=least.agreement, contrast=least.contrast):
                 same[first, second] = match
     return same
 

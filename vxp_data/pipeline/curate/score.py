@@ -21,7 +21,7 @@ from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
 from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer
 from vxp_data.records import Reason
 from vxp_data.registry import MEASURES
-from vxp_data.schemas import EMBEDDING_FACTS
+from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.storage.folder import File
 
 _ABSENT: Final = 3
@@ -52,7 +52,9 @@ def score_clips(
     by_part = np.lexsort((row_C, part_C))
     numbers, firsts = np.unique(part_C[by_part], return_index=True)
     indices = np.split(by_part, firsts[1:])
-    parts = read_tables([files[number] for number in numbers.tolist()])
+    parts = read_tables(
+        [files[number] for number in numbers.tolist()], columns=EMBEDDING_SCHEMA.names
+    )
     with (
         PlacedRows(pa.schema([*EMBEDDING_FACTS, *scores_only])) as rows,
         _Means(len(part_C)) as means,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.frame_statistics import frame_statistics
 from vxp_data.encoders.base import Encoder, EncoderSpec
+from vxp_data.encoders.beside import BESIDE_DIM, beside_fingerprint, embed_beside, packed
 from vxp_data.engines.base import EmbedStages
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import FILE_SCHEMA
@@ -30,7 +31,12 @@ from vxp_data.pipeline.run_dir.directory import write_part
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
 from vxp_data.records import Reason
 from vxp_data.registry import ENCODERS
-from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA, THUMBNAIL_SCHEMA
+from vxp_data.schemas import (
+    EMBEDDING_BESIDE_SCHEMA,
+    EMBEDDING_FACTS,
+    EMBEDDING_SCHEMA,
+    THUMBNAIL_SCHEMA,
+)
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.storage.folder import Folder
 
@@ -41,11 +47,13 @@ FRAMES_SCHEMA: Final = pa.schema(
         *EMBEDDING_FACTS,
         ("frames", pa.large_binary()),
         ("sheet", pa.binary()),
+        ("beside", pa.large_binary()),
         *((name, pa.float64()) for name in _TIMINGS),
     ]
 )
 """One clip, from decoding to embedding; `frames` is uint8 [F, px, px, 3], null where it failed;
-`sheet` is its contact sheet, drawn where it was decoded: an encoder's GPU does not wait for it."""
+`sheet` is its contact sheet and `beside` are `thumbnail`'s vectors, where there are any: made where
+it was decoded, since an encoder's GPU should not wait for them."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [
@@ -78,6 +86,8 @@ class JobSettings:
     """Folder for contact sheets; None: none are kept."""
     sheet_bytes: int = 0
     """Most bytes of a contact sheet."""
+    beside: bool = False
+    """Whether `thumbnail`'s vectors of the frames of videos are kept beside the encoder's."""
 
 
 def embed_stages(settings: JobSettings, device: Device) -> EmbedStages:
@@ -92,7 +102,7 @@ def embed_stages(settings: JobSettings, device: Device) -> EmbedStages:
 
 def encoder_needs(settings: JobSettings, device: Device) -> EncoderNeeds:
     """Return where the encoder can run, and what a clip takes on its way to it."""
-    frame_bytes = settings.spec.frame_px**2 * 3
+    frame_bytes = settings.spec.frame_px**2 * 3 + (BESIDE_DIM if settings.beside else 0)
     return EncoderNeeds(
         in_decode_task=settings.spec.in_decode_task,
         device=device,
@@ -180,7 +190,8 @@ def _decode(files: pa.Table, attempt: Attempt, settings: JobSettings) -> Iterato
         try:
             attempt.enter(item.uri)
             for clip in reader.read(item):
-                yield _frames_table(row["clip"][num_read], clip, settings)
+                beside = settings.beside and not item.is_image
+                yield _frames_table(row["clip"][num_read], clip, settings, beside=beside)
                 num_read += 1
             continue
         except MediaError as error:
@@ -212,7 +223,8 @@ def _embed_alone(clip: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
 
 def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
     """Build the failed clip of one whose frames cannot be used."""
-    values = {"reason": failure.reason, "message": failure.message, "frames": None, "sheet": None}
+    values: dict[str, str | None] = {"reason": failure.reason, "message": failure.message}
+    values |= dict.fromkeys(("frames", "sheet", "beside"))
     for name, value in values.items():
         index = clip.schema.get_field_index(name)
         column = pa.array([value], clip.schema.field(index).type)
@@ -232,6 +244,11 @@ def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.
     embeddings = [None if f is None else next(vectors) for f in frames]
     facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
     part = facts.append_column("embedding", embedding_column(embeddings)).cast(EMBEDDING_SCHEMA)
+    if settings.beside:
+        made_by = [beside_fingerprint() if value.is_valid else "" for value in clips["beside"]]
+        part = part.append_column("beside", clips["beside"])
+        part = part.append_column("beside_encoder", pa.array(made_by, pa.string()))
+        part = part.cast(EMBEDDING_BESIDE_SCHEMA)
     name = part_name(part)
     if settings.thumbnails is not None:  # first: clips with embeddings are never read again
         write_part(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
@@ -256,8 +273,11 @@ def _encoder(settings: EncoderConfig) -> Encoder:
     return encoder
 
 
-def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Table:
+def _frames_table(
+    number: int, clip: ClipFrames, settings: JobSettings, *, beside: bool = False
+) -> pa.Table:
     frames = clip.frames_FHWC
+    vectors = embed_beside(frames) if beside and frames is not None else None
     statistics = None if frames is None else frame_statistics(frames)
     row: dict[str, Any] = {
         "clip": number,
@@ -282,7 +302,10 @@ def _frames_table(number: int, clip: ClipFrames, settings: JobSettings) -> pa.Ta
         "sheet": _sheet(frames, settings),
         **{name: getattr(clip, name) for name in _TIMINGS},
     }
-    columns = {name: [value] for name, value in row.items()} | {"frames": _one_binary(frames)}
+    columns = {name: [value] for name, value in row.items()} | {
+        "frames": _one_binary(frames),
+        "beside": [None if vectors is None else packed(vectors).tobytes()],
+    }
     return pa.table({name: columns[name] for name in FRAMES_SCHEMA.names}, schema=FRAMES_SCHEMA)
 
 

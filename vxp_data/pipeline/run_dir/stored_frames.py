@@ -18,14 +18,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import ClipTimes
-from vxp_data.pipeline.run_dir.directory import RunDirectory, read_tables
+from vxp_data.encoders.beside import beside_fingerprint, unpacked
+from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_tables
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
+from vxp_data.pipeline.run_dir.read_ahead import each_file
+from vxp_data.schemas import BESIDE_COLUMNS
+from vxp_data.storage.folder import File
 from vxp_data.storage.local import cannot_write
 
-_COLUMNS: Final = [
+_FACTS: Final = (
     "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason", "time_s",
-    "duration_s", "embedding",
-]  # fmt: skip
+    "duration_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ def clip_seconds(start_s: float, end_s: float, duration_s: float) -> float:
 
 
 def stored_frames(
-    run: RunDirectory, clips: pa.Table, *, encoder: str, sampler: str
+    run: RunDirectory, clips: pa.Table, *, encoder: str, sampler: str, beside: bool = False
 ) -> Iterator[StoredFrames]:
     """Return the frames of clips, each once, in the order of the parts.
 
@@ -54,30 +58,54 @@ def stored_frames(
             file_version; indices count in it.
         encoder: fingerprint of the embeddings.
         sampler: fingerprint of their frame sampling.
+        beside: of those clips that have them, `thumbnail`'s vectors of these frames instead.
     """
     names = ("uri", "clip_start_s", "clip_end_s", "file_version")
     open_indices = {
         key: index
         for index, key in enumerate(zip(*(clips[n].to_pylist() for n in names), strict=True))
     }
-    for part in read_tables(run.part_files(), columns=_COLUMNS):
-        embeddings = part["embedding"]
-        for row, fact in enumerate(part.drop_columns("embedding").to_pylist()):
+    column = "beside" if beside else "embedding"
+    made_by = beside_fingerprint()
+    for part in _read_beside(run) if beside else _read(run):
+        embeddings = part[column]
+        for row, fact in enumerate(part.drop_columns(column).to_pylist()):
             if fact["reason"] or (fact["encoder"], fact["sampler"]) != (encoder, sampler):
+                continue
+            if beside and fact["beside_encoder"] != made_by:
                 continue
             index = open_indices.pop(tuple(fact[name] for name in names), None)
             if index is None:
                 continue
-            start_s = fact["clip_start_s"]
+            start_s, num_frames = fact["clip_start_s"], len(fact["time_s"])
+            value = embeddings[row]
             yield StoredFrames(
                 index=index,
-                emb_FD=embedding_matrix(embeddings[row], len(fact["time_s"])),
+                emb_FD=unpacked(value.as_buffer(), num_frames)
+                if beside
+                else embedding_matrix(value, num_frames),
                 times=ClipTimes(
                     # The first frame may be on screen since before the clip.
                     time_s_F=np.maximum(np.array(fact["time_s"], dtype=np.float64) - start_s, 0.0),
                     duration_s=clip_seconds(start_s, fact["clip_end_s"], fact["duration_s"]),
                 ),
             )
+
+
+def _read(run: RunDirectory) -> Iterator[pa.Table]:
+    return read_tables(run.part_files(), columns=[*_FACTS, "embedding"])
+
+
+def _read_beside(run: RunDirectory) -> Iterator[pa.Table]:
+    """Read the parts that have vectors beside the encoder's: others lack these columns."""
+    wanted = [*_FACTS, *BESIDE_COLUMNS]
+
+    def read(file: File) -> pa.Table | None:
+        batches = list(read_batches(file, columns=wanted))  # columns that are not there stay away
+        table = pa.Table.from_batches(batches) if batches else None
+        return table if table is not None and "beside" in table.column_names else None
+
+    yield from (part for part in each_file(read, run.part_files()) if part is not None)
 
 
 class MemmapBuffer:

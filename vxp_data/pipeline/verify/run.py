@@ -33,13 +33,14 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.row_clips import named_clips
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
+from vxp_data.pipeline.verify.beside import check_beside
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
 from vxp_data.pipeline.verify.means import check_means
 from vxp_data.pipeline.verify.row_scores import SCORE_TOLERANCE, check_row_scores
 from vxp_data.pipeline.verify.selection import DecidedAgain, check_selection
 from vxp_data.records import ClipKey, Outcome, outcome_of
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
-from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
+from vxp_data.schemas import CLIP_KEY, EMBEDDING_SCHEMA, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.digest import content_digest
 from vxp_data.storage.folder import File
@@ -105,6 +106,7 @@ def verify_run(run: RunDirectory, *, media: bool, selection: bool = False) -> Ve
     if not found.num_problems:  # else it would say the same again
         check_row_scores(run, record, found.add)
         check_means(run, record, found.add)
+        check_beside(run, record, found.add)
         _check_decisions(run, samples, decisions, record, found, selection=selection)
     if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
         _check_rows(run, samples, decisions, record, found)
@@ -208,7 +210,7 @@ def _check_embeddings(
     for file in run.part_files():
         found.num_parts += 1
         try:
-            part = read_table(file)
+            part = read_table(file, columns=EMBEDDING_SCHEMA.names)
         except UserError as error:
             found.add(str(error))
             continue

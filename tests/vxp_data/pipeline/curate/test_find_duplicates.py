@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.duplicate_clips import clip, film
-from support.runs import by_sample, caption_row, table, write_rows
+from support.runs import by_sample, caption_row, write_rows
 from support.stored_runs import StoredClip, decide, stored_run
-from vxp_data.core.similarity import MEAN_PAIRWISE
 from vxp_data.errors import UserError
 from vxp_data.manifests.renamed_media import Renaming, rename_in_json
 from vxp_data.pipeline.shard.kept_rows import kept_rows
@@ -282,12 +281,3 @@ def test_rows_are_relinked_in_every_format(tmp_path, kind):
 )
 def test_only_the_name_changes_in_a_json_row(row, wanted):
     assert rename_in_json(row, Renaming(name="new.mp4")) == wanted
-
-
-def test_the_stored_measure_is_what_the_contrast_is_taken_from(tmp_path):
-    run = stored_run(tmp_path, family())
-    scores = {
-        row["uri"].split("/")[-1]: row["mean_pairwise"] for row in table(tmp_path / "run", "scores")
-    }
-    assert scores["b.mp4"] == MEAN_PAIRWISE.compute(family()["b.mp4"].emb_FD[None])[0]
-    assert run.scores.is_file()

@@ -11,7 +11,6 @@ def test_coded_pairs_are_those_of_a_plain_loop(others_only):
     rng = np.random.default_rng(0)
     num_clips, num_pairs = 40, 3000
     order = ClipOrder(
-        own_C=np.zeros(num_clips),
         duration_s_C=np.ones(num_clips),
         num_rows_C=np.ones(num_clips, dtype=np.int64),
         is_other_C=rng.random(num_clips) < 0.3,
