@@ -86,11 +86,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.reuse:
         shutil.rmtree(args.out, ignore_errors=True)
         prepare(pools, args.out)
-    scores = write_blind_scores(pools, args.out / "blind.jsonl")
-    chosen = choose(args.out, scores, pools)
-    write_chosen(chosen, args.out / "chosen.json")
+    chosen = read_chosen(args.out / "chosen.json")
+    if not chosen:
+        scores = write_blind_scores(pools, args.out / "blind.jsonl")
+        chosen = choose(args.out, scores, pools)
+        write_chosen(chosen, args.out / "chosen.json")
     print(f"drawn and chosen after {time.monotonic() - began_s:.0f} s", flush=True)
-    right = train_all(args.out, pools, chosen, seeds=args.seeds, processes=args.processes)
+    right = train_all(
+        args.out,
+        pools,
+        chosen,
+        seeds=args.seeds,
+        processes=args.processes,
+        visual=(*args.visual_budgets, 1.0),
+    )
     write_right(right, args.out / "right.json")
     found = {
         "verdict": verdict(right["visual_path"], POOLS),
@@ -157,13 +166,30 @@ def write_chosen(chosen: Chosen, path: Path) -> None:
     path.write_text(json.dumps(entries), encoding="utf-8")
 
 
+def read_chosen(path: Path) -> Chosen:
+    """Read what was chosen; nothing where nothing was."""
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {
+        (entry["selector"], entry["budget"], entry["pool"], entry["seed"]): entry["sample_ids"]
+        for entry in entries
+    }
+
+
 def write_right(right: Right, path: Path) -> None:
     """Keep the shares of right answers, for selector_mllm.py."""
     plain = {learner: {str(k): v for k, v in own.items()} for learner, own in right.items()}
     path.write_text(json.dumps(plain), encoding="utf-8")
 
 
-def train_all(out: Path, pools: Pools, chosen: Chosen, *, seeds: int, processes: int) -> Right:
+def train_all(
+    out: Path,
+    pools: Pools,
+    chosen: Chosen,
+    *,
+    seeds: int,
+    processes: int,
+    visual: Sequence[float],
+) -> Right:
     """Train both learners on everything that was chosen, and on all rows of each pool."""
     maps = out / "maps.pt"
     if not maps.exists():
