@@ -137,6 +137,15 @@ NUMBERS: Final[Mapping[str, str]] = {
         "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
         "{score[peak_resident_mb_of_a_million]:,.0f} MB"
     ),
+    "selectors": (
+        "{rows} rows a pool, {seeds} seeds; clearly better than random and intra at 25 %: "
+        "{verdict[told]}"
+    ),
+    "selectors-mllm": (
+        "the MLLM at 25 %, static clips: random {pools[static][random][mean]:.3f}, intra "
+        "{pools[static][intra][mean]:.3f}; copies: {pools[duplicates][random][mean]:.3f}, "
+        "{pools[duplicates][intra][mean]:.3f}"
+    ),
     "select-speed": (
         "{clips:,} clips, CPU-s of a plan: decorrelate {decorrelate[cpu_s]}, cluster_quota "
         "{cluster_quota[cpu_s]}, coverage {coverage[cpu_s]} and "

@@ -72,10 +72,12 @@ def verdict(right: Shares, pools: Sequence[str]) -> dict[str, Any]:
             if all(high < 0 for _, high in own):
                 worse[name].append(pool)
     planted = {name: [pool for pool in own if pool in PLANTED] for name, own in better.items()}
+    clear = [name for name, own in planted.items() if len(own) >= WANTED_POOLS]
     return {
         "rule": f"corrected interval above random and intra in {WANTED_POOLS} of {len(PLANTED)} "
                 f"pools ({', '.join(PLANTED)}) at {VERDICT_BUDGET:.0%}",
-        "clearly_better": [name for name, own in planted.items() if len(own) >= WANTED_POOLS],
+        "clearly_better": clear,
+        "told": ", ".join(clear) or "none",
         "better_in": better,
         "worse_in": worse,
         "corrected_95": corrected,

@@ -27,8 +27,6 @@ from vxp_model.data.frames import FrameOptions
 from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import OrderRule
 
-BLOCKS: Final = 8
-"""Of EfficientNet-Lite0 that are run: with the three more of table7.py the colours are lost."""
 BATCH: Final = 16
 """Rows of a step, half of table7.py's: at as many steps not worse, and cheaper."""
 ENLARGED_PX: Final = 112
@@ -53,7 +51,7 @@ def read_maps(shards: Path) -> Examples:
         question_N=nothing_N,
         answer_N=nothing_N,
     )
-    return replace(clips, seen_N=TrainedTower(BLOCKS, ENLARGED_PX).grid_maps(clips))
+    return replace(clips, seen_N=TrainedTower(side_px=ENLARGED_PX).grid_maps(clips))
 
 
 def examples_of(
