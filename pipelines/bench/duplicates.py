@@ -115,7 +115,10 @@ def _runs(scratch: Path, videos: Path) -> dict[str, Run]:
     tiny = str(_tiny_siglip(scratch / "siglip"))
     encoders = {
         "thumbnail": [("encoder.name", "thumbnail", "bench")],
-        "siglip, small, random weights": [("encoder.checkpoint", tiny, "bench")],
+        "siglip, small, random weights": [
+            ("encoder.name", "siglip", "bench"),
+            ("encoder.checkpoint", tiny, "bench"),
+        ],
     }
     return {
         encoder: Run(scratch / f"run-{position}", videos, settings)
