@@ -272,6 +272,21 @@ def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
     assert measured("repeats", facts) == [1, 0, 0, None, 0, 1, 0, None, None]
 
 
+def test_rows_with_several_media_repeat_those_about_the_same_ones():
+    asked = [("What differs?", "The hat.")]
+    facts = rows_of(
+        *(
+            (name, "open_ended", "video", index, asked)
+            for name, own in {"a": (0, 1), "b": (0, 2), "c": (3, 3), "d": (0, 1), "e": (1, 0)}.items()
+            for index in own
+        ),
+        ("f", "open_ended", "video", 0, asked),
+    )
+    assert measured("repeats", facts) == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
+    reason_N, _ = filter_rows(facts, {"repeats": Bounds(high=0)})
+    assert np.flatnonzero(reason_N).tolist() == [6, 7]
+
+
 def test_a_question_whose_first_row_goes_for_another_reason_is_not_lost():
     facts = rows_of(
         ("a", "open_ended", "video", 0, [("Who is it?", "")]),
