@@ -80,6 +80,16 @@ def test_a_busy_server_is_asked_again_after_longer_and_longer(server, judge, wai
     assert waits == [1.0, 2.0, 4.0]
 
 
+@pytest.mark.parametrize("code", [500, 401])
+def test_words_that_are_cut_off_are_told_as_far_as_they_came(judge, server, waits, code):
+    answer = f"HTTP/1.1 {code} x\r\nContent-Length: 99\r\n\r\nhalf of".encode()
+    handler = server.server.RequestHandlerClass
+    handler._send = lambda own, *_: (own.wfile.write(answer), setattr(own, "close_connection", True))
+    with pytest.raises(UserError, match=f"it answers {code}: half of"):
+        judge.judge([JudgePrompt(text="x")])
+    assert len(waits) == (5 if code == 500 else 0)
+
+
 def test_a_server_may_say_how_long_to_wait(server, judge, waits):
     server.failures = [(429, {"Retry-After": "7"}, b""), (429, {"Retry-After": "900"}, b"")]
     assert judge.judge([JudgePrompt(text="say a")]) == ["a"]
