@@ -277,7 +277,13 @@ def test_rows_with_several_media_repeat_those_about_the_same_ones():
     facts = rows_of(
         *(
             (name, "open_ended", "video", index, asked)
-            for name, own in {"a": (0, 1), "b": (0, 2), "c": (3, 3), "d": (0, 1), "e": (1, 0)}.items()
+            for name, own in {
+                "a": (0, 1),
+                "b": (0, 2),
+                "c": (3, 3),
+                "d": (0, 1),
+                "e": (1, 0),
+            }.items()
             for index in own
         ),
         ("f", "open_ended", "video", 0, asked),

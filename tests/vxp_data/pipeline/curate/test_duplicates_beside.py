@@ -163,6 +163,42 @@ def test_looking_by_vectors_alone_that_are_not_there_is_refused(tmp_path):
         decide(run, duplicates__mode="report", duplicates__vectors=["thumbnail"])
 
 
+def test_a_clip_that_would_be_compared_by_nothing_is_refused(tmp_path):
+    """Some of a run's, or those of an evaluation run: what is in both would stay, unsaid."""
+    family = clips()
+    held_out = family.pop("a.mp4")
+    other = stored_run(tmp_path / "other", {"held-out.mp4": replace(held_out, beside_FD=None)})
+    run = stored_run(tmp_path / "own", family)
+    vectors = {"duplicates__vectors": ["thumbnail"]}
+    with pytest.raises(UserError, match=r"1 videos of \S*/other/\S* have no vectors"):
+        decide(run, duplicates__exclude=[str(other.root)], **vectors)
+    assert decide(run, duplicates__exclude=[str(other.root)]).num_unseen == 1
+    some = family | {"b.mp4": replace(family["b.mp4"], beside_FD=None)}
+    run = stored_run(tmp_path / "some", some)
+    with pytest.raises(UserError, match=r"1 videos of \S*/some/\S* have no vectors"):
+        decide(run, duplicates__mode="report", **vectors)
+
+
+def test_images_of_an_evaluation_run_are_no_videos_without_vectors(tmp_path):
+    family = clips()
+    still = StoredClip(emb_FD=clip(film(3, DURATION_S))[0][:1], duration_s=0.04)  # as FFmpeg has it
+    seen = {"held-out.mp4": family.pop("a.mp4"), "still.png": still}
+    image = caption_row("still", "still.png")
+    image["image"] = image.pop("video")
+    image["conversations"][0]["value"] = "<image>\nWhat is seen?"
+    both = {"id": "both", "images": ["still-2.png"], "videos": ["held-out.mp4"]}
+    both["conversations"] = [dict(turn) for turn in image["conversations"]]
+    both["conversations"][0]["value"] = "<image>\n<video>\nWhat is seen?"
+    seen["still-2.png"] = still
+    rows = [caption_row("a", "held-out.mp4"), image, both]
+    other = stored_run(tmp_path / "other", seen, rows)
+    assert {row["reason"] for row in table(tmp_path / "other/run", "samples")} == {""}
+    run = stored_run(tmp_path / "own", family)
+    decided = decide(run, duplicates__exclude=[str(other.root)])
+    assert set(found(run)) == set(FOUND)
+    assert decided.num_unseen == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
