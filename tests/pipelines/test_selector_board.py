@@ -164,6 +164,10 @@ def test_the_verdict_needs_three_pools_and_both_rivals() -> None:
     found = selector_figures.verdict(better, selector_pools.PLANTED)
     assert found["clearly_better"] == ["intra", "coverage"]
     assert found["better_in"]["gdo_lite"] == []
+    judged = set(found["corrected_95"]["noise"])  # what is judged, and no more, is corrected for
+    others = [name for name in selector_figures.SELECTORS if name != "random"]
+    pairs = {(name, rival) for name in others for rival in selector_figures.RIVALS}
+    assert judged == {f"{name} minus {rival}" for name, rival in pairs if name != rival}
     better["coverage", 0.25, "static"] = [0.5, 0.51, 0.49, 0.5, 0.5]
     found = selector_figures.verdict(better, selector_pools.PLANTED)
     assert "coverage" not in found["clearly_better"]

@@ -9,6 +9,7 @@ import pytest
 from support.chat_server import Server, chat_server, said
 from vxp_data.errors import UserError
 from vxp_model.eval.benchmarks.base import JudgePrompt
+from vxp_model.eval.chat_server import AnswerError
 from vxp_model.eval.judges import FolderJudge, UrlJudge, judge_all, kept_judgments, open_judge
 
 SECRET = "sk-never-shown"
@@ -114,8 +115,11 @@ def test_a_server_that_is_not_there_is_named(waits):
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     judge = UrlJudge(f"http://127.0.0.1:{port}/v1", "m", wait=waits.append)
-    with pytest.raises(UserError, match=r"judge http://127\..*refused.*Is the server running"):
+    with pytest.raises(
+        UserError, match=r"judge http://127\..*refused.*Is the server running"
+    ) as told:
         judge.judge([JudgePrompt(text="say a")])
+    assert not isinstance(told.value, AnswerError)  # no other prompt will have an answer either
 
 
 def test_a_silent_server_is_not_waited_for_without_end(server, waits):
