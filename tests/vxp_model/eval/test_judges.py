@@ -85,11 +85,12 @@ def test_a_busy_server_is_asked_again_after_longer_and_longer(server, judge, wai
 def test_words_that_are_cut_off_are_told_as_far_as_they_came(judge, server, waits, code):
     answer = f"HTTP/1.1 {code} x\r\nContent-Length: 99\r\n\r\nhalf of".encode()
 
-    def send(handler, *_):
+    def send(handler):
+        handler.rfile.read(int(handler.headers["Content-Length"]))
         handler.wfile.write(answer)
         handler.close_connection = True
 
-    server.server.RequestHandlerClass._send = send
+    server.server.RequestHandlerClass.do_POST = send
     with pytest.raises(UserError, match=f"it answers {code}: half of"):
         judge.judge([JudgePrompt(text="x")])
     assert len(waits) == (5 if code == 500 else 0)
