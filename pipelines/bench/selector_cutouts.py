@@ -4,7 +4,7 @@ A square of a video's frames over a short time. Asked is which way the square mo
 (direction), which colour they are tinted with first (order), or how many times too fast they are
 played (speed), which nobody can tell of a video that stands still. Videos are not equally frequent:
 the n-th of the order drawn by the seed is as frequent as 1/n. Questions that are held out are about
-other videos, equally frequent.
+other files, equally frequent; of a film that is there in several files, some may be in either part.
 
 Shape suffixes: T frames, H W pixels, C channels (RGB).
 """
@@ -76,7 +76,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 def draw_cutouts(
     videos: Mapping[str, NDArray[np.uint8]], size: int, heldout: int, *, seed: int
 ) -> Pool:
-    """Draw the pool; no video is in both of its parts.
+    """Draw the pool; no file is in both of its parts.
 
     Args:
         videos: see `read_videos`.

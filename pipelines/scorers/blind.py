@@ -37,6 +37,8 @@ CHOICE_TOKENS: Final = 16
 OPEN_TOKENS: Final = 64
 NO_QUESTION: Final = "no_question"
 """Reason of rows that ask for a caption, or nothing: every model needs the video for those."""
+NO_LIKELIHOOD: Final = "no_likelihood"
+"""Reason of rows with an open question, where only letters' likelihood is told."""
 _SEEDS: Final = 2**31
 
 
@@ -68,6 +70,8 @@ class Plan:
     max_tokens: int | None
     skip_tasks: frozenset[str]
     sees_history: bool
+    knows_texts: bool
+    """Whether the model tells how likely a whole answer is, and not letters alone."""
 
     def settings(self) -> dict[str, Any]:
         """Return what scores depend on beside prompts and model."""
@@ -82,11 +86,19 @@ class Plan:
         }
 
     def tries_of(self, row: TemplateRow) -> list[Try]:
-        """Return all requests about a row, question by question; none where nothing is asked."""
-        if row.task in self.skip_tasks:
+        """Return all requests about a row, question by question; none where `why_none` is told."""
+        if self.why_none(row):
             return []
         questions = questions_of(row.turns)
         return [one for n, q in enumerate(questions) for one in self._tries(row, n, q)]
+
+    def why_none(self, row: TemplateRow) -> str:
+        """Return the reason why nothing is asked about a row; '' where something is."""
+        questions = () if row.task in self.skip_tasks else questions_of(row.turns)
+        if not questions:
+            return NO_QUESTION
+        is_told = self.by != "likelihood" or self.knows_texts or all(q.options for q in questions)
+        return "" if is_told else NO_LIKELIHOOD
 
     def _tries(self, row: TemplateRow, number: int, question: Question) -> Iterator[Try]:
         name = f"{self.seed}/{row.sample_id}/{number}"
@@ -169,8 +181,6 @@ def scored(
     row: TemplateRow, tries: Sequence[Try], answers: Sequence[Answer] | Failure
 ) -> ScoredRow:
     """Return a row's score: the mean over its questions of 1 - the mean agreement of its tries."""
-    if not tries:
-        return _without(row, NO_QUESTION, "")
     if isinstance(answers, Failure):
         return _without(row, answers.reason, answers.message)
     details: list[dict[str, Any]] = []
@@ -202,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_out(options.out)
     rows = read_template(options.rows)
     backend = open_backend(options)
-    plan = _plan(options)
+    plan = _plan(options, backend)
     _check_likelihood(plan, backend)
     if any(map(plan.tries_of, rows)):
         backend.check()
@@ -211,6 +221,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = ask_all(backend, asks, journal_of(options.out))
     made = []
     for row in rows:
+        if reason := plan.why_none(row):
+            made.append(_without(row, reason, ""))
+            continue
         tries = plan.tries_of(row)
         keys = [one.ask.key(backend.identity) for one in tries]
         made.append(scored(row, tries, answers_of(keys, found)))
@@ -247,7 +260,7 @@ def _check_likelihood(plan: Plan, backend: Backend) -> None:
         raise UserError("--by likelihood: this way of running a model tells none. Use replies.")
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _plan(options: argparse.Namespace, backend: Backend) -> Plan:
     path: Path = options.prompts or PROMPTS / "blind.txt"
     return Plan(
         prompts=Prompts(path, ("system", "choice", "open")),
@@ -258,6 +271,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         max_tokens=options.max_tokens,
         skip_tasks=frozenset(options.skip_task),
         sees_history=options.history == "yes",
+        knows_texts="texts" in backend.likelihood,
     )
 
 

@@ -36,6 +36,16 @@ def test_probability_is_the_closed_form(t: float, wanted: float) -> None:
     assert student_t.probability(-t, 4) == pytest.approx(1 - wanted, abs=1e-6)
 
 
+def test_differences_that_are_the_same_but_for_rounding_are_sure() -> None:
+    for t in (1e3, 1e5, 1e9, 1e16):
+        wanted = 0.5 + t / (2 * (t**2 + 2) ** 0.5)  # the closed form of 2 degrees of freedom
+        assert student_t.probability(t, 2) == pytest.approx(wanted, abs=1e-12)
+        assert all(1 - 1e-3 < student_t.probability(t, degrees) <= 1 for degrees in (1, 4, 9))
+    same = student_t.paired([0.3 - 0.1, 0.4 - 0.2, 0.5 - 0.3])
+    assert 0 < same.error < 1e-15
+    assert 0 <= same.p_value < 1e-9
+
+
 def test_holm_steps_down_and_stops() -> None:
     family = {
         "sure": student_t.paired([0.10, 0.11, 0.09, 0.10, 0.10]),
@@ -154,6 +164,10 @@ def test_the_verdict_needs_three_pools_and_both_rivals() -> None:
     found = selector_figures.verdict(better, selector_pools.PLANTED)
     assert found["clearly_better"] == ["intra", "coverage"]
     assert found["better_in"]["gdo_lite"] == []
+    judged = set(found["corrected_95"]["noise"])  # what is judged, and no more, is corrected for
+    others = [name for name in selector_figures.SELECTORS if name != "random"]
+    pairs = {(name, rival) for name in others for rival in selector_figures.RIVALS}
+    assert judged == {f"{name} minus {rival}" for name, rival in pairs if name != rival}
     better["coverage", 0.25, "static"] = [0.5, 0.51, 0.49, 0.5, 0.5]
     found = selector_figures.verdict(better, selector_pools.PLANTED)
     assert "coverage" not in found["clearly_better"]

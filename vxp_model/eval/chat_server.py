@@ -148,7 +148,7 @@ class ChatServer:
                 return [str(one["id"]) for one in json.loads(response.read())["data"]]
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
-                raise self._refused(f"it answers {error.code}: {_shown(error.read())}") from None
+                raise self._refused(f"it answers {error.code}: {_shown(_body_of(error))}") from None
             return None
         except (OSError, http.client.HTTPException) as error:
             raise UserError(
@@ -177,7 +177,7 @@ class ChatServer:
                     return answer
             except urllib.error.HTTPError as error:
                 is_there = True
-                problem = f"it answers {error.code}: {_shown(error.read())}"
+                problem = f"it answers {error.code}: {_shown(_body_of(error))}"
                 after_s = _asked_wait_s(error.headers)
                 if error.code not in _BUSY:
                     refused = self._refused(problem)
@@ -216,6 +216,14 @@ def _is_cut_off(error: object) -> bool:
 
 def _reason(error: BaseException) -> str:
     return f"{getattr(error, 'reason', None) or error or type(error).__name__}"
+
+
+def _body_of(error: urllib.error.HTTPError) -> bytes:
+    """Return what a server says beside a status code: as much of it as comes."""
+    try:
+        return error.read()
+    except (OSError, http.client.HTTPException) as cut_off:
+        return getattr(cut_off, "partial", b"")
 
 
 def _asked_wait_s(headers: email.message.Message) -> float | None:

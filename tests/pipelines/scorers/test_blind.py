@@ -154,6 +154,24 @@ def test_likelihood_of_letters_by_a_server(tmp_path: Path):
     assert found["unknown"] == pytest.approx(1 - (0.75 + 0.25) / 4)
 
 
+def test_a_server_is_not_asked_how_likely_an_open_answer_is(tmp_path: Path):
+    rows = [
+        choice_row("choice", "Q", OPTIONS, 1),
+        template_row("open", "What colour?", "It is blue.", task="open_ended"),
+        template_row("short", "Is it?", "A", task="open_ended"),
+        template_row("both", "Q\nA. ice\nB. steam", "B", "Why?", "Hot.", task="open_ended"),
+    ]
+    path, out = write_template(tmp_path / "rows.jsonl", rows), tmp_path / "b.jsonl"
+    with chat_server(["m"]) as server:
+        server.answer = lambda _: likely("A")  # type: ignore[method-assign]
+        words = [str(path), "--out", str(out), "--server", f"{server.url}#m"]
+        blind.main([*words, "--by", "likelihood"])
+        assert len(server.requests) == blind.TRIES
+    found = scored(out)
+    assert [name for name, row in found.items() if row["score"] is not None] == ["choice"]
+    assert {row["reason"] for name, row in found.items() if name != "choice"} == {"no_likelihood"}
+
+
 def test_a_server_that_tells_no_likelihood_is_told(tmp_path: Path, capsys):
     path = write_template(tmp_path / "rows.jsonl", rows_of(2))
     with chat_server(["m"]) as server:

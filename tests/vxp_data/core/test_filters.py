@@ -272,6 +272,41 @@ def test_repeats_count_what_has_a_lesser_id_about_the_same_clip():
     assert measured("repeats", facts) == [1, 0, 0, None, 0, 1, 0, None, None]
 
 
+def test_rows_with_several_media_repeat_those_about_the_same_ones():
+    asked = [("What differs?", "The hat.")]
+    facts = rows_of(
+        *(
+            (name, "open_ended", "video", index, asked)
+            for name, own in {
+                "a": (0, 1),
+                "b": (0, 2),
+                "c": (3, 3),
+                "d": (0, 1),
+                "e": (1, 0),
+            }.items()
+            for index in own
+        ),
+        ("f", "open_ended", "video", 0, asked),
+    )
+    assert measured("repeats", facts) == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
+    reason_N, _ = filter_rows(facts, {"repeats": Bounds(high=0)})
+    assert np.flatnonzero(reason_N).tolist() == [6, 7]
+
+
+def test_a_row_goes_whole_before_what_stays_is_compared():
+    asked = [("What differs?", "The hat.")]
+    facts = rows_of(
+        ("a", "open_ended", "video", 0, asked),
+        ("a", "open_ended", "video", 1, asked),
+        ("b", "open_ended", "video", 1, asked),
+        duration_s_N=np.array([9.0, 2.0, 2.0]),
+    )
+    bounds = {"repeats": Bounds(high=0), "duration_s": Bounds(high=5)}
+    reason_N, values = filter_rows(facts, bounds)
+    assert reason_N.tolist() == ["too_long", "", ""]
+    assert values["repeats"].tolist() == pytest.approx([np.nan, np.nan, 0], nan_ok=True)
+
+
 def test_a_question_whose_first_row_goes_for_another_reason_is_not_lost():
     facts = rows_of(
         ("a", "open_ended", "video", 0, [("Who is it?", "")]),

@@ -9,6 +9,7 @@ import pytest
 from support.chat_server import Server, chat_server, said
 from vxp_data.errors import UserError
 from vxp_model.eval.benchmarks.base import JudgePrompt
+from vxp_model.eval.chat_server import AnswerError
 from vxp_model.eval.judges import FolderJudge, UrlJudge, judge_all, kept_judgments, open_judge
 
 SECRET = "sk-never-shown"
@@ -80,6 +81,21 @@ def test_a_busy_server_is_asked_again_after_longer_and_longer(server, judge, wai
     assert waits == [1.0, 2.0, 4.0]
 
 
+@pytest.mark.parametrize("code", [500, 401])
+def test_words_that_are_cut_off_are_told_as_far_as_they_came(judge, server, waits, code):
+    answer = f"HTTP/1.1 {code} x\r\nContent-Length: 99\r\n\r\nhalf of".encode()
+
+    def send(handler):
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    server.server.RequestHandlerClass.do_POST = send
+    with pytest.raises(UserError, match=f"it answers {code}: half of"):
+        judge.judge([JudgePrompt(text="x")])
+    assert len(waits) == (5 if code == 500 else 0)
+
+
 def test_a_server_may_say_how_long_to_wait(server, judge, waits):
     server.failures = [(429, {"Retry-After": "7"}, b""), (429, {"Retry-After": "900"}, b"")]
     assert judge.judge([JudgePrompt(text="say a")]) == ["a"]
@@ -100,8 +116,11 @@ def test_a_server_that_is_not_there_is_named(waits):
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     judge = UrlJudge(f"http://127.0.0.1:{port}/v1", "m", wait=waits.append)
-    with pytest.raises(UserError, match=r"judge http://127\..*refused.*Is the server running"):
+    with pytest.raises(
+        UserError, match=r"judge http://127\..*refused.*Is the server running"
+    ) as told:
         judge.judge([JudgePrompt(text="say a")])
+    assert not isinstance(told.value, AnswerError)  # no other prompt will have an answer either
 
 
 def test_a_silent_server_is_not_waited_for_without_end(server, waits):

@@ -19,18 +19,20 @@ from vxp_data.records import Reason, Task
 
 
 def _repeats(facts: RowFacts) -> NDArray[np.float64]:
-    """Count the rows about the same clip that ask the same and come before, by sample id."""
-    order = sorted(range(len(facts.sample_id)), key=lambda row: facts.sample_id[row])
-    seen: dict[tuple[int, tuple[str, ...]], int] = {}
-    value_N = np.full(len(order), np.nan)
-    for row in order:
-        index, said = int(facts.index_N[row]), facts.exchanges[row]
-        if index < 0 or not said:
+    """Count the rows about the same clips that ask the same and come before, by sample id."""
+    places: dict[str, list[int]] = {}  # a row with several media has one for each
+    for place, sample_id in enumerate(facts.sample_id):
+        places.setdefault(sample_id, []).append(place)
+    seen: dict[tuple[tuple[int, ...], tuple[str, ...]], int] = {}
+    value_N = np.full(len(facts.sample_id), np.nan)
+    for _, own in sorted(places.items()):
+        about, said = tuple(facts.index_N[own].tolist()), facts.exchanges[own[0]]
+        if min(about) < 0 or not said:
             continue
-        is_caption = facts.task[row] == Task.CAPTION.value  # many prompts, one question
+        is_caption = facts.task[own[0]] == Task.CAPTION.value  # many prompts, one question
         asked = tuple(text_rules.plain(a if is_caption else q) for q, a in said)
-        times = seen.get((index, asked), 0)
-        value_N[row], seen[index, asked] = times, times + 1
+        times = seen.get((about, asked), 0)
+        value_N[own], seen[about, asked] = times, times + 1
     return value_N
 
 
@@ -96,8 +98,8 @@ REPEATS: Final = FilterRule(
     below=None, above=Reason.REPEATED_QUESTION, needs="text", of_rows=_repeats,
     of_what_stays=True,
 )  # fmt: skip
-"""Rows about the same clip that ask the same (captions: say the same), have a lesser id, and stay
-after the other filters."""
+"""Rows about the same clip (of several media: the same ones in the same order) that ask the same
+(captions: say the same), have a lesser id, and stay after the other filters."""
 
 NEEDS_TIME: Final = FilterRule(
     name="needs_time", version=1, unit="0 or 1", low=0.0, high=1.0,

@@ -177,31 +177,40 @@ class Same:
 
 
 def unseen_clips(
-    seen: Sequence[Seen], views: Sequence[View], has_frames_C: NDArray[np.bool_]
+    seen: Sequence[Seen],
+    views: Sequence[View],
+    sources: Sequence[ClipSource],
+    num_clips: int,
 ) -> NDArray[np.int64]:
-    """Return the clips that have frames, and none in a view that was asked for."""
-    unseen_C = np.zeros(len(has_frames_C), dtype=np.bool_)
-    by_view = {clips.view.vectors: clips.num_frames_C > 0 for clips in seen}
-    for view in views:
-        unseen_C |= has_frames_C & ~by_view.get(view.vectors, np.zeros_like(has_frames_C))
-    return np.flatnonzero(unseen_C)
+    """Return the videos that have no vectors of `thumbnail`, where these were asked for.
 
-
-def check_seen(seen: Sequence[Seen], views: Sequence[View], sources: Sequence[ClipSource]) -> None:
-    """Check that clips have vectors of the only view.
+    Args:
+        seen: what has been read.
+        views: what was asked for.
+        sources: of all clips that are to be compared.
+        num_clips: how many there are.
 
     Raises:
-        UserError: they have not: older versions made none beside the encoder's.
+        UserError: nothing else was asked for: they would be compared by nothing at all.
     """
-    if seen or [view.vectors for view in views] != ["thumbnail"]:
-        return
-    where = sorted({str(source.run.root) for source in sources if len(source.clips)})
-    if where:
-        raise UserError(
-            f"duplicates.vectors is [thumbnail], and {' and '.join(where)} has no vectors of "
-            "`thumbnail` beside the encoder's: it was made without them. Add 'encoder' to "
-            "duplicates.vectors, or prune into a new directory."
-        )
+    shown_C = np.zeros(num_clips, dtype=np.bool_)
+    for clips in seen:
+        if clips.view.vectors == "thumbnail":
+            shown_C = clips.num_frames_C > 0
+    names = [view.vectors for view in views]
+    if "thumbnail" not in names:
+        return np.zeros(0, dtype=np.int64)
+    unseen = []
+    for source in sources:
+        unseen.append(source.index_C[~shown_C[source.index_C]])
+        if len(unseen[-1]) and names == ["thumbnail"]:
+            raise UserError(
+                f"duplicates.vectors is [thumbnail], and {len(unseen[-1])} videos of "
+                f"{source.run.root} have no vectors of `thumbnail` beside the encoder's: they were "
+                "made without them. Add 'encoder' to duplicates.vectors, or prune into a new "
+                "directory."
+            )
+    return np.unique(np.concatenate(unseen))
 
 
 def merged(

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
+from vxp_data.records import Modality
 from vxp_data.shipped_files import here_or_shipped
 from vxp_data.storage.folder import File, find_file
 
@@ -30,6 +33,8 @@ class OtherRun:
     run: RunDirectory
     media: pa.Table
     """Its clips that have embeddings or a digest, of media.parquet."""
+    is_video_C: NDArray[np.bool_]
+    """Not of images: those are the same by content alone."""
     sampler: str
 
 
@@ -112,10 +117,25 @@ def _other_run(source: str, columns: Sequence[str], encoder: str) -> OtherRun:
             "the evaluation videos with the encoder, weights and precision of this run."
         )
     media = read_table(run.media, columns=[*columns, "reason"])
-    good = pc.equal(media["reason"], "")
+    media = media.filter(pc.equal(media["reason"], "")).drop_columns(["reason"])
+    is_image = pc.is_in(media["uri"], value_set=pa.array(_image_uris(run), pa.string()))
     return OtherRun(
         source=source,
         run=run,
-        media=media.filter(good).drop_columns(["reason"]),
+        media=media,
+        is_video_C=~is_image.to_numpy(),
         sampler=record["sampler"],
     )
+
+
+def _image_uris(run: RunDirectory) -> list[str]:
+    """Return the URIs of a run's images, those of rows with several media too."""
+    samples = read_table(run.samples, columns=["modality", "media_uri", "clips"])
+    each = pc.list_flatten(samples["clips"])
+    uris: set[str] = set()
+    for modality, uri in (
+        (samples["modality"], samples["media_uri"]),
+        (pc.struct_field(each, "modality"), pc.struct_field(each, "media_uri")),
+    ):
+        uris |= set(pc.unique(uri.filter(pc.equal(modality, Modality.IMAGE.value))).to_pylist())
+    return sorted(uris)

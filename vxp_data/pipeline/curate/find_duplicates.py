@@ -133,12 +133,13 @@ def _leaked(
             )
     left = [index for index in indices if index not in rows and clips.is_video_C[index]]
     num_theirs, num_all = len(theirs), len(theirs) + len(left)
+    video_V = np.flatnonzero(other.is_video_C)
     compared = [*theirs, *(facts[index] for index in left)]
     sources = [
         ClipSource(
             run=other.run,
-            clips=other.media,
-            index_C=np.arange(num_theirs),
+            clips=other.media.take(pa.array(video_V)),
+            index_C=video_V,
             encoder=clips.encoder,
             sampler=other.sampler,
         ),

@@ -34,7 +34,6 @@ from vxp_data.pipeline.curate.clip_views import (
     Same,
     Seen,
     View,
-    check_seen,
     merged,
     same_pairs,
     see_clips,
@@ -97,8 +96,8 @@ def find_same(sources: list[ClipSource], order: ClipOrder, views: Sequence[View]
         views: by which vectors, each with its rule; a pair is found where one of them finds it.
 
     Raises:
-        UserError: parts cannot be read, the folder for temporary files is full, or no clip has
-            vectors of any view.
+        UserError: parts cannot be read, the folder for temporary files is full, or a clip has
+            vectors of no view.
     """
     num_clips = len(order.duration_s_C)
     same: dict[Vectors, dict[Pair, Match]] = {view.vectors: {} for view in views}
@@ -107,11 +106,10 @@ def find_same(sources: list[ClipSource], order: ClipOrder, views: Sequence[View]
     with ExitStack() as stack:
         looked = (see_clips(sources, view, num_clips, stack) for view in views)
         seen = [clips for clips in looked if clips is not None]
-        check_seen(seen, views, sources)
+        unseen_C = unseen_clips(seen, views, sources, num_clips)
         has_frames_C = np.zeros(num_clips, dtype=np.bool_)
         for clips in seen:
             has_frames_C |= clips.num_frames_C > 0
-        unseen_C = unseen_clips(seen, views, has_frames_C)
         compared_P = {clips.view.vectors: np.zeros(0, dtype=np.int64) for clips in seen}
         active_C = np.flatnonzero(has_frames_C)
         asking = set(active_C.tolist())

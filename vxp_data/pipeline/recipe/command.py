@@ -57,8 +57,8 @@ _DATA: Final = ("samples.parquet", "media.parquet", "scores.parquet", "decisions
 """What of a run directory the steps after it depend on."""
 _AFTER_PRUNE: Final = ("duplicates", "shard", "cluster")
 """Sections that change nothing of what `prune` writes here."""
-_OF_BUDGETS: Final = ("sampling", "costs", "budget_weights")
-"""Sections that decide only where a threshold is a budget."""
+_OF_COSTS: Final = ("sampling", "costs", "budget_weights")
+"""Sections that decide only where a threshold is a budget, or the order is per cost."""
 
 
 class RecipeObserver:
@@ -210,10 +210,12 @@ class _RecipeRun:
         """Embed, score, decide; `vxp-data prune`, but for near-duplicates."""
         spec, sampler = prepare_encoder(self.config), sampler_fingerprint(self.config)
         settings = self.config.model_dump(mode="json", exclude=set(_AFTER_PRUNE))
-        if not any(text.startswith("budget ") for text in self.config.thresholds.values()):
-            settings = {name: settings[name] for name in settings if name not in _OF_BUDGETS}
+        has_budget = any(text.startswith("budget ") for text in self.config.thresholds.values())
+        if not has_budget and self.config.selection.per != "cost":
+            settings = {name: settings[name] for name in settings if name not in _OF_COSTS}
         inputs = {
             "settings": settings,
+            "filters": list(self.config.filters),  # whose order decides, and is not in a key
             "datasets": [_facts_of_manifest(dataset) for dataset in self.datasets],
             "encoder": spec.fingerprint,
             "versions": [version("vxp"), RUN_FORMAT_VERSION],

@@ -1,6 +1,7 @@
 """Duplicates by the encoder's vectors and by `thumbnail`'s beside them: what either finds."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from support.duplicate_clips import DIM, clip, film
 from support.flat_videos import write_flat_video
 from support.runs import caption_row, run_prune, table, write_rows
+from support.shard_fixtures import make_image
 from support.stored_runs import StoredClip, decide, stored_run
 from vxp_data.core.duplicates import MIN_COVERED, match_clips, own_likeness
 from vxp_data.core.similarity import cross_cosines
@@ -133,6 +135,22 @@ def test_the_union_is_that_of_all_pairs_one_by_one(tmp_path):
     assert {by for _, by in rows.values()} >= {"encoder", "thumbnail"}
 
 
+def test_of_several_that_may_stand_for_a_clip_the_encoders_comes_first(tmp_path):
+    """However near another one is to `thumbnail`: cosines of two encoders are not compared."""
+    small = {"width_px": 320, "height_px": 180}
+    family = {
+        "by-thumbnail.mp4": clip_of(2, 101),
+        "by-encoder.mp4": clip_of(1, 102, seed=5),
+        "copy.mp4": clip_of(1, 101, **small),
+    }
+    run = stored_run(tmp_path, family)
+    decide(run, duplicates__mode="report")
+    assert found(run) == {"copy.mp4": ("by-encoder.mp4", "encoder")}
+    (row,) = table(tmp_path / "run", "duplicates")
+    exact = cross_cosines(*[as_stored(family["copy.mp4"].beside_FD)] * 2).diagonal().mean()
+    assert row["agreement"] < exact - 1e-4
+
+
 def test_duplicates_of_an_evaluation_run_are_found_by_either(tmp_path):
     family = clips()
     other = stored_run(tmp_path / "other", {"held-out.mp4": family.pop("a.mp4")})
@@ -161,6 +179,42 @@ def test_looking_by_vectors_alone_that_are_not_there_is_refused(tmp_path):
     run = stored_run(tmp_path, {k: replace(c, beside_FD=None) for k, c in clips().items()})
     with pytest.raises(UserError, match=r"no vectors of `thumbnail`.*Add 'encoder'"):
         decide(run, duplicates__mode="report", duplicates__vectors=["thumbnail"])
+
+
+def test_a_clip_that_would_be_compared_by_nothing_is_refused(tmp_path):
+    """Some of a run's, or those of an evaluation run: what is in both would stay, unsaid."""
+    family = clips()
+    held_out = family.pop("a.mp4")
+    other = stored_run(tmp_path / "other", {"held-out.mp4": replace(held_out, beside_FD=None)})
+    run = stored_run(tmp_path / "own", family)
+    vectors = {"duplicates__vectors": ["thumbnail"]}
+    with pytest.raises(UserError, match=r"1 videos of \S*/other/\S* have no vectors"):
+        decide(run, duplicates__exclude=[str(other.root)], **vectors)
+    assert decide(run, duplicates__exclude=[str(other.root)]).num_unseen == 1
+    some = family | {"b.mp4": replace(family["b.mp4"], beside_FD=None)}
+    run = stored_run(tmp_path / "some", some)
+    with pytest.raises(UserError, match=r"1 videos of \S*/some/\S* have no vectors"):
+        decide(run, duplicates__mode="report", **vectors)
+
+
+def test_images_of_an_evaluation_run_are_no_videos_without_vectors(tmp_path):
+    family = clips()
+    still = StoredClip(emb_FD=clip(film(3, DURATION_S))[0][:1], duration_s=0.04)  # as FFmpeg has it
+    seen = {"held-out.mp4": family.pop("a.mp4"), "still.png": still}
+    image = caption_row("still", "still.png")
+    image["image"] = image.pop("video")
+    image["conversations"][0]["value"] = "<image>\nWhat is seen?"
+    both = {"id": "both", "images": ["still-2.png"], "videos": ["held-out.mp4"]}
+    both["conversations"] = [dict(turn) for turn in image["conversations"]]
+    both["conversations"][0]["value"] = "<image>\n<video>\nWhat is seen?"
+    seen["still-2.png"] = still
+    rows = [caption_row("a", "held-out.mp4"), image, both]
+    other = stored_run(tmp_path / "other", seen, rows)
+    assert {row["reason"] for row in table(tmp_path / "other/run", "samples")} == {""}
+    run = stored_run(tmp_path / "own", family)
+    decided = decide(run, duplicates__exclude=[str(other.root)])
+    assert set(found(run)) == set(FOUND)
+    assert decided.num_unseen == 0
 
 
 @pytest.mark.parametrize(
@@ -256,10 +310,16 @@ def test_prune_keeps_them_beside_a_trained_encoder_the_same_on_each_engine(
         "encoder__device": "cpu",
         "duplicates__mode": "report",
     }
+    make_image(tmp_path / "still.png")
+    rows = json.loads(manifest.read_text())
+    image = caption_row("still", "x") | {"image": "still.png"}
+    del image["video"]
+    write_rows(manifest, [*rows, image])
     run_prune(manifest, tmp_path / "run", cluster__engine=engine_name, **settings)
     run_prune(manifest, tmp_path / "local", cluster__engine="local", **settings)
     beside = beside_of(tmp_path / "run")
     assert beside == beside_of(tmp_path / "local")
+    assert beside["still.png"] is None  # images are the same by content alone
     for n, grey in enumerate((40, 90, 140)):
         kept = unpacked(beside[f"{n}.mp4"], 12 + n)
         flat = np.full((1, 224, 224, 3), (grey, 255 - grey, 90), np.uint8)

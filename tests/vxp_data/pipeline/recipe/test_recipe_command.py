@@ -109,6 +109,17 @@ def test_a_decision_made_by_hand_is_made_again_as_the_recipe_says(
     assert shard_bytes(tmp_path / "sft/shards") == before
 
 
+def test_what_decides_is_asked_when_a_step_is_done(again: Callable[..., RecipeResult]) -> None:
+    sparse = {"sampling__max_frames": 2}
+    assert again(**sparse).done == ("sample", "shard")  # rows are taken whatever they cost
+    assert "prune" in again(selection__per="cost", thresholds__default="keep 0.9").done
+    assert "prune" in again(selection__per="cost", thresholds__default="keep 0.9", **sparse).done
+    filters = {"filters__repeats__max": 0, "filters__question_type_share__max": 1}
+    assert "prune" in again(**filters).done
+    assert again(**filters).done == ()
+    assert "prune" in again(**dict(reversed(filters.items()))).done
+
+
 def test_a_lost_shard_is_written_again_and_nothing_else(
     again: Callable[..., RecipeResult], tmp_path: Path
 ) -> None:
