@@ -106,6 +106,9 @@ class Decided:
     """What thresholds are on: the measure, or `select:NAME@VERSION`, or `scores:...`."""
     num_unknown_scores: int = 0
     """Rows of the user's scores that are none of the run's."""
+    num_listed: int | None = None
+    """Rows about duplicates that are listed, nothing else; None where duplicates are dropped, or
+    none were looked for."""
     num_unseen: int = 0
     """Videos that duplicates were looked for among by the encoder's vectors alone: `thumbnail`'s
     were not made beside these."""
@@ -188,6 +191,7 @@ def decide_run(
         counted_by=settings.sampling.to_dict() if settings.counts_costs() else None,
         decided_by=decided_by.text(few_texts(samples["task"])),
         num_unknown_scores=decided_by.scores.num_unknown,
+        num_listed=excluded.num_listed(settings.excluded.duplicates.mode),
         num_unseen=excluded.num_unseen,
     )
 
