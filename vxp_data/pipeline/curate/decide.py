@@ -134,9 +134,7 @@ def decide_run(
     """
     decided_by = settings.decided_by
     samples = read_table(run.samples, columns=_COLUMNS)
-    tasks = {*pc.unique(samples["task"]).to_pylist(), *Task}
-    check_tasks(settings.thresholds, tasks)
-    check_tasks(set(decided_by.select) - {"default"}, tasks, where="select")
+    require_tasks(settings, samples)
     excluded = exclude(run, samples, settings.excluded)
     media = read_clip_facts(run, excluded.samples, decided_by.measure.name)
     modality_N = few_texts(samples["modality"])
@@ -194,6 +192,23 @@ def decide_run(
         num_listed=excluded.num_listed(settings.excluded.duplicates.mode),
         num_unseen=excluded.num_unseen,
     )
+
+
+def require_tasks(settings: DecisionSettings, samples: pa.Table) -> None:
+    """Check that rows have, or may have, every task that is named; see `check_tasks`.
+
+    Args:
+        settings: what is to be decided by.
+        samples: with a column `task`.
+
+    Raises:
+        UserError: a task is not known.
+    """
+    tasks = {*pc.unique(samples["task"]).to_pylist(), *Task}
+    check_tasks(settings.thresholds, tasks)
+    check_tasks(set(settings.decided_by.select) - {"default"}, tasks, where="select")
+    for name, bounds in settings.excluded.filters.items():
+        check_tasks(bounds.tasks, tasks, where=f"filters.{name}.tasks")
 
 
 def _write_found(run: RunDirectory, excluded: Excluded, selection: pa.Table | None) -> None:

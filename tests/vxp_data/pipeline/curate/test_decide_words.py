@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic_run import write_synthetic_run
 
@@ -12,10 +13,12 @@ from support.commands import vxp_data_here
 from support.duplicate_clips import clip, film
 from support.runs import by_sample, caption_row
 from support.stored_runs import StoredClip, decide, stored_run
+from vxp_data.core.run_report import Histogram
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.pipeline.inspect.report import report_run
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
+from vxp_data.report.charts import histogram_svg
 from vxp_data.report.keep_curves import short_text
 from vxp_data.report.page import render_report
 
@@ -135,6 +138,39 @@ def test_the_record_tells_which_settings_decide_has_changed(run: RunDirectory) -
     bounds = {f"filters.duration_s.{name}" for name in ("min", "max", "tasks")}
     assert changed == {"select.default", "thresholds.default", *bounds}
     assert "measure" not in record["config_origin"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--select", "text_blind"], "`vxp-data decide RUN --scores FILE --select text_blind`"),
+        (["--select", "captions=random"], "unknown task in select 'captions'"),
+        (["--threshold", "captions=0.8"], "unknown task in thresholds 'captions'"),
+        (["--set", "filters.motion={min: 1, tasks: [captions]}"], "filters.motion.tasks"),
+    ],
+)
+def test_prune_refuses_before_it_reads_a_video_what_it_could_not_decide(
+    words: list[str], told: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "rows.json"
+    manifest.write_text(json.dumps([caption_row("0", "0.mp4")]))
+    (tmp_path / "0.mp4").write_bytes(b"no video")
+    out = tmp_path / "run"
+    ended = vxp_data_here(
+        "prune", str(manifest), "--media-root", str(tmp_path), "--out", str(out),
+        "--encoder", "thumbnail", *words,
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stdout
+    assert told in ended.stderr
+    assert not list(out.glob("embeddings/*"))
+
+
+def test_names_that_are_wider_than_a_chart_stay_out_of_its_axes() -> None:
+    histogram = Histogram(edges=np.array([0.0, 1.0]), kept_B=np.array([1]), dropped_B=np.array([2]))
+    assert ">mean_pairwise</text>" in histogram_svg(histogram, 0.5, "mean_pairwise")
+    name = "scores:blind@model/prompts-a4d034bb/settings-b86f867a:score"
+    assert f">{name}</text>" not in histogram_svg(histogram, 0.5, name)
+    assert ">the scores</text>" in histogram_svg(histogram, 0.5, name)
 
 
 @pytest.mark.parametrize(
