@@ -99,6 +99,28 @@ def test_a_filter_goes_again_and_messages_name_what_was_typed(run: RunDirectory)
         assert f"--set {text}: {told}" in refused("decide", run, "--set", text)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("filters.needs_time.min=1", "`vxp-data decide` with this setting shows what it leaves"),
+        ("duplicates.mode=drop", "`vxp-data decide` with this setting shows what it leaves"),
+        ("frames.num_frames=8", "another setting changes nothing that it shows"),
+    ],
+)
+def test_plan_refuses_settings_that_it_does_not_go_by(
+    run: RunDirectory, text: str, told: str
+) -> None:
+    assert f"--set {text}: `plan`" in refused("plan", run, "--set", text)
+    assert told in refused("plan", run, "--set", text)
+    done("plan", run, "--set", "costs.tokens_per_frame=10")
+
+
+def test_a_template_that_nobody_has_filled_is_told(run: RunDirectory, tmp_path: Path) -> None:
+    template(run, tmp_path)
+    told = refused("decide", run, "--scores", str(tmp_path / "rows.jsonl"))
+    assert "got none. If this is what score-template wrote, fill its column score" in told
+
+
 def test_duplicates_that_are_only_listed_are_counted(run: RunDirectory) -> None:
     told = "  1  rows are about copies or parts of other videos"
     assert told in done("decide", run, "--duplicates", "report")
