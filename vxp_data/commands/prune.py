@@ -134,16 +134,23 @@ def _show_result(result: PruneResult) -> None:
 
 
 def _show_decided(decided: Any, measure: str, run: str) -> None:
+    from vxp_data.core.per_cost import per_cost_unit
     from vxp_data.pipeline.run_dir.quarantine import first_messages
     from vxp_data.report.terminal import reason_lines, subset_table
 
     say(subset_table(decided.subsets))
-    say(f"Thresholds are on {measure}.")
+    unit = per_cost_unit(measure)
+    say(f"Thresholds are on {measure}." + (f" Their unit is {unit}." if unit else ""))
     if exclude := {name: n for name, n in decided.reasons.items() if is_excluding(name)}:
         say("Excluded before the threshold:")
         say("\n".join(reason_lines(exclude)))
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
+    if decided.num_listed is not None:
+        say(
+            f"{decided.num_listed:>6}  rows are about copies or parts of other videos, and are "
+            "judged like all others: see duplicates.parquet, or `vxp-data report`"
+        )
     if decided.num_unseen:
         say(
             f"{decided.num_unseen:>6}  videos were compared for duplicates by the encoder's "

@@ -133,11 +133,15 @@ def report(
 
 
 def _plan_notes(planned: RunPlan) -> str:
+    from vxp_data.core.per_cost import per_cost_unit
+
     notes = [
         f"Of {planned.num_rows} rows {planned.num_out} are out whatever the threshold.",
-        "'all' keeps the same share of each subset; videos, hours and bytes count a file once.",
+        "'all' keeps the same share of each subset; videos, hours and bytes count a file\nonce.",
         "Frames and tokens are an epoch's, by the run's sampling rule.",
     ]
+    if unit := per_cost_unit(planned.measure):
+        notes.append(f"Scores are {unit}.")
     if planned.bought:
         notes.append(
             "Quality: over kept rows, the sum of the share of its subset that each is at or\n"

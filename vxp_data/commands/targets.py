@@ -19,8 +19,9 @@ Threshold = Annotated[
     typer.Option(
         "--threshold",
         metavar="[TASK=]T",
-        help="Keep what scores T or less: caption=0.80; q0.5 is a quantile of the scores, knee "
-        "where they begin to climb or to level off.",
+        help="Keep what scores T or less (of effective_frames and of --scores: T or more): "
+        "caption=0.80; q0.5 is a quantile of the scores, knee where they begin to climb or to "
+        "level off.",
     ),
 ]
 Keep = Annotated[

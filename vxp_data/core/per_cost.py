@@ -20,6 +20,8 @@ from vxp_data.core.similarity import Measure, outside_scale
 Per = Literal["row", "cost"]
 PER: Final[tuple[Per, ...]] = ("row", "cost")
 
+_SUFFIX: Final = "/tokens"
+"""Of what decides, as decisions say it."""
 _UNIT_TOKENS: Final = 1e6
 """Quality is told per million tokens, so that its numbers can be read."""
 
@@ -53,9 +55,19 @@ def per_cost(quality_M: NDArray[np.float64], tokens_M: NDArray[np.float64]) -> N
     return quality_M / tokens_M * _UNIT_TOKENS
 
 
+def per_cost_unit(decided_by: str) -> str:
+    """Return the unit of the scores by which rows are cut, '' where they are not per cost.
+
+    Args:
+        decided_by: what decides, as decisions say it; of several, with commas.
+    """
+    is_per_cost = any(name.endswith(_SUFFIX) for name in decided_by.split(", "))
+    return "quality (0 to 1) per million training tokens" if is_per_cost else ""
+
+
 def per_cost_scale(scale: Measure) -> Measure:
     """Return whose the scores of `per_cost` are, from whose the ranks are.
 
     A row that goes by it may be less redundant than one that stays, so the reason is another.
     """
-    return outside_scale(f"{scale.name}/tokens")
+    return outside_scale(f"{scale.name}{_SUFFIX}")

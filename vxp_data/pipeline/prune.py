@@ -13,7 +13,7 @@ from vxp_data.encoders.choose import Choice
 from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
-from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
+from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run, require_tasks
 from vxp_data.pipeline.curate.image_text import (
     measure_similarities,
     prepare_text_encoder,
@@ -31,7 +31,11 @@ from vxp_data.pipeline.embed.preflight import (
     require,
     sample_of,
 )
-from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
+from vxp_data.pipeline.embed.preflight_extras import (
+    require_installed,
+    require_neighbours,
+    require_scores,
+)
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
 from vxp_data.pipeline.embed.run_encoder import settle_encoder
@@ -42,7 +46,7 @@ from vxp_data.pipeline.embed.work_items import (
     media_items,
     read_wanted_media,
 )
-from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
 from vxp_data.pipeline.run_dir.samples import write_samples
 from vxp_data.pipeline.run_record import (
@@ -99,6 +103,7 @@ def prune(
     if choice is not None:
         observer.chose_encoder(choice)
     require_installed(loaded.config, datasets)
+    require_scores(loaded.config)
     with (
         open_engine(loaded.config.cluster) as engine,
         run_lock(run.root, "vxp-data prune") as lock,
@@ -147,6 +152,8 @@ def _prune(
         beside=config.duplicates.kept_beside(config.encoder.name),
     )
     sources = read_wanted_media(run)
+    deciding = DecisionSettings.of(config, encoder=spec.fingerprint, sampler=settings.sampler)
+    require_tasks(deciding, read_table(run.samples, columns=["task"]))
     require_neighbours(config.duplicates, sources)
     totals, num_files = embed_missing(
         run, sources, config, settings, engine, observer, but=TRIED_AGAIN

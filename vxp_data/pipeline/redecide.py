@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.core.per_cost import Per
+from vxp_data.core.selectors.base import load_selector
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run
 from vxp_data.pipeline.curate.outside_scores import ScoreFile, read_score_file, store_scores
@@ -18,7 +19,7 @@ from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record, threshold_text
 from vxp_data.registry import MEASURES
-from vxp_data.settings.curation import ScoresConfig, check_selectors
+from vxp_data.settings.curation import NO_SELECTOR, ScoresConfig, check_selectors
 from vxp_data.settings.prune import PruneConfig, load_config
 
 SETTABLE: Final = ("duplicates", "filters", "selection")
@@ -95,10 +96,26 @@ def redecide(
             _remove_other_scores(run, before)
             raise
         _remove_other_scores(run, config)
-        record["config"] = config.model_dump(mode="json")
+        after = config.model_dump(mode="json")
+        record["config_origin"] = _origins(record, after)
+        record["config"] = after
         record["decided"] = decided_record(decided)
         run.write_run({k: v for k, v in record.items() if k != "sampled"})
     return decided, decided.decided_by
+
+
+def _origins(record: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the settings of a run come from, now that some were changed."""
+    before = {o.key: o.value for o in load_config(None, run_settings=record["config"]).origins}
+    origins = record.get("config_origin", {})
+    found = {}
+    for setting in load_config(None, run_settings=after).origins:
+        key = setting.key
+        if key not in before or before[key] != setting.value:
+            found[key] = "vxp-data decide"
+        elif key in origins:
+            found[key] = origins[key]
+    return found
 
 
 def _remove_other_scores(run: RunDirectory, config: PruneConfig) -> None:
@@ -107,6 +124,28 @@ def _remove_other_scores(run: RunDirectory, config: PruneConfig) -> None:
     for name in run.root.names():
         if name.startswith("outside_scores-") and name != kept:
             run.root.remove(name)
+
+
+def _check_scores_decide(select: Mapping[str, str]) -> None:
+    """Refuse scores that are given together with selectors which read none.
+
+    Raises:
+        UserError: no subset goes by them.
+    """
+    names = {select.get("default", NO_SELECTOR), *select.values()}
+    named = sorted(names - {NO_SELECTOR})
+    if len(named) == len(names) and not _reads_scores(select):
+        raise UserError(
+            f"--scores: all subsets go by a selector that reads no scores ({', '.join(named)}). "
+            "Leave --select out; or name the subset that a selector is for (--select "
+            "caption=coverage), with --select none for all others; or --select text_blind, which "
+            "reads them."
+        )
+
+
+def _reads_scores(select: Mapping[str, str]) -> bool:
+    names = set(select.values()) - {NO_SELECTOR}
+    return any("scores" in load_selector(name).needs for name in names)
 
 
 def changed_config(
@@ -130,6 +169,8 @@ def changed_config(
         MEASURES.require(measure)
         if select is None:  # what was said last decides
             config = config.model_copy(update={"select": {}, "scores": ScoresConfig()})
+        elif not _reads_scores(select):
+            config = config.model_copy(update={"scores": ScoresConfig()})
     if scores is not None:
         own_select = config.select if select else {}
         config = config.model_copy(update={"scores": scores, "select": own_select})
@@ -152,6 +193,8 @@ def changed_config(
             raise UserError(str(error)) from error
         changes["costs"] = costs
     changed = config.model_copy(update=changes)
+    if scores is not None:
+        _check_scores_decide(changed.select)
     targets = (changed.threshold_specs(), changed.default_threshold())
     check_selectors(changed.select, *targets, changed.selection.per)
     if weights and not isinstance(changed.default_threshold(), Budget):

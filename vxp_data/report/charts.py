@@ -20,6 +20,13 @@ _HEIGHT: Final = 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 20, 30
 _BAR: Final = 11
 """Height of a bar; text of 11 units is about as high."""
+_AXIS_CHARS: Final = 32
+"""Of a name that fits below a chart, with "threshold on" before it."""
+
+
+def _axis_name(measure: str) -> str:
+    """Return what an axis calls the scores: a name that is wider than the chart is in the text."""
+    return measure if len(measure) <= _AXIS_CHARS else "the scores"
 
 
 def histogram_svg(histogram: Histogram, threshold: float, measure: str) -> str:
@@ -27,7 +34,7 @@ def histogram_svg(histogram: Histogram, threshold: float, measure: str) -> str:
     edges = histogram.edges
     total_B = histogram.kept_B + histogram.dropped_B
     frame = _Frame(float(edges[0]), float(edges[-1]), 0.0, float(max(1, total_B.max(initial=1))))
-    parts = frame.axes(x_label=measure, y_ticks=_whole_ticks(frame.y_high))
+    parts = frame.axes(x_label=_axis_name(measure), y_ticks=_whole_ticks(frame.y_high))
     for low, high, kept, total in zip(
         edges[:-1], edges[1:], histogram.kept_B, total_B, strict=True
     ):
@@ -54,7 +61,7 @@ def curve_svg(
     low, high = float(threshold_P.min()), float(threshold_P.max())
     frame = _Frame(low, high if high > low else low + 1e-6, 0.0, 1.0)
     ticks = [(i / 4, f"{25 * i} %") for i in range(5)]
-    parts = frame.axes(x_label=f"threshold on {measure}", y_ticks=ticks)
+    parts = frame.axes(x_label=f"threshold on {_axis_name(measure)}", y_ticks=ticks)
     for i, (name, share_P) in enumerate(shares_of.items()):
         points = " ".join(
             f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(threshold_P, share_P, strict=True)

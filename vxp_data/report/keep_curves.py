@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -39,7 +40,8 @@ def curve_table(plan: RunPlan) -> str:
         ]
         for kept in subset.kept:
             costs = [amount(unit, kept.costs[unit]) for unit in units]
-            label = f"  {kept.name}: {kept.text}" if kept.text and kept.text != "knee" else None
+            text = short_text(kept.text)
+            label = f"  {kept.name}: {text}" if text and text != "knee" else None
             rows.append((label or f"  {kept.name}", number(kept.threshold), *costs))
     if plan.always["rows"]:
         breaks.append((len(rows), ""))
@@ -137,6 +139,19 @@ def curve_figure(plan: RunPlan) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})  # no version: same bytes
     return file.getvalue()
+
+
+def short_text(target: str) -> str:
+    """Write how much to keep short: 10000000 as 10M, where nothing is lost."""
+
+    def short(found: re.Match[str]) -> str:
+        value = int(found[0])
+        for factor, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (1000, "k")):
+            if value >= 10 * factor and value % factor == 0:
+                return f"{value // factor}{letter}"
+        return found[0]
+
+    return re.sub(r"(?<![\d.])\d{5,}(?![\d.])", short, target)
 
 
 def amount(unit: str, value: float) -> str:

@@ -11,7 +11,9 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 
+from vxp_data.core.per_cost import per_cost_unit
 from vxp_data.core.run_report import Card, RunReport, SubsetReport
+from vxp_data.registry import MEASURES
 from vxp_data.report.charts import bars_svg, curve_svg, histogram_svg
 from vxp_data.report.keep_curves import UNIT_NAMES, amount, number
 
@@ -21,6 +23,8 @@ _LISTS: Final = {
     "least": "Least redundant",
     "most": "Most redundant",
 }
+_BY_ORDER: Final = {"least": "Taken first", "most": "Taken last"}
+"""Where something else than a measure of redundancy decides."""
 _OUTCOMES: Final = {
     "keep": "kept",
     "prune": "pruned",
@@ -73,7 +77,8 @@ def render_report(report: RunReport) -> str:
         report=report,
         outcomes=_OUTCOMES,
         badges=_BADGES,
-        lists=_LISTS,
+        lists=_LISTS if report.measure in MEASURES.names() else _LISTS | _BY_ORDER,
+        unit=per_cost_unit(report.measure),
         charts={subset.task: _charts(subset, report.measure) for subset in report.subsets},
         costs=[
             (UNIT_NAMES[unit], amount(unit, before), amount(unit, after), after / before)

@@ -68,6 +68,11 @@ class DuplicatesConfig(Settings):
     """What must not be in the training set: text files with an id a line, and directories of other
     runs, whose videos are compared by content and by frames. Applies in every mode."""
 
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, mode: object) -> object:
+        return "off" if mode is False else mode  # YAML reads a bare off as false
+
     @field_validator("vectors")
     @classmethod
     def _each_once(cls, vectors: tuple[Vectors, ...]) -> tuple[Vectors, ...]:

@@ -212,11 +212,19 @@ def _readable(error: ValidationError, origin_of: Mapping[str, str], source: str)
             lines.append(f"{source}: {key} is missing")
             continue
         if isinstance(problem["input"], Mapping):  # about a section: the message names its keys
-            named = [origin for name, origin in origin_of.items() if name in message]
-            lines.append(f"{', '.join(named) or _origin(key, origin_of)}: {message}")
+            lines.append(f"{_named_origins(message, key, origin_of, source)}: {message}")
             continue
         lines.append(f"{_origin(key, origin_of)}: {key}: {message}; got {problem['input']!r}")
     return "\n".join(lines)
+
+
+def _named_origins(message: str, key: str, origin_of: Mapping[str, str], source: str) -> str:
+    """Return who said what a message about a section is about: its keys, or else all of it."""
+    about = message.partition(": ")[0]
+    found = [o for k, o in origin_of.items() if k in message or k.startswith(f"{about}.")]
+    found = found or [o for k, o in origin_of.items() if k.startswith(f"{key}.")]
+    said = [origin for origin in dict.fromkeys(found) if origin != source] or found[:1]
+    return ", ".join(said) or _origin(key, origin_of)
 
 
 def known_name(registry: Registry, name: str) -> str:

@@ -264,7 +264,8 @@ class PruneConfig(Settings):
     """Shards; `vxp-data shard` reads this section, pruning does not."""
     filters: dict[str, BoundsConfig] = {}
     """By a name in registry.FILTERS: what rows must have to stay, before any threshold, e.g.
-    `duration_s: {min: 2, max: 180}`. Where a row is out of several, the first gives the reason."""
+    `duration_s: {min: 2, max: 180}`; null takes one off again. Where a row is out of several, the
+    first gives the reason."""
     duplicates: DuplicatesConfig = DuplicatesConfig()
     """Near-duplicates."""
     cluster: ClusterConfig = ClusterConfig()
@@ -286,6 +287,13 @@ class PruneConfig(Settings):
             except UserError as error:
                 raise ValueError(f"thresholds.{task}: {error}") from error
         return {"default": "keep 0.5"} | thresholds
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _without_null(cls, filters: Any) -> Any:
+        if not isinstance(filters, Mapping):
+            return filters
+        return {name: bounds for name, bounds in filters.items() if bounds is not None}
 
     @field_validator("filters")
     @classmethod

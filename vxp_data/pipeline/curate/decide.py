@@ -106,6 +106,9 @@ class Decided:
     """What thresholds are on: the measure, or `select:NAME@VERSION`, or `scores:...`."""
     num_unknown_scores: int = 0
     """Rows of the user's scores that are none of the run's."""
+    num_listed: int | None = None
+    """Rows about duplicates that are listed, nothing else; None where duplicates are dropped, or
+    none were looked for."""
     num_unseen: int = 0
     """Videos that duplicates were looked for among by the encoder's vectors alone: `thumbnail`'s
     were not made beside these."""
@@ -131,9 +134,7 @@ def decide_run(
     """
     decided_by = settings.decided_by
     samples = read_table(run.samples, columns=_COLUMNS)
-    tasks = {*pc.unique(samples["task"]).to_pylist(), *Task}
-    check_tasks(settings.thresholds, tasks)
-    check_tasks(set(decided_by.select) - {"default"}, tasks, where="select")
+    require_tasks(settings, samples)
     excluded = exclude(run, samples, settings.excluded)
     media = read_clip_facts(run, excluded.samples, decided_by.measure.name)
     modality_N = few_texts(samples["modality"])
@@ -188,8 +189,26 @@ def decide_run(
         counted_by=settings.sampling.to_dict() if settings.counts_costs() else None,
         decided_by=decided_by.text(few_texts(samples["task"])),
         num_unknown_scores=decided_by.scores.num_unknown,
+        num_listed=excluded.num_listed(settings.excluded.duplicates.mode),
         num_unseen=excluded.num_unseen,
     )
+
+
+def require_tasks(settings: DecisionSettings, samples: pa.Table) -> None:
+    """Check that rows have, or may have, every task that is named; see `check_tasks`.
+
+    Args:
+        settings: what is to be decided by.
+        samples: with a column `task`.
+
+    Raises:
+        UserError: a task is not known.
+    """
+    tasks = {*pc.unique(samples["task"]).to_pylist(), *Task}
+    check_tasks(settings.thresholds, tasks)
+    check_tasks(set(settings.decided_by.select) - {"default"}, tasks, where="select")
+    for name, bounds in settings.excluded.filters.items():
+        check_tasks(bounds.tasks, tasks, where=f"filters.{name}.tasks")
 
 
 def _write_found(run: RunDirectory, excluded: Excluded, selection: pa.Table | None) -> None:

@@ -52,6 +52,17 @@ class Excluded:
     num_unseen: int = 0
     """Clips without vectors of `thumbnail`, though duplicates were looked for by these, too."""
 
+    def num_listed(self, mode: str) -> int | None:
+        """Count the rows about duplicates that a mode lists only; None where it lists none only.
+
+        Args:
+            mode: what becomes of duplicates; see `DuplicatesConfig`.
+        """
+        if mode not in ("report", "relink"):
+            return None
+        listed_N = (self.duplicate_of != "") & (self.dropped == "") & ~self.relinked_N
+        return int(listed_N.sum())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExclusionRule:

@@ -160,7 +160,11 @@ def _column(given: ScoreFile, numbers: Sequence[str]) -> str:
         raise UserError(
             f"--scores {given.path}: wanted one column of numbers, got "
             f"{', '.join(numbers) or 'none'}."
-            + (" Say which: --scores-column NAME." if numbers else "")
+            + (
+                " Say which: --scores-column NAME."
+                if numbers
+                else " If this is what score-template wrote, fill its column score first."
+            )
         )
     return numbers[0]
 

@@ -1,17 +1,19 @@
-"""Is what a command will need installed? Asked before a run directory is touched."""
+"""Is what a command will need there? Asked before a run directory is touched."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vxp_data.core.selectors.base import load_selector
 from vxp_data.encoders.base import Encoder
 from vxp_data.engines.choose import engine_class
+from vxp_data.errors import UserError
 from vxp_data.extras import require_extra
 from vxp_data.manifests.samples import Dataset
 from vxp_data.neighbours.base import FLAT_VECTORS
 from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.registry import ENCODERS
-from vxp_data.settings.curation import DuplicatesConfig
+from vxp_data.settings.curation import NO_SELECTOR, DuplicatesConfig
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.object_store import require_store
 
@@ -29,6 +31,21 @@ def require_installed(config: PruneConfig, datasets: Sequence[Dataset] = ()) -> 
     for dataset in datasets:
         require_store(str(dataset.manifest))
         require_store(str(dataset.media_root))
+
+
+def require_scores(config: PruneConfig) -> None:
+    """Check, before anything is read, that no selector needs scores that only come after a prune.
+
+    Raises:
+        UserError: one does.
+    """
+    for name in sorted({*config.select.values()} - {NO_SELECTOR}):
+        if "scores" in load_selector(name).needs and not config.scores.sha256:
+            raise UserError(
+                f"selector {name!r} goes by scores of yours, and those are given to `decide`. "
+                "Prune without it; then `vxp-data score-template RUN --out rows.jsonl`, score the "
+                f"rows, and `vxp-data decide RUN --scores FILE --select {name}`."
+            )
 
 
 def require_neighbours(duplicates: DuplicatesConfig, sources: Mapping[str, WantedMedia]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from vxp_data.core.keep_curve import (
 )
 from vxp_data.core.per_cost import PER, Per
 from vxp_data.core.thresholds import ThresholdSpec, cut
+from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.outside_scores import ScoreFile, read_score_file
 from vxp_data.pipeline.curate.selection import DecidedBy
 from vxp_data.pipeline.inspect.asked import asked_table, read_asked
@@ -31,6 +32,11 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.records import Task
 from vxp_data.settings.curation import is_on_scores
 from vxp_data.settings.prune import PruneConfig, load_config
+
+SETTABLE: Final = (
+    "budget_weights", "costs", "measure", "sampling", "select", "selection", "thresholds",
+)  # fmt: skip
+"""Sections of the settings that a plan goes by."""
 
 
 def plan_choice(
@@ -64,8 +70,9 @@ def plan_choice(
 
     Raises:
         UserError: there is no finished run, a threshold does not fit, a budget cannot be met, or
-            rows have no score.
+            rows have no score; or a setting is one that a plan has no use for.
     """
+    _check_settable(overrides)
     found, table = (None, None) if scores is None else read_score_file(run, scores)
     decided = load_config(None, run_settings=run.read_run()["config"]).config
     config = changed_config(
@@ -84,6 +91,22 @@ def plan_choice(
         run, decided, config if is_other else None,
         config=config, num_points=num_points, brought=table,
     )  # fmt: skip
+
+
+def _check_settable(overrides: Sequence[tuple[str, Any, str]]) -> None:
+    for key, _, origin in overrides:
+        section = key.partition(".")[0]
+        if section in ("filters", "duplicates"):
+            raise UserError(
+                f"{origin}: `plan` looks at the rows that filters and duplicates left in the last "
+                "decision. `vxp-data decide` with this setting shows what it leaves; it takes "
+                "seconds, and can be decided back."
+            )
+        if section not in SETTABLE:
+            raise UserError(
+                f"{origin}: `plan` takes settings of the sections {', '.join(SETTABLE)}; another "
+                "setting changes nothing that it shows."
+            )
 
 
 def plan_run(
