@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from selector_pools import PLANTED
@@ -84,11 +84,16 @@ def verdict(right: Shares, pools: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def best_other(right: Shares, pools: Sequence[str]) -> str:
-    """Return the selector, not one of RIVALS, that is best over some pools at VERDICT_BUDGET."""
-    others = [name for name in SELECTORS if name not in RIVALS]
+def best_other(right: Shares, pools: Sequence[str], *, but: Collection[str] = ()) -> str:
+    """Return the selector that is best over some pools at VERDICT_BUDGET.
+
+    Args:
+        right: shares of right answers.
+        pools: that are looked at.
+        but: selectors that are left out, with RIVALS.
+    """
     return max(
-        others,
+        (name for name in SELECTORS if name not in (*RIVALS, *but)),
         key=lambda name: statistics.fmean(
             share for pool in pools for share in right[name, VERDICT_BUDGET, pool]
         ),

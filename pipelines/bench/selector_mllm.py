@@ -6,7 +6,8 @@
 
 The tiny Video-XL-Pro of toy.py, which knows discs, is trained further on rows about patches that
 `random`, `intra` and the best of the other selectors have taken, in the pools of TESTED; the best
-one is chosen on the other pools alone, by the board's first learner. Counted are right answers
+one is chosen on the other pools alone, by the board's first learner, among those that take other
+rows than `intra` there. Counted are right answers
 about held-out clips. As many steps for every set, and three
 times as many for all rows; paired by seed. The record:
 manifests/runs/selectors-mllm.json.
@@ -66,9 +67,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     began_s = time.monotonic()
     if not args.reuse:
         shutil.rmtree(args.out, ignore_errors=True)
-    best = best_other(read_right(args.board), [pool for pool in DRAWN if pool not in TESTED])
+    chosen = read_chosen(args.board)
+    alike = takes_what_intra_takes(chosen)
+    others = [pool for pool in DRAWN if pool not in TESTED]
+    best = best_other(read_right(args.board), others, but=alike)
     arms = (*RIVALS, best, ALL)
-    shard_all(args, arms)
+    shard_all(args, chosen, arms)
     with join_distributed("cpu") as context:
         shares = {
             pool: {arm: [train(args, context, pool, arm, seed) for seed in range(args.seeds)]
@@ -77,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }  # fmt: skip
     found = {
         "best_of_others": best,
+        "left_out_since_they_take_what_intra_takes": alike,
         "chosen_on": [pool for pool in DRAWN if pool not in TESTED],
         "budget": VERDICT_BUDGET,
         "pools": {pool: figures(own) for pool, own in shares.items()},
@@ -99,13 +104,33 @@ def read_right(board: Path) -> dict[tuple[str, float, str], list[float]]:
     return {ast.literal_eval(key): shares for key, shares in entries.items()}
 
 
-def shard_all(args: argparse.Namespace, arms: Sequence[str]) -> None:
-    """Write the shards of every set of rows, and of the questions that are held out."""
-    chosen = {
+def read_chosen(board: Path) -> dict[tuple[str, str, int], list[str]]:
+    """Read what was taken at VERDICT_BUDGET: sample ids by selector, pool and seed."""
+    return {
         (entry["selector"], entry["pool"], entry["seed"]): entry["sample_ids"]
-        for entry in json.loads((args.board / "chosen.json").read_text(encoding="utf-8"))
+        for entry in json.loads((board / "chosen.json").read_text(encoding="utf-8"))
         if entry["budget"] == VERDICT_BUDGET
     }
+
+
+def takes_what_intra_takes(chosen: Mapping[tuple[str, str, int], Sequence[str]]) -> list[str]:
+    """Return selectors that take the rows of `intra` in all pools of TESTED."""
+    tested = [key for key in chosen if key[1] in TESTED]
+    return [
+        name
+        for name in sorted({selector for selector, _, _ in chosen} - set(RIVALS))
+        if all(
+            set(chosen[key]) == set(chosen["intra", *key[1:]]) for key in tested if key[0] == name
+        )
+    ]
+
+
+def shard_all(
+    args: argparse.Namespace,
+    chosen: Mapping[tuple[str, str, int], Sequence[str]],
+    arms: Sequence[str],
+) -> None:
+    """Write the shards of every set of rows, and of the questions that are held out."""
     with one_engine(load_config(CURATION, []).config.cluster):
         for seed in range(args.seeds):
             pools = draw_pools(args.rows, args.heldout, seed=seed)
