@@ -211,7 +211,8 @@ def train_all(
         for job in jobs:  # in the order of the seeds: differences are paired by it
             for learner, shares in job.result().items():
                 for cell, share in shares.items():
-                    right[learner][cell].append(share)
+                    if learner == "ridge" or cell[1] in visual:  # more may have been kept
+                        right[learner][cell].append(share)
     return right
 
 
@@ -266,8 +267,11 @@ class KeptShares:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.right: dict[str, dict[tuple[str, float, str], float]] = {n: {} for n in LEARNERS}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for learner, selector, budget, pool, share in map(json.loads, lines):
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text and not text.endswith("\n"):  # torn by a kill: that training is done again
+            text = text[: text.rfind("\n") + 1]
+            path.write_text(text, encoding="utf-8")
+        for learner, selector, budget, pool, share in map(json.loads, text.splitlines()):
             self.right[learner][selector, budget, pool] = share
 
     def add(self, learner: str, cell: tuple[str, float, str], train: Callable[[], float]) -> None:

@@ -207,3 +207,19 @@ def test_words_that_tell_the_answer_are_found_by_counting_alone(tmp_path: Path) 
     asked = [score for score, is_faulty in zip(scores, faulty, strict=True) if not is_faulty]
     assert np.mean(told) < 0.1
     assert np.mean(asked) == 1.0
+
+
+def test_a_torn_result_is_trained_again_and_whole_ones_are_not(tmp_path: Path) -> None:
+    from selector_board import KeptShares
+
+    path = tmp_path / "right-0.jsonl"
+    cell, other = ("intra", 0.25, "static"), ("random", 0.25, "static")
+    kept = KeptShares(path)
+    kept.add("ridge", cell, lambda: 0.5)
+    kept.add("ridge", other, lambda: 0.4)
+    path.write_text(path.read_text()[:-5])
+    again = KeptShares(path)
+    again.add("ridge", cell, lambda: 0.1)
+    again.add("ridge", other, lambda: 0.3)
+    assert again.right["ridge"] == {cell: 0.5, other: 0.3}
+    assert KeptShares(path).right == again.right
