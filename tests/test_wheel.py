@@ -130,11 +130,13 @@ def test_the_plain_install_names_the_extra_of_what_it_cannot_do(
     installed: Callable[[str], Path], demo: Path, tmp_path: Path
 ) -> None:
     programs = installed("")
-    rows, run = demo / "videos/annotations.json", demo / "run"
+    run = demo / "run"
+    prune = ["vxp-data", "prune", demo / "videos/annotations.json", "--out", "new"]
     for command, extra in (
-        (["vxp-data", "prune", rows, "--out", "new", "--engine", "ray"], "ray"),
+        ([*prune, "--encoder", "thumbnail", "--engine", "ray"], "ray"),
         (["vxp-data", "shard", run, "--out", "new", "--address", "auto"], "ray"),
-        (["vxp-data", "prune", rows, "--out", "new"], "siglip"),
+        ([*prune, "--encoder", "siglip"], "siglip"),
+        ([*prune, "--encoder", "efficientnet_lite0"], "lite"),
         (["vxp-data", "prune", "s3://bucket/a.json", "--out", "new"], "s3"),
         (["vxp-data", "verify", "gs://bucket/run"], "gcs"),
         (["vxp-model", "recot", "smoke/recot"], "train"),
@@ -153,9 +155,14 @@ def test_the_plain_install_prunes_and_shards_as_the_checkout_does(
 ) -> None:
     data = installed("") / "vxp-data"
     rows = demo / "videos/annotations.json"
-    done([data, "prune", rows, "--out", "run", "--recipe", "demo"], tmp_path)
+    told = call([data, "prune", rows, "--out", "run"], tmp_path)  # nothing more is installed
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stderr.startswith("Encoder thumbnail: none is named"), told.stderr
+    checkout = [sys.executable, "-m", "vxp_data", "prune", rows, "--encoder", "thumbnail"]
+    done([*checkout, "--out", "theirs"], tmp_path)
     for name in ("decisions.parquet", "scores.parquet", "kept.json"):
-        assert (tmp_path / "run" / name).read_bytes() == (demo / "run" / name).read_bytes()
+        own, theirs = tmp_path / "run" / name, tmp_path / "theirs" / name
+        assert own.read_bytes() == theirs.read_bytes()
     assert '"torch"' not in (tmp_path / "run/run.json").read_text()
     done([data, "shard", "run", "--out", "shards", "--world-size", "2"], tmp_path)
     assert "All is as the index says." in done([data, "verify", "shards"], tmp_path)
