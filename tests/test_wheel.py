@@ -131,7 +131,13 @@ def test_the_plain_install_names_the_extra_of_what_it_cannot_do(
 ) -> None:
     programs = installed("")
     run = demo / "run"
-    prune = ["vxp-data", "prune", demo / "videos/annotations.json", "--out", "new"]
+    prune: list[str | Path] = [
+        "vxp-data",
+        "prune",
+        demo / "videos/annotations.json",
+        "--out",
+        "new",
+    ]
     for command, extra in (
         ([*prune, "--encoder", "thumbnail", "--engine", "ray"], "ray"),
         (["vxp-data", "shard", run, "--out", "new", "--address", "auto"], "ray"),
@@ -158,7 +164,15 @@ def test_the_plain_install_prunes_and_shards_as_the_checkout_does(
     told = call([data, "prune", rows, "--out", "run"], tmp_path)  # nothing more is installed
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stderr.startswith("Encoder thumbnail: none is named"), told.stderr
-    checkout = [sys.executable, "-m", "vxp_data", "prune", rows, "--encoder", "thumbnail"]
+    checkout: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "vxp_data",
+        "prune",
+        rows,
+        "--encoder",
+        "thumbnail",
+    ]
     done([*checkout, "--out", "theirs"], tmp_path)
     for name in ("decisions.parquet", "scores.parquet", "kept.json"):
         own, theirs = tmp_path / "run" / name, tmp_path / "theirs" / name
