@@ -182,14 +182,14 @@ def scored(
 ) -> ScoredRow:
     """Return a row's score: the mean over its questions of 1 - the mean agreement of its tries."""
     if isinstance(answers, Failure):
-        return _without(row, answers.reason, answers.message)
+        return ScoredRow.without(row, answers.reason, answers.message)
     details: list[dict[str, Any]] = []
     values: list[list[float]] = []
     last: Question | None = None
     for one, answer in zip(tries, answers, strict=True):
         found = judged(one, answer)
         if isinstance(found, Failure):
-            return _without(row, found.reason, found.message)
+            return ScoredRow.without(row, found.reason, found.message)
         if one.question is not last:
             last = one.question
             details.append({"kind": last.kind, "answer": last.answer, "tries": []})
@@ -197,13 +197,7 @@ def scored(
         values[-1].append(found[0])
         details[-1]["tries"].append(found[1])
     wrong = [1 - math.fsum(own) / len(own) for own in values]
-    return ScoredRow(
-        sample_id=row.sample_id,
-        task=row.task,
-        score=math.fsum(wrong) / len(wrong),
-        reason="",
-        details=details,
-    )
+    return ScoredRow.of(row, wrong, details)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -222,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = []
     for row in rows:
         if reason := plan.why_none(row):
-            made.append(_without(row, reason, ""))
+            made.append(ScoredRow.without(row, reason, ""))
             continue
         tries = plan.tries_of(row)
         keys = [one.ask.key(backend.identity) for one in tries]
@@ -247,12 +241,6 @@ def _notes(rows: Sequence[ScoredRow]) -> list[str]:
     guessed = sum(row.score == 0 for row in rows)
     notes.append(f"{guessed} rows were right at every try, without the video")
     return notes
-
-
-def _without(row: TemplateRow, reason: str, message: str) -> ScoredRow:
-    return ScoredRow(
-        sample_id=row.sample_id, task=row.task, score=None, reason=reason, details=message
-    )
 
 
 def _check_likelihood(plan: Plan, backend: Backend) -> None:

@@ -11,7 +11,6 @@ Without `--frames` the judge sees words alone, and says nothing of whether they 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,22 +98,16 @@ class Plan:
 def scored(row: TemplateRow, answers: Sequence[Answer] | Failure | str) -> ScoredRow:
     """Return a row's score: the mean rating of its tries; none where one cannot be read."""
     if isinstance(answers, str):
-        return _without(row, answers, "")
+        return ScoredRow.without(row, answers, "")
     if isinstance(answers, Failure):
-        return _without(row, answers.reason, answers.message)
+        return ScoredRow.without(row, answers.reason, answers.message)
     replies = [answer["text"] for answer in answers]
     ratings = [read_rating(reply) for reply in replies]
     known = [rating for rating in ratings if rating is not None]
     details = {"ratings": ratings, "replies": replies}
     if len(known) < len(ratings):
-        return _without(row, UNREADABLE, details)
-    return ScoredRow(
-        sample_id=row.sample_id,
-        task=row.task,
-        score=math.fsum(known) / len(known),
-        reason="",
-        details=details,
-    )
+        return ScoredRow.without(row, UNREADABLE, details)
+    return ScoredRow.of(row, known, details)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,12 +143,6 @@ def _note(plan: Plan) -> str:
     if not plan.frames:
         return "only words were judged: whether they are true of the videos is not in the scores"
     return f"judged beside {plan.frames} frames of each video at most"
-
-
-def _without(row: TemplateRow, reason: str, details: Any) -> ScoredRow:
-    return ScoredRow(
-        sample_id=row.sample_id, task=row.task, score=None, reason=reason, details=details
-    )
 
 
 def _plan(options: argparse.Namespace, backend: Backend) -> Plan:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from asks import Answer, Ask, Failure, Keyed
 from chat_requests import body_of, tried
 from pictures import Pictures, data_uris
-from server_backend import check_server
+from server_backend import check_server, named
 
 from vxp_data.settings.cluster import ClusterConfig
 from vxp_model.errors import UserError
@@ -57,12 +57,7 @@ class RayServerBackend:
         self._num_parallel = num_parallel
         self._address = address
         self._num_workers = num_workers
-        self.model = f"{server.model}@{revision}" if revision else server.model
-        self.identity: Mapping[str, Any] = {
-            "model": server.model,
-            "revision": revision,
-            "body": dict(body),
-        }
+        self.model, self.identity = named(server, revision, body)
 
     def check(self) -> None:
         """Check the server from here; Ray's workers must reach it too."""

@@ -39,13 +39,7 @@ class ServerBackend:
         self._server = server
         self._body = body
         self._num_parallel = num_parallel
-        self.model = f"{server.model}@{revision}" if revision else server.model
-        # Not the address: the same model elsewhere is the same scorer.
-        self.identity: Mapping[str, Any] = {
-            "model": server.model,
-            "revision": revision,
-            "body": dict(body),
-        }
+        self.model, self.identity = named(server, revision, body)
 
     def check(self) -> None:
         """Check that the server is there, takes the key, and has the model, where it says so."""
@@ -75,6 +69,17 @@ class ServerBackend:
                 return found
             images = data_uris(found)
         return asked(self._server, ask, body_of(ask, self._body, images))
+
+
+def named(
+    server: ChatServer, revision: str, body: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """Return a model's name with its revision, and what makes it another scorer.
+
+    That is not the address: the same model elsewhere is the same scorer.
+    """
+    identity = {"model": server.model, "revision": revision, "body": dict(body)}
+    return (f"{server.model}@{revision}" if revision else server.model), identity
 
 
 def check_server(server: ChatServer) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -58,6 +59,19 @@ class ScoredRow:
     score: float | None
     reason: str
     details: Any
+
+    @classmethod
+    def of(cls, row: TemplateRow, values: Sequence[float], details: Any) -> Self:
+        """Return a row with the mean of some values as its score."""
+        score = math.fsum(values) / len(values)
+        return cls(sample_id=row.sample_id, task=row.task, score=score, reason="", details=details)
+
+    @classmethod
+    def without(cls, row: TemplateRow, reason: str, details: Any) -> Self:
+        """Return a row that has no score, and why."""
+        return cls(
+            sample_id=row.sample_id, task=row.task, score=None, reason=reason, details=details
+        )
 
 
 def read_template(path: Path) -> list[TemplateRow]:

@@ -10,11 +10,7 @@ from vxp_data.encoders.base import EncoderSettings, EncoderSpec, require_modules
 from vxp_data.encoders.siglip_model import SiglipModel, find_any_model, find_weights
 from vxp_data.encoders.torch_encoder import (
     TorchEncoder,
-    batch_on,
-    is_bf16,
     model_spec,
-    pixel_scaling,
-    usable_device,
     vector_length,
 )
 from vxp_data.errors import UserError
@@ -63,18 +59,12 @@ class OpenClipEncoder(TorchEncoder):
     def load(cls, settings: EncoderSettings) -> Self:
         """Build the image tower and read its weights; see `Encoder.load`."""
         model = _model(settings)
-        device = usable_device(settings)
-        visual = _with_weights(_build(model), model)
-        scale_C, shift_C = pixel_scaling(model.mean, model.std)
-        return cls(
-            cls.describe(settings),  # after the weights: a download makes their revision known
-            visual.to(device),
-            scale_C=scale_C,
-            shift_C=shift_C,
-            device=device,
-            bf16=is_bf16(settings, device.type),
-            batch_frames=batch_on(device, settings),
-        )
+
+        def make() -> tuple[EncoderSpec, torch.nn.Module]:
+            visual = _with_weights(_build(model), model)
+            return cls.describe(settings), visual  # a download makes the weights' revision known
+
+        return cls.of_model(make, settings, mean=model.mean, std=model.std)
 
 
 def _model(settings: EncoderSettings) -> SiglipModel:
@@ -96,7 +86,7 @@ def _build(model: SiglipModel) -> torch.nn.Module:
             setattr(visual, "output_tokens", False)  # noqa: B010 - no type knows it
         return visual
     except (NotImplementedError, RuntimeError):
-        raise
+        raise  # `vector_length` then builds it with numbers: shapes alone did not do
     except Exception as error:
         raise UserError(
             f"open_clip cannot build the image tower of {model.name}: {error}"

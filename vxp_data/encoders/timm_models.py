@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from vxp_data.encoders.base import EncoderSettings, EncoderSpec, require_modules
 from vxp_data.encoders.torch_encoder import (
     TorchEncoder,
-    batch_on,
-    is_bf16,
     model_spec,
-    pixel_scaling,
-    usable_device,
     vector_length,
 )
 from vxp_data.errors import UserError, unknown_name
@@ -65,19 +61,13 @@ class TimmEncoder(TorchEncoder):
     @classmethod
     def load(cls, settings: EncoderSettings) -> Self:
         """Build the model and read its weights; see `Encoder.load`."""
-        spec = cls.describe(settings)
-        device, name = usable_device(settings), _name(settings)
+        spec, name = cls.describe(settings), _name(settings)
         cfg = _config(name)
-        scale_C, shift_C = pixel_scaling(cfg["mean"], cfg["std"])
-        return cls(
-            spec,
-            _with_weights(_build(name), name, cls.prepare(settings)).to(device),
-            scale_C=scale_C,
-            shift_C=shift_C,
-            device=device,
-            bf16=is_bf16(settings, device.type),
-            batch_frames=batch_on(device, settings),
-        )
+
+        def make() -> tuple[EncoderSpec, torch.nn.Module]:
+            return spec, _with_weights(_build(name), name, cls.prepare(settings))
+
+        return cls.of_model(make, settings, mean=cfg["mean"], std=cfg["std"])
 
 
 def _require(settings: EncoderSettings) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,39 @@ class TorchEncoder:
         self._batch_frames = batch_frames
         self._scale = scale_C.to(device).view(1, 3, 1, 1)
         self._shift = shift_C.to(device).view(1, 3, 1, 1)
+
+    @classmethod
+    def of_model(
+        cls,
+        make: Callable[[], tuple[EncoderSpec, torch.nn.Module]],
+        settings: EncoderSettings,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> Self:
+        """Return the encoder of a model that somebody else's package builds, on its device.
+
+        Args:
+            make: gives the spec and the model with its weights; called once the device is known.
+            settings: of device, precision and batch.
+            mean: of RGB in 0..1, which images are scaled by.
+            std: likewise.
+
+        Raises:
+            UserError: the device cannot be used; or what `make` raises.
+        """
+        device = usable_device(settings)
+        scale_C, shift_C = pixel_scaling(mean, std)
+        spec, visual = make()
+        return cls(
+            spec,
+            visual.to(device),
+            scale_C=scale_C,
+            shift_C=shift_C,
+            device=device,
+            bf16=is_bf16(settings, device.type),
+            batch_frames=batch_on(device, settings),
+        )
 
     @property
     def batch_frames(self) -> int:

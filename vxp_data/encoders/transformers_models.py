@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from vxp_data.encoders.base import EncoderSettings, EncoderSpec, require_modules
 from vxp_data.encoders.torch_encoder import (
     TorchEncoder,
-    batch_on,
-    is_bf16,
     model_spec,
-    pixel_scaling,
-    usable_device,
     vector_length,
 )
 from vxp_data.errors import UserError
@@ -73,17 +69,8 @@ class TransformersEncoder(TorchEncoder):
     def load(cls, settings: EncoderSettings) -> Self:
         """Build the model and read its weights; see `Encoder.load`."""
         spec, folder = cls.describe(settings), _folder(settings)
-        device = usable_device(settings)
-        scale_C, shift_C = pixel_scaling(*_mean_and_std(folder))
-        return cls(
-            spec,
-            _read(folder).to(device),
-            scale_C=scale_C,
-            shift_C=shift_C,
-            device=device,
-            bf16=is_bf16(settings, device.type),
-            batch_frames=batch_on(device, settings),
-        )
+        mean, std = _mean_and_std(folder)
+        return cls.of_model(lambda: (spec, _read(folder)), settings, mean=mean, std=std)
 
 
 def _folder(settings: EncoderSettings) -> Path:
