@@ -46,6 +46,12 @@ def test_differences_that_are_the_same_but_for_rounding_are_sure() -> None:
     assert 0 <= same.p_value < 1e-9
 
 
+def test_an_interval_is_t_times_the_standard_error_to_either_side() -> None:
+    found = student_t.paired([0.01, 0.02, 0.03, 0.04, 0.05])  # deviation 0.0158, error 0.00707
+    assert found.interval() == pytest.approx((0.03 - 2.776 * 0.0070711, 0.03 + 2.776 * 0.0070711),
+                                             abs=1e-5)  # fmt: skip
+
+
 def test_holm_steps_down_and_stops() -> None:
     family = {
         "sure": student_t.paired([0.10, 0.11, 0.09, 0.10, 0.10]),
