@@ -155,7 +155,7 @@ LAYERS = {
         third_party="lmms_eval torch",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
+        modules="vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
         "vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
@@ -174,16 +174,17 @@ ONLY = {
             "vxp_data.conversation",
             "vxp_data.errors",
             "vxp_data.extras",
+            "vxp_data.media_markers",
             "vxp_data.records",
             "vxp_data.shard_format",
             "vxp_data.shard_index",
         }
     },
-    "vxp_model.train": {"foundation": {"vxp_data.conversation"}},
+    "vxp_model.train": {"foundation": {"vxp_data.conversation", "vxp_data.shipped_files"}},
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.eval": {"foundation": {"vxp_data.errors", "vxp_data.records"}},
-    "vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-    "vxp_model.__main__": {
+    "vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
+    "vxp_model.cli_needle vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }

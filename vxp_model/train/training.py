@@ -32,6 +32,7 @@ from vxp_model.train.checkpoints import (
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
+from vxp_model.train.learnable import LearnableRows
 from vxp_model.train.metrics_log import MODEL_NAME, MetricsLog, last_mean
 from vxp_model.train.mixture import accumulation
 from vxp_model.train.progress import StepProgress
@@ -88,6 +89,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         self._say = say if context.is_first else _say_nothing
         self._out = Path(recipe.run.out)
         self._accumulation = accumulation(recipe.batch, context.size)
+        self._rows = LearnableRows(context, max_share=recipe.data.max_bad_share, out=self._out)
 
     def _begin(
         self, *, engine: Engine, loader: ShardLoader, num_samples: int, frozen_digest: str
@@ -202,6 +204,9 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             return
         self._out.mkdir(parents=True, exist_ok=True)
         self._write_record({})
+        self._rows.write(state.loader["replaced"])
+        for line in self._rows.lines():
+            self._say(line)
         log = MetricsLog(self._out, step=state.step)
         progress = StepProgress(self._title(), total_steps=state.total_steps, step=state.step)
         self._say(self._announcement())
@@ -271,12 +276,16 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         return entry
 
     def _write_record(self, more: dict[str, Any]) -> None:
-        more = {"world_size": self._context.size, **more}
+        rows = self._rows.record(self.state.loader["replaced"])
+        more = {"world_size": self._context.size, "rows": rows, **more}
         write_run_record(self._loaded, self._out, steps_done=self.state.step, more=more)
 
     def _save(self) -> None:
         states = self._context.gather(self.loader.state_dict())
+        num_before = len(self.state.loader["replaced"])
         self.state = replace(self.state, loader=merge_states(states))
+        if self._context.is_first and len(self.state.loader["replaced"]) > num_before:
+            self._rows.write(self.state.loader["replaced"])
         save_checkpoint(
             self._out / CHECKPOINTS,
             self.state,
