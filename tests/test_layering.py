@@ -155,8 +155,8 @@ LAYERS = {
         third_party="lmms_eval torch",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-        "vxp_model.__main__",
+        modules="vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
+        "vxp_model.cli_needle vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),

@@ -22,6 +22,7 @@ from vxp_model.errors import UserError
 from vxp_model.modules.frame_groups import FrameGrouper, FrameGroups
 from vxp_model.modules.masking import seeded_noise
 from vxp_model.settings.recot import ReCoTRecipe, TrainRecipe
+from vxp_model.train.datasets import added
 from vxp_model.train.distributed import DistributedContext
 
 
@@ -37,6 +38,8 @@ class MicroBatch:
     num_valid: int
     """Frames that count; the copies of an image count each."""
     sample_ids: list[str]
+    by_dataset: dict[str, list[int]]
+    """Samples, and tokens of their valid frames."""
 
 
 def open_loader(
@@ -132,4 +135,8 @@ def collate(
         noise_GTN=seeded_noise(seeds, shape=shape),
         num_valid=int(groups.valid_GT.sum()),
         sample_ids=[sample.sample_id for sample in samples],
+        by_dataset=added(
+            {sample.dataset: (1, int(groups.valid_GT[groups.clip_G == clip].sum()) * num_tokens)}
+            for clip, sample in enumerate(samples)
+        ),
     )

@@ -13,6 +13,7 @@ from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.mixture import sources_of
 from vxp_model.train.row_check import (
     LEFT_OUT_NAME,
+    by_sample,
     describe_left_out,
     digest_of,
     require_few,
@@ -68,6 +69,15 @@ class LearnableRows:
         for what, check in self.checks.items():
             if check.left_out:
                 yield f"{what}: {describe_left_out(check)}; see {self._path}"
+
+    def card_lines(self, replaced: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return what a model card says."""
+        lines = [f"{what}: {describe_left_out(check)}" for what, check in self.checks.items()]
+        if num_replaced := len(by_sample(replaced)):
+            lines.append(
+                f"{num_replaced:,} rows could not be read and were replaced by others of their kind"
+            )
+        return lines
 
     def record(self, replaced: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what run.json says; see `rows_record`."""

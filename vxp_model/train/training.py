@@ -29,6 +29,7 @@ from vxp_model.train.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
+from vxp_model.train.datasets import Counted, added
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
@@ -41,7 +42,7 @@ from vxp_model.train.schedule import lr_factor
 
 Say = Callable[[str], None]
 Recipe = TypeVar("Recipe", bound=TrainRecipe)
-MicroBatch = TypeVar("MicroBatch")
+MicroBatch = TypeVar("MicroBatch", bound=Counted)
 Result = TypeVar("Result")
 
 CHECKPOINTS: Final = "checkpoints"
@@ -226,8 +227,9 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             began_s = time.monotonic() - wait_s
             (wants_stop,) = self._context.sum([float(request.came)])
             result = self._step(batches)
+            datasets = self._count(batches)
             entry = self._entry(result, wait_s=wait_s, took_s=time.monotonic() - began_s)
-            entry |= self._measures()
+            entry |= {"datasets": datasets, **self._measures()}
             if log is not None and progress is not None:
                 log.write(entry)
                 progress.update(
@@ -246,6 +248,13 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
                     f"stopped after step {self.state.step}, which is saved: the same command "
                     "goes on from there."
                 )
+
+    def _count(self, batches: list[MicroBatch]) -> dict[str, dict[str, int]]:
+        """Count the samples and tokens of each dataset; return those of this step."""
+        own = added(batch.by_dataset for batch in batches)
+        step = added(self._context.gather(own))
+        self.state = replace(self.state, datasets=added([self.state.datasets, step]))
+        return {name: {"samples": pair[0], "tokens": pair[1]} for name, pair in step.items()}
 
     def _lr(self) -> float:
         optim = self._recipe.optim
@@ -277,7 +286,15 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
 
     def _write_record(self, more: dict[str, Any]) -> None:
         rows = self._rows.record(self.state.loader["replaced"])
-        more = {"world_size": self._context.size, "rows": rows, **more}
+        more = {
+            "world_size": self._context.size,
+            "rows": rows,
+            "datasets": {
+                name: {"samples": pair[0], "tokens": pair[1]}
+                for name, pair in self.state.datasets.items()
+            },
+            **more,
+        }
         write_run_record(self._loaded, self._out, steps_done=self.state.step, more=more)
 
     def _save(self) -> None:

@@ -114,6 +114,8 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 steps=self.state.step,
                 positions=self.state.num_tokens,
                 loss=loss,
+                rows=self._rows.card_lines(self.state.loader["replaced"]),
+                datasets=self.state.datasets,
             )
             self._say(f"model written to {folder}")
         self._context.barrier()

@@ -98,7 +98,12 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         weights = self.engine.full_weights()
         if self._context.is_first:
             model = write_model(
-                weights, self.config, loaded=self._loaded, state=self.state, out=self._out
+                weights,
+                self.config,
+                loaded=self._loaded,
+                state=self.state,
+                rows=list(self._rows.card_lines([])),
+                out=self._out,
             )
             self._write_record({"final_loss": last_mean(self._out, self.LOSS)})
             self._say(f"model written to {model}")
