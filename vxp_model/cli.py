@@ -194,6 +194,7 @@ def estimate(
         loaded.config, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
     )
     typer.echo(describe(result))
+    typer.echo(f"\n{cli_check.datasets(loaded.config)}")
 
 
 def probe(

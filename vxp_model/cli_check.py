@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from vxp_data.settings.file import SettingsFile
     from vxp_model.settings.mllm import MllmRecipe
-    from vxp_model.settings.recot import TrainRecipe
+    from vxp_model.settings.recot import ReCoTRecipe, SourceSettings
+    from vxp_model.train.mllm.text_limit import PromptLimit
 
 
 def check(
@@ -38,6 +41,7 @@ def check(
     """
     from vxp_model.data.row_check import check_rows
     from vxp_model.data.sources import read_rows
+    from vxp_model.settings.mllm import MllmRecipe
     from vxp_model.train.mixture import sources_of
     from vxp_model.train.row_check import (
         check_table,
@@ -48,12 +52,13 @@ def check(
     )
 
     loaded = _training(recipe, settings or [])
-    sources, limit = {"data.sources": loaded.data.sources}, None
-    reads_words = hasattr(loaded, "stage")
-    if reads_words:
+    sources: dict[str, Sequence[SourceSettings]] = {"data.sources": loaded.data.sources}
+    limit = None
+    reads_words = isinstance(loaded, MllmRecipe)
+    if isinstance(loaded, MllmRecipe):
         limit = _limit(loaded)
-        if held_out := loaded.validation.sources:
-            sources["validation.sources"] = held_out
+        if loaded.validation.sources:
+            sources["validation.sources"] = loaded.validation.sources
     found = {
         what: check_rows(read_rows(sources_of(own)), reads_words=reads_words, limit=limit)
         for what, own in sources.items()
@@ -68,24 +73,24 @@ def check(
         require_few(one, max_share=loaded.data.max_bad_share, what=what)
 
 
-def datasets(recipe: MllmRecipe) -> str:
+def datasets(recipe: MllmRecipe | ReCoTRecipe) -> str:
     """Return what `estimate` says of the datasets of a recipe's shards, if they are there."""
     from vxp_model.errors import UserError
-    from vxp_model.train.mllm.estimate_datasets import describe_datasets
+    from vxp_model.train.estimate_datasets import describe_datasets
 
     try:
         return describe_datasets(recipe)
     except UserError as error:
-        return f"datasets           not told: {error}"
+        return f"{'datasets':<18} not told: {error}"
 
 
-def _training(recipe: Path, settings: list[str]) -> Any:
+def _training(recipe: Path, settings: list[str]) -> MllmRecipe | ReCoTRecipe:
     """Read a recipe of either kind of training.
 
     Raises:
         UserError: it is of another kind, or cannot be read.
     """
-    from vxp_data.settings.file import SettingsFile, read_recipe
+    from vxp_data.settings.file import read_recipe
     from vxp_model.errors import UserError
     from vxp_model.settings.mllm import MLLM_RECIPES
     from vxp_model.settings.recot import RECIPES
@@ -98,11 +103,11 @@ def _training(recipe: Path, settings: list[str]) -> Any:
         )
     recipes: SettingsFile[Any] = MLLM_RECIPES if "stage" in tree else RECIPES
     overrides = [recipes.parse_set(text) for text in settings]
-    config: TrainRecipe = recipes.read(tree, str(recipe), overrides).config
+    config: MllmRecipe | ReCoTRecipe = recipes.read(tree, str(recipe), overrides).config
     return config
 
 
-def _limit(recipe: MllmRecipe) -> Any:
+def _limit(recipe: MllmRecipe) -> PromptLimit | None:
     from vxp_model.train.mllm.text_limit import limit_before_start
 
     limit = limit_before_start(recipe.start)

@@ -161,7 +161,7 @@ def conversation_problem(turns: Sequence[Turn], num_media: int) -> tuple[LeftOut
     if unplaced := num_unplaced(turns):
         return (
             LeftOut.MARKER_WITHOUT_MEDIUM,
-            f"{num_media + unplaced} markers, and the row has {num_media} media",
+            f"it marks {num_media + unplaced} media, and the row has {num_media}",
         )
     return None
 
@@ -170,18 +170,17 @@ def _bad_rows(
     table: ShardTable, row_N: NDArray[np.int64], facts: RowFacts | None, limit: TextLimit | None
 ) -> dict[int, tuple[LeftOut, str]]:
     found: dict[int, tuple[LeftOut, str]] = {}
+    if facts is not None:
+        unreadable = set(facts.unreadable).intersection(row_N.tolist())
+        found |= {row: (LeftOut.BAD_RECORD, facts.unreadable[row]) for row in unreadable}
     has_media = np.array([entry.kind != "text" for entry in table.index.shards], dtype=np.bool_)
     no_frames_N = has_media[table.shard_N[row_N]] & (table.num_frames_N[row_N] == 0)
     for row in row_N[no_frames_N].tolist():
-        found[row] = (LeftOut.NO_FRAMES, "its plan has no frame")
+        found.setdefault(row, (LeftOut.NO_FRAMES, "its plan has no frame"))
     if facts is None:
         return found
     for row in row_N[facts.num_answers_N[row_N] == 0].tolist():
-        found[row] = (LeftOut.NO_ANSWER, "it has no answer")
-    asked = set(row_N.tolist())
-    for row, message in facts.unreadable.items():
-        if row in asked:
-            found[row] = (LeftOut.BAD_RECORD, message)
+        found.setdefault(row, (LeftOut.NO_ANSWER, "it has no answer"))
     odd_N = facts.num_markers_N != facts.num_media_N
     if limit is not None:
         odd_N |= limit.may_exceed(facts, table.num_frames_N)

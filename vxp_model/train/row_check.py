@@ -61,7 +61,8 @@ def list_left_out(check: RowCheck, most: int) -> str:
     return "\n".join(
         f"  {reason}: {', '.join(row.sample_id for row in rows[:most])}"
         f"{', ...' * (len(rows) > most)} (the first: {rows[0].message})"
-        for reason, rows in by_reason.items()
+        for reason in check.by_reason()
+        if (rows := by_reason[reason])
     )
 
 

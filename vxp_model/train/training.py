@@ -29,7 +29,7 @@ from vxp_model.train.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
-from vxp_model.train.datasets import Counted, added
+from vxp_model.train.datasets import Counted, added, read_shares
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
@@ -83,9 +83,10 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         """Hold the settings; a kind of training builds its parts and then calls `_begin`.
 
         Raises:
-            UserError: the step's samples cannot be dealt out evenly.
+            UserError: the step's samples cannot be dealt out evenly; `data.mixture` is none.
         """
         recipe = loaded.config
+        read_shares(recipe.data.mixture)  # now, not at the end
         self._loaded, self._recipe, self._context = loaded, recipe, context
         self._say = say if context.is_first else _say_nothing
         self._out = Path(recipe.run.out)

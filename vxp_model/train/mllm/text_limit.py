@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vxp_data.conversation import Turn
 from vxp_model.data.index import RowFacts
+from vxp_model.errors import UserError
 from vxp_model.models.prompt_bound import PromptBound
 from vxp_model.models.video_xl_pro_shape import preset_shape
 from vxp_model.settings.mllm import StartSettings
@@ -156,14 +157,27 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _processor(start: StartSettings) -> VideoXLProProcessor:
+    """Read the processor with which a training would begin; its frames are not looked at.
+
+    Raises:
+        UserError: it is not there.
+    """
     from transformers import AutoProcessor, AutoTokenizer
 
     from vxp_model.models.byte_tokenizer import byte_tokenizer
     from vxp_model.models.processor import VideoXLProProcessor
 
-    if start.model is not None:
-        processor: VideoXLProProcessor = AutoProcessor.from_pretrained(start.model)  # type: ignore[no-untyped-call]
-        return processor
-    if start.llm is None:
+    folder = start.model or start.llm
+    if folder is None and start.preset == "tiny":
         return VideoXLProProcessor(byte_tokenizer(), group_tokens=1)
-    return VideoXLProProcessor(AutoTokenizer.from_pretrained(start.llm), group_tokens=1)
+    try:
+        if start.model is not None:
+            processor: VideoXLProProcessor = AutoProcessor.from_pretrained(start.model)  # type: ignore[no-untyped-call]
+            return processor
+        if folder is not None:
+            return VideoXLProProcessor(AutoTokenizer.from_pretrained(folder), group_tokens=1)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder!r} has no tokenizer that can be read: {error}") from error
+    raise UserError(
+        "rows are so long that they must be tokenised, and there is no tokenizer: name start.llm."
+    )
