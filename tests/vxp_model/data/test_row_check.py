@@ -103,7 +103,7 @@ def test_a_training_without_words_needs_frames_alone(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "s", [clips])
     found = check_rows(read_rows([Source(uri=shards.uri)]), reads_words=False)
     assert reasons(found) == {"empty": "no_frames"}
-    with pytest.raises(UserError, match="not one of its 2 rows .*empty: no_frames: its plan has"):
+    with pytest.raises(UserError, match=r"not one of its 2 rows .*empty: no_frames: its plan has"):
         check(shards.uri)
 
 

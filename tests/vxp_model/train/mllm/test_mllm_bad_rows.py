@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.bad_rows import LEFT_OUT, REPLACED, forty_rows
 from support.later import LATER
-from support.mllm_runs import changed_parts, recipe, tensors
+from support.mllm_runs import changed_parts, recipe, tensors, tree
 from support.shard_fixtures import Shards, rewrite_samples
+from support.train_processes import finish
 from vxp_model.errors import UserError
 from vxp_model.train.metrics_log import read_log
 
 if LATER:
+    from vxp_model.data.frames import FrameOptions
+    from vxp_model.data.loader import ShardLoader
     from vxp_model.train.distributed import DistributedContext
+    from vxp_model.train.mllm.batches import collate
     from vxp_model.train.mllm.run import train_mllm
+    from vxp_model.train.mllm.start import start_model
     from vxp_model.train.training import TrainResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,7 +41,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 
 
 def settings(out: Path, rows: Shards, **changes: Any) -> Any:
-    changes = {"data__max_bad_share": 0.2, **changes}
+    changes = {"data__max_bad_share": 0.2, "data__mixture": "video_xl_pro_sft", **changes}
     return recipe(rows.uri, out, run={"out": str(out), **RUN}, **changes)
 
 
@@ -77,6 +85,57 @@ def test_a_run_over_forty_rows_of_which_ten_are_bad_ends_and_counts_ten(
     card = (result.model / "README.md").read_text()
     assert words in card
     assert "2 rows could not be read and were replaced" in card
+
+
+def test_what_ends_a_step_is_what_is_left_out(rows: Shards, tmp_path: Path) -> None:
+    """Each row alone through the batch and the model, as a training without the check has it."""
+    model, processor = start_model(settings(tmp_path, rows).config)
+    loader = ShardLoader(rows.uri, frames=FrameOptions(frame_px=model.config.vision.image_px))
+    raised = set()
+    for batch in loader:
+        (sample,) = batch.samples
+        if sample.replaced is not None:
+            continue
+        try:
+            inputs = collate([sample], processor=processor, seed=0)
+            model.sequence(
+                inputs.inputs["input_ids"],
+                token_kinds=inputs.inputs["token_kinds"],
+                labels=inputs.inputs["labels"],
+                visual_tokens=visual_tokens(model, inputs.inputs),
+                selector_seeds=inputs.selector_seeds,
+            )
+        except (UserError, ValueError, IndexError):
+            raised.add(sample.sample_id)
+    loader.close()
+    assert raised == LEFT_OUT.keys() - {"marked"}  # that one would be learned, and is no question
+
+
+def visual_tokens(model: Any, inputs: dict[str, Any]) -> Any:
+    if "frames" not in inputs:
+        return None
+    return model.vision(inputs["frames"], inputs["clip_frames"], inputs["clip_is_image"])
+
+
+def test_tokens_and_samples_of_each_dataset_add_up_to_the_runs(
+    rows: Shards, whole: tuple[TrainResult, list[str]]
+) -> None:
+    result, _ = whole
+    log = read_log(result.out / "log.jsonl")
+    for entry in log:
+        counts = entry["datasets"].values()
+        assert sum(one["samples"] for one in counts) == len(entry["sample_ids"]) == 4
+        assert sum(one["tokens"] for one in counts) == entry["tokens"]
+    names = {row.sample_id: row.dataset for clip in rows.clips for row in clip.record.rows}
+    trained = Counter(names[name] for entry in log for name in entry["sample_ids"])
+    record = json.loads((result.out / "run.json").read_text())["datasets"]
+    assert {name: one["samples"] for name, one in record.items()} == trained
+    assert sum(one["tokens"] for one in record.values()) == sum(entry["tokens"] for entry in log)
+    card = (result.model / "README.md").read_text()
+    assert "| dataset | samples | share | tokens | share | mixture: rows | share |" in card
+    share = f"{trained['films'] / 48:.1%}"
+    assert f"| films | {trained['films']} | {share} | {record['films']['tokens']:,} | " in card
+    assert "| ocr-vqa | - | - | - | - | 19,000 | 1.9% |" in card
 
 
 @pytest.mark.parametrize("step", [4, 8])
@@ -172,3 +231,22 @@ def test_a_row_that_is_not_the_one_looked_at_counts_as_broken(
     loaded = settings(tmp_path / "out", rows, data__max_broken=2)
     with pytest.raises(UserError, match=r"3 clips cannot be used, at most 2 .*max_broken"):
         train_mllm(loaded, context, lambda _: None)
+
+
+@pytest.mark.slow
+def test_two_processes_leave_out_the_same_and_count_ten(rows: Shards, tmp_path: Path) -> None:
+    values = tree(
+        rows.uri,
+        tmp_path / "two",
+        batch={"global_samples": 4, "micro_samples": 1},
+        run={"out": str(tmp_path / "two"), **RUN},
+        data__max_bad_share=0.2,
+    )
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(values))
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    finish([sys.executable, *two, "-m", "vxp_model", "train"], path)
+    found = {row["sample_id"]: row["reason"] for row in listed(tmp_path / "two")}
+    assert found == LEFT_OUT | REPLACED
+    record = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert sum(one["samples"] for one in record["datasets"].values()) == 48
