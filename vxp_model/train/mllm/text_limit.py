@@ -60,7 +60,7 @@ class PromptLimit:
     ) -> None:
         self.num_tokenised = 0
         """Rows that were counted so far."""
-        self._context, self._open = context, open_processor
+        self.context, self._open = context, open_processor
         self._bound = PromptBound(system=context.system)
         self._processor: VideoXLProProcessor | None = None
 
@@ -72,25 +72,25 @@ class PromptLimit:
             num_answers_N=facts.num_answers_N,
             num_media_N=facts.num_media_N,
         )
-        if self._context.keeps_all_time:
-            groups_N = num_frames_N // self._context.temporal_factor + facts.num_media_N
+        if self.context.keeps_all_time:
+            groups_N = num_frames_N // self.context.temporal_factor + facts.num_media_N
             bound_N = bound_N + groups_N.astype(np.int64) * _TIME_BYTES
-        return bound_N > self._context.context_limit
+        return bound_N > self.context.context_limit
 
     def problem(self, turns: Sequence[Turn], media: Sequence[tuple[str, Sequence[float]]]) -> str:
         """Return what is wrong with a row's length; '' where it fits."""
         bound = self._bound.of_turns((turn.role.value, turn.text, turn.num_media) for turn in turns)
-        if self._context.keeps_all_time:
-            factor = self._context.temporal_factor
+        if self.context.keeps_all_time:
+            factor = self.context.temporal_factor
             bound += sum(math.ceil(len(times) / factor) * _TIME_BYTES for _, times in media)
-        if bound <= self._context.context_limit:
+        if bound <= self.context.context_limit:
             return ""
         num_text = self._count(turns, media)
-        if num_text <= self._context.context_limit:
+        if num_text <= self.context.context_limit:
             return ""
         return (
             f"its text takes {num_text} positions, more than context_limit "
-            f"{self._context.context_limit}"
+            f"{self.context.context_limit}"
         )
 
     def _count(self, turns: Sequence[Turn], media: Sequence[tuple[str, Sequence[float]]]) -> int:
@@ -104,7 +104,7 @@ class PromptLimit:
         clips = [Clip(time_s_T=times, is_image=kind == "image") for kind, times in media]
         conversation = messages(turns, shows_media=bool(media))
         prompt = self._processor.prompt(conversation, clips, add_generation_prompt=False)
-        stays = {Kind.TEXT, Kind.QUERY} | ({Kind.TIME} if self._context.keeps_all_time else set())
+        stays = {Kind.TEXT, Kind.QUERY} | ({Kind.TIME} if self.context.keeps_all_time else set())
         return sum(kind in stays for kind in prompt.kinds)
 
 
