@@ -522,7 +522,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         (
             "vxp_model/data/a.py",
             "import vxp_data.shipped_files",
-            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.records",
+            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.media_markers",
         ),
         ("vxp_model/registry.py", "import vxp_data.records", "only vxp_data.registry"),
         ("vxp_model/eval/benchmarks/a.py", "import torch", "'benchmarks' may not import torch"),
