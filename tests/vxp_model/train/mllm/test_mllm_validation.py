@@ -123,7 +123,7 @@ def test_a_mean_is_over_the_label_tokens_of_all_processes(
     found = []
     for own in worlds:
         rows = read_rows([Source(uri=shards)])
-    validator = Validator(loaded, rows, image_px=56, processor=processor, context=own)
+        validator = Validator(loaded, rows, image_px=56, processor=processor, context=own)
         engine: Any = Looking(model)
         found.append(validator.run(engine))
         validator.loader.close()
