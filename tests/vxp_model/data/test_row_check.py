@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ from vxp_model.errors import UserError
 if LATER:
     from vxp_model.data.frames import FrameOptions
     from vxp_model.data.loader import ShardLoader
+    from vxp_model.data.order import OrderRule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,6 +207,20 @@ def test_where_no_clip_of_a_kind_is_left_another_kind_takes_its_place(tmp_path: 
     loader.close()
     assert given == ["t", "t"]
     assert [entry.sample_id for entry in loader.replaced] == ["image"]
+
+
+def test_a_row_that_cannot_be_used_costs_no_other_of_its_clip(tmp_path: Path) -> None:
+    clip = media_clip(make_image(tmp_path / "a.png"), ["a", "b"], is_image=True)
+    bad, good = clip.record.rows
+    record = replace(clip.record, rows=[replace(bad, conversation="not JSON"), good])
+    other = media_clip(make_image(tmp_path / "c.png", seed=1), ["c"], is_image=True)
+    shards = write_shards(tmp_path / "s", [[replace(clip, record=record), other]])
+    rule = OrderRule(shuffle=False)
+    loader = ShardLoader(shards.uri, frames=FrameOptions(frame_px=16), order=rule, num_workers=1)
+    given = [sample.sample_id for batch in loader for sample in batch.samples]
+    loader.close()
+    assert given == ["c", "b", "c"]
+    assert [(entry.sample_id, entry.reason) for entry in loader.replaced] == [("a", "bad_row")]
 
 
 # --- format 1 ------------------------------------------------------------------------------------

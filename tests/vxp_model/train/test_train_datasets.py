@@ -13,12 +13,15 @@ from support.bad_rows import forty_rows
 from support.later import LATER
 from support.shard_fixtures import Shards
 from vxp_data.settings.file import read_recipe
+from vxp_model.data.row_check import check_rows
+from vxp_model.data.sources import Source, read_rows
 from vxp_model.errors import UserError
 from vxp_model.settings.mllm import MLLM_RECIPES
 from vxp_model.settings.recot import RECIPES
 from vxp_model.train.datasets import added, read_shares, trained_table
 from vxp_model.train.estimate_datasets import describe_datasets
 from vxp_model.train.mllm.text_limit import context_of, limit_before_start
+from vxp_model.train.row_check import digest_of, require_one_answer
 
 if LATER:
     from vxp_model.train.mllm.start import start_model
@@ -165,3 +168,11 @@ def test_a_log_says_what_went_in_of_each_dataset(tmp_path: Path, context: Any) -
     assert [entry["datasets"]["d"]["samples"] for entry in log] == [4, 4]
     assert all(entry["datasets"]["d"]["tokens"] == entry["tokens"] for entry in log)
     assert "| d | 8 | 100.0% |" in (result.model / "README.md").read_text()
+
+
+def test_processes_that_find_other_rows_do_not_start(rows: Shards) -> None:
+    parts = read_rows([Source(uri=rows.uri)])
+    checks = [digest_of(check_rows(parts, reads_words=words)) for words in (True, True, False)]
+    require_one_answer(checks[:2])
+    with pytest.raises(UserError, match="processes 0 and 2 find other rows"):
+        require_one_answer(checks)
