@@ -155,8 +155,8 @@ LAYERS = {
         third_party="lmms_eval torch",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-        "vxp_model.__main__",
+        modules="vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
+        "vxp_model.cli_needle vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
@@ -174,16 +174,17 @@ ONLY = {
             "vxp_data.conversation",
             "vxp_data.errors",
             "vxp_data.extras",
+            "vxp_data.media_markers",
             "vxp_data.records",
             "vxp_data.shard_format",
             "vxp_data.shard_index",
         }
     },
-    "vxp_model.train": {"foundation": {"vxp_data.conversation"}},
+    "vxp_model.train": {"foundation": {"vxp_data.conversation", "vxp_data.shipped_files"}},
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.eval": {"foundation": {"vxp_data.errors", "vxp_data.records"}},
-    "vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-    "vxp_model.__main__": {
+    "vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
+    "vxp_model.cli_needle vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }
@@ -521,7 +522,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         (
             "vxp_model/data/a.py",
             "import vxp_data.shipped_files",
-            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.records",
+            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.media_markers",
         ),
         ("vxp_model/registry.py", "import vxp_data.records", "only vxp_data.registry"),
         ("vxp_model/eval/benchmarks/a.py", "import torch", "'benchmarks' may not import torch"),

@@ -12,7 +12,7 @@ import typer
 
 from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
-from vxp_model import cli_eval, cli_generate, cli_needle
+from vxp_model import cli_check, cli_eval, cli_generate, cli_needle
 
 if TYPE_CHECKING:
     from vxp_data.settings.file import Loaded
@@ -185,6 +185,7 @@ def estimate(
                 found, shape, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
             )
         )
+        typer.echo(f"\n{cli_check.datasets(training)}")
         return
     loaded = _load(recipe, settings)
     from vxp_model.train.recot.estimate import describe, estimate_recot
@@ -193,6 +194,7 @@ def estimate(
         loaded.config, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
     )
     typer.echo(describe(result))
+    typer.echo(f"\n{cli_check.datasets(loaded.config)}")
 
 
 def probe(
@@ -262,7 +264,7 @@ def _what_is_set(value: dict[str, Any]) -> dict[str, Any]:
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Train": (recot, train),
     "Use": (cli_generate.generate, cli_generate.chat),
-    "Before you pay": (estimate, cli_generate.frames, show_config),
+    "Before you pay": (cli_check.check, estimate, cli_generate.frames, show_config),
     "Measure": (
         cli_eval.evaluate,
         cli_eval.score,

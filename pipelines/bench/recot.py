@@ -125,9 +125,11 @@ class Bench:
         )
         engine.train()
         self.stepper = Stepper(engine, self.model, features, context)
-        num_samples = epoch_samples(recipe, rows_of(recipe))
+        rows = rows_of(recipe)
+        num_samples = epoch_samples(recipe, rows)
         self.loader = open_loader(
             recipe,
+            rows,
             image_px=self.config.vision.image_px,
             num_samples=num_samples,
             context=context,

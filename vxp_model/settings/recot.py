@@ -81,6 +81,9 @@ class SourceSettings(Settings):
         "image", "mixed", "video", "text",
     )  # fmt: skip
     """Of its samples, these; 'mixed' are those of several media."""
+    datasets: tuple[str, ...] | None = Field(None, min_length=1)
+    """Of these manifests, by their names; None: of all. One directory may be named by several
+    sources, each with datasets and a weight of its own."""
     weight: float | None = Field(None, gt=0)
     """Share of the samples, against the other sources' weights. None, for all or for none of them:
     as many as there are."""
@@ -96,6 +99,13 @@ class DataSettings(Settings):
     """Batches that each worker decodes ahead."""
     max_broken: int = Field(100, ge=0)
     """Clips that may be broken, in each process; each is replaced and named."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """Share of the rows that cannot be learned from and are left out; more, and nothing starts. As
+    many as `manifest.max_bad_share` lets into a run: beyond that, something went wrong when the
+    rows were made."""
+    mixture: str | None = None
+    """A mixture file, or the name of one that comes with vxp (video_xl_pro_sft): its rows are told
+    beside those of the sources; None: nothing to compare with."""
     decoder: str = "pyav"
     """A name in vxp_data.registry.DECODERS."""
     fallback: str | None = Field(default_factory=second_decoder)
@@ -265,6 +275,8 @@ MAY_CHANGE: Final = frozenset(
         "data.workers",
         "data.prefetch_batches",
         "data.max_broken",
+        "data.max_bad_share",
+        "data.mixture",
         "data.decoder",
         "data.fallback",
         "data.timeout_s",

@@ -17,12 +17,13 @@ from vxp_model.data.loader import ShardLoader
 from vxp_model.data.order import BatchRule, OrderRule
 from vxp_model.data.sample import Batch, TrainSample
 from vxp_model.data.seeded_draws import WindowRule, mask_seed
+from vxp_model.data.sources import Rows
 from vxp_model.errors import UserError
 from vxp_model.modules.frame_groups import FrameGrouper, FrameGroups
 from vxp_model.modules.masking import seeded_noise
-from vxp_model.settings.recot import ReCoTRecipe, SourceSettings, TrainRecipe
+from vxp_model.settings.recot import ReCoTRecipe, TrainRecipe
+from vxp_model.train.datasets import added
 from vxp_model.train.distributed import DistributedContext
-from vxp_model.train.mixture import sources_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,35 +38,34 @@ class MicroBatch:
     num_valid: int
     """Frames that count; the copies of an image count each."""
     sample_ids: list[str]
+    by_dataset: dict[str, list[int]]
+    """Samples, and tokens of their valid frames."""
 
 
 def open_loader(
     recipe: TrainRecipe,
+    rows: Sequence[Rows],
     *,
     image_px: int,
     num_samples: int,
     context: DistributedContext,
     window: WindowRule | None = None,
     length_window: int = 0,
-    sources: Sequence[SourceSettings] | None = None,
 ) -> ShardLoader:
     """Open the shards for training.
 
     Args:
         recipe: the settings.
+        rows: what is read.
         image_px: side of the tower's input; frames are squashed to it.
         num_samples: of an epoch.
         context: the processes.
         window: how much of a video is shown; None: all frames of its plan.
         length_window: samples among which those of like length come together; 0: off.
-        sources: what is read; None: what the recipe trains on.
-
-    Raises:
-        UserError: an index cannot be used or has no samples of the kinds asked for.
     """
     data = recipe.data
     return ShardLoader(
-        sources_of(data.sources if sources is None else sources),
+        rows,
         batch=BatchRule(max_samples=recipe.batch.micro_samples),
         order=OrderRule(
             seed=recipe.run.seed, epoch_samples=num_samples, length_window=length_window
@@ -135,4 +135,8 @@ def collate(
         noise_GTN=seeded_noise(seeds, shape=shape),
         num_valid=int(groups.valid_GT.sum()),
         sample_ids=[sample.sample_id for sample in samples],
+        by_dataset=added(
+            {sample.dataset: (1, int(groups.valid_GT[groups.clip_G == clip].sum()) * num_tokens)}
+            for clip, sample in enumerate(samples)
+        ),
     )

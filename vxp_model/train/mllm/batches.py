@@ -15,6 +15,7 @@ from vxp_model.data.seeded_draws import selector_seed
 from vxp_model.data.visuals import Visual
 from vxp_model.errors import UserError
 from vxp_model.models.processor import Clip, VideoXLProProcessor
+from vxp_model.train.datasets import added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class MllmBatch:
     """Of the samples that count."""
     tasks: list[str]
     """Of every sample."""
+    by_dataset: dict[str, list[int]]
+    """Samples that count, and positions of their prompts, before selection."""
 
 
 def collate(
@@ -72,6 +75,11 @@ def collate(
         num_positions=int(inputs["attention_mask"].sum()),
         sample_ids=[sample.sample_id for sample in samples if not sample.is_padding],
         tasks=[sample.task for sample in samples],
+        by_dataset=added(
+            {sample.dataset: (1, len(prompt.ids))}
+            for sample, prompt in zip(samples, prompts, strict=True)
+            if not sample.is_padding
+        ),
     )
 
 

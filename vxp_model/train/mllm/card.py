@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vxp_data.settings.file import Loaded
 from vxp_model.settings.mllm import MllmRecipe
+from vxp_model.train.datasets import Counts, trained_table
 from vxp_model.train.run_record import versions
 
 
@@ -18,6 +19,8 @@ def write_mllm_card(
     steps: int,
     positions: int,
     loss: float,
+    rows: Sequence[str],
+    datasets: Counts,
 ) -> None:
     """Write it; last of a model's files, so that its presence says that the model is whole.
 
@@ -28,6 +31,8 @@ def write_mllm_card(
         steps: of this stage.
         positions: tokens that went in, before selection.
         loss: mean of the last steps.
+        rows: what is said of the rows that could not be learned from, in lines.
+        datasets: what went in of each dataset.
     """
     recipe = loaded.config
     warning = (
@@ -38,11 +43,13 @@ def write_mllm_card(
     settings = "\n".join(f"| `{origin.key}` | `{origin.value}` |" for origin in loaded.origins)
     about = ", ".join(f"{name} {number}" for name, number in versions().items())
     trained = ", ".join(recipe.trained_parts())
+    told = "".join(f"{line}.\n\n" for line in rows)
     text = (
         f"# Video-XL-Pro, stage {recipe.stage}\n\n{warning}"
         f"Trained parts: {trained}. {steps} steps of {recipe.batch.global_samples} samples, "
         f"{positions:,} positions; loss of the last steps {loss:.4g}. What was trained on: "
         "`sample_ids` in the run's `log.jsonl`.\n\n"
+        f"{told}{trained_table(datasets, recipe.data.mixture)}\n\n"
         f"Made with {about}.\n\n| setting | value |\n|---|---|\n{settings}\n"
     )
     beside = path.with_name(f".{path.name}.part")

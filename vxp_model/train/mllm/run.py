@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,12 +18,13 @@ from vxp_model.train.build import uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
-from vxp_model.train.mixture import epoch_samples, rows_of
+from vxp_model.train.mixture import epoch_samples
 from vxp_model.train.mllm.batches import MllmBatch, collate
 from vxp_model.train.mllm.card import write_mllm_card
 from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
 from vxp_model.train.mllm.start import start_digest, start_model
 from vxp_model.train.mllm.step import MllmStepper, MllmStepResult, trained_parameters
+from vxp_model.train.mllm.text_limit import limit_of
 from vxp_model.train.mllm.validation import Validator
 from vxp_model.train.training import Say, Training, TrainResult, train
 
@@ -45,10 +47,12 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         """
         super().__init__(loaded, context, say)
         recipe = loaded.config
-        num_samples = epoch_samples(recipe, rows_of(recipe))
         model, self._processor = start_model(recipe)
         self._model = model
         config: Any = model.config
+        look = partial(self._rows.find, reads_words=True, limit=limit_of(config, self._processor))
+        parts = look("data.sources", recipe.data.sources)
+        num_samples = epoch_samples(recipe, parts)
         digest = start_digest(model)
         engine = Engine(
             model,
@@ -69,6 +73,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         )
         loader = open_loader(
             recipe,
+            parts,
             image_px=config.vision.image_px,
             num_samples=num_samples,
             context=context,
@@ -78,6 +83,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         if recipe.validation.sources:
             self._validator = Validator(
                 recipe,
+                look("validation.sources", recipe.validation.sources),
                 image_px=config.vision.image_px,
                 processor=self._processor,
                 context=context,
@@ -108,6 +114,8 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 steps=self.state.step,
                 positions=self.state.num_tokens,
                 loss=loss,
+                rows=self._rows.card_lines(self.state.loader["replaced"]),
+                datasets=self.state.datasets,
             )
             self._say(f"model written to {folder}")
         self._context.barrier()

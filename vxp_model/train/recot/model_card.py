@@ -32,6 +32,10 @@ class CardFacts:
     mask_ratio: float
     num_replaced: int
     """Samples whose media were broken."""
+    rows: Sequence[str]
+    """What is said of the rows that could not be learned from, in lines."""
+    datasets: str
+    """What went in of each dataset: a table in Markdown."""
     num_bad_batches: int
     num_parameters: dict[str, int]
     """By part."""
@@ -84,6 +88,7 @@ def card_text(facts: CardFacts) -> str:
             f"- loss {facts.first_loss:.6g} at the first step",
             f"- mask ratio {facts.mask_ratio:g} at the end",
             f"- {facts.num_replaced} samples replaced because their media were broken",
+            *(f"- {line}" for line in facts.rows),
             f"- {facts.num_bad_batches} batches left out because their loss was no number",
             f"- {versions}",
             "",
@@ -94,6 +99,8 @@ def card_text(facts: CardFacts) -> str:
             "| data | kinds | weight | SHA-256 of its index.json |",
             "|---|---|---|---|",
             *sources,
+            "",
+            facts.datasets,
             "",
             "Read it with `vxp_model.models.artefacts.load_dts`, or `load_recot` for all parts.",
             "",
