@@ -21,7 +21,7 @@ from vxp_data.records import CUT_REASONS, Reason
 from vxp_data.schemas import SAMPLE_CLIP_KEY
 
 _COLUMNS: Final = ("sample_id", "dataset", "task", *SAMPLE_CLIP_KEY, "turns")
-_REASONS: Final = CUT_REASONS | {Reason.UNSCORED, Reason.KEPT_UNSCORED}
+_REASONS: Final = CUT_REASONS | {Reason.UNSCORED, Reason.KEPT_UNSCORED, Reason.DATASET_EXCESS}
 SUFFIXES: Final = (".jsonl", ".csv", ".parquet")
 
 
