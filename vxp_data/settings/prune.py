@@ -338,11 +338,11 @@ LoadedConfig = Loaded[PruneConfig]
 
 FREE_MAPS: Final = (
     "thresholds", "select", "budget_weights", "filters", "tasks.map", "manifest.columns",
-    "expect.quarantined", "mixture.datasets",
+    "expect.quarantined", "expect.rows", "mixture.datasets",
 )  # fmt: skip
 """Sections whose keys the user chooses."""
 
-_FILE: Final = SettingsFile(PruneConfig, free_maps=FREE_MAPS, example="frames.num_frames=8")
+PRUNE_RECIPES: Final = SettingsFile(PruneConfig, free_maps=FREE_MAPS, example="frames.num_frames=8")
 
 
 def load_config(
@@ -362,15 +362,15 @@ def load_config(
             value out of its range.
     """
     if run_settings is not None:
-        return _FILE.read(deepcopy(dict(run_settings)), "run.json", overrides)
-    return _FILE.read({} if recipe is None else read_recipe(recipe), str(recipe), overrides)
+        return PRUNE_RECIPES.read(deepcopy(dict(run_settings)), "run.json", overrides)
+    return PRUNE_RECIPES.read({} if recipe is None else read_recipe(recipe), str(recipe), overrides)
 
 
 def parse_set(text: str) -> tuple[str, Any, str]:
     """Read one `--set a.b=c`; see `SettingsFile.parse_set`."""
-    return _FILE.parse_set(text)
+    return PRUNE_RECIPES.parse_set(text)
 
 
 def known_keys() -> Iterator[str]:
     """Return every dotted key that a recipe may set."""
-    return _FILE.known_keys()
+    return PRUNE_RECIPES.known_keys()

@@ -193,7 +193,7 @@ def _ways(
     chosen: PruneConfig | None,
     config: PruneConfig,
 ) -> tuple[dict[str, Way], RowsRule]:
-    """Return what is kept now, by the knee and by the chosen thresholds, and each dataset's rows."""
+    """Return what is kept now, by the knee and as chosen, and the rows of the datasets."""
     record = run.read_run()
     choices: dict[str, Targets] = {}
     by = DecidedBy.of(config)

@@ -153,17 +153,23 @@ def test_the_sums_are_those_of_the_run_and_of_all_shards() -> None:
     )  # fmt: skip
     decided = {"num_in": 60, "num_kept": 37, "num_pruned": 11, "num_duplicates": 5}
     decided |= {"num_quarantined": 7}
-    result = RecipeAccounting.of(
-        {"decided": decided | {"quarantined_by_reason": {"empty": 7}}}, index
-    )
+    datasets = [
+        {"dataset": "a", "wanted": 20, "num_in": 40, "found": 30, "kept": 20},
+        {"dataset": "b", "wanted": None, "num_in": 15, "found": 17, "kept": 17},
+        {"dataset": "c", "wanted": 9, "num_in": 5, "found": 0, "kept": 0},
+    ]
+    by_run = {"quarantined_by_reason": {"empty": 7}, "datasets": datasets}
+    result = RecipeAccounting.of({"decided": decided | by_run}, index, {"a": 18, "b": 15})
     result.check()
     assert result.to_dict() == decided | {
         "quarantined": {"empty": 7}, "num_samples": 33, "num_unsharded": 4, "num_clips": 22,
         "num_shards": 2, "num_frames": 55, "num_bytes": 77,
+        "rows": {"a": 18, "b": 15, "c": 0}, "wanted": {"a": 20, "c": 9},
     }  # fmt: skip
-    first, second = result.lines()
+    first, second, third = result.lines()
     assert first == "60 rows in = 37 kept + 11 pruned + 5 duplicate + 7 quarantined."
     assert second.startswith("37 rows kept = 33 in shards + 4 quarantined on the way: 22 clips, 2 ")
+    assert third == "Rows of the mixture: a 18 of 20, c 0 of 9."
 
 
 # Its settings
