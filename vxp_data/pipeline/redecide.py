@@ -19,7 +19,7 @@ from vxp_data.pipeline.run_dir.lock import run_lock
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.run_record import decided_record, threshold_text
 from vxp_data.registry import MEASURES
-from vxp_data.settings.curation import NO_SELECTOR, ScoresConfig, check_mixture, check_selectors
+from vxp_data.settings.curation import NO_SELECTOR, ScoresConfig, check_selectors
 from vxp_data.settings.prune import PruneConfig, load_config
 
 SETTABLE: Final = ("duplicates", "filters", "mixture", "selection")
@@ -197,7 +197,6 @@ def changed_config(
         _check_scores_decide(changed.select)
     targets = (changed.threshold_specs(), changed.default_threshold())
     check_selectors(changed.select, *targets, changed.selection.per)
-    check_mixture(changed.mixture, cuts_by_rows=changed.has_keep_mixture())
     if weights and not isinstance(changed.default_threshold(), Budget):
         raise UserError(
             f"weights are of a budget for all subsets, and the default threshold is "

@@ -27,7 +27,6 @@ from vxp_data.settings.curation import (
     MixtureConfig,
     ScoresConfig,
     SelectionConfig,
-    check_mixture,
     check_selectors,
 )
 from vxp_data.settings.file import Loaded, Settings, SettingsFile, known_name, read_recipe
@@ -293,7 +292,6 @@ class PruneConfig(Settings):
             check_selectors(
                 self.select, self.threshold_specs(), self.default_threshold(), self.selection.per
             )
-            check_mixture(self.mixture, cuts_by_rows=self.has_keep_mixture())
         except UserError as error:
             raise ValueError(str(error)) from error
         return self

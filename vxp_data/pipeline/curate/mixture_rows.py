@@ -20,7 +20,7 @@ from vxp_data.core.dataset_rows import (
 from vxp_data.core.decisions import Decisions, SampleColumns
 from vxp_data.core.similarity import Measure
 from vxp_data.manifests.samples import Dataset
-from vxp_data.settings.curation import MixtureConfig
+from vxp_data.settings.curation import MixtureConfig, check_mixture
 
 Targets = tuple[Mapping[str, Target], Target]
 """How much to keep: by task, and of every other task."""
@@ -30,11 +30,14 @@ def rows_rule(mixture: MixtureConfig, datasets: Sequence[Dataset], targets: Targ
     """Return how many rows of each dataset of a run stay; of none, where all are to stay.
 
     Raises:
-        UserError: rows are asked for and none are stated, or are given for an unknown dataset.
+        UserError: rows are asked for and none are stated, or are given for an unknown dataset; or
+            see `check_mixture`.
     """
     by_task, default = targets
+    cuts_by_rows = any(map(is_cut_by_rows, (default, *by_task.values())))
+    check_mixture(mixture, cuts_by_rows=cuts_by_rows)
     wanted: dict[str, int] = {}
-    if mixture.rows == "stated" or any(map(is_cut_by_rows, (default, *by_task.values()))):
+    if mixture.rows == "stated" or cuts_by_rows:
         stated = {dataset.name: dataset.rows for dataset in datasets}
         wanted = wanted_rows(stated, mixture.datasets, mixture.scale)
     names = [dataset.name for dataset in datasets]
