@@ -187,6 +187,15 @@ def test_a_plan_shows_what_decide_then_keeps(run: RunDirectory) -> None:
     assert back["always_kept"]["rows"] == 6
 
 
+def test_a_plan_and_a_template_see_what_the_rows_took(run: RunDirectory, tmp_path: Path) -> None:
+    done("decide", run.root, "--keep", "1.0", "--set", "mixture.rows=stated")
+    planned = json.loads(done("plan", run.root, "--set", "mixture.rows=all", "--json"))
+    ways = planned["subsets"]["caption"]["kept"]
+    assert (ways["now"]["rows"], ways["chosen"]["rows"]) == (7, 11)
+    assert planned["rows_out"] == 0
+    assert "11 rows" in done("score-template", run.root, "--out", tmp_path / "rows.csv")
+
+
 def test_what_the_rows_took_comes_back(run: RunDirectory) -> None:
     before = written(run)[0]
     done("decide", run.root, "--keep", "mixture")
@@ -209,6 +218,7 @@ def test_the_report_and_the_mixture_show_found_and_wanted(run: RunDirectory) -> 
     other.write_text("datasets: [{name: films, manifest: films.json, media_root: .}]")
     text = done("mixture", "show", other, "--run", run.root)
     assert "not in the mixture: talks, of which the run keeps 3 rows" in text
+    assert "not in the mixture: films" not in text
 
 
 def _with_report_facts(record: dict[str, Any]) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def test_a_second_annotation_file_counts_too(tmp_path: Path) -> None:
 def test_what_a_recipe_or_mixture_says_of_a_dataset_reaches_it(tmp_path: Path) -> None:
     root = charades(tmp_path / "data")
     source = SourceConfig(dataset="charades", root=str(root), only=("moments",))
-    entry = {"name": "acts", "dataset": "charades", "only": "captions", "task": "stories"}
+    entry: dict[str, object] = {"name": "acts", "dataset": "charades", "only": "captions"}
+    entry |= {"task": "stories", "rows": 7}
     path = tmp_path / "mixture.yaml"
     path.write_text(
         yaml.safe_dump({"datasets": [entry | {"manifest": "a.jsonl", "media_root": "."}]})
@@ -126,6 +127,7 @@ def test_what_a_recipe_or_mixture_says_of_a_dataset_reaches_it(tmp_path: Path) -
     sources = RecipeSources(config, open_folder(tmp_path / "out"))
     assert [given.only for given in sources.sources] == [("moments",), ("captions",)]
     assert [dataset.task for dataset in sources.datasets] == [None, "stories"]
+    assert [dataset.rows for dataset in sources.datasets] == [None, 7]
     sources.ingest()
     rows = {name: (tmp_path / f"out/manifests/{name}.jsonl").read_text() for name in
             ("charades", "acts")}  # fmt: skip
