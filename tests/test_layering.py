@@ -45,7 +45,7 @@ LAYERS = {
     ),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
     "settings-file": Layer(
-        modules="vxp_data.settings.file vxp_data.settings.safe_yaml",
+        modules="vxp_data.settings.file vxp_data.settings.safe_yaml vxp_data.settings.recipe_kinds",
         own="foundation",
         third_party="pydantic yaml",
     ),
