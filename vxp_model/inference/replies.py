@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from vxp_model.errors import UserError
 from vxp_model.inference.answers import Answer, WatchedVideo, peak_bytes, wait_for
 from vxp_model.inference.asked import Asked
 from vxp_model.inference.prefill import cached_positions, prefill
@@ -83,6 +84,10 @@ class Replier:
         most = max(prompt.asked.max_new_tokens for prompt in prompts)
         given = {"do_sample": False, "max_new_tokens": most, **self._ends(), **options}
         config, rest = answer_config(model.generation_config, given, num_positions=0)
+        if (config.num_return_sequences or 1) > 1:
+            raise UserError("ask gives one answer to a question: leave out num_return_sequences.")
+        if (config.num_beams or 1) > 1:  # transformers does so with all but the cache
+            cache.batch_repeat_interleave(config.num_beams)
         ids = model.language_model.generate(
             inputs_embeds=embeds_BPD,
             attention_mask=mask_BP,

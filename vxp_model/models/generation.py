@@ -51,8 +51,6 @@ def answer_config(
         config.max_length = None
     elif config.max_new_tokens is None:
         config.max_new_tokens = DEFAULT_NEW_TOKENS
-    if config.max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be 1 or more, got {config.max_new_tokens}")
     if config.min_length and config.min_new_tokens is None:
         config.min_new_tokens = max(config.min_length - num_positions, 0)
         config.min_length = None

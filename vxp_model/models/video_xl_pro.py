@@ -94,7 +94,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
 
     def set_language_model(self, language_model: Any) -> None:
         """Take a language model; how answers are generated, this model's config alone says."""
-        language_model.generation_config = GenerationConfig()
+        language_model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self.language_model = language_model
 
     def get_input_embeddings(self) -> nn.Module:
@@ -220,8 +220,8 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             visual_tokens: see there.
             keep_ratio: see `SequenceBuilder`.
             kwargs: see transformers' `generate`. Room for `max_new_tokens` is kept below
-                `config.context_limit`; `max_length` counts the positions of `input_ids` too, padding
-                and what the selector leaves out included.
+                `config.context_limit`; `max_length` counts the positions of `input_ids` too, with
+                padding and what the selector leaves out.
 
         Returns:
             The answers' ids [B times num_return_sequences, new tokens], without the prompt; or what

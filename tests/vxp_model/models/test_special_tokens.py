@@ -32,7 +32,10 @@ if LATER:
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ASKED = {"role": "user", "content": [{"type": "video", "video": None}, {"type": "text", "text": "?"}]}
+ASKED = {
+    "role": "user",
+    "content": [{"type": "video", "video": None}, {"type": "text", "text": "?"}],
+}
 
 
 @pytest.fixture(scope="module")
