@@ -156,7 +156,7 @@ LAYERS = {
     ),
     "model-cli": Layer(
         modules="vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-        "vxp_model.__main__",
+        "vxp_model.cli_released vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
@@ -183,7 +183,7 @@ ONLY = {
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.eval": {"foundation": {"vxp_data.errors", "vxp_data.records"}},
     "vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-    "vxp_model.__main__": {
+    "vxp_model.cli_released vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }

@@ -12,7 +12,7 @@ import typer
 
 from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
-from vxp_model import cli_eval, cli_generate, cli_needle
+from vxp_model import cli_eval, cli_generate, cli_needle, cli_released
 
 if TYPE_CHECKING:
     from vxp_data.settings.file import Loaded
@@ -261,7 +261,7 @@ def _what_is_set(value: dict[str, Any]) -> dict[str, Any]:
 
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Train": (recot, train),
-    "Use": (cli_generate.generate, cli_generate.chat),
+    "Use": (cli_generate.generate, cli_generate.chat, cli_released.import_released),
     "Before you pay": (estimate, cli_generate.frames, show_config),
     "Measure": (
         cli_eval.evaluate,
