@@ -29,6 +29,7 @@ from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.models.released_card import write_released_card
 from vxp_model.models.released_plan import TIME_FORMATS, Kind, ReleasedPlan, plan_released
 from vxp_model.models.special_tokens import check_fits, end_ids, with_visual_token
+from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
 
 Say = Callable[[str], None]
 
@@ -72,8 +73,8 @@ def import_released(
         plan: what became of every tensor.
 
     Raises:
-        UserError: it is no such checkpoint; a tensor is missing, unknown, or of another shape; `out`
-            holds something; there is no tokenizer.
+        UserError: it is no such checkpoint; a tensor is missing, unknown, or of another shape;
+            `out` holds something; there is no tokenizer.
     """
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     require(
@@ -83,33 +84,31 @@ def import_released(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{str(out)!r} is there and not empty: name another --out, or remove it.")
     plan = plan_released(folder, kind=options.kind, seed=options.seed, ignore=options.ignore)
-    config: Any = plan.config
-    tokenizer = _tokenizer(Path(options.tokenizer or folder))
-    config.visual_token_id = with_visual_token(
-        tokenizer, num_embeddings=config.text_config.vocab_size
-    )
-    processor = VideoXLProProcessor.for_model(
-        config, tokenizer, time_format=TIME_FORMATS[plan.kind]
-    )
-    check_fits(config, processor)
-    say(f"{plan.kind}: {len(plan.report.fates)} tensors\n{plan.report.summary()}")
+    processor = _processor(plan, Path(options.tokenizer or folder))
     dtype = _dtype_of(plan, options.dtype)
+    say(f"{plan.kind}, {dtype}: {len(plan.report.fates)} tensors\n{plan.report.summary()}")
     beside = _staging(out, plan, options, dtype)
     _write_weights(plan, beside, dtype, options.shard_bytes, say)
-    config.dtype = dtype
-    config.architectures = ["VideoXLProForConditionalGeneration"]
-    config.save_pretrained(beside)
-    GenerationConfig(
-        eos_token_id=end_ids(tokenizer), pad_token_id=int(tokenizer.pad_token_id)
-    ).save_pretrained(beside)
-    processor.save_pretrained(beside)
-    _write_record(plan, beside, dtype)
-    write_released_card(beside / "README.md", plan, dtype=str(dtype).removeprefix("torch."))
+    _write_rest(plan, processor, beside, dtype)
     (beside / _PLAN_NAME).unlink()
     if out.exists():
         out.rmdir()
     beside.rename(out)
     return plan
+
+
+def _processor(plan: ReleasedPlan, folder: Path) -> VideoXLProProcessor:
+    """Return the processor; the plan's config gets the id of its visual token."""
+    config, tokenizer = plan.config, _tokenizer(folder)
+    config.visual_token_id = with_visual_token(
+        tokenizer,
+        num_embeddings=config.text_config.vocab_size,  # type: ignore[union-attr]
+    )
+    processor = VideoXLProProcessor.for_model(
+        config, tokenizer, time_format=TIME_FORMATS[plan.kind]
+    )
+    check_fits(config, processor)
+    return processor
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -137,7 +136,7 @@ def _dtype_of(plan: ReleasedPlan, wanted: str) -> torch.dtype:
 
 
 def _staging(out: Path, plan: ReleasedPlan, options: ImportOptions, dtype: torch.dtype) -> Path:
-    """Return the folder that becomes `out`: that of a stopped import of the same, else a new one."""
+    """Return the folder that becomes `out`: a stopped import of the same, or a new one."""
     beside = out.parent / f".{out.name}.import"
     files = sorted(path for path in plan.files.path.iterdir() if path.is_file())
     same = {
@@ -209,12 +208,25 @@ def _holds(path: Path, names: Sequence[str]) -> bool:
         return False
 
 
-def _write_record(plan: ReleasedPlan, beside: Path, dtype: torch.dtype) -> None:
+def _write_rest(
+    plan: ReleasedPlan, processor: VideoXLProProcessor, beside: Path, dtype: torch.dtype
+) -> None:
+    config, tokenizer = plan.config, processor.tokenizer
+    config.dtype = dtype
+    config.architectures = [VideoXLProForConditionalGeneration.__name__]
+    config.save_pretrained(beside)
+    ends: Any = GenerationConfig(  # type: ignore[no-untyped-call]
+        eos_token_id=end_ids(tokenizer), pad_token_id=int(tokenizer.pad_token_id)
+    )
+    ends.save_pretrained(beside)
+    processor.save_pretrained(beside)
+    name = str(dtype).removeprefix("torch.")
     content = {
         "kind": plan.kind,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": name,
         "random_parts": list(plan.report.random_parts),
         "tensors": {fate.name: fate.part or f"left out: {fate.why}" for fate in plan.report.fates},
     }
     text = json.dumps(content, indent=1) + "\n"
     (beside / "import.json").write_text(text, encoding="utf-8")
+    write_released_card(beside / "README.md", plan, dtype=name)

@@ -54,6 +54,9 @@ PARTS: Final = {
 }
 """Beginnings of our names, and what is told of them."""
 
+_WIDTHS: Final[dict[int, Kind]] = {2048: "video-xl-pro", 3584: "video-xl-2"}
+"""Of the published models' language models, Qwen2.5 3B and 7B."""
+
 _TOWER: Final = "model.vision_tower.vision_tower.vision_model."
 _SELECTOR: Final = ("model.text_mlp.", "model.WindowTimeToTokenAttention.")
 _TEXT_FIELDS: Final = (
@@ -180,10 +183,9 @@ def plan_released(
     _refuse_stage_files(folder)
     files = TensorFiles(folder)
     shapes = files.shapes()
-    has_selector = any(name.startswith(_SELECTOR) for name in shapes)
-    kind = kind or ("video-xl-pro" if has_selector else "video-xl-2")
     vision = vision or _vision_of(files, shapes)
     text_config = _text_config(folder)
+    kind = kind or _kind_of(files, width=text_config.hidden_size)
     config = VideoXLProConfig(
         vision_config=vision_to_transformers(vision),
         text_config=text_config,
@@ -217,6 +219,18 @@ def _refuse_stage_files(folder: Path) -> None:
             "a projector, and no language model to answer with. Take the whole model "
             "(BAAI/Video-XL-2); `vxp_model.models.released` reads stage files by themselves."
         )
+
+
+def _kind_of(files: TensorFiles, *, width: int) -> Kind:
+    has_selector = any(name.startswith(_SELECTOR) for name in files.names)
+    found: Kind = "video-xl-pro" if has_selector else "video-xl-2"
+    if _WIDTHS.get(width, found) != found:
+        raise UserError(
+            f"{str(files.path)!r} has {'a' if has_selector else 'no'} selector, as {found}, and a "
+            f"language model {width} wide, as {_WIDTHS[width]}: say which it is, as --kind. It "
+            "decides whether visual tokens are turned by their position, and how times are written."
+        )
+    return found
 
 
 def _text_config(folder: Path) -> Qwen2Config:
