@@ -124,9 +124,9 @@ LAYERS = {
     ),
     # The processor reads what it is given as the loader does.
     "processor": Layer(
-        modules="vxp_model.models.processor",
+        modules="vxp_model.models.processor vxp_model.models.released_import",
         own="model-errors modules models model-data",
-        third_party="torch transformers",
+        third_party="torch transformers safetensors",
     ),
     "train": Layer(
         modules="vxp_model.train",
