@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from support.later import LATER
 from support.mllm_videos import write_colours
-from support.released_checkpoint import Kind, Layout, released_state, write_released
 from support.tiny_video_xl_pro import drawn_frames
 from vxp_model.errors import UserError
 
@@ -19,6 +18,7 @@ if LATER:
     import torch
     from safetensors.torch import load_file
 
+    from support.released_checkpoint import Kind, Layout, released_state, write_released
     from support.tensors import random
     from vxp_model.cli import app
     from vxp_model.inference.session import LongVideoModel

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from support.later import LATER
-from support.released_checkpoint import SELECTOR, Kind, qwen, siglip, write_released
 from vxp_model.errors import UserError
 
 if LATER:
@@ -19,6 +18,7 @@ if LATER:
     from torch import Tensor
     from torch.nn import functional
 
+    from support.released_checkpoint import SELECTOR, Kind, qwen, siglip, write_released
     from support.released_dts import WIDTH, released_dts, run_released
     from support.tensors import random
     from vxp_model.models.byte_tokenizer import NUM_TOKENS, VISUAL_ID
