@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from support.later import LATER
+from support.mllm_runs import recipe
 from support.mllm_videos import write_colours
 from support.tiny_video_xl_pro import drawn_frames
 from vxp_model.errors import UserError
@@ -25,15 +26,14 @@ if LATER:
     from vxp_model.models.byte_tokenizer import VISUAL_ID, byte_tokenizer
     from vxp_model.models.released_import import ImportOptions, import_released
     from vxp_model.models.released_model import load_released_model
+    from vxp_model.train.mllm.start import start_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ASKED = [
-    {
-        "role": "user",
-        "content": [{"type": "video", "video": None}, {"type": "text", "text": "What?"}],
-    }
-]
+
+def asked(num_frames: int) -> list[dict[str, Any]]:
+    video = {"type": "video", "video": torch.from_numpy(drawn_frames(num_frames, px=56))}
+    return [{"role": "user", "content": [video, {"type": "text", "text": "What?"}]}]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,9 +58,7 @@ def test_the_command_leaves_a_model_that_answers_as_the_checkpoint_does(
     wanted, report = load_released_model(source, visual_token_id=VISUAL_ID)
     assert ours.model.config.visual_rotary == (kind == "video-xl-pro")
     assert ours.model.config.random_parts == ["selector"]
-    frames = torch.from_numpy(drawn_frames(9, px=56))
-    ASKED[0]["content"][0] = {"type": "video", "video": frames}  # type: ignore[index]
-    batch = ours.processor(ASKED)
+    batch = ours.processor(asked(9))
     got = ours.model(**batch)
     assert torch.equal(got.logits, wanted(**batch).logits)
     assert torch.equal(ours.model.selector.up.weight, wanted.selector.up.weight)
@@ -202,9 +200,6 @@ def test_a_tokenizer_may_lie_elsewhere(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_from_it(tmp_path: Path) -> None:
-    from support.mllm_runs import recipe
-    from vxp_model.train.mllm.start import start_model
-
     write_released(tmp_path / "published")
     import_released(tmp_path / "published", tmp_path / "ours", ImportOptions())
     loaded = recipe("none", tmp_path / "out", start={"model": str(tmp_path / "ours")})
