@@ -124,9 +124,9 @@ LAYERS = {
     ),
     # The processor reads what it is given as the loader does.
     "processor": Layer(
-        modules="vxp_model.models.processor",
+        modules="vxp_model.models.processor vxp_model.models.released_import",
         own="model-errors modules models model-data",
-        third_party="torch transformers",
+        third_party="torch transformers safetensors",
     ),
     "train": Layer(
         modules="vxp_model.train",
@@ -156,7 +156,7 @@ LAYERS = {
     ),
     "model-cli": Layer(
         modules="vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
-        "vxp_model.cli_needle vxp_model.__main__",
+        "vxp_model.cli_needle vxp_model.cli_released vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
@@ -184,7 +184,7 @@ ONLY = {
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.eval": {"foundation": {"vxp_data.errors", "vxp_data.records"}},
     "vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
-    "vxp_model.cli_needle vxp_model.__main__": {
+    "vxp_model.cli_needle vxp_model.cli_released vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }

@@ -12,7 +12,7 @@ import typer
 
 from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
-from vxp_model import cli_check, cli_eval, cli_generate, cli_needle
+from vxp_model import cli_check, cli_eval, cli_generate, cli_needle, cli_released
 
 if TYPE_CHECKING:
     from vxp_data.settings.file import Loaded
@@ -229,7 +229,7 @@ def show_config(recipe: Recipe, settings: Set = None) -> None:
 
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Train": (recot, train),
-    "Use": (cli_generate.generate, cli_generate.chat),
+    "Use": (cli_generate.generate, cli_generate.chat, cli_released.import_released),
     "Before you pay": (cli_check.check, estimate, cli_generate.frames, show_config),
     "Measure": (
         cli_eval.evaluate,

@@ -16,6 +16,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from vxp_model.data.visuals import FrameChoice, Visual, read_image, read_video
 from vxp_model.errors import UserError
+from vxp_model.models.special_tokens import END, START, VISUAL_TOKEN, check_tokens
 from vxp_model.models.turns import (
     Message,
     batch_of,
@@ -26,9 +27,6 @@ from vxp_model.models.turns import (
 )
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
-
-START: Final = "<|im_start|>"
-END: Final = "<|im_end|>"
 
 CHAT_TEMPLATE: Final = (
     "{%- if messages[0].role != 'system' %}"
@@ -92,11 +90,12 @@ class VideoXLProProcessor(ProcessorMixin):
     and nothing in it is taken for a special token, so that no question can end its own turn.
 
     Args:
-        tokenizer: a fast tokenizer with Qwen's ChatML tokens.
+        tokenizer: a fast tokenizer with Qwen's ChatML tokens; see `check_tokens` for what may be
+            changed of it.
         image_px: side of the square frames.
         temporal_factor: frames of a group.
         group_tokens: visual tokens of a group.
-        visual_token: the tokenizer's token for visual positions.
+        visual_token: the tokenizer's token for visual positions, special and of no other use.
         time_format: text of a time in seconds; its width in tokens is the tokenizer's business.
         system: the system turn of conversations without one.
         fps: default frames per second of video files.
@@ -104,7 +103,7 @@ class VideoXLProProcessor(ProcessorMixin):
         chat_template: None: `CHAT_TEMPLATE`.
 
     Raises:
-        UserError: the tokenizer lacks a token.
+        UserError: the tokenizer lacks a token, or the visual one has another meaning.
     """
 
     def __init__(
@@ -113,13 +112,14 @@ class VideoXLProProcessor(ProcessorMixin):
         image_px: int = 384,
         temporal_factor: int = 4,
         group_tokens: int = 144,
-        visual_token: str = "<|vision_pad|>",
+        visual_token: str = VISUAL_TOKEN,
         time_format: str = "Time {:06.1f}s:",
         system: str = "You are a helpful assistant.",
         fps: float = 1.0,
         max_frames: int = 360,
         chat_template: str | None = None,
     ) -> None:
+        check_tokens(tokenizer, visual_token)
         template = chat_template or CHAT_TEMPLATE
         super().__init__(tokenizer, chat_template=template)  # type: ignore[no-untyped-call]
         self.image_px = image_px
@@ -130,13 +130,6 @@ class VideoXLProProcessor(ProcessorMixin):
         self.system = system
         self.fps = fps
         self.max_frames = max_frames
-        vocabulary = tokenizer.get_vocab()
-        for token in (START, END, visual_token):
-            if token not in vocabulary:
-                raise UserError(
-                    f"the tokenizer has no token {token!r}. Take the tokenizer of a Qwen2.5 or "
-                    "Qwen3 model, or name its token for visual positions as visual_token."
-                )
 
     @classmethod
     def for_model(
@@ -145,11 +138,16 @@ class VideoXLProProcessor(ProcessorMixin):
         """Build the processor that fits a model.
 
         Raises:
-            UserError: the model's visual token is not one of the tokenizer's.
+            UserError: the model's visual token is not one of the tokenizer's, or has another
+                meaning.
         """
         token = tokenizer.convert_ids_to_tokens(config.visual_token_id)
         if token is None:
-            raise UserError(f"the tokenizer has no token {config.visual_token_id}.")
+            raise UserError(
+                f"the model has token {config.visual_token_id} at visual positions, and the "
+                f"tokenizer has no such token. `with_visual_token` adds {VISUAL_TOKEN!r} to a "
+                "tokenizer without it, as Qwen2's, and returns the id to be config.visual_token_id."
+            )
         return cls(
             tokenizer,
             image_px=config.vision.image_px,
@@ -271,7 +269,7 @@ class VideoXLProProcessor(ProcessorMixin):
         """Stack prompts, and the frames of all their videos and images."""
         has_labels = all(any(x != IGNORED_LABEL for x in prompt.labels) for prompt in prompts)
         longest = max(len(prompt.ids) for prompt in prompts)
-        pad_id = self.tokenizer.pad_token_id or 0
+        pad_id = self.tokenizer.pad_token_id
 
         def stack(rows: Iterable[Sequence[int]], fill: int) -> Tensor:
             padded = []
