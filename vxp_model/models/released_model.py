@@ -24,7 +24,7 @@ from transformers import Qwen2Config
 from vxp_model.errors import UserError
 from vxp_model.models.released import OTHER_PARTS, load_released_dts, load_released_projector
 from vxp_model.models.tensor_files import TensorFiles
-from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
+from vxp_model.models.video_xl_pro import PARTS, VideoXLProForConditionalGeneration
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig, vision_to_transformers
 from vxp_model.modules.shapes import VisionConfig
 
@@ -114,7 +114,7 @@ def load_released_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VideoXLProForConditionalGeneration(config)
-    _copy(model.vision.dts, dts.state_dict(), "compressor", folder)
+    _copy(model.get_submodule(PARTS["dts"]), dts.state_dict(), "compressor", folder)
     _copy(model.vision.projector, projector.state_dict(), "projector", folder)
     tower = model.vision.tower
     names = {name: _TOWER + re.sub(r"^layers\.", "encoder.layers.", name) for name in _names(tower)}

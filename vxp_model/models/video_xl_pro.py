@@ -39,17 +39,23 @@ PARTS = {
     "selector": "selector",
     "language_model": "language_model",
 }
-"""The model's parts, and where they are in it."""
+"""The parts that a model may have, and where they are in it."""
 
 DEFAULT_NEW_TOKENS = 256
 """Of an answer, where neither the caller nor the generation config says."""
+
+
+def parts_of(config: VideoXLProConfig) -> dict[str, str]:
+    """Return the parts that a model has: all of `PARTS`, but for a compressor of one frame."""
+    return {part: index for part, index in PARTS.items() if part != "dts" or config.dts is not None}
 
 
 class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """Vision tower, compressor, projector, pool, selector, language model.
 
     Every group of four frames becomes 144 tokens (36 a frame), put where the prompt has visual
-    positions. Which of them stay, the selector decides: in training a random share goes, seeded by
+    positions; with a temporal factor of 1, for comparison, there is no compressor, and every frame
+    becomes 144. Which of them stay, the selector decides: in training a random share goes, seeded by
     sample; otherwise nothing does unless the prompt and the room for the answer exceed
     `config.context_limit`.
 

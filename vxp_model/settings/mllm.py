@@ -43,6 +43,19 @@ class StartSettings(Settings):
     are refused. Projector and selector are always new where no model is named."""
     preset: str = "3b"
     """Shapes of parts that start from chance: '3b', '7b' or 'tiny'."""
+    temporal_factor: Literal[1, 2, 4, 8] | None = None
+    """Frames that become one. 1: no compressor, every frame has its own time text and tokens, the
+    baseline of the paper's Table 5; None: as the named compressor or model has it, else the
+    preset's 4."""
+
+    @model_validator(mode="after")
+    def _compressor_has_frames_to_compress(self) -> Self:
+        if self.temporal_factor == 1 and self.recot is not None:
+            raise ValueError(
+                f"start.recot names a compressor, {self.recot}, and start.temporal_factor 1 is "
+                "training without one: leave one of them out"
+            )
+        return self
 
 
 class MllmDataSettings(DataSettings):
@@ -146,8 +159,10 @@ class MllmRecipe(TrainRecipe):
     card is known."""
 
     def trained_parts(self) -> tuple[Part, ...]:
-        """Return the parts that are trained."""
-        return tuple(part for part in TRAINED[self.stage] if part not in self.optim.freeze)
+        """Return the parts that are trained, of those that a model may have."""
+        absent = ("dts",) if self.start.temporal_factor == 1 else ()
+        left_out = (*absent, *self.optim.freeze)
+        return tuple(part for part in TRAINED[self.stage] if part not in left_out)
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:

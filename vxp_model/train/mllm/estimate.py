@@ -97,7 +97,7 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
     for what, number in asdict(shape).items():
         require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
-    config = preset_shape(recipe.start.preset)
+    config = preset_shape(recipe.start.preset, temporal_factor=recipe.start.temporal_factor)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
     groups = math.ceil(shape.num_frames / config.temporal_factor)
@@ -257,7 +257,7 @@ def _vision(
 
 def _compressor(config: ModelShape, recipe: MllmRecipe, frames: int, chunk: int) -> int:
     """Count the numbers that the compressor keeps; none where nothing up to it is trained."""
-    if not {"tower", "dts"} & set(recipe.trained_parts()):
+    if config.dts is None or not {"tower", "dts"} & set(recipe.trained_parts()):
         return 0
     into = config.grid**2 * config.vision.width  # of a frame that goes into a stage
     left, stages = frames, 0

@@ -21,7 +21,7 @@ from vxp_model.train.mixture import epoch_samples, rows_of
 from vxp_model.train.mllm.batches import MllmBatch, collate
 from vxp_model.train.mllm.card import write_mllm_card
 from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
-from vxp_model.train.mllm.start import start_digest, start_model
+from vxp_model.train.mllm.start import start_digest, start_model, trained_parts
 from vxp_model.train.mllm.step import MllmStepper, MllmStepResult, trained_parameters
 from vxp_model.train.mllm.validation import Validator
 from vxp_model.train.training import Say, Training, TrainResult, train
@@ -49,6 +49,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         model, self._processor = start_model(recipe)
         self._model = model
         config: Any = model.config
+        self._trained = trained_parts(recipe, config)
         digest = start_digest(model)
         engine = Engine(
             model,
@@ -63,7 +64,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         self._stepper = MllmStepper(
             engine,
             context,
-            flops=MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0),
+            flops=MllmFlops.of(config, self._trained, with_lora=recipe.lora.rank > 0),
             group_tokens=config.group_tokens,
             packed=recipe.batch.packed,
         )
@@ -104,6 +105,8 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             write_mllm_card(
                 folder / "README.md",
                 loaded=self._loaded,
+                trained=self._trained,
+                temporal_factor=self._model.config.temporal_factor,
                 random_parts=self._model.config.random_parts,
                 steps=self.state.step,
                 positions=self.state.num_tokens,
@@ -136,7 +139,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
     def _announcement(self) -> str:
         recipe = self._recipe
         return (
-            f"{recipe.stage}: {', '.join(recipe.trained_parts())} "
+            f"{recipe.stage}: {', '.join(self._trained)} "
             f"({trained_parameters(self.engine.module):,} parameters); {self.state.total_steps} "
             f"steps of {recipe.batch.global_samples} samples ({self._steps_per_epoch} are an "
             f"epoch), on {self._context.size} x {self._context.device.type}"
