@@ -70,20 +70,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     began_cpu_s = time.process_time()
     known = Known(args.out / "found.json")
     counts = {"train": args.clips, "heldout": args.heldout}
-    asked = known.get(
-        "asked", lambda: shard(args.out, counts, arms=("video",), num_frames=NUM_FRAMES)
-    )
+    asked = known.get("asked", draw, args.out, counts)
     with join_distributed("cpu") as context:
         rows: dict[int, list[dict[str, Any]]] = {factor: [] for factor in FACTORS}
         for seed in range(args.seeds):
             for factor in FACTORS:
                 key = f"factor {factor}, seed {seed}"
-                rows[factor].append(
-                    known.get(key, lambda: train(args, context, factor, seed, asked))
-                )
+                rows[factor].append(known.get(key, train, args, context, factor, seed, asked))
                 print(key, rows[factor][-1], flush=True)
         costs = {
-            factor: known.get(f"cost {factor}", lambda: cost(args.out, context, factor))
+            factor: known.get(f"cost {factor}", cost, args.out, context, factor)
             for factor in FACTORS
         }
     found = {
@@ -114,14 +110,19 @@ class Known:
         self._path = path
         self._found = json.loads(path.read_text()) if path.is_file() else {}
 
-    def get(self, key: str, compute: Callable[[], T]) -> T:
+    def get(self, key: str, compute: Callable[..., T], *given: Any) -> T:
         """Return what the file has, or compute and keep it."""
         if key not in self._found:
-            self._found[key] = compute()
+            self._found[key] = compute(*given)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(self._found, indent=1))
         value: T = self._found[key]
         return value
+
+
+def draw(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
+    """Draw and shard the toy's clips; return the held-out questions by task."""
+    return shard(out, counts, arms=("video",), num_frames=NUM_FRAMES)
 
 
 def train(

@@ -74,6 +74,10 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """See SelectorConfig.drop_min."""
     selector_drop_max: float = 0.30
     """See SelectorConfig.drop_max."""
+    selector_full_share: float = 0.0
+    """See SelectorConfig.full_share."""
+    selector_drops_images: bool = False
+    """See SelectorConfig.drops_images."""
     selector_keep_time: str = "with_tokens"
     """See SelectorConfig.keep_time."""
     chunk_frames: int = 32
@@ -124,6 +128,8 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             aggregate=self.selector_aggregate,  # type: ignore[arg-type] # checked there
             drop_min=self.selector_drop_min,
             drop_max=self.selector_drop_max,
+            full_share=self.selector_full_share,
+            drops_images=self.selector_drops_images,
             keep_time=self.selector_keep_time,  # type: ignore[arg-type]
         )
 

@@ -18,6 +18,7 @@ def write_mllm_card(
     temporal_factor: int,
     random_parts: Sequence[str],
     steps: int,
+    sequences: int,
     positions: int,
     loss: float,
 ) -> None:
@@ -30,6 +31,7 @@ def write_mllm_card(
         temporal_factor: of the model.
         random_parts: parts that nobody has trained.
         steps: of this stage.
+        sequences: that samples were made: one each, or one for each answer.
         positions: tokens that went in, before selection.
         loss: mean of the last steps.
     """
@@ -48,8 +50,9 @@ def write_mllm_card(
     )
     text = (
         f"# Video-XL-Pro, stage {recipe.stage}\n\n{warning}"
-        f"{groups}Trained parts: {', '.join(trained)}. {steps} steps of {recipe.batch.global_samples} samples, "
-        f"{positions:,} positions; loss of the last steps {loss:.4g}. What was trained on: "
+        f"{groups}Trained parts: {', '.join(trained)}. {steps} steps of "
+        f"{recipe.batch.global_samples} samples, {sequences:,} sequences, {positions:,} positions; "
+        f"loss of the last steps {loss:.4g}. What was trained on: "
         "`sample_ids` in the run's `log.jsonl`.\n\n"
         f"Made with {about}.\n\n| setting | value |\n|---|---|\n{settings}\n"
     )

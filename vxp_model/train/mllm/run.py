@@ -65,7 +65,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             engine,
             context,
             flops=MllmFlops.of(config, self._trained, with_lora=recipe.lora.rank > 0),
-            group_tokens=config.group_tokens,
+            frames_per_group=config.temporal_factor,
             packed=recipe.batch.packed,
         )
         loader = open_loader(
@@ -109,6 +109,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 temporal_factor=self._model.config.temporal_factor,
                 random_parts=self._model.config.random_parts,
                 steps=self.state.step,
+                sequences=sum(entry["sequences"] for entry in read_log(self._out / LOG_NAME)),
                 positions=self.state.num_tokens,
                 loss=loss,
             )
@@ -147,9 +148,12 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
 
     def micro_batches(self) -> Iterator[list[MllmBatch]]:
         """Return each step's micro-batches; see `Training.micro_batches`."""
-        seed = self._recipe.run.seed
+        seed, turns = self._recipe.run.seed, self._recipe.data.turns
         for step in step_batches(self.loader, self._accumulation):
-            yield [collate(batch.samples, processor=self._processor, seed=seed) for batch in step]
+            yield [
+                collate(batch.samples, processor=self._processor, seed=seed, turns=turns)
+                for batch in step
+            ]
 
     def _step(self, batches: list[MllmBatch]) -> MllmStepResult:
         result = self._stepper.run(batches, lr=self._lr())
@@ -181,6 +185,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             "label_accuracy": result.accuracy,
             "grad_norm": result.grad_norm,
             "lr": result.lr,
+            "sequences": result.num_sequences,
             "labels": result.num_labels,
             "tokens": result.num_positions,
             "visual_tokens": result.num_visual,

@@ -57,15 +57,16 @@ def prepare_model(model: VideoXLProForConditionalGeneration, recipe: MllmRecipe)
         recipe: of the training.
     """
     config: Any = model.config
-    model.config.selector_drop_min = recipe.selector_drop_min
-    model.config.selector_drop_max = recipe.selector_drop_max
-    model.selector.config = model.config.selector
     trained = set(trained_parts(recipe, config))
     require(
         bool(trained),
         "the model has no compressor, and nothing else is trained: take 'dts' out of the parts "
         "that alone are left by optim.freeze.",
     )
+    _set_selector(config, recipe, is_trained="selector" in trained)
+    model.selector.config = config.selector
+    if recipe.context_limit is not None:
+        config.context_limit = recipe.context_limit
     whole = trained - {"language_model"} if recipe.lora.rank else trained
     model.config.random_parts = [p for p in model.config.random_parts if p not in whole]
     for name, index in parts_of(config).items():
@@ -79,6 +80,16 @@ def prepare_model(model: VideoXLProForConditionalGeneration, recipe: MllmRecipe)
         model.language_model.activation_checkpointing_enable()
         if model.vision.dts is not None:
             model.vision.dts.checkpoint_stages = True
+
+
+def _set_selector(config: Any, recipe: MllmRecipe, *, is_trained: bool) -> None:
+    rule = recipe.selector
+    is_known = is_trained or "selector" not in config.random_parts
+    drops = is_known or rule.drops_untrained
+    config.selector_drop_min = rule.drop_min if drops else 0.0
+    config.selector_drop_max = rule.drop_max if drops else 0.0
+    config.selector_full_share = rule.full_share
+    config.selector_drops_images = rule.drops_images
 
 
 def trained_parts(recipe: MllmRecipe, config: VideoXLProConfig) -> tuple[Part, ...]:
@@ -117,7 +128,8 @@ def _from_parts(
     if start.llm is not None:
         text_config = AutoConfig.from_pretrained(start.llm)
         tokenizer = AutoTokenizer.from_pretrained(start.llm)
-        config = _with(config, text_config=text_config)
+        limit = int(text_config.max_position_embeddings)
+        config = _with(config, text_config=text_config, context_limit=limit)
     elif start.preset != "tiny":
         raise UserError(
             f"a language model of the preset {start.preset!r} needs a tokenizer: name start.llm, "
