@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vxp_model.models.byte_tokenizer import byte_tokenizer
-from vxp_model.models.processor import Clip, VideoXLProProcessor
+from vxp_model.models.processor import Clip, Prompt, VideoXLProProcessor
 from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
 from vxp_model.models.video_xl_pro_config import video_xl_pro_preset
 from vxp_model.modules.selector import SelectorConfig
 from vxp_model.modules.siglip import normalise_frames
 
-KEYS: Final = "rylgcbvp"
-"""First letters of eight hues, evenly spaced from red."""
+KEYS: Final = "PQRSTUVW"
+"""Names of eight hues, evenly spaced from red: letters that stand nowhere else in a prompt."""
 LETTERS: Final = "ABCD"
 PATCH_PX: Final = 14
 SIDE_PX: Final = 56
@@ -64,7 +64,10 @@ class Asked:
     def letters(self) -> list[str]:
         """The right answers."""
         at_B = (self.order_BK == self.key_B[:, None]).argmax(1)
-        return [LETTERS[self.value_BK[b, at]] for b, at in enumerate(at_B)]
+        return [
+            KEYS[key] + LETTERS[self.value_BK[b, at]]
+            for b, (key, at) in enumerate(zip(self.key_B, at_B, strict=True))
+        ]
 
 
 def draw(rng: np.random.Generator, count: int) -> Asked:
@@ -119,12 +122,13 @@ class Toy:
             config, byte_tokenizer(), time_format="{:02.0f}", system="-"
         )
         self.seed = seed
+        self._prompts: dict[tuple[str, str | None], Prompt] = {}
         frames_PHWC = torch.from_numpy(pictures(np.random.default_rng(seed)))
         vision = self.model.vision
         with torch.no_grad():
             parts = [
                 vision.resampler(vision.tower(normalise_frames(part))).flatten(2).transpose(1, 2)
-                for part in frames_PHWC.split(64)
+                for part in torch.split(frames_PHWC, 64)
             ]
         self._features_PNC = torch.cat(parts).clone()
 
@@ -153,18 +157,25 @@ class Toy:
 
     def inputs(self, asked: Asked, *, with_answers: bool) -> dict[str, Any]:
         """Return a batch for the model."""
-        clip = Clip(time_s_T=[float(t) for t in range(len(KEYS))])
-        prompts = []
-        for key, letter in zip(asked.key_B, asked.letters, strict=True):
-            content = [{"type": "video", "video": None}, {"type": "text", "text": KEYS[key]}]
-            turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
-            if with_answers:
-                turns.append({"role": "assistant", "content": letter})
-            prompts.append(self.processor.prompt(turns, [clip]))
+        prompts = [
+            self._prompt(KEYS[key], letter if with_answers else None)
+            for key, letter in zip(asked.key_B, asked.letters, strict=True)
+        ]
         vision = self.model.vision
         features_GNC = self._features_PNC[torch.from_numpy(asked.picture_BK.reshape(-1))]
         tokens_GND = vision.pool(vision.projector(features_GNC))
         return dict(self.processor.batch(prompts)) | {"visual_tokens": tokens_GND}
+
+    def _prompt(self, question: str, answer: str | None) -> Prompt:
+        """Tokenise a question; there are few, and each is kept."""
+        if (question, answer) not in self._prompts:
+            content = [{"type": "video", "video": None}, {"type": "text", "text": question}]
+            turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
+            if answer is not None:
+                turns.append({"role": "assistant", "content": answer})
+            clip = Clip(time_s_T=[float(t) for t in range(len(KEYS))])
+            self._prompts[question, answer] = self.processor.prompt(turns, [clip])
+        return self._prompts[question, answer]
 
     @torch.no_grad()
     def right(self, asked: Asked, keep_ratio: float, selector: nn.Module | None = None) -> int:
@@ -182,7 +193,7 @@ class Toy:
             ids = model.generate(
                 **self.inputs(asked, with_answers=False),
                 keep_ratio=keep_ratio,
-                max_new_tokens=1,
+                max_new_tokens=2,
                 do_sample=False,
                 pad_token_id=0,
             )

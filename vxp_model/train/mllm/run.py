@@ -17,7 +17,7 @@ from vxp_model.train.build import uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
-from vxp_model.train.mixture import epoch_samples, rows_of
+from vxp_model.train.mixture import epoch_samples, mean_answers, rows_of
 from vxp_model.train.mllm.batches import MllmBatch, collate
 from vxp_model.train.mllm.card import write_mllm_card
 from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
@@ -45,7 +45,9 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         """
         super().__init__(loaded, context, say)
         recipe = loaded.config
-        num_samples = epoch_samples(recipe, rows_of(recipe))
+        rows = rows_of(recipe)
+        num_samples = epoch_samples(recipe, rows)
+        self._answers = mean_answers(rows) if recipe.data.turns == "split" else None
         model, self._processor = start_model(recipe)
         self._model = model
         config: Any = model.config
@@ -139,11 +141,12 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
 
     def _announcement(self) -> str:
         recipe = self._recipe
+        split = "" if self._answers is None else f", {self._answers:.2f} sequences each"
         return (
             f"{recipe.stage}: {', '.join(self._trained)} "
             f"({trained_parameters(self.engine.module):,} parameters); {self.state.total_steps} "
-            f"steps of {recipe.batch.global_samples} samples ({self._steps_per_epoch} are an "
-            f"epoch), on {self._context.size} x {self._context.device.type}"
+            f"steps of {recipe.batch.global_samples} samples{split} ({self._steps_per_epoch} are "
+            f"an epoch), on {self._context.size} x {self._context.device.type}"
         )
 
     def micro_batches(self) -> Iterator[list[MllmBatch]]:
