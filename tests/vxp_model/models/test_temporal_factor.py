@@ -204,12 +204,12 @@ def test_the_named_factor_is_the_models(shards: str, tmp_path: Path, factor: int
 def test_a_factor_that_does_not_fit_is_refused(
     shards: str, aligned: TrainResult, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataUserError, match="start.recot names a compressor"):
+    with pytest.raises(DataUserError, match=r"start\.recot names a compressor"):
         recipe(shards, tmp_path, start={"recot": "runs/recot", "temporal_factor": 1})
     with pytest.raises(DataUserError, match="temporal_factor"):
         recipe(shards, tmp_path, start={"temporal_factor": 3})
     other = recipe(shards, tmp_path, start={"model": str(aligned.model), "temporal_factor": 4})
-    with pytest.raises(UserError, match="temporal_factor is 4, and the model in .* has 1"):
+    with pytest.raises(UserError, match=r"temporal_factor is 4, and the model in .* has 1"):
         start_model(other.config)
     alone = ["tower", "projector", "selector", "language_model"]
     nothing = recipe(shards, tmp_path, start={"model": str(aligned.model)}, optim={"freeze": alone})

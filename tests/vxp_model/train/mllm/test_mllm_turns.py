@@ -223,7 +223,7 @@ def test_a_split_training_says_what_samples_became_and_goes_on_to_the_same_bits(
     assert any("going on after step 2 of 4" in line for line in said)
     assert changed_parts(tensors(whole.model), tensors(again.model)) == set()
     other = recipe(shards, half, data__turns="first", run__steps=4)
-    with pytest.raises(UserError, match="data.turns is 'first', was 'split'"):
+    with pytest.raises(UserError, match=r"data\.turns is 'first', was 'split'"):
         train_mllm(other, context, said.append)
 
 
