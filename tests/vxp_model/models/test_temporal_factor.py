@@ -206,6 +206,9 @@ def test_a_factor_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(DataUserError, match=r"start\.recot names a compressor"):
         recipe(shards, tmp_path, start={"recot": "runs/recot", "temporal_factor": 1})
+    own_rate = {"start": {"temporal_factor": 1}, "optim": {"rate_mults": {"dts": 0.5}}}
+    with pytest.raises(DataUserError, match="names what is not trained: dts"):
+        recipe(shards, tmp_path, **own_rate)
     with pytest.raises(DataUserError, match="temporal_factor"):
         recipe(shards, tmp_path, start={"temporal_factor": 3})
     other = recipe(shards, tmp_path, start={"model": str(aligned.model), "temporal_factor": 4})

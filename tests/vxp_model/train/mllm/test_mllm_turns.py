@@ -237,6 +237,7 @@ def test_held_out_rows_have_the_same_measures_however_they_are_split(
             shards,
             tmp_path / rule,
             data__turns=rule,
+            batch={"global_samples": 8, "micro_samples": 8},
             validation={"sources": [{"uri": shards}]},
         ).config
         model, processor = start_model(loaded)
