@@ -116,7 +116,8 @@ def test_above_the_limit_images_stay_and_videos_make_room() -> None:
     given = {k: batch.inputs[k] for k in ("input_ids", "attention_mask", "token_kinds")}
     kinds_P = given["token_kinds"][0]
     num_text = int(((kinds_P == Kind.TEXT) | (kinds_P == Kind.QUERY)).sum())
-    model = build(context_limit=num_text + 8 + 30).eval()
+    # 40 positions for the video are two groups' time texts and tokens, 28; 48 would be three, 42.
+    model = build(context_limit=num_text + 8 + 40).eval()
     shown = [batch.inputs[k] for k in ("frames", "clip_frames", "clip_is_image")]
     with torch.no_grad():
         tokens_GND = model.vision(*shown)
