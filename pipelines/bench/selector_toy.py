@@ -3,8 +3,8 @@
     python pipelines/bench/selector_toy.py [--steps 500 --seeds 3]
 
 The toy of selector_toy_model.py: whoever is not shown the token with the key that is asked for is
-right for one in four. Trained as the paper says, 5 to 30 % of the tokens left out, without and with
-a share of samples that keep all. Then asked with 100, 90, 50, 25 and 10 % of the tokens, chosen by
+right for one in four. Trained with 5 to 30 % of the tokens left out, as the paper says, and with 5
+to 90 %, each without and with a share of samples that keep all. Then asked with 100, 90, 50, 25 and 10 % of the tokens, chosen by
 the selector, by lot, and by the selector for another key: what it chooses by more than the key's
 question has to be above that as well. Shares of right answers by seed, with t-intervals over the
 seeds and of paired differences. What is finished is kept in OUT, and taken from there when the
@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,17 @@ from selector_toy_model import BATCH, KEYS, LETTERS, QUARTERS, Drawn, OtherQuest
 from vxp_model.modules.selector import SelectorConfig
 
 KEPT: Final = (1.0, 0.9, 0.5, 0.25, 0.1)
+FULL_SHARE: Final = 0.2
+WITH: Final = "a fifth kept whole"
+RANGES: Final = {
+    "5 to 30 % left out": SelectorConfig(),
+    "5 to 90 % left out": SelectorConfig(drop_max=0.9),
+}
+ARMS: Final = {
+    name + suffix: replace(rule, full_share=share)
+    for name, rule in RANGES.items()
+    for suffix, share in (("", 0.0), (f", {WITH}", FULL_SHARE))
+}
 CHOOSERS: Final = ("learned", "random", "other question")
 HELDOUT_SEED: Final = 1_000_003
 LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy")
@@ -37,33 +49,29 @@ LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy")
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, ask, write the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=500, help="of each training")
+    parser.add_argument("--steps", type=int, default=800, help="of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
     parser.add_argument("--asked", type=int, default=300, help="questions at each share")
-    parser.add_argument(
-        "--full-shares", type=float, nargs="+", default=[0.0, 0.2], help="arms: samples kept whole"
-    )
     parser.add_argument("--out", type=Path, default=Path("runs/selector-toy"), help="kept")
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # the model is tiny: threads would wait for each other
     known = Known(args.out / "found.json")
-    rows: dict[float, list[dict[str, Any]]] = {share: [] for share in args.full_shares}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
     for seed in range(args.seeds):
-        for share in args.full_shares:
-            key = f"full share {share}, seed {seed}, {args.steps} steps"
-            rows[share].append(known.get(key, train_and_ask, seed, share, args.steps, args.asked))
-            print(key, rows[share][-1], flush=True)
+        for name, rule in ARMS.items():
+            key = f"{name}, seed {seed}, {args.steps} steps"
+            rows[name].append(known.get(key, train_and_ask, seed, rule, args.steps, args.asked))
+            print(key, rows[name][-1], flush=True)
     found = {
-        "full_shares": {str(share): figures(own) for share, own in rows.items()},
-        "paired": {
-            str(share): differences(rows[share], rows[args.full_shares[0]])
-            for share in args.full_shares[1:]
+        "arms": {name: figures(own) for name, own in rows.items()},
+        "with_full_share_less_without": {
+            name: differences(rows[f"{name}, {WITH}"], rows[name]) for name in RANGES
         },
+        "full_share": FULL_SHARE,
         "keys": len(KEYS),
         "visual_tokens": len(KEYS) * QUARTERS,
         "chance": 1 / len(LETTERS),
-        "drop": [SelectorConfig().drop_min, SelectorConfig().drop_max],
         "steps": args.steps,
         "batch": BATCH,
         "seeds": args.seeds,
@@ -75,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"record: {records.write_record('selector-toy', found, argv=told, libraries=LIBRARIES)}")
 
 
-def train_and_ask(seed: int, full_share: float, steps: int, num_asked: int) -> dict[str, Any]:
+def train_and_ask(seed: int, rule: SelectorConfig, steps: int, num_asked: int) -> dict[str, Any]:
     """Train once; return the shares of right answers by chooser and share kept."""
     began_s = time.process_time()
-    toy = Toy(seed, SelectorConfig(full_share=full_share))
+    toy = Toy(seed, rule)
     loss = toy.train(steps)
     asked = draw(np.random.default_rng([HELDOUT_SEED, seed]), num_asked)
     right: dict[str, dict[str, float]] = {name: {} for name in CHOOSERS}

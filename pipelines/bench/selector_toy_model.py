@@ -43,7 +43,7 @@ GROUND: Final = (108, 148)
 """Greys of the noise: from, and below."""
 VARIANTS: Final = 3
 """Pictures of each key, value and quarter, each with its own noise."""
-LEARNING_RATE: Final = 2e-3
+LEARNING_RATE: Final = 5e-3
 BATCH: Final = 32
 
 

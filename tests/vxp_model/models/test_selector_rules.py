@@ -149,6 +149,11 @@ def test_a_share_of_samples_keeps_every_token_by_its_own_seed() -> None:
         assert none.num_kept(1000, seed) <= 950
         if not is_whole:  # the others lose what they would have
             assert some.num_kept(1000, seed) == none.num_kept(1000, seed)
+    kept = [
+        some.num_kept(1000, s) for s, is_whole in zip(seeds, whole, strict=True) if not is_whole
+    ]
+    assert (min(kept), max(kept)) == pytest.approx((700, 950), abs=2)  # of the whole range
+    assert sum(kept) / len(kept) == pytest.approx(825, abs=8)
     assert all(SelectorConfig(full_share=1.0).num_kept(9, seed) == 9 for seed in seeds)
     with pytest.raises(DataUserError, match=r"full_share must be in \[0, 1\]"):
         SelectorConfig(full_share=1.5)
