@@ -4,11 +4,11 @@
 
 The toy of selector_toy_model.py: whoever is not shown the token with the key that is asked for is
 right for one in four. Trained with 5 to 30 % of the tokens left out, as the paper says, and with 5
-to 90 %, each without and with a share of samples that keep all. Then asked with 100, 90, 50, 25 and 10 % of the tokens, chosen by
-the selector, by lot, and by the selector for another key: what it chooses by more than the key's
-question has to be above that as well. Shares of right answers by seed, with t-intervals over the
-seeds and of paired differences. What is finished is kept in OUT, and taken from there when the
-command is given again. The record: manifests/runs/selector-toy.json.
+to 90 %, each without and with a share of samples that keep all. Then asked with 100, 90, 50, 25 and
+10 % of the tokens, chosen by the selector, by lot, and by the selector for another key: what it
+chooses by more than the key's question has to be above that as well. Shares of right answers by
+seed, with t-intervals over the seeds and of paired differences. What is finished is kept in OUT,
+and taken from there when the command is given again. The record: manifests/runs/selector-toy.json.
 """
 
 from __future__ import annotations
