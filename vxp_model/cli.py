@@ -149,6 +149,12 @@ def estimate(
             "else as many as the recipe allows.",
         ),
     ] = None,
+    answers: Annotated[
+        int,
+        typer.Option(
+            "--answers", min=1, help="Of every sample: with data.turns=split, a sequence each."
+        ),
+    ] = 1,
     preset: Annotated[
         str, typer.Option("--preset", help="3b, 7b or tiny: the model that is evaluated.")
     ] = "3b",
@@ -178,7 +184,7 @@ def estimate(
 
         overrides = [MLLM_RECIPES.parse_set(text) for text in settings or ()]
         training = MLLM_RECIPES.read(tree, str(recipe), overrides).config
-        shape = SampleShape(num_frames=frames or 360)
+        shape = SampleShape(num_frames=frames or 360, num_answers=answers)
         found = estimate_mllm(training, shape, num_gpus=gpus)
         typer.echo(
             describe_mllm(

@@ -110,11 +110,11 @@ def _training(recipe: Path, settings: list[str]) -> MllmRecipe | ReCoTRecipe:
 def _limit(recipe: MllmRecipe) -> PromptLimit | None:
     from vxp_model.train.mllm.text_limit import limit_before_start
 
-    limit = limit_before_start(recipe.start)
+    limit = limit_before_start(recipe)
     if limit is None:
         typer.echo(
-            f"start.model {recipe.start.model!r} is not there yet: how long text may be is not "
-            "looked at.",
+            f"{recipe.start.model or recipe.start.llm!r} is not there yet: how long text may be is "
+            "not looked at.",
             err=True,
         )
     return limit

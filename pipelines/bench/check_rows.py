@@ -35,7 +35,7 @@ from vxp_data.conversation import conversation_from_json
 from vxp_data.shard_index import SAMPLE_COLUMNS, sample_columns, word_counts
 from vxp_model.data.row_check import check_rows
 from vxp_model.data.sources import Source, read_rows
-from vxp_model.settings.mllm import StartSettings
+from vxp_model.settings.mllm import MllmRecipe
 from vxp_model.train.mllm.text_limit import limit_before_start
 
 LIBRARIES: Final = ("vxp", "numpy", "pyarrow", "torch", "transformers")
@@ -148,7 +148,16 @@ def _index_row(
 
 def timed(folder: Path) -> dict[str, Any]:
     """Check the rows of a folder; return the seconds, and what was found."""
-    limit = limit_before_start(StartSettings(preset="tiny"))
+    data = {"sources": [{"uri": str(folder)}]}
+    recipe = MllmRecipe.model_validate(
+        {
+            "stage": "sft",
+            "start": {"preset": "tiny"},
+            "data": data,
+            "selector": {"drops_images": True},
+        }
+    )
+    limit = limit_before_start(recipe)
     assert limit is not None
     marks = [(time.perf_counter(), time.process_time())]
     parts = read_rows([Source(uri=str(folder))])

@@ -10,7 +10,7 @@ drawn scenes. First the clip alone, which must be answered as toy.py says; then 
 
 Survival: the share of the needle's visual tokens among those that the selector keeps at 50 % and
 10 %, beside the rate, which drawing lots would give. The toy was trained with every token kept
-(`selector_drop_max: 0`): nothing ever taught its selector to choose. Further selectors are drawn
+(`selector.drop_max: 0`): nothing ever taught its selector to choose. Further selectors are drawn
 anew. The record: manifests/runs/niah-toy.json.
 """
 

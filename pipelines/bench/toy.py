@@ -81,8 +81,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"record: {path}")
 
 
-def shard(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
+def shard(
+    out: Path,
+    counts: Mapping[str, int],
+    *,
+    arms: Sequence[str] = ARMS,
+    num_frames: int = NUM_FRAMES,
+) -> dict[str, int]:
     """Draw clips, prune (all kept), plan every frame, write shards of images; in one Ray.
+
+    Args:
+        out: gets a folder for each of PARTS, and in it one for each arm.
+        counts: clips of each of PARTS.
+        arms: 'video': with the clips; 'text': without.
+        num_frames: of a clip.
 
     Returns:
         asked: held-out questions by task.
@@ -90,17 +102,17 @@ def shard(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
     asked: Counter[str] = Counter()
     with one_engine(load_config(CURATION, []).config.cluster):
         for part, seed in PARTS.items():
-            clips = draw_clips(counts[part], seed=seed)
+            clips = draw_clips(counts[part], seed=seed, num_frames=num_frames)
             if part == "heldout":
                 asked = Counter(task_of(key) for clip in clips for key in clip.answers)
-            for arm in ARMS:
+            for arm in arms:
                 folder = out / part / arm
                 mixture = write_rows(clips, folder, with_video=arm == "video")
                 run = str(folder / "run")
                 curate("prune", str(mixture), "--out", run, "--recipe", str(CURATION),
                        "--keep", "1.0", "--encoder", "thumbnail")  # fmt: skip
                 curate("sample", run, "--set", "sampling.policy=uniform_n",
-                       "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
+                       "--set", f"sampling.num_frames={num_frames}")  # fmt: skip
                 curate("shard", run, "--out", str(folder / "shards"), "--payload", "frames",
                        "--set", f"shard.frame_px={SIDE_PX}")  # fmt: skip
     return dict(asked)

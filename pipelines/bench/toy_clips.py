@@ -32,8 +32,8 @@ RADIUS_PX: Final = 6
 """Of a disc that moves."""
 LARGE_RADIUS_PX: Final = 12
 """Of one that stands still."""
-STEP_PX: Final = 4
-"""That a disc moves from frame to frame."""
+PATH_PX: Final = 32
+"""That a disc would move in as many steps as there are frames."""
 GROUND: Final = (108, 148)
 """Greys of the noise: from, and below."""
 NUM_LANES: Final = 4
@@ -69,19 +69,20 @@ class ToyClip:
     """Key of QUESTIONS -> option."""
 
 
-def draw_clips(count: int, *, seed: int) -> list[ToyClip]:
+def draw_clips(count: int, *, seed: int, num_frames: int = NUM_FRAMES) -> list[ToyClip]:
     """Draw clips, three of moving discs to two of a disc that changes its colour.
 
-    Every option of a question is right equally often, to within one clip.
+    Every option of a question is right equally often, to within one clip. With more frames the same
+    happens in more steps.
     """
     rng = np.random.default_rng(seed)
     num_moving = count * 3 // 5
     moving = _balanced(rng, num_moving, tuple(COLOURS), tuple(DIRECTIONS), COUNTS)
-    clips = [_moving(colour, way, int(number), rng) for colour, way, number in moving]
+    clips = [_moving(colour, way, int(number), num_frames, rng) for colour, way, number in moving]
     names = list(COLOURS)
     pairs = [(names[i], names[(i + j) % 4]) for j in (1, 2, 3) for i in range(4)]
     own = [pairs[i % len(pairs)] for i in range(count - num_moving)]
-    clips += [_changing(*own[i], rng) for i in rng.permutation(len(own))]
+    clips += [_changing(*own[i], num_frames, rng) for i in rng.permutation(len(own))]
     return clips
 
 
@@ -160,12 +161,15 @@ def _balanced(
     return list(zip(*columns, strict=True))
 
 
-def _moving(colour: str, way: str, number: int, rng: np.random.Generator) -> ToyClip:
+def _moving(
+    colour: str, way: str, number: int, num_frames: int, rng: np.random.Generator
+) -> ToyClip:
     """Draw discs that move side by side, each in a lane of its own, over half of the image."""
     lane_px = SIDE_PX / NUM_LANES
     across_px_K = rng.permutation(NUM_LANES)[:number] * lane_px + lane_px / 2
-    slack_px = SIDE_PX - 2 * RADIUS_PX - (NUM_FRAMES - 1) * STEP_PX
-    along_px_T = RADIUS_PX + rng.uniform(0, slack_px) + STEP_PX * np.arange(NUM_FRAMES)
+    step_px = PATH_PX / num_frames
+    slack_px = SIDE_PX - 2 * RADIUS_PX - (num_frames - 1) * step_px
+    along_px_T = RADIUS_PX + rng.uniform(0, slack_px) + step_px * np.arange(num_frames)
     x, y = DIRECTIONS[way]
     if x + y < 0:
         along_px_T = SIDE_PX - along_px_T
@@ -182,12 +186,12 @@ def _moving(colour: str, way: str, number: int, rng: np.random.Generator) -> Toy
     return ToyClip(frames_THWC=np.stack(frames), answers=answers)
 
 
-def _changing(first: str, last: str, rng: np.random.Generator) -> ToyClip:
+def _changing(first: str, last: str, num_frames: int, rng: np.random.Generator) -> ToyClip:
     """Draw a disc that is of one colour, and from about the middle of another."""
     centre = tuple(rng.uniform(LARGE_RADIUS_PX, SIDE_PX - LARGE_RADIUS_PX, 2))
-    at = int(rng.integers(NUM_FRAMES // 2 - 1, NUM_FRAMES // 2 + 2))
+    at = int(rng.integers(num_frames // 2 - 1, num_frames // 2 + 2))
     frames = [
-        _image([centre], LARGE_RADIUS_PX, first if t < at else last, rng) for t in range(NUM_FRAMES)
+        _image([centre], LARGE_RADIUS_PX, first if t < at else last, rng) for t in range(num_frames)
     ]
     return ToyClip(frames_THWC=np.stack(frames), answers={"order_first": first, "order_last": last})
 

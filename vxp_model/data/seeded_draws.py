@@ -48,6 +48,9 @@ def mask_seed(seed: int, *, epoch: int, position: int, group: int) -> int:
     return hash64("mask", seed, epoch, position, group)
 
 
-def selector_seed(seed: int, *, epoch: int, position: int) -> int:
-    """Return the seed of the share of a sample's tokens that the selector leaves out: 64 bits."""
-    return hash64("selector", seed, epoch, position)
+def selector_seed(seed: int, *, epoch: int, position: int, sequence: int = 0) -> int:
+    """Return the seed of the share of a sample's tokens that the selector leaves out: 64 bits.
+
+    A sample of several sequences draws for each of them.
+    """
+    return hash64("selector", seed, epoch, position, sequence)

@@ -41,9 +41,11 @@ def describe_fit(
     if workspace_gb >= memory_gb:
         raise UserError(f"--workspace-gb {workspace_gb:g} leaves nothing of {memory_gb:g} GB.")
     config, budget = _of_preset(preset) if folder is None else _of_folder(folder)
+    one = budget.frames_per_group == 1
+    frames = "each frame" if one else f"{budget.frames_per_group} frames"
     yield (
         f"{budget.num_weights / 1e9:.2f} B weights in bf16; {budget.group_tokens} visual tokens "
-        f"and {budget.time_tokens} of time text for {budget.frames_per_group} frames; "
+        f"and {budget.time_tokens} of time text for {frames}; "
         f"{budget.cache_bytes_per_position:,} B of cache a position"
     )
     yield f"{'frames':>8} {'positions':>10} {'weights':>9} {'cache':>9} {'tokens':>9} {'total':>9}"

@@ -62,12 +62,13 @@ class MllmFlops:
         text: Any = config.text_config
         vision, grid = config.vision, config.grid
         projector = 2 * grid**2 * (vision.width * text.hidden_size + text.hidden_size**2)
+        compressor = 0.0 if config.dts is None else compressor_flop_per_group(config.dts, grid)
         tower, dts, projecting = (_passes(part, trained) for part in ("tower", "dts", "projector"))
         language = 2 if with_lora else _passes("language_model", trained)
         attention = 2 * text.num_hidden_layers * text.num_attention_heads * head_width(text)
         return cls(
             frame=tower * tower_flop_per_frame(vision),
-            group=dts * compressor_flop_per_group(config.dts, grid) + projecting * projector,
+            group=dts * compressor + projecting * projector,
             position=language * 2 * decoder_matrices(config),
             squared_position=(1 if language == 1 else 3) * attention,
             label=language * 2 * text.hidden_size * text.vocab_size,

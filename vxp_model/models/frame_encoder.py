@@ -24,7 +24,9 @@ from vxp_model.modules.siglip import SiglipVisionTower, normalise_frames
 class FrameEncoder(nn.Module):
     """Turn groups of frames into visual tokens, a few groups at a time.
 
-    Groups never see one another, so a clip may be given in pieces of whole groups.
+    Groups never see one another, so a clip may be given in pieces of whole groups. With a temporal
+    factor of 1 there is no compressor (`dts` is None): a group is one frame, and its features go
+    into the projector as the tower gives them, for both have the tower's width.
     """
 
     def __init__(self, config: VideoXLProConfig) -> None:
@@ -36,7 +38,7 @@ class FrameEncoder(nn.Module):
             layers=siglip.encoder.layers,
             chunk_frames=config.chunk_frames,
         )
-        self.dts = DynamicTokenSynthesizer(config.dts)
+        self.dts = None if config.dts is None else DynamicTokenSynthesizer(config.dts)
         self.projector = MlpProjector(config.vision.width, config.text_width)
         self.resampler = GridResampler(config.grid)
         self.pool = SpatialPool2d(config.pool_stride)
@@ -80,13 +82,14 @@ class FrameEncoder(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _encode(self, frames: Tensor, frame_PT: Tensor) -> Tensor:
-        code = self.dts.time_code
+        place = self.projector.up.weight
         used, index_PT = frame_PT.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        pixels_FCHW = normalise_frames(frames[used.to(frames.device)].to(code.device))
+        pixels_FCHW = normalise_frames(frames[used.to(frames.device)].to(place.device))
         features_FCHW = self.resampler(self.tower(pixels_FCHW))
-        features_FHWC = features_FCHW.permute(0, 2, 3, 1).to(code.dtype)
-        x_PTHWC = features_FHWC[index_PT.to(code.device)]
-        y_PCTHW = self.dts(x_PTHWC.permute(0, 4, 1, 2, 3))
-        y_PNC = y_PCTHW.permute(0, 2, 3, 4, 1).flatten(1, 3)
+        features_FHWC = features_FCHW.permute(0, 2, 3, 1).to(place.dtype)
+        x_PTHWC = features_FHWC[index_PT.to(place.device)]
+        if self.dts is not None:
+            x_PTHWC = self.dts(x_PTHWC.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        y_PNC = x_PTHWC.flatten(1, 3)
         tokens_PND: Tensor = self.pool(self.projector(y_PNC))
         return tokens_PND

@@ -38,7 +38,7 @@ def part_parameters(shape: ModelShape) -> dict[str, int]:
     width, text_width = shape.vision.width, shape.text_width
     return {
         "tower": tower_parameters(shape.vision),
-        "dts": compressor_parameters(shape.dts),
+        "dts": 0 if shape.dts is None else compressor_parameters(shape.dts),
         "projector": (width + 1) * text_width + (text_width + 1) * text_width,
         "selector": 2 * (text_width + 1) * text_width,
         "language_model": text_parameters(shape.text_config),

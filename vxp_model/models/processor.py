@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -22,11 +22,14 @@ from vxp_model.models.turns import (
     batch_of,
     checked,
     parts_of,
+    question_of,
     visual_parts,
     with_tools_joined,
 )
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
+
+Learns = Literal["all", "last"]
 
 CHAT_TEMPLATE: Final = (
     "{%- if messages[0].role != 'system' %}"
@@ -217,8 +220,13 @@ class VideoXLProProcessor(ProcessorMixin):
         add_generation_prompt: bool | None = None,
         reply_start: str = "",
         max_length: int | None = None,
+        learns: Learns = "all",
     ) -> Prompt:
         """Tokenise one conversation, without its frames.
+
+        Visual tokens are judged by one question: where an answer is asked for, by what it answers,
+        which is the last question; else by the first, so that no later question decides what an
+        earlier answer is learned from.
 
         Args:
             conversation: see the class.
@@ -226,6 +234,8 @@ class VideoXLProProcessor(ProcessorMixin):
             add_generation_prompt: see `__call__`.
             reply_start: what the answer is made to begin with, after a generation prompt.
             max_length: see `__call__`.
+            learns: which answers are labels: 'all', or the 'last' one alone, by whose question
+                visual tokens are then judged.
 
         Raises:
             UserError: see `__call__`.
@@ -234,26 +244,17 @@ class VideoXLProProcessor(ProcessorMixin):
         if turns[0]["role"] != "system":
             turns = [{"role": "system", "content": self.system}, *turns]
         turns = with_tools_joined(turns)
-        users = [number for number, turn in enumerate(turns) if turn["role"] == "user"]
-        prompt, left = Prompt(), list(clips)
-        start, end = self.tokenizer.convert_tokens_to_ids([START, END])
-        for number, turn in enumerate(turns):
-            is_answer = turn["role"] == "assistant"
-            kind = Kind.QUERY if users and number == users[-1] else Kind.TEXT
-            speaker = "user" if turn["role"] == "tool" else turn["role"]
-            prompt.add([start, *self.text_ids(f"{speaker}\n")], Kind.TEXT)
-            parts = parts_of(turn)
-            for index, part in enumerate(parts):
-                if part["type"] == "text":
-                    prompt.add(self.text_ids(part["text"]), kind, is_label=is_answer)
-                    continue
-                self._add_clip(prompt, left.pop(0))
-                if index + 1 < len(parts):
-                    prompt.add(self.text_ids("\n"), Kind.TEXT)
-            prompt.add([end], Kind.TEXT, is_label=is_answer)
-            prompt.add(self.text_ids("\n"), Kind.TEXT)
         if add_generation_prompt is None:
             add_generation_prompt = turns[-1]["role"] in ("user", "tool")
+        answers = [number for number, turn in enumerate(turns) if turn["role"] == "assistant"]
+        labels = answers if learns == "all" else answers[-1:]
+        judged_for = len(turns) if add_generation_prompt or not labels else labels[0]
+        query = question_of(turns, judged_for)
+        prompt, left = Prompt(), list(clips)
+        start = self.tokenizer.convert_tokens_to_ids(START)
+        for number, turn in enumerate(turns):
+            kind = Kind.QUERY if number == query else Kind.TEXT
+            self._add_turn(prompt, turn, left, kind, is_label=number in labels)
         if add_generation_prompt:
             prompt.add([start, *self.text_ids("assistant\n")], Kind.TEXT)
             prompt.add(self.text_ids(reply_start), Kind.TEXT)
@@ -316,6 +317,24 @@ class VideoXLProProcessor(ProcessorMixin):
             **kwargs,
         )
 
+    def _add_turn(
+        self, prompt: Prompt, turn: Message, left: list[Clip], kind: Kind, *, is_label: bool
+    ) -> None:
+        """Add a turn; `left` are the clips from here on, of which its own are taken."""
+        start, end = self.tokenizer.convert_tokens_to_ids([START, END])
+        speaker = "user" if turn["role"] == "tool" else turn["role"]
+        prompt.add([start, *self.text_ids(f"{speaker}\n")], Kind.TEXT)
+        parts = parts_of(turn)
+        for index, part in enumerate(parts):
+            if part["type"] == "text":
+                prompt.add(self.text_ids(part["text"]), kind, is_label=is_label)
+                continue
+            self._add_clip(prompt, left.pop(0))
+            if index + 1 < len(parts):
+                prompt.add(self.text_ids("\n"), Kind.TEXT)
+        prompt.add([end], Kind.TEXT, is_label=is_label)
+        prompt.add(self.text_ids("\n"), Kind.TEXT)
+
     def _add_clip(self, prompt: Prompt, clip: Clip) -> None:
         num_told = 0
         for time_s in clip.time_s_T[:: self.temporal_factor]:
@@ -324,7 +343,8 @@ class VideoXLProProcessor(ProcessorMixin):
             num_told = num_before
             if not clip.is_image:
                 prompt.add(self.text_ids(self.time_format.format(time_s)), Kind.TIME)
-            prompt.add([self.visual_token_id] * self.group_tokens, Kind.VISUAL)
+            kind = Kind.IMAGE if clip.is_image else Kind.VISUAL
+            prompt.add([self.visual_token_id] * self.group_tokens, kind)
         self._add_lines(prompt, clip.texts[num_told:])
 
     def _add_lines(self, prompt: Prompt, texts: Iterable[tuple[float, str]]) -> None:

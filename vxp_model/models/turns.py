@@ -65,6 +65,25 @@ def with_tools_joined(turns: Sequence[Message]) -> list[Message]:
     return joined
 
 
+def question_of(turns: Sequence[Message], answer: int) -> int | None:
+    """Find the question that an answer answers.
+
+    Args:
+        turns: of a conversation.
+        answer: its number among them; as many as there are turns: the answer to come.
+
+    Returns:
+        The number of the last turn of the user's before it that says something; None: there is
+        none.
+    """
+    for number in range(answer - 1, -1, -1):
+        turn = turns[number]
+        texts = [part["text"] for part in parts_of(turn) if part["type"] == "text"]
+        if turn["role"] == "user" and "".join(texts).strip():
+            return number
+    return None
+
+
 def parts_of(turn: Message) -> list[Message]:
     """Return the parts of a turn; text alone is one."""
     content = turn["content"]

@@ -40,16 +40,22 @@ PARTS = {
     "selector": "selector",
     "language_model": "language_model",
 }
-"""The model's parts, and where they are in it."""
+"""The parts that a model may have, and where they are in it."""
+
+
+def parts_of(config: VideoXLProConfig) -> dict[str, str]:
+    """Return the parts that a model has: all of `PARTS`, but for a compressor of one frame."""
+    return {part: index for part, index in PARTS.items() if part != "dts" or config.dts is not None}
 
 
 class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """Vision tower, compressor, projector, pool, selector, language model.
 
     Every group of four frames becomes 144 tokens (36 a frame), put where the prompt has visual
-    positions. Which of them stay, the selector decides: in training a random share goes, seeded by
-    sample; otherwise nothing does unless the prompt and the room for the answer exceed
-    `config.context_limit`.
+    positions; with a temporal factor of 1, for comparison, there is no compressor, and every frame
+    becomes 144. Which of them stay, the selector decides: in training a random share of videos'
+    tokens goes, seeded by sample; otherwise nothing does unless the prompt and the room for the
+    answer exceed `config.context_limit`.
 
     Source: the paper, sections 3.1 and 3.3; the 2 x 2 pool and the time text from the released
     code.
@@ -131,6 +137,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         frames: Tensor | None = None,
         clip_frames: Tensor | None = None,
         clip_is_image: Tensor | None = None,
+        clip_index: Tensor | None = None,
         labels: Tensor | None = None,
         visual_tokens: Tensor | None = None,
         selector_seeds: Sequence[int] | None = None,
@@ -148,6 +155,8 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             frames: see `FrameEncoder`, as clip_frames and clip_is_image; or
             clip_frames: see there.
             clip_is_image: see there.
+            clip_index: which clips are shown, in the order of their places in the prompts: one may
+                be shown in several, and is encoded once; None: all, once each.
             labels: see `SequenceBuilder`. With them, logits are computed at label tokens alone.
             visual_tokens: what `FrameEncoder` gave.
             selector_seeds: wanted in training mode, unless `selector_drop_max` is 0.
@@ -166,6 +175,10 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             TypeError: the decoder does not know an argument.
         """
         visual_tokens = self._visual_tokens(frames, clip_frames, clip_is_image, visual_tokens)
+        if clip_index is not None and visual_tokens is not None:
+            if clip_frames is None:
+                raise ValueError("clip_index needs clip_frames")
+            visual_tokens = self._shown(visual_tokens, clip_frames, clip_index)
         sequence = self.sequence(
             input_ids,
             attention_mask=attention_mask,
@@ -257,6 +270,12 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         # but this buffer, which no file holds.
         if isinstance(module, SiglipVisionEmbeddings):
             init.copy_(module.position_ids, torch.arange(module.num_positions)[None])
+
+    def _shown(self, tokens_GND: Tensor, clip_frames: Tensor, clip_index: Tensor) -> Tensor:
+        """Return the groups of the clips at these places, one place after another."""
+        factor = self.config.temporal_factor
+        clips = torch.split(tokens_GND, [-(-int(count) // factor) for count in clip_frames])
+        return torch.cat([tokens_GND[:0], *(clips[int(clip)] for clip in clip_index)])
 
     def _visual_tokens(
         self,

@@ -48,7 +48,7 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     grid: int = 24
     """Tokens along a side of a frame, after resampling the tower's patch grid."""
     temporal_factor: int = 4
-    """Frames that are compressed into one."""
+    """Frames that are compressed into one; 1: none are, and there is no compressor."""
     dts_num_heads: int = 1
     """Heads of the compressor's attentions."""
     dts_norm_groups: int = 32
@@ -76,6 +76,10 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """See SelectorConfig.drop_min."""
     selector_drop_max: float = 0.30
     """See SelectorConfig.drop_max."""
+    selector_full_share: float = 0.0
+    """See SelectorConfig.full_share."""
+    selector_drops_images: bool = False
+    """See SelectorConfig.drops_images."""
     selector_keep_time: str = "with_tokens"
     """See SelectorConfig.keep_time."""
     chunk_frames: int = 32
@@ -106,8 +110,10 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         return VisionConfig(**{ours: getattr(theirs, name) for ours, name in VISION_FIELDS.items()})
 
     @property
-    def dts(self) -> DTSConfig:
-        """The compressor's shape."""
+    def dts(self) -> DTSConfig | None:
+        """The compressor's shape; None: there is none."""
+        if self.temporal_factor == 1:
+            return None
         return DTSConfig(
             width=self.vision.width,
             temporal_factor=self.temporal_factor,
@@ -124,6 +130,8 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             aggregate=self.selector_aggregate,  # type: ignore[arg-type] # checked there
             drop_min=self.selector_drop_min,
             drop_max=self.selector_drop_max,
+            full_share=self.selector_full_share,
+            drops_images=self.selector_drops_images,
             keep_time=self.selector_keep_time,  # type: ignore[arg-type]
         )
 
@@ -167,13 +175,18 @@ def vision_to_transformers(vision: VisionConfig) -> SiglipVisionConfig:
     return SiglipVisionConfig(**values, vision_use_head=False)
 
 
-def video_xl_pro_preset(name: str) -> VideoXLProConfig:
+def video_xl_pro_preset(name: str, *, temporal_factor: int | None = None) -> VideoXLProConfig:
     """Return the configuration of a preset, to be built; see `preset_shape`.
+
+    Args:
+        name: of the preset.
+        temporal_factor: instead of its own; 1: without a compressor.
 
     Raises:
         UserError: no preset of that name.
     """
     shape = preset_shape(name)
+    dts = shape.dts or DTSConfig()
     text = {key: value for key, value in asdict(shape.text_config).items() if key != "model_type"}
     return VideoXLProConfig(
         vision_config=vision_to_transformers(shape.vision),
@@ -181,8 +194,8 @@ def video_xl_pro_preset(name: str) -> VideoXLProConfig:
             **text, rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 1e6}
         ),
         grid=shape.grid,
-        temporal_factor=shape.temporal_factor,
-        dts_norm_groups=shape.dts.norm_groups,
+        temporal_factor=temporal_factor or shape.temporal_factor,
+        dts_norm_groups=dts.norm_groups,
         pool_stride=shape.pool_stride,
         visual_token_id=shape.visual_token_id,
         context_limit=shape.context_limit,

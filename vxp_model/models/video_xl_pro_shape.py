@@ -6,7 +6,7 @@ here, under the same names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from vxp_model.errors import UserError
@@ -23,8 +23,8 @@ class ModelShape(Protocol):
         """The tower."""
 
     @property
-    def dts(self) -> DTSConfig:
-        """The compressor."""
+    def dts(self) -> DTSConfig | None:
+        """The compressor; None: there is none, and a group is one frame."""
 
     @property
     def grid(self) -> int:
@@ -77,7 +77,8 @@ class VideoXLProShape:
 
     text_config: TextShape
     vision: VisionConfig = field(default_factory=VisionConfig)
-    dts: DTSConfig = field(default_factory=DTSConfig)
+    dts: DTSConfig | None = field(default_factory=DTSConfig)
+    """None: no compressor."""
     grid: int = 24
     pool_stride: int = 2
     chunk_frames: int = 32
@@ -86,8 +87,8 @@ class VideoXLProShape:
 
     @property
     def temporal_factor(self) -> int:
-        """Frames that are compressed into one."""
-        return self.dts.temporal_factor
+        """Frames that are compressed into one; 1: none are."""
+        return 1 if self.dts is None else self.dts.temporal_factor
 
     @property
     def group_tokens(self) -> int:
@@ -149,12 +150,20 @@ SHAPES: Final = {
 }
 
 
-def preset_shape(name: str) -> VideoXLProShape:
+def preset_shape(name: str, *, temporal_factor: int | None = None) -> VideoXLProShape:
     """Return the shape of a preset: '3b' (the paper's), '7b', or 'tiny' for tests.
+
+    Args:
+        name: of the preset.
+        temporal_factor: instead of its own; 1: without a compressor.
 
     Raises:
         UserError: no preset of that name.
     """
     if name not in SHAPES:
         raise UserError(f"unknown preset {name!r}. Known: {', '.join(SHAPES)}.")
-    return SHAPES[name]
+    shape = SHAPES[name]
+    if temporal_factor is None or shape.dts is None:
+        return shape
+    dts = None if temporal_factor == 1 else replace(shape.dts, temporal_factor=temporal_factor)
+    return replace(shape, dts=dts)

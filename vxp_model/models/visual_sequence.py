@@ -29,11 +29,18 @@ class Kind(IntEnum):
     TEXT = 0
     """Always kept."""
     VISUAL = 1
-    """A compressed token of a group of frames, or of an image."""
+    """A token of a group of a video's frames."""
     TIME = 2
     """Of the text that tells when the group of frames that follows begins."""
     QUERY = 3
-    """Text that the selector judges visual tokens by: the last question, without its answer."""
+    """Text that the selector judges visual tokens by: one question, without its answer."""
+    IMAGE = 4
+    """A token of an image."""
+
+
+def is_visual(kinds: Tensor) -> Tensor:
+    """Return where visual tokens are, of videos and images: bool, of the same shape."""
+    return (kinds == Kind.VISUAL) | (kinds == Kind.IMAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,8 @@ class Selection:
     """Positions of time text that went with groups of which no token is left."""
 
     scores_M: Tensor | None
-    """float32; None where nothing had to be chosen."""
+    """float32, infinite for images' tokens that stay in any case; None where nothing had to be
+    chosen."""
 
     kept_G: Tensor
     """int64: kept tokens of each group."""
@@ -111,7 +119,7 @@ def layout_of(kinds_P: Tensor, *, group_tokens: int) -> TokenLayout:
     Raises:
         ValueError: the visual positions are not whole groups, or time text is followed by none.
     """
-    is_visual_P = kinds_P == Kind.VISUAL
+    is_visual_P = is_visual(kinds_P)
     num_visual = int(is_visual_P.sum())
     if num_visual % group_tokens:
         raise ValueError(f"{num_visual} visual positions are not groups of {group_tokens}")
@@ -138,7 +146,7 @@ def kept_positions(kinds_P: Tensor, keep_M: Tensor, *, group_tokens: int, all_ti
     Returns:
         keep_P: bool.
     """
-    is_visual_P = kinds_P == Kind.VISUAL
+    is_visual_P = is_visual(kinds_P)
     keep_P = torch.ones_like(is_visual_P)
     keep_P[is_visual_P] = keep_M
     if not all_time:
@@ -248,7 +256,7 @@ def rotate_block(embeds_BPD: Tensor, tokens_MD: Tensor, kinds_BP: Tensor) -> tup
         embeds_BPD: with the time text rotated.
         tokens_MD: rotated.
     """
-    is_visual_BP, is_time_BP = kinds_BP == Kind.VISUAL, kinds_BP == Kind.TIME
+    is_visual_BP, is_time_BP = is_visual(kinds_BP), kinds_BP == Kind.TIME
     index_BP = (is_visual_BP | is_time_BP).long().cumsum(-1) - 1
     turned = _rotate(embeds_BPD[is_time_BP], index_BP[is_time_BP])
     embeds_BPD = embeds_BPD.masked_scatter(is_time_BP[..., None], turned)

@@ -7,8 +7,8 @@ frames, D the language model's width.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,12 @@ class SelectorConfig:
     """Training: the greatest; 0: nothing is left out. The paper's range is 0.05 to 0.30; a
     two-hour video at 1 fps needs 0.87 left out to fit 32,768 positions."""
 
+    full_share: float = 0.0
+    """Training: the share of samples of which nothing is left out, in [0, 1]."""
+
+    drops_images: bool = False
+    """Images' tokens may be left out too; else videos' alone."""
+
     keep_time: KeepTime = "with_tokens"
     """A group's time text stays if one of its tokens does; or always."""
 
@@ -62,19 +68,27 @@ class SelectorConfig:
             "selector.drop_min and drop_max must be 0 <= drop_min <= drop_max < 1, got "
             f"{self.drop_min} and {self.drop_max}.",
         )
+        require(
+            0 <= self.full_share <= 1,
+            f"selector.full_share must be in [0, 1], got {self.full_share}.",
+        )
 
     def num_kept(self, num_tokens: int, seed: int) -> int:
         """Draw how many of a sample's visual tokens stay in a training step.
 
         Args:
-            num_tokens: M.
+            num_tokens: M, of those that may be left out.
             seed: 64 bits, of the sample and the epoch; the number follows from it alone.
 
         Returns:
-            M - floor(share * M), the share uniform in [drop_min, drop_max].
+            M - floor(share * M), the share uniform in [drop_min, drop_max]; M for `full_share` of
+            the seeds.
         """
         generator = torch.Generator().manual_seed(seed % 2**63)
         draw = torch.rand((), generator=generator, dtype=torch.float64).item()
+        full_draw = torch.rand((), generator=generator, dtype=torch.float64).item()
+        if full_draw < self.full_share:
+            return num_tokens
         share = self.drop_min + (self.drop_max - self.drop_min) * draw
         return num_tokens - math.floor(share * num_tokens)
 
@@ -93,6 +107,10 @@ class TokenLayout:
     def num_tokens(self) -> int:
         """Visual tokens and time text together."""
         return len(self.group_M) + int(self.time_tokens_G.sum())
+
+    def of(self, chosen_M: Tensor) -> Self:
+        """Return the layout of some of the tokens, of the same groups; `chosen_M` is bool."""
+        return replace(self, group_M=self.group_M[chosen_M])
 
 
 class QueryAwareSelector(nn.Module):

@@ -19,6 +19,8 @@ from vxp_model.settings.recot import (
 
 Part = Literal["tower", "dts", "projector", "selector", "language_model"]
 
+Turns = Literal["first", "split"]
+
 ALL_PARTS: Final[tuple[Part, ...]] = ("tower", "dts", "projector", "selector", "language_model")
 TRAINED: Final[dict[str, tuple[Part, ...]]] = {"align": ("projector",), "sft": ALL_PARTS}
 """What each stage trains; paper section 4.2."""
@@ -43,6 +45,19 @@ class StartSettings(Settings):
     are refused. Projector and selector are always new where no model is named."""
     preset: str = "3b"
     """Shapes of parts that start from chance: '3b', '7b' or 'tiny'."""
+    temporal_factor: Literal[1, 2, 4, 8] | None = None
+    """Frames that become one. 1: no compressor, every frame has its own time text and tokens, the
+    baseline of the paper's Table 5; None: as the named compressor or model has it, else the
+    preset's 4."""
+
+    @model_validator(mode="after")
+    def _compressor_has_frames_to_compress(self) -> Self:
+        if self.temporal_factor == 1 and self.recot is not None:
+            raise ValueError(
+                f"start.recot names a compressor, {self.recot}, and start.temporal_factor 1 is "
+                "training without one: leave one of them out"
+            )
+        return self
 
 
 class MllmDataSettings(DataSettings):
@@ -50,6 +65,11 @@ class MllmDataSettings(DataSettings):
 
     length_window: int = Field(0, ge=0)
     """In each stretch of so many samples, those with about as many frames come together; 0: off."""
+    turns: Turns = "first"
+    """What a sample with several answers becomes. 'first': one sequence, whose visual tokens are
+    selected by its first question. 'split': a sequence for each answer, selected by its own
+    question, with the earlier turns before it. Frames are encoded once, but the language model
+    reads the video anew for each, and has all sequences of a sample at once."""
 
 
 class MllmOptimSettings(OptimSettings):
@@ -120,6 +140,29 @@ class ValidationSettings(Settings):
     """Rows that are looked at, the same every time; None: all."""
 
 
+class SelectorSettings(Settings):
+    """What the selector leaves out in training; see SelectorConfig."""
+
+    drop_min: float = Field(0.05, ge=0, lt=1)
+    """Least share of a sample's visual tokens that is left out."""
+    drop_max: float = Field(0.30, ge=0, lt=1)
+    """Greatest share; paper section 3.3."""
+    full_share: float = Field(0.0, ge=0, le=1)
+    """Share of samples of which nothing is left out."""
+    drops_images: bool = False
+    """Images' tokens may go too, here and when the model answers; else videos' alone, for an image
+    is one group, and nothing in it repeats."""
+    drops_untrained: bool = False
+    """Leave tokens out also while the selector knows nothing: of weights from chance, and not
+    trained here, as in the stage 'align'. The paper says "in training" and may mean both stages."""
+
+    @model_validator(mode="after")
+    def _least_is_not_above_greatest(self) -> Self:
+        if self.drop_min > self.drop_max:
+            raise ValueError("selector.drop_min is above selector.drop_max")
+        return self
+
+
 class MllmRecipe(TrainRecipe):
     """All of it."""
 
@@ -132,10 +175,10 @@ class MllmRecipe(TrainRecipe):
     lora: LoraSettings = LoraSettings()
     run: MllmRunSettings = MllmRunSettings()
     validation: ValidationSettings = ValidationSettings()
-    selector_drop_min: float = Field(0.05, ge=0, lt=1)
-    """Least share of a sample's visual tokens that the selector leaves out."""
-    selector_drop_max: float = Field(0.30, ge=0, lt=1)
-    """Greatest share; paper section 3.3."""
+    selector: SelectorSettings = SelectorSettings()
+    context_limit: int | None = Field(None, ge=1)
+    """Positions of a prompt and its answer: above it, visual tokens are left out. None: what
+    `start.llm` says of itself (max_position_embeddings), else the model's or the preset's."""
     checkpoint_layers: bool = False
     """Run layers again in the backward pass: less memory, a third more time."""
     chunk_frames: int | None = Field(None, ge=1)
@@ -146,8 +189,10 @@ class MllmRecipe(TrainRecipe):
     card is known."""
 
     def trained_parts(self) -> tuple[Part, ...]:
-        """Return the parts that are trained."""
-        return tuple(part for part in TRAINED[self.stage] if part not in self.optim.freeze)
+        """Return the parts that are trained, of those that a model may have."""
+        absent = ("dts",) if self.start.temporal_factor == 1 else ()
+        left_out = (*absent, *self.optim.freeze)
+        return tuple(part for part in TRAINED[self.stage] if part not in left_out)
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:
@@ -157,8 +202,6 @@ class MllmRecipe(TrainRecipe):
             raise ValueError(f"optim.rate_mults names what is not trained: {', '.join(odd)}")
         if self.lora.rank and "language_model" not in self.trained_parts():
             raise ValueError("lora.rank is above 0, and the language model is not trained")
-        if self.selector_drop_min > self.selector_drop_max:
-            raise ValueError("selector_drop_min is above selector_drop_max")
         return self
 
 

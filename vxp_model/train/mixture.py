@@ -53,3 +53,17 @@ def epoch_samples(recipe: TrainRecipe, parts: Sequence[Rows]) -> int:
     weights = [rows.source.weight for rows in parts]
     step = recipe.batch.global_samples
     return -(-sum(part_counts(sizes, weights, None)) // step) * step
+
+
+def mean_answers(parts: Sequence[Rows]) -> float:
+    """Return how many answers a sample has on average, of rows drawn as the loader does.
+
+    Rows of an index that does not tell count as one each.
+    """
+    sizes = [len(rows.row_N) for rows in parts]
+    counts = part_counts(sizes, [rows.source.weight for rows in parts], None)
+    total = 0.0
+    for rows, count in zip(parts, counts, strict=True):
+        facts = rows.facts
+        total += count * (1.0 if facts is None else float(facts.num_answers_N[rows.row_N].mean()))
+    return total / sum(counts)

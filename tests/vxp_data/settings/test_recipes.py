@@ -157,7 +157,7 @@ def test_the_trainings_have_the_papers_values() -> None:
     sft = MLLM_RECIPES.read(read_yaml(ROOT / "pipelines/video_xl_pro/sft.yaml"), "sft.yaml").config
     assert sft.batch.global_samples == 64
     assert (sft.engine.zero_stage, sft.engine.offload) == (2, "torch")
-    assert (sft.selector_drop_min, sft.selector_drop_max) == (0.05, 0.30)
+    assert (sft.selector.drop_min, sft.selector.drop_max) == (0.05, 0.30)
     data = load_data_recipe(ROOT / "pipelines/video_xl_pro/sft_data.yaml").config
     assert data.frames.num_frames == 20
     assert data.sampling.max_frames == 360

@@ -111,7 +111,7 @@ def test_kinds_and_labels_are_where_they_belong(tokenizer: PreTrainedTokenizerFa
     ids_P, kinds_P, labels_P = (batch[name][0] for name in ("input_ids", "token_kinds", "labels"))
     assert tokenizer.decode(labels_P[labels_P != IGNORED_LABEL]) == "One<|im_end|>Two<|im_end|>"
     assert torch.equal(labels_P[labels_P != IGNORED_LABEL], ids_P[labels_P != IGNORED_LABEL])
-    assert tokenizer.decode(ids_P[kinds_P == Kind.QUERY]) == "Second?"
+    assert tokenizer.decode(ids_P[kinds_P == Kind.QUERY]) == "First?"
     assert tokenizer.decode(ids_P[kinds_P == Kind.TIME]) == "Time 0000.0s:Time 0008.0s:"
     assert torch.equal(kinds_P == Kind.VISUAL, ids_P == VISUAL_ID)
     assert "labels" not in tiny(tokenizer)(conversation()[:2])

@@ -128,15 +128,38 @@ def test_a_limit_before_the_model_is_built_is_the_models(
 ) -> None:
     loaded = mllm_runs.recipe("none", tmp_path).config
     model, processor = start_model(loaded)
-    assert context_of(loaded.start) == limit_of(model.config, processor).context
+    assert context_of(loaded) == limit_of(model.config, processor).context
     for name, value in changed.items():
         setattr(model.config, name, value)
     processor.system = "Be brief."
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    start = loaded.start.model_copy(update={"model": str(tmp_path / "model")})
-    assert context_of(start) == limit_of(model.config, processor).context
-    assert limit_before_start(start.model_copy(update={"model": "none"})) is None
+    assert (
+        context_of(from_model(loaded, tmp_path / "model"))
+        == limit_of(model.config, processor).context
+    )
+    assert limit_before_start(from_model(loaded, "none")) is None
+
+
+def from_model(recipe: Any, folder: Path | str) -> Any:
+    start = recipe.start.model_copy(update={"model": str(folder)})
+    return recipe.model_copy(update={"start": start})
+
+
+def test_images_that_must_stay_count(tmp_path: Path) -> None:
+    """Thirty images of 4 tokens and a line break each, in a limit of 200."""
+    from vxp_data.conversation import Part, Role, Turn
+
+    loaded = mllm_runs.recipe("none", tmp_path, context_limit=200)
+    model, processor = start_model(loaded.config)
+    shown = Turn(Role.USER, tuple(Part("image") for _ in range(30)))
+    turns = [shown, Turn.of_text(Role.ASSISTANT, "Bars.")]
+    media = [("image", [0.0])] * 30
+    problem = limit_of(model.config, processor).problem(turns, media)
+    assert "and its images 120, more than context_limit 200" in problem
+    assert limit_of(model.config, processor).problem(turns, [("video", [0.0])] * 30) == ""
+    model.config.selector_drops_images = True
+    assert limit_of(model.config, processor).problem(turns, media) == ""
 
 
 def test_time_that_always_stays_counts(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from vxp_model.data.sample import TrainSample
 from vxp_model.data.seeded_draws import selector_seed
 from vxp_model.data.visuals import Visual
 from vxp_model.errors import UserError
-from vxp_model.models.processor import Clip, VideoXLProProcessor
+from vxp_model.models.processor import Clip, Learns, Prompt, VideoXLProProcessor
+from vxp_model.models.turns import visual_parts
+from vxp_model.models.visual_sequence import IGNORED_LABEL
+from vxp_model.settings.mllm import Turns
 from vxp_model.train.datasets import added
 
 
@@ -25,20 +29,27 @@ class MllmBatch:
     inputs: dict[str, Tensor]
     """For the model's `forward`."""
     selector_seeds: list[int]
+    """One for each sequence."""
+    num_sequences: list[int]
+    """Of each sample: 1, or one for each of its answers. They lie beside each other."""
     num_labels: int
     """Label tokens; those of padding samples do not count and are none."""
     num_positions: int
-    """Of all prompts, before selection."""
+    """Of all sequences, before selection."""
     sample_ids: list[str]
     """Of the samples that count."""
     tasks: list[str]
-    """Of every sample."""
+    """Of every sequence, its sample's."""
     by_dataset: dict[str, list[int]]
-    """Samples that count, and positions of their prompts, before selection."""
+    """Samples that count, and positions of their sequences, before selection."""
 
 
 def collate(
-    samples: Sequence[TrainSample], *, processor: VideoXLProProcessor, seed: int
+    samples: Sequence[TrainSample],
+    *,
+    processor: VideoXLProProcessor,
+    seed: int,
+    turns: Turns = "first",
 ) -> MllmBatch:
     """Collate samples.
 
@@ -46,41 +57,80 @@ def collate(
         samples: as the loader gives them.
         processor: of the model.
         seed: of what the selector leaves out.
+        turns: 'first': a sample is one sequence; 'split': it is one for each of its answers, which
+            ends with it and has it alone as labels. Frames are encoded once all the same.
 
     Raises:
         UserError: a sample has no answer to learn from.
     """
-    prompts, visuals = [], []
+    prompts: list[Prompt] = []
+    visuals: list[Visual] = []
+    seeds: list[int] = []
+    shown: list[int] = []
+    counts: list[int] = []
     for sample in samples:
         own = _visuals(sample)
         clips = [Clip(time_s_T=v.time_s_T.tolist(), is_image=v.is_image) for v in own]
-        turns = messages(sample.conversation, shows_media=bool(own))
-        if not any(turn["role"] == "assistant" for turn in turns):
-            raise UserError(
-                f"sample {sample.sample_id!r} has no answer to learn from: leave such rows out of "
-                "the shards."
+        sequences = _sequences(sample, turns, shows_media=bool(own))
+        for number, conversation in enumerate(sequences):
+            num_clips = len(visual_parts(conversation))
+            learns: Learns = "all" if turns == "first" else "last"
+            prompts.append(
+                processor.prompt(
+                    conversation, clips[:num_clips], add_generation_prompt=False, learns=learns
+                )
             )
-        prompts.append(processor.prompt(turns, clips, add_generation_prompt=False))
+            shown += range(len(visuals), len(visuals) + num_clips)
+            index = {"epoch": sample.epoch, "position": sample.position}
+            seeds.append(selector_seed(seed, sequence=number, **index))
         visuals += own
+        counts.append(len(sequences))
     inputs = dict(processor.batch(prompts, visuals))
-    for row, sample in enumerate(samples):
+    if shown != list(range(len(visuals))):
+        inputs["clip_index"] = torch.tensor(shown, dtype=torch.int64)
+    owners = [sample for sample, count in zip(samples, counts, strict=True) for _ in range(count)]
+    for row, sample in enumerate(owners):
         if sample.is_padding:
-            inputs["labels"][row] = -100
+            inputs["labels"][row] = IGNORED_LABEL
     return MllmBatch(
         inputs=inputs,
-        selector_seeds=[
-            selector_seed(seed, epoch=sample.epoch, position=sample.position) for sample in samples
-        ],
-        num_labels=int((inputs["labels"][:, 1:] != -100).sum()),
+        selector_seeds=seeds,
+        num_sequences=counts,
+        num_labels=int((inputs["labels"][:, 1:] != IGNORED_LABEL).sum()),
         num_positions=int(inputs["attention_mask"].sum()),
         sample_ids=[sample.sample_id for sample in samples if not sample.is_padding],
-        tasks=[sample.task for sample in samples],
-        by_dataset=added(
-            {sample.dataset: (1, len(prompt.ids))}
-            for sample, prompt in zip(samples, prompts, strict=True)
-            if not sample.is_padding
-        ),
+        tasks=[sample.task for sample in owners],
+        by_dataset=added(_counted(samples, counts, prompts)),
     )
+
+
+def _counted(
+    samples: Sequence[TrainSample], counts: Sequence[int], prompts: Sequence[Prompt]
+) -> Iterator[dict[str, tuple[int, int]]]:
+    """Return each sample that counts, and the positions of its sequences, under its dataset."""
+    left = iter(prompts)
+    for sample, count in zip(samples, counts, strict=True):
+        num_positions = sum(len(prompt.ids) for prompt in islice(left, count))
+        if not sample.is_padding:
+            yield {sample.dataset: (1, num_positions)}
+
+
+def _sequences(
+    sample: TrainSample, turns: Turns, *, shows_media: bool
+) -> list[list[dict[str, Any]]]:
+    """Write a sample as the conversations that are learned from.
+
+    Raises:
+        UserError: it has no answer.
+    """
+    whole = messages(sample.conversation, shows_media=shows_media)
+    answers = [number for number, turn in enumerate(whole) if turn["role"] == "assistant"]
+    if not answers:
+        raise UserError(
+            f"sample {sample.sample_id!r} has no answer to learn from: leave such rows out of "
+            "the shards."
+        )
+    return [whole] if turns == "first" else [whole[: number + 1] for number in answers]
 
 
 def _visuals(sample: TrainSample) -> list[Visual]:

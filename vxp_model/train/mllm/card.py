@@ -15,8 +15,11 @@ def write_mllm_card(
     path: Path,
     *,
     loaded: Loaded[MllmRecipe],
+    trained: Sequence[str],
+    temporal_factor: int,
     random_parts: Sequence[str],
     steps: int,
+    sequences: int,
     positions: int,
     loss: float,
     rows: Sequence[str],
@@ -27,8 +30,11 @@ def write_mllm_card(
     Args:
         path: of the card.
         loaded: the recipe.
+        trained: parts of this stage.
+        temporal_factor: of the model.
         random_parts: parts that nobody has trained.
         steps: of this stage.
+        sequences: that samples were made: one each, or one for each answer.
         positions: tokens that went in, before selection.
         loss: mean of the last steps.
         rows: what is said of the rows that could not be learned from, in lines.
@@ -42,12 +48,17 @@ def write_mllm_card(
     )
     settings = "\n".join(f"| `{origin.key}` | `{origin.value}` |" for origin in loaded.origins)
     about = ", ".join(f"{name} {number}" for name, number in versions().items())
-    trained = ", ".join(recipe.trained_parts())
     told = "".join(f"{line}.\n\n" for line in rows)
+    groups = (
+        "No compressor: every frame has its own visual tokens. "
+        if temporal_factor == 1
+        else f"{temporal_factor} frames become the visual tokens of one. "
+    )
     text = (
         f"# Video-XL-Pro, stage {recipe.stage}\n\n{warning}"
-        f"Trained parts: {trained}. {steps} steps of {recipe.batch.global_samples} samples, "
-        f"{positions:,} positions; loss of the last steps {loss:.4g}. What was trained on: "
+        f"{groups}Trained parts: {', '.join(trained)}. {steps} steps of "
+        f"{recipe.batch.global_samples} samples, {sequences:,} sequences, {positions:,} positions; "
+        f"loss of the last steps {loss:.4g}. What was trained on: "
         "`sample_ids` in the run's `log.jsonl`.\n\n"
         f"{told}{trained_table(datasets, recipe.data.mixture)}\n\n"
         f"Made with {about}.\n\n| setting | value |\n|---|---|\n{settings}\n"

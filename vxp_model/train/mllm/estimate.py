@@ -60,6 +60,8 @@ class SampleShape:
     """Positions of text beside the times."""
     num_labels: int = 256
     """Label tokens."""
+    num_answers: int = 1
+    """That the text is divided among."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,10 @@ class MllmEstimate:
 
     num_parameters: int
     num_trained: int
+    num_sequences: int
+    """That a sample becomes; see `data.turns`."""
     num_positions: int
-    """Of a sample, before selection."""
+    """Of all sequences of a sample, before selection."""
     device_bytes: dict[str, int]
     """By use."""
     host_bytes: int
@@ -97,11 +101,15 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
     for what, number in asdict(shape).items():
         require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
-    config = preset_shape(recipe.start.preset)
+    config = preset_shape(recipe.start.preset, temporal_factor=recipe.start.temporal_factor)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
     groups = math.ceil(shape.num_frames / config.temporal_factor)
-    positions = groups * (config.group_tokens + TIME_TOKENS) + shape.num_text
+    visual = groups * (config.group_tokens + TIME_TOKENS)
+    # The n-th of N sequences has n of N parts of the text, and all of the video.
+    sequences = shape.num_answers if recipe.data.turns == "split" else 1
+    lengths = [visual + shape.num_text * n // sequences for n in range(1, sequences + 1)]
+    positions = sum(lengths)
     at_once = recipe.batch.micro_samples
     states, host_bytes = model_states(recipe, total, trained, size=size, num_gpus=num_gpus)
     activations = _vision(config, recipe, shape.num_frames, at_once, size=size)
@@ -110,13 +118,14 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     return MllmEstimate(
         num_parameters=total,
         num_trained=trained,
+        num_sequences=sequences,
         num_positions=positions,
         device_bytes=states | activations | {"spare": SPARE_BYTES},
         host_bytes=host_bytes,
         sample_flop=flops.of_samples(
             num_frames=shape.num_frames,
             num_groups=groups,
-            positions=[positions],
+            positions=lengths,
             num_labels=shape.num_labels,
         ),
     )
@@ -192,9 +201,10 @@ def describe_mllm(
     require(0 < utilisation <= 1, f"--utilisation must be in (0, 1], got {utilisation}.")
     seconds = result.sample_flop / (PEAK_TFLOPS[gpu] * 1e12 * utilisation)
     peak = f"{utilisation:.0%} of an {gpu.upper()}'s {PEAK_TFLOPS[gpu]:g} TFLOP/s"
+    sequences = f"{result.num_sequences} sequences of " if result.num_sequences > 1 else ""
     rows = [
         ("parameters", f"{result.num_parameters:,}, {result.num_trained:,} of them trained"),
-        ("a sample", f"{shape.num_frames} frames, {result.num_positions:,} positions"),
+        ("a sample", f"{shape.num_frames} frames, {sequences}{result.num_positions:,} positions"),
         ("operations", f"{result.sample_flop:.3g} FLOP a sample"),
         ("seconds", f"{seconds:.3g} a sample, at {peak}"),
         ("GPU memory", f"{_gib(result.total_bytes)}, each of {num_gpus}"),
@@ -257,7 +267,7 @@ def _vision(
 
 def _compressor(config: ModelShape, recipe: MllmRecipe, frames: int, chunk: int) -> int:
     """Count the numbers that the compressor keeps; none where nothing up to it is trained."""
-    if not {"tower", "dts"} & set(recipe.trained_parts()):
+    if config.dts is None or not {"tower", "dts"} & set(recipe.trained_parts()):
         return 0
     into = config.grid**2 * config.vision.width  # of a frame that goes into a stage
     left, stages = frames, 0

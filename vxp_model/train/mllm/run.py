@@ -18,11 +18,11 @@ from vxp_model.train.build import uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
-from vxp_model.train.mixture import epoch_samples
+from vxp_model.train.mixture import epoch_samples, mean_answers
 from vxp_model.train.mllm.batches import MllmBatch, collate
 from vxp_model.train.mllm.card import write_mllm_card
 from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
-from vxp_model.train.mllm.start import start_digest, start_model
+from vxp_model.train.mllm.start import start_digest, start_model, trained_parts
 from vxp_model.train.mllm.step import MllmStepper, MllmStepResult, trained_parameters
 from vxp_model.train.mllm.text_limit import limit_of
 from vxp_model.train.mllm.validation import Validator
@@ -50,9 +50,11 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         model, self._processor = start_model(recipe)
         self._model = model
         config: Any = model.config
+        self._trained = trained_parts(recipe, config)
         look = partial(self._rows.find, reads_words=True, limit=limit_of(config, self._processor))
         parts = look("data.sources", recipe.data.sources)
         num_samples = epoch_samples(recipe, parts)
+        self._answers = mean_answers(parts) if recipe.data.turns == "split" else None
         digest = start_digest(model)
         engine = Engine(
             model,
@@ -67,8 +69,8 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         self._stepper = MllmStepper(
             engine,
             context,
-            flops=MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0),
-            group_tokens=config.group_tokens,
+            flops=MllmFlops.of(config, self._trained, with_lora=recipe.lora.rank > 0),
+            frames_per_group=config.temporal_factor,
             packed=recipe.batch.packed,
         )
         loader = open_loader(
@@ -110,8 +112,11 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             write_mllm_card(
                 folder / "README.md",
                 loaded=self._loaded,
+                trained=self._trained,
+                temporal_factor=self._model.config.temporal_factor,
                 random_parts=self._model.config.random_parts,
                 steps=self.state.step,
+                sequences=sum(entry["sequences"] for entry in read_log(self._out / LOG_NAME)),
                 positions=self.state.num_tokens,
                 loss=loss,
                 rows=self._rows.card_lines(self.state.loader["replaced"]),
@@ -143,18 +148,22 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
 
     def _announcement(self) -> str:
         recipe = self._recipe
+        split = "" if self._answers is None else f", {self._answers:.2f} sequences each"
         return (
-            f"{recipe.stage}: {', '.join(recipe.trained_parts())} "
+            f"{recipe.stage}: {', '.join(self._trained)} "
             f"({trained_parameters(self.engine.module):,} parameters); {self.state.total_steps} "
-            f"steps of {recipe.batch.global_samples} samples ({self._steps_per_epoch} are an "
-            f"epoch), on {self._context.size} x {self._context.device.type}"
+            f"steps of {recipe.batch.global_samples} samples{split} ({self._steps_per_epoch} are "
+            f"an epoch), on {self._context.size} x {self._context.device.type}"
         )
 
     def micro_batches(self) -> Iterator[list[MllmBatch]]:
         """Return each step's micro-batches; see `Training.micro_batches`."""
-        seed = self._recipe.run.seed
+        seed, turns = self._recipe.run.seed, self._recipe.data.turns
         for step in step_batches(self.loader, self._accumulation):
-            yield [collate(batch.samples, processor=self._processor, seed=seed) for batch in step]
+            yield [
+                collate(batch.samples, processor=self._processor, seed=seed, turns=turns)
+                for batch in step
+            ]
 
     def _step(self, batches: list[MllmBatch]) -> MllmStepResult:
         result = self._stepper.run(batches, lr=self._lr())
@@ -186,6 +195,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             "label_accuracy": result.accuracy,
             "grad_norm": result.grad_norm,
             "lr": result.lr,
+            "sequences": result.num_sequences,
             "labels": result.num_labels,
             "tokens": result.num_positions,
             "visual_tokens": result.num_visual,

@@ -15,9 +15,9 @@ from vxp_model.models.byte_tokenizer import byte_tokenizer
 from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.models.siglip import load_tower, random_tower
 from vxp_model.models.special_tokens import check_fits, set_answer_ends, with_visual_token
-from vxp_model.models.video_xl_pro import PARTS, VideoXLProForConditionalGeneration
+from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration, parts_of
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
-from vxp_model.settings.mllm import MllmRecipe
+from vxp_model.settings.mllm import MllmRecipe, Part
 from vxp_model.train.mllm.lora import add_lora
 
 
@@ -43,6 +43,7 @@ def start_model(
         )
         model = VideoXLProForConditionalGeneration.from_pretrained(start.model, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(start.model)  # type: ignore[no-untyped-call]
+        _require_factor(recipe, model.config.temporal_factor, f"the model in {start.model!r}")
     else:
         model, processor = _from_parts(recipe)
     check_fits(model.config, processor)
@@ -58,13 +59,20 @@ def prepare_model(model: VideoXLProForConditionalGeneration, recipe: MllmRecipe)
         model: changed in place.
         recipe: of the training.
     """
-    model.config.selector_drop_min = recipe.selector_drop_min
-    model.config.selector_drop_max = recipe.selector_drop_max
-    model.selector.config = model.config.selector
-    trained = set(recipe.trained_parts())
+    config: Any = model.config
+    trained = set(trained_parts(recipe, config))
+    require(
+        bool(trained),
+        "the model has no compressor, and nothing else is trained: take 'dts' out of the parts "
+        "that alone are left by optim.freeze.",
+    )
+    _set_selector(config, recipe, is_trained="selector" in trained)
+    model.selector.config = config.selector
+    if recipe.context_limit is not None:
+        config.context_limit = recipe.context_limit
     whole = trained - {"language_model"} if recipe.lora.rank else trained
     model.config.random_parts = [p for p in model.config.random_parts if p not in whole]
-    for name, index in PARTS.items():
+    for name, index in parts_of(config).items():
         model.get_submodule(index).requires_grad_(name in trained)
     if recipe.chunk_frames is not None:
         model.config.chunk_frames = recipe.chunk_frames
@@ -73,7 +81,24 @@ def prepare_model(model: VideoXLProForConditionalGeneration, recipe: MllmRecipe)
         add_lora(model.language_model, recipe.lora, seed=recipe.run.seed)
     if recipe.checkpoint_layers:
         model.language_model.activation_checkpointing_enable()
-        model.vision.dts.checkpoint_stages = True
+        if model.vision.dts is not None:
+            model.vision.dts.checkpoint_stages = True
+
+
+def _set_selector(config: Any, recipe: MllmRecipe, *, is_trained: bool) -> None:
+    rule = recipe.selector
+    is_known = is_trained or "selector" not in config.random_parts
+    drops = is_known or rule.drops_untrained
+    config.selector_drop_min = rule.drop_min if drops else 0.0
+    config.selector_drop_max = rule.drop_max if drops else 0.0
+    config.selector_full_share = rule.full_share
+    config.selector_drops_images = rule.drops_images
+
+
+def trained_parts(recipe: MllmRecipe, config: VideoXLProConfig) -> tuple[Part, ...]:
+    """Return the parts that are trained of a model of this configuration."""
+    there = parts_of(config)
+    return tuple(part for part in recipe.trained_parts() if part in there)
 
 
 def start_digest(model: VideoXLProForConditionalGeneration) -> str:
@@ -90,7 +115,9 @@ def _from_parts(
     recipe: MllmRecipe,
 ) -> tuple[VideoXLProForConditionalGeneration, VideoXLProProcessor]:
     start = recipe.start
-    named = {"language_model": start.llm, "tower": start.tower, "dts": start.recot}
+    named = {"language_model": start.llm, "tower": start.tower}
+    if start.temporal_factor != 1:
+        named["dts"] = start.recot
     unnamed = [part for part, source in named.items() if source is None]
     if unnamed and start.init != "random":
         fields = {"language_model": "start.llm", "tower": "start.tower", "dts": "start.recot"}
@@ -99,12 +126,13 @@ def _from_parts(
             f"{', '.join(fields[part] for part in unnamed)}, or a whole model as start.model, or "
             "set start.init=random to start from chance."
         )
-    config = video_xl_pro_preset(start.preset)
+    config = video_xl_pro_preset(start.preset, temporal_factor=start.temporal_factor)
     tokenizer: Any = byte_tokenizer()
     if start.llm is not None:
         text_config = AutoConfig.from_pretrained(start.llm)
         tokenizer = AutoTokenizer.from_pretrained(start.llm)
-        config = _with(config, text_config=text_config)
+        limit = int(text_config.max_position_embeddings)
+        config = _with(config, text_config=text_config, context_limit=limit)
     elif start.preset != "tiny":
         raise UserError(
             f"a language model of the preset {start.preset!r} needs a tokenizer: name start.llm, "
@@ -118,6 +146,7 @@ def _from_parts(
             f"the compressor in {start.recot!r} is {dts.config.width} wide, the tower "
             f"{config.vision.width}: take another start.preset.",
         )
+        _require_factor(recipe, dts.config.temporal_factor, f"the compressor in {start.recot!r}")
         config.temporal_factor = dts.config.temporal_factor
         config.dts_num_heads, config.dts_norm_groups = dts.config.num_heads, dts.config.norm_groups
     config.visual_token_id = with_visual_token(
@@ -144,6 +173,15 @@ def _from_parts(
     if dts is not None:
         model.vision.dts = dts.float()
     return model, VideoXLProProcessor.for_model(config, tokenizer)
+
+
+def _require_factor(recipe: MllmRecipe, factor: int, what: str) -> None:
+    wanted = recipe.start.temporal_factor
+    require(
+        wanted in (None, factor),
+        f"start.temporal_factor is {wanted}, and {what} has {factor}: leave the setting out, or "
+        "name another.",
+    )
 
 
 def _with(config: VideoXLProConfig, **changes: Any) -> VideoXLProConfig:

@@ -41,6 +41,8 @@ class MllmStepResult:
     grad_norm: float
     """Before clipping."""
     lr: float
+    num_sequences: int
+    """What the step's samples became."""
     num_labels: int
     num_positions: int
     num_kept: int
@@ -60,7 +62,7 @@ class MllmStepper:
         context: DistributedContext,
         *,
         flops: MllmFlops,
-        group_tokens: int,
+        frames_per_group: int,
         packed: bool,
     ) -> None:
         """Hold what a step needs.
@@ -69,13 +71,13 @@ class MllmStepper:
             engine: of the model.
             context: the processes.
             flops: what the model takes.
-            group_tokens: visual tokens of a group of frames.
+            frames_per_group: the model's temporal factor.
             packed: run samples one behind the other; see the model's `forward`.
         """
         self._engine = engine
         self._context = context
         self._flops = flops
-        self._group_tokens = group_tokens
+        self._frames_per_group = frames_per_group
         self._packed = packed
 
     def run(self, batches: Sequence[MllmBatch], *, lr: float) -> MllmStepResult:
@@ -117,13 +119,17 @@ class MllmStepper:
                 "the last checkpoint is unharmed."
             )
         positions = sum(batch.num_positions for batch in batches)
-        numbers = context.sum([float(n) for n in (correct, kept, visual, positions, flop)])
+        sequences = sum(sum(batch.num_sequences) for batch in batches)
+        numbers = context.sum(
+            [float(n) for n in (correct, kept, visual, positions, flop, sequences)]
+        )
         return MllmStepResult(
             loss=total / max(num_labels, 1),
             accuracy=numbers[0] / max(num_labels, 1),
             loss_by_task={task: sums[0] / sums[1] for task, sums in tasks.items() if sums[1]},
             grad_norm=grad_norm,
             lr=lr,
+            num_sequences=int(numbers[5]),
             num_labels=int(num_labels),
             num_positions=int(numbers[3]),
             num_kept=int(numbers[1]),
@@ -147,11 +153,12 @@ class MllmStepper:
 
     def flop_of(self, batch: MllmBatch, selections: Sequence[Selection]) -> float:
         """Return the operations of one pass over a batch, of what the selector left of it."""
+        clips = batch.inputs.get("clip_frames", ())
         before = batch.inputs["attention_mask"].sum(-1).tolist()
         gone = [s.num_visual - s.num_kept + s.num_dropped_time for s in selections]
         return self._flops.of_samples(
             num_frames=len(batch.inputs.get("frames", ())),
-            num_groups=sum(s.num_visual for s in selections) // self._group_tokens,
+            num_groups=sum(-(-int(count) // self._frames_per_group) for count in clips),
             positions=[count - less for count, less in zip(before, gone, strict=True)],
             num_labels=batch.num_labels,
         )

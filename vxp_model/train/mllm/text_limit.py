@@ -1,7 +1,8 @@
 """How long the text of a row may be: what of it would end a training is found before it begins.
 
-Of a prompt the model drops visual tokens, never text (`SequenceBuilder`). So text beyond
-`context_limit` cannot be trained on. Loads torch only where a row has to be tokenised.
+Of a prompt the model drops visual tokens, never text, nor images' tokens unless it is told to
+(`SequenceBuilder`). So text, with its images, beyond `context_limit` cannot be trained on. Loads
+torch only where a row has to be tokenised.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vxp_model.data.index import RowFacts
 from vxp_model.errors import UserError
 from vxp_model.models.prompt_bound import PromptBound
 from vxp_model.models.video_xl_pro_shape import preset_shape
-from vxp_model.settings.mllm import StartSettings
+from vxp_model.settings.mllm import MllmRecipe, StartSettings
 
 if TYPE_CHECKING:
     from vxp_model.models.processor import VideoXLProProcessor
@@ -44,6 +45,8 @@ class ContextFacts:
     """Whether the time text of every group stays, whatever the selector leaves of it."""
     temporal_factor: int = 4
     """Frames of a group."""
+    image_tokens: int = 0
+    """Positions of an image, where none of them may be left out; else 0."""
 
 
 class PromptLimit:
@@ -75,6 +78,8 @@ class PromptLimit:
         if self.context.keeps_all_time:
             groups_N = num_frames_N // self.context.temporal_factor + facts.num_media_N
             bound_N = bound_N + groups_N.astype(np.int64) * _TIME_BYTES
+        # Which of the media are images, the index does not say.
+        bound_N = bound_N + facts.num_media_N.astype(np.int64) * self.context.image_tokens
         return bound_N > self.context.context_limit
 
     def problem(self, turns: Sequence[Turn], media: Sequence[tuple[str, Sequence[float]]]) -> str:
@@ -83,15 +88,15 @@ class PromptLimit:
         if self.context.keeps_all_time:
             factor = self.context.temporal_factor
             bound += sum(math.ceil(len(times) / factor) * _TIME_BYTES for _, times in media)
-        if bound <= self.context.context_limit:
+        num_images = self.context.image_tokens * sum(kind == "image" for kind, _ in media)
+        limit = self.context.context_limit
+        if bound + num_images <= limit:
             return ""
         num_text = self._count(turns, media)
-        if num_text <= self.context.context_limit:
+        if num_text + num_images <= limit:
             return ""
-        return (
-            f"its text takes {num_text} positions, more than context_limit "
-            f"{self.context.context_limit}"
-        )
+        images = f" and its images {num_images}" if num_images else ""
+        return f"its text takes {num_text} positions{images}, more than context_limit {limit}"
 
     def _count(self, turns: Sequence[Turn], media: Sequence[tuple[str, Sequence[float]]]) -> int:
         from vxp_model.models.processor import Clip
@@ -108,30 +113,39 @@ class PromptLimit:
         return sum(kind in stays for kind in prompt.kinds)
 
 
-def context_of(start: StartSettings) -> ContextFacts | None:
+def context_of(recipe: MllmRecipe) -> ContextFacts | None:
     """Read what is known of a model before it is built; None where its folder is not there yet."""
-    if start.model is None:
-        shape = preset_shape(start.preset)
-        return ContextFacts(
-            context_limit=shape.context_limit, temporal_factor=shape.temporal_factor
-        )
-    folder = Path(start.model)
-    if not (folder / "config.json").is_file():
+    start = recipe.start
+    shape = preset_shape(
+        "3b" if start.model else start.preset, temporal_factor=start.temporal_factor
+    )
+    folder = start.model or start.llm
+    if folder is not None and not (Path(folder) / "config.json").is_file():
         return None
-    default = preset_shape("3b")  # a value that is the default is not written
-    config, processor = _read(folder / "config.json"), _read(folder / "processor_config.json")
+    config = {} if folder is None else _read(Path(folder) / "config.json")
+    limit = recipe.context_limit or config.get(
+        "context_limit" if start.model else "max_position_embeddings", shape.context_limit
+    )
+    if start.model is None:
+        image_tokens = 0 if recipe.selector.drops_images else shape.group_tokens
+        return ContextFacts(
+            context_limit=limit, temporal_factor=shape.temporal_factor, image_tokens=image_tokens
+        )
+    # A value that is the default is not written.
+    side = config.get("grid", shape.grid) // config.get("pool_stride", shape.pool_stride)
     return ContextFacts(
-        context_limit=config.get("context_limit", default.context_limit),
-        system=processor.get("system", SYSTEM),
+        context_limit=limit,
+        system=_read(Path(start.model) / "processor_config.json").get("system", SYSTEM),
         keeps_all_time=config.get("selector_keep_time") == "all",
-        temporal_factor=config.get("temporal_factor", default.temporal_factor),
+        temporal_factor=config.get("temporal_factor", preset_shape("3b").temporal_factor),
+        image_tokens=0 if recipe.selector.drops_images else side**2,
     )
 
 
-def limit_before_start(start: StartSettings) -> PromptLimit | None:
+def limit_before_start(recipe: MllmRecipe) -> PromptLimit | None:
     """Return the limit of a training that is not begun; None where its model is not there yet."""
-    context = context_of(start)
-    return None if context is None else PromptLimit(context, lambda: _processor(start))
+    context = context_of(recipe)
+    return None if context is None else PromptLimit(context, lambda: _processor(recipe.start))
 
 
 def limit_of(config: Any, processor: VideoXLProProcessor) -> PromptLimit:
@@ -146,6 +160,7 @@ def limit_of(config: Any, processor: VideoXLProProcessor) -> PromptLimit:
         system=processor.system,
         keeps_all_time=config.selector_keep_time == "all",
         temporal_factor=config.temporal_factor,
+        image_tokens=0 if config.selector_drops_images else config.group_tokens,
     )
     return PromptLimit(context, lambda: processor)
 

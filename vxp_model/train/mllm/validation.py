@@ -77,12 +77,13 @@ class Validator:
         """
         self.loader.load_state_dict(self._beginning)
         sums: dict[str, list[float]] = {}
+        turns = self._recipe.data.turns
         engine.evaluate()
         for batch in self.loader:
-            inputs = collate(batch.samples, processor=self._processor, seed=0)
+            inputs = collate(batch.samples, processor=self._processor, seed=0, turns=turns)
             tensors = {name: x.to(self._context.device) for name, x in inputs.inputs.items()}
             output: VideoXLProOutput = engine.forward(**tensors)
-            add_sample_measures(output, batch.samples, sums)
+            add_sample_measures(output, batch.samples, inputs.num_sequences, sums)
         engine.train()
         total: dict[str, list[float]] = {}
         for own in self._context.gather(sums):
@@ -98,13 +99,17 @@ def is_choice(sample: TrainSample) -> bool:
 
 
 def add_sample_measures(
-    output: VideoXLProOutput, samples: Sequence[TrainSample], sums: dict[str, list[float]]
+    output: VideoXLProOutput,
+    samples: Sequence[TrainSample],
+    num_sequences: Sequence[int],
+    sums: dict[str, list[float]],
 ) -> None:
     """Add each sample's losses and whether its answers are the likeliest, with how many.
 
     Args:
         output: of the samples, with labels.
         samples: of one batch; those without a label count for nothing.
+        num_sequences: of each of them.
         sums: measure -> (sum, of how many), added to.
     """
     logits, label_ids, counts = output.logits, output.label_ids, output.num_labels_B
@@ -113,8 +118,10 @@ def add_sample_measures(
     assert counts is not None
     loss_K = functional.cross_entropy(logits, label_ids, reduction="none")
     right_K = logits.argmax(-1) == label_ids
-    start = 0
-    for sample, count in zip(samples, counts.tolist(), strict=True):
+    start, row = 0, 0
+    for sample, num_rows in zip(samples, num_sequences, strict=True):
+        count = int(counts[row : row + num_rows].sum())
+        row += num_rows
         own = slice(start, start + count)
         start += count
         if not count:

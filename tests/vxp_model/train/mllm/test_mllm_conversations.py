@@ -66,7 +66,7 @@ def test_training_sees_every_turn_and_learns_the_answers(
     tokenizer = byte_tokenizer()
     processor = VideoXLProProcessor(tokenizer, image_px=56, group_tokens=4)
     inputs = collate([samples[name]], processor=processor, seed=1).inputs
-    text, frames = "", (int(Kind.VISUAL), int(Kind.TIME))
+    text, frames = "", (int(Kind.VISUAL), int(Kind.IMAGE), int(Kind.TIME))
     pairs = zip(inputs["input_ids"][0].tolist(), inputs["token_kinds"][0].tolist(), strict=True)
     for is_shown, own in groupby(pairs, key=lambda pair: pair[1] in frames):
         text += "@" if is_shown else tokenizer.decode([token for token, _ in own])

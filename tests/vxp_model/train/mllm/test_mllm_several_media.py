@@ -52,7 +52,7 @@ def test_each_medium_is_shown_at_its_place(several_shards: Path) -> None:
         # The words around the media, as they follow each other; a video tells its times.
         told = []
         pairs = zip(inputs["input_ids"][0].tolist(), inputs["token_kinds"][0].tolist(), strict=True)
-        for is_visual, run in groupby(pairs, key=lambda pair: pair[1] == Kind.VISUAL):
+        for is_visual, run in groupby(pairs, key=lambda pair: pair[1] in (Kind.VISUAL, Kind.IMAGE)):
             ids = [token for token, _ in run]
             told.append(len(ids) if is_visual else processor.tokenizer.decode(ids))
         wanted = []

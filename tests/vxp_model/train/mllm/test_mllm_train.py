@@ -134,7 +134,7 @@ def test_nothing_starts_from_chance_unasked(shards: str, tmp_path: Path) -> None
         ({"optim__freeze": ["projector"], "stage": "align"}, "leaves nothing to train"),
         ({"optim__rate_mults": {"tower": 0.1}, "stage": "align"}, "names what is not trained"),
         ({"optim__rate_mults": {"head": 0.1}}, "wanted parts of"),
-        ({"selector_drop_min": 0.5}, "above selector_drop_max"),
+        ({"selector": {"drop_min": 0.5}}, "above selector.drop_max"),
         ({"stage": "dpo"}, "stage"),
     ],
 )

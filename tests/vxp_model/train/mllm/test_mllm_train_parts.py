@@ -283,19 +283,19 @@ def test_operations_of_the_language_models_training_are_those_that_torch_counts(
 def test_a_steps_operations_are_of_what_the_selector_left(
     shards: str, batch: MllmBatch, context: DistributedContext, tmp_path: Path
 ) -> None:
-    loaded = recipe(shards, tmp_path, selector_drop_min=0.8, selector_drop_max=0.9)
+    loaded = recipe(shards, tmp_path, selector={"drop_min": 0.8, "drop_max": 0.9})
     model, _ = start_model(loaded.config)
     asked = decoded(model)
     with torch.no_grad():
         output = model.train()(**batch.inputs, selector_seeds=batch.selector_seeds)
     assert any(selection.num_dropped_time for selection in output.selections)
     engine: Any = None  # not asked
-    flops, group_tokens = MllmFlops.of(model.config, ALL_PARTS), model.config.group_tokens
-    stepper = MllmStepper(engine, context, flops=flops, group_tokens=group_tokens, packed=False)
+    flops, factor = MllmFlops.of(model.config, ALL_PARTS), model.config.temporal_factor
+    stepper = MllmStepper(engine, context, flops=flops, frames_per_group=factor, packed=False)
     clips = batch.inputs["clip_frames"].tolist()
     assert stepper.flop_of(batch, output.selections) == flops.of_samples(
         num_frames=sum(clips),
-        num_groups=sum(-(-frames // model.config.temporal_factor) for frames in clips),
+        num_groups=sum(-(-frames // factor) for frames in clips),
         positions=asked[0]["attention_mask"].sum(-1).tolist(),
         num_labels=int(output.num_labels_B.sum()),
     )

@@ -150,7 +150,7 @@ def test_an_answer_is_right_when_every_token_of_it_is_the_likeliest() -> None:
     output = label_output(states_BPD, labels_BP, torch.nn.Identity())
     measures: dict[str, list[float]] = {}
     rows = [sample("B"), sample("A dog.", "caption"), sample("B")]
-    add_sample_measures(output, rows, measures)
+    add_sample_measures(output, rows, [1, 1, 1], measures)
     shares = {name: value / number for name, (value, number) in measures.items()}
     assert shares["answers"] == 0.5
     assert shares["answers/multiple_choice"] == shares["multiple_choice_accuracy"] == 1.0
@@ -158,6 +158,15 @@ def test_an_answer_is_right_when_every_token_of_it_is_the_likeliest() -> None:
     right, wrong = (-torch.log_softmax(torch.tensor([1.0, 0, 0, 0, 0]), 0))[:2].tolist()
     assert shares["loss"] == pytest.approx((3 * right + wrong) / 4)
     assert shares["loss/caption"] == pytest.approx((right + wrong) / 2)
+    # The first two as the answers of one sample: it is right when both are.
+    measures = {}
+    add_sample_measures(output, [sample("B"), sample("B", "caption")], [2, 1], measures)
+    assert measures["answers"] == [0.0, 1]  # the other has no label
+    assert measures["loss/multiple_choice"] == pytest.approx([3 * right + wrong, 4])
+    measures = {}
+    add_sample_measures(output, [sample("B"), sample("B", "caption")], [1, 2], measures)
+    assert measures["answers/multiple_choice"] == [1.0, 1]
+    assert measures["loss/caption"] == pytest.approx([right + wrong, 2])
 
 
 @pytest.mark.parametrize(
