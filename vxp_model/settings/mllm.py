@@ -18,6 +18,7 @@ from vxp_model.settings.recot import (
 )
 
 Part = Literal["tower", "dts", "projector", "selector", "language_model"]
+LossMean = Literal["token", "sample"]
 
 ALL_PARTS: Final[tuple[Part, ...]] = ("tower", "dts", "projector", "selector", "language_model")
 TRAINED: Final[dict[str, tuple[Part, ...]]] = {"align": ("projector",), "sft": ALL_PARTS}
@@ -125,6 +126,8 @@ class MllmRecipe(TrainRecipe):
 
     stage: Literal["align", "sft"]
     """'align' trains the projector alone, 'sft' everything that is not frozen."""
+    loss: LossMean = "token"
+    """What is minimised."""
     start: StartSettings = StartSettings()
     data: MllmDataSettings
     batch: MllmBatchSettings = MllmBatchSettings()

@@ -66,6 +66,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             flops=MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0),
             group_tokens=config.group_tokens,
             packed=recipe.batch.packed,
+            loss=recipe.loss,
         )
         loader = open_loader(
             recipe,
@@ -175,6 +176,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
     def _facts(self, result: MllmStepResult) -> dict[str, Any]:
         facts = {
             "loss": result.loss,
+            "token_loss": result.token_loss,
             "label_accuracy": result.accuracy,
             "grad_norm": result.grad_norm,
             "lr": result.lr,
@@ -182,7 +184,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             "tokens": result.num_positions,
             "visual_tokens": result.num_visual,
             "flop": result.flop,
-            **{f"loss/{task}": loss for task, loss in result.loss_by_task.items()},
+            **{f"token_loss/{task}": x for task, x in result.token_loss_by_task.items()},
             "sample_ids": result.sample_ids,
         }
         if result.num_visual:

@@ -291,7 +291,9 @@ def test_a_steps_operations_are_of_what_the_selector_left(
     assert any(selection.num_dropped_time for selection in output.selections)
     engine: Any = None  # not asked
     flops, group_tokens = MllmFlops.of(model.config, ALL_PARTS), model.config.group_tokens
-    stepper = MllmStepper(engine, context, flops=flops, group_tokens=group_tokens, packed=False)
+    stepper = MllmStepper(
+        engine, context, flops=flops, group_tokens=group_tokens, packed=False, loss="token"
+    )
     clips = batch.inputs["clip_frames"].tolist()
     assert stepper.flop_of(batch, output.selections) == flops.of_samples(
         num_frames=sum(clips),
