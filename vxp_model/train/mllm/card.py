@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from vxp_data.settings.file import Loaded
-from vxp_model.settings.mllm import MllmRecipe
+from vxp_model.settings.mllm import LossMean, MllmRecipe
 from vxp_model.train.run_record import versions
+
+LOSS_MEANS: Final[dict[LossMean, str]] = {
+    "token": "mean over label tokens",
+    "sample": "mean over samples of each one's mean over its label tokens",
+}
 
 
 def write_mllm_card(
@@ -18,6 +24,7 @@ def write_mllm_card(
     steps: int,
     positions: int,
     loss: float,
+    token_loss: float,
 ) -> None:
     """Write it; last of a model's files, so that its presence says that the model is whole.
 
@@ -27,7 +34,8 @@ def write_mllm_card(
         random_parts: parts that nobody has trained.
         steps: of this stage.
         positions: tokens that went in, before selection.
-        loss: mean of the last steps.
+        loss: mean of the last steps, of what was minimised.
+        token_loss: the same of the mean over label tokens.
     """
     recipe = loaded.config
     warning = (
@@ -38,11 +46,14 @@ def write_mllm_card(
     settings = "\n".join(f"| `{origin.key}` | `{origin.value}` |" for origin in loaded.origins)
     about = ", ".join(f"{name} {number}" for name, number in versions().items())
     trained = ", ".join(recipe.trained_parts())
+    losses = f"loss of the last steps {loss:.4g}, the {LOSS_MEANS[recipe.loss]}"
+    if recipe.loss != "token":
+        losses += f" ({token_loss:.4g} as the {LOSS_MEANS['token']})"
     text = (
         f"# Video-XL-Pro, stage {recipe.stage}\n\n{warning}"
         f"Trained parts: {trained}. {steps} steps of {recipe.batch.global_samples} samples, "
-        f"{positions:,} positions; loss of the last steps {loss:.4g}. What was trained on: "
-        "`sample_ids` in the run's `log.jsonl`.\n\n"
+        f"{positions:,} positions; {losses}. What was trained on: `sample_ids` in the run's "
+        "`log.jsonl`.\n\n"
         f"Made with {about}.\n\n| setting | value |\n|---|---|\n{settings}\n"
     )
     beside = path.with_name(f".{path.name}.part")

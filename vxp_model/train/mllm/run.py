@@ -109,6 +109,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 steps=self.state.step,
                 positions=self.state.num_tokens,
                 loss=loss,
+                token_loss=last_mean(self._out, "token_loss"),
             )
             self._say(f"model written to {folder}")
         self._context.barrier()
