@@ -65,6 +65,10 @@ class Clip:
     the first group that begins later, or after the last. No question drops it."""
 
 
+_MOST_KEPT = 10_000
+"""Texts whose tokens are kept: the times of 11 hours at a group in 4 s."""
+
+
 @dataclass(slots=True)
 class Prompt:
     """One conversation as tokens."""
@@ -77,10 +81,10 @@ class Prompt:
 
     def add(self, ids: Iterable[int], kind: Kind, *, is_label: bool = False) -> None:
         """Append tokens of one kind."""
-        for token in ids:
-            self.ids.append(token)
-            self.kinds.append(int(kind))
-            self.labels.append(token if is_label else IGNORED_LABEL)
+        own = list(ids)
+        self.ids += own
+        self.kinds += [int(kind)] * len(own)
+        self.labels += own if is_label else [IGNORED_LABEL] * len(own)
 
 
 class VideoXLProProcessor(ProcessorMixin):
@@ -130,6 +134,7 @@ class VideoXLProProcessor(ProcessorMixin):
         self.system = system
         self.fps = fps
         self.max_frames = max_frames
+        self._ids_of: dict[str, list[int]] = {}
         vocabulary = tokenizer.get_vocab()
         for token in (START, END, visual_token):
             if token not in vocabulary:
@@ -243,7 +248,7 @@ class VideoXLProProcessor(ProcessorMixin):
             is_answer = turn["role"] == "assistant"
             kind = Kind.QUERY if users and number == users[-1] else Kind.TEXT
             speaker = "user" if turn["role"] == "tool" else turn["role"]
-            prompt.add([start, *self.text_ids(f"{speaker}\n")], Kind.TEXT)
+            prompt.add([start, *self._often_ids(f"{speaker}\n")], Kind.TEXT)
             parts = parts_of(turn)
             for index, part in enumerate(parts):
                 if part["type"] == "text":
@@ -251,9 +256,9 @@ class VideoXLProProcessor(ProcessorMixin):
                     continue
                 self._add_clip(prompt, left.pop(0))
                 if index + 1 < len(parts):
-                    prompt.add(self.text_ids("\n"), Kind.TEXT)
+                    prompt.add(self._often_ids("\n"), Kind.TEXT)
             prompt.add([end], Kind.TEXT, is_label=is_answer)
-            prompt.add(self.text_ids("\n"), Kind.TEXT)
+            prompt.add(self._often_ids("\n"), Kind.TEXT)
         if add_generation_prompt is None:
             add_generation_prompt = turns[-1]["role"] in ("user", "tool")
         if add_generation_prompt:
@@ -325,7 +330,7 @@ class VideoXLProProcessor(ProcessorMixin):
             self._add_lines(prompt, clip.texts[num_told:num_before])
             num_told = num_before
             if not clip.is_image:
-                prompt.add(self.text_ids(self.time_format.format(time_s)), Kind.TIME)
+                prompt.add(self._often_ids(self.time_format.format(time_s)), Kind.TIME)
             prompt.add([self.visual_token_id] * self.group_tokens, Kind.VISUAL)
         self._add_lines(prompt, clip.texts[num_told:])
 
@@ -343,6 +348,14 @@ class VideoXLProProcessor(ProcessorMixin):
             choice=replace(choice, **own),
             time_s=part.get("time_s"),
         )
+
+    def _often_ids(self, text: str) -> list[int]:
+        """Tokenise what prompts are full of: who speaks, line breaks, times."""
+        if text not in self._ids_of:
+            if len(self._ids_of) >= _MOST_KEPT:
+                self._ids_of.clear()
+            self._ids_of[text] = self.text_ids(text)
+        return self._ids_of[text]
 
     def text_ids(self, text: str) -> list[int]:
         """Tokenise text by itself: nothing in it is taken for a special token."""

@@ -83,13 +83,20 @@ class MllmEstimate:
         return sum(self.device_bytes.values())
 
 
-def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) -> MllmEstimate:
+def estimate_mllm(
+    recipe: MllmRecipe,
+    shape: SampleShape,
+    *,
+    num_gpus: int = 1,
+    config: ModelShape | None = None,
+) -> MllmEstimate:
     """Compute what a training needs.
 
     Args:
-        recipe: its settings; shapes are those of `start.preset`, for no weights are read.
+        recipe: its settings.
         shape: of every sample.
         num_gpus: processes.
+        config: of the model; None: that of `start.preset`, for no weights are read.
 
     Raises:
         UserError: no such preset; a number out of range.
@@ -97,7 +104,7 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
     for what, number in asdict(shape).items():
         require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
-    config = preset_shape(recipe.start.preset)
+    config = config or preset_shape(recipe.start.preset)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
     groups = math.ceil(shape.num_frames / config.temporal_factor)
