@@ -21,13 +21,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,25 +56,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="of the long run")
-    parser.add_argument("--out", type=Path, default=Path("runs/train-speed"), help="made anew")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/train-speed"),
+        help="parts that are done are kept in it",
+    )
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.arm:
         print(json.dumps(run_arm(*args.arm.split(","), args.out, args.steps)))
         return
-    shutil.rmtree(args.out, ignore_errors=True)
-    shard(args.out, {"train": 64, "heldout": 4})
+    out: Path = args.out
+    if not (out / "heldout" / "shards").is_dir():
+        shard(out, {"train": 64, "heldout": 4})
+    makers: dict[str, Callable[[], Any]] = {
+        "commands": lambda: {name: command_seconds(words) for name, words in COMMANDS.items()},
+        "stages": lambda: speeds(out, args.steps, args.rounds),
+        "data_wait_share": lambda: waits(out, args.steps),
+        "memory": memory,
+    }
     found = {
         "steps": [FEW, args.steps],
         "rounds": args.rounds,
-        "stages": speeds(args.out, args.steps, args.rounds),
-        "data_wait_share": {
-            f"{workers} workers": child(f"vxp,sft,{workers}", args.out, args.steps)["wait"]
-            for workers in (0, 2)
-        },
-        "memory": memory(),
-        "commands": {name: command_seconds(words) for name, words in COMMANDS.items()},
+        **{name: kept(out / f"{name}.json", make) for name, make in makers.items()},
         "note": args.note,
     }
     path = records.write_record(
@@ -83,6 +88,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(json.dumps(found, indent=1))
     print(f"record: {path}")
+
+
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what a part of the measurements gave, made once."""
+    if not path.is_file():
+        path.write_text(json.dumps(make()), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def waits(out: Path, steps: int) -> dict[str, Any]:
+    """Return the share of a step in which it waits for its data, by number of workers."""
+    return {
+        f"{workers} workers": child(f"vxp,sft,{workers}", out, steps)["wait"] for workers in (0, 2)
+    }
 
 
 def speeds(out: Path, steps: int, rounds: int) -> dict[str, Any]:
@@ -202,9 +221,7 @@ def with_accelerate(loaded: Loaded[MllmRecipe], context: Any) -> dict[str, Any]:
     adam = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps)
     rates = torch.optim.lr_scheduler.LambdaLR(
         adam,
-        lambda step: lr_factor(
-            step, total_steps=steps, warmup=optim.warmup, final=optim.final_lr
-        ),
+        lambda step: lr_factor(step, total_steps=steps, warmup=optim.warmup, final=optim.final_lr),
     )
     model, adam, rates = accelerator.prepare(model, adam, rates)
     loader = open_loader(config, image_px=56, num_samples=320, context=context)
