@@ -20,7 +20,6 @@ from typing import Any, Final
 CASES: Final[dict[str, dict[str, Any]]] = {
     "sft": {},
     "sft, checkpoint_layers": {"checkpoint_layers": True},
-    "sft, ZeRO-1": {"engine": {"zero_stage": 1}},
     "sft, ZeRO-2": {"engine": {"zero_stage": 2}},
     "sft, ZeRO-2, offload": {"engine": {"zero_stage": 2, "offload": "torch"}},
     "align": {"stage": "align"},
@@ -70,7 +69,8 @@ def train(name: str) -> dict[str, Any]:
         "data": {"sources": [{"uri": "none"}]},
         "batch": {"global_samples": 1},
         **changes,
-        "engine": {"zero_stage": 0, "device": "cpu", **changes.get("engine", {})},
+        "engine": {"zero_stage": 0, "device": "cpu", "precision": "fp32"}
+        | changes.get("engine", {}),
     }
     recipe = MLLM_RECIPES.read(tree, name).config
     tiny = preset_shape("tiny")
@@ -131,7 +131,8 @@ def steps(recipe: Any, text: dict[str, Any], context: Any) -> int:
     processor = VideoXLProProcessor.for_model(config, byte_tokenizer(), system="")
     turns = [
         {"role": "user", "content": [
-            {"type": "video", "video": None}, {"type": "text", "text": "?" * (NUM_TEXT - NUM_LABELS)}
+            {"type": "video", "video": None},
+            {"type": "text", "text": "?" * (NUM_TEXT - NUM_LABELS)},
         ]},
         {"role": "assistant", "content": "!" * (NUM_LABELS - 1)},
     ]  # fmt: skip

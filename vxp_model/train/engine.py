@@ -263,8 +263,8 @@ def _optimizer(
 ) -> Any:
     settings: dict[str, Any] = {"lr": optim.lr, "betas": optim.betas, "eps": optim.eps}
     if engine.offload != "deepspeed":
-        # Else, under ZeRO, which flattens all to one, it takes two more copies of the gradients, and
-        # on a CPU nine times as long.
+        # Else, of what ZeRO has flattened, a step makes two copies; and a CPU takes nine times as
+        # long.
         return torch.optim.AdamW(groups, fused=True, **settings)
     import_deepspeed(context)
     from deepspeed.ops.adam import DeepSpeedCPUAdam  # type: ignore[import-untyped]
