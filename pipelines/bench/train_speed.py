@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -162,12 +163,17 @@ def run_arm(arm: str, stage: str, workers: str, out: Path, steps: int) -> dict[s
     """Run few steps and many; return what one takes, and all losses."""
     import torch
 
-    from vxp_model.train.distributed import join_distributed
+    from vxp_model.train.distributed import DistributedContext, join_distributed
 
     torch.set_num_threads(1)
-    own = {"vxp": with_vxp, "accelerate": with_accelerate}[arm]
+    # accelerate would wrap the model for several processes, were there a group of them.
+    alone = nullcontext(DistributedContext(rank=0, size=1, device=torch.device("cpu")))
+    own, joined = {
+        "vxp": (with_vxp, join_distributed("cpu")),
+        "accelerate": (with_accelerate, alone),
+    }[arm]
     took = []
-    with join_distributed("cpu") as context, tempfile.TemporaryDirectory() as folder:
+    with joined as context, tempfile.TemporaryDirectory() as folder:
         own(recipe(out, stage, 1, workers=0, run=f"{folder}/warm"), context)  # imports, kernels
         for count in (FEW, steps):
             loaded = recipe(out, stage, count, workers=int(workers), run=f"{folder}/{count}")
