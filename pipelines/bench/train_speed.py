@@ -153,7 +153,7 @@ def recipe(out: Path, stage: str, steps: int, *, workers: int, run: str) -> Load
     """Return the toy's recipe on these shards, with one micro-batch a step."""
     tree = read_yaml(RECIPE)
     del tree["validation"]
-    tree["stage"] = stage
+    tree |= {"stage": stage, "loss": "token"}  # what the model's own `loss` is
     tree["data"] = {"sources": [{"uri": str(out / "train" / "shards")}], "workers": workers}
     tree["run"] = {"out": run, "steps": steps, "checkpoint_steps": 10_000}
     return MLLM_RECIPES.read(tree, str(RECIPE))

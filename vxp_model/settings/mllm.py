@@ -126,8 +126,11 @@ class MllmRecipe(TrainRecipe):
 
     stage: Literal["align", "sft"]
     """'align' trains the projector alone, 'sft' everything that is not frozen."""
-    loss: LossMean = "token"
-    """What is minimised."""
+    loss: LossMean = "sample"
+    """What is minimised: 'sample', the mean over a step's samples of each one's mean over its label
+    tokens, so that an answer of one letter counts as much as a caption; 'token', the mean over all
+    label tokens of the step. Samples without a label count nothing. The reference fine-tunes one
+    sample at once, which is 'sample'; manifests/runs/loss-weight.json compares them."""
     start: StartSettings = StartSettings()
     data: MllmDataSettings
     batch: MllmBatchSettings = MllmBatchSettings()

@@ -10,8 +10,10 @@ import pytest
 
 from support.later import LATER
 from support.mllm_runs import recipe
+from support.repo import PIPELINES
 from support.shard_fixtures import make_image, make_video, media_clip, text_clip, write_shards
 from vxp_data.conversation import Part, Role, Turn
+from vxp_data.settings.file import read_yaml
 from vxp_model.train.metrics_log import read_log
 
 if LATER:
@@ -171,6 +173,12 @@ def test_padding_and_samples_without_a_label_count_nothing(
     wanted = means(token_losses(model, alone))[loss]
     assert result.loss == pytest.approx(wanted.item(), rel=1e-6)
     assert result.grad_norm == pytest.approx(total_norm(model, wanted), rel=1e-6)
+
+
+def test_the_papers_recipes_have_the_references_mean() -> None:
+    means = {stage: read_yaml(PIPELINES / "video_xl_pro" / f"{stage}.yaml")["loss"]
+             for stage in ("sft", "align")}  # fmt: skip
+    assert means == {"sft": "sample", "align": "token"}
 
 
 def test_the_log_has_what_is_minimised_and_the_loss_of_a_token(
