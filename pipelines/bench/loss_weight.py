@@ -49,7 +49,8 @@ CAPTION_BYTES: Final = 200
 """Of a caption; the tiny preset has a token for each."""
 WORDS: Final = (
     "light", "paper", "window", "quiet", "garden", "metal", "river", "north", "little", "evening",
-    "camera", "floor", "signal", "winter", "letter", "market", "engine", "valley", "shadow", "glass",
+    "camera", "floor", "signal", "winter", "letter", "market", "engine", "valley", "shadow",
+    "glass",
 )  # fmt: skip
 MEASURES: Final = {
     "multiple_choice_accuracy": "val/multiple_choice_accuracy",

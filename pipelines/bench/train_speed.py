@@ -215,6 +215,7 @@ def with_accelerate(loaded: Loaded[MllmRecipe], context: Any) -> dict[str, Any]:
 
     from vxp_model.train.batches import open_loader, step_batches
     from vxp_model.train.engine import parameter_groups
+    from vxp_model.train.mixture import epoch_samples, rows_of
     from vxp_model.train.mllm.batches import collate
     from vxp_model.train.mllm.start import start_model
     from vxp_model.train.schedule import lr_factor
@@ -230,7 +231,12 @@ def with_accelerate(loaded: Loaded[MllmRecipe], context: Any) -> dict[str, Any]:
         lambda step: lr_factor(step, total_steps=steps, warmup=optim.warmup, final=optim.final_lr),
     )
     model, adam, rates = accelerator.prepare(model, adam, rates)
-    loader = open_loader(config, image_px=56, num_samples=320, context=context)
+    loader = open_loader(
+        config,
+        image_px=processor.image_px,
+        num_samples=epoch_samples(config, rows_of(config)),
+        context=context,
+    )
     model.train()
     losses, tokens = [], []
     for (batch,) in step_batches(loader, 1):
