@@ -25,7 +25,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "align": {"stage": "align"},
     "lora": {"lora": {"rank": 16}, "optim": {"freeze": ["tower", "dts", "projector", "selector"]}},
 }
-TEXT: Final = {
+TEXT: Final[dict[str, Any]] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
@@ -129,7 +129,7 @@ def steps(recipe: Any, text: dict[str, Any], context: Any) -> int:
         group_tokens=config.group_tokens, packed=False, loss=recipe.loss,
     )  # fmt: skip
     processor = VideoXLProProcessor.for_model(config, byte_tokenizer(), system="")
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": [
             {"type": "video", "video": None},
             {"type": "text", "text": "?" * (NUM_TEXT - NUM_LABELS)},
