@@ -78,6 +78,12 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{raw[video][webdataset][mb_per_cpu_s]:,.0f}, litdata "
         "{raw[video][litdata][mb_per_cpu_s]:,.0f}"
     ),
+    "loss-weight": (
+        "letters right: {means[token][multiple_choice_accuracy][mean]:.3f} with the mean over "
+        "tokens, {means[sample][multiple_choice_accuracy][mean]:.3f} over samples; a caption's "
+        "loss {means[token][caption_token_loss][mean]:.2f}, "
+        "{means[sample][caption_token_loss][mean]:.2f}"
+    ),
     "mllm-toy": (
         "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
         "without {arms[text][heldout][all][accuracy]:.3f}"
@@ -126,6 +132,11 @@ NUMBERS: Final[Mapping[str, str]] = {
     "recot-sgm": (
         "probe: guided {maskings[semantic-guided][top1_mean]:.3f}, random "
         "{maskings[random][top1_mean]:.3f}, none {maskings[none][top1_mean]:.3f}"
+    ),
+    "train-speed": (
+        "accelerate's CPU-s against ours, sft {stages[sft][accelerate_to_vxp][cpu_s][median]}, "
+        "align {stages[align][accelerate_to_vxp][cpu_s][median]}; estimate of memory off by "
+        "{memory[sft][off]:+.1%}"
     ),
     "recot-tiny-cpu": "{samples_per_s} samples/s, {step_s:.2f} s a step",
     "report": "{rows:,} rows: {report[wall_s]} s, {page_bytes:,} bytes",

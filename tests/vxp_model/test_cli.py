@@ -41,10 +41,16 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["estimate", "video_xl_pro/sft", "--set", "lora.rank=8"], "of them trained"),
         (["estimate", "video_xl_pro/recot", "--samples", "1000000"], "12,500"),
         (["estimate", "RECIPE"], "GPU memory"),  # reads the shards' index
+        (["estimate", "video_xl_pro/eval"], "GPU hours in all"),
         (["show-config", "RECIPE"], "tower.init"),
         (["check", "RECIPE"], "all 8 rows can be learned from"),
         (["check", "SFT"], "all 8 rows can be learned from"),
         (["estimate", "SFT"], "samples an epoch"),
+        (["show-config", "video_xl_pro/sft"], "loss"),
+        (["show-config", "video_xl_pro/eval"], "benchmarks"),
+        (["show-config", "video_xl_pro/needle"], "needles"),
+        (["show-config", "probe"], "models"),
+        (["benchmarks"], "mlvu"),
     ],
 )
 def test_no_torch_is_loaded(recipe: Path, command: list[str], said: str) -> None:

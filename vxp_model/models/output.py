@@ -1,6 +1,6 @@
 """What a forward pass of Video-XL-Pro gives.
 
-Shape suffixes: B samples, P positions, D the language model's width.
+Shape suffixes: B samples, P positions, K label tokens, D the language model's width.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class VideoXLProOutput(ModelOutput):
     """int64 [label tokens]: what those rows should predict."""
     num_labels_B: Tensor | None = None
     """int64: label tokens of each sample."""
+    losses_K: Tensor | None = None
+    """float32 cross-entropy of each label token, one sample after another."""
     past_key_values: Any | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     """Of the language model, where asked for; as the next."""
@@ -57,10 +59,11 @@ def label_output(
     counts_BP = wanted_BP != IGNORED_LABEL
     logits = head(states_BPD[counts_BP]).float()
     label_ids = wanted_BP[counts_BP]
-    total = functional.cross_entropy(logits, label_ids, reduction="sum")
+    losses_K = functional.cross_entropy(logits, label_ids, reduction="none")
     return VideoXLProOutput(
-        loss=total / (max(len(label_ids), 1) if num_items is None else num_items),
+        loss=losses_K.sum() / (max(len(label_ids), 1) if num_items is None else num_items),
         logits=logits,
         label_ids=label_ids,
         num_labels_B=counts_BP.sum(-1),
+        losses_K=losses_K,
     )

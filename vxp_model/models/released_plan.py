@@ -194,6 +194,7 @@ def plan_released(
         legacy_relpos_transpose=True,
         visual_rotary=kind == "video-xl-pro",
         visual_token_id=visual_token_id,
+        context_limit=text_config.max_position_embeddings,
         random_parts=["selector"],
     )
     wanted = _wanted_shapes(config)

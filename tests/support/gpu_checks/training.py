@@ -167,6 +167,7 @@ def sft_steps(
         flops=MllmFlops.of(config, recipe.trained_parts()),
         group_tokens=config.group_tokens,
         packed=recipe.batch.packed,
+        loss=recipe.loss,
     )
     processor = VideoXLProProcessor.for_model(
         config, byte_tokenizer(), time_format=TEN_BYTES, system=""

@@ -10,9 +10,10 @@ bf16, bytes:
 | gradients | 6 T | 6 T | 6 T / N |
 | master copy and moments | 12 T | 12 T / N | 12 T / N |
 
-With ZeRO-2 there are also the buckets that gradients are reduced in, twice. With offload, master
-copy, moments and 4 bytes of each gradient lie in main memory, and of gradients the device has the
-buckets alone. In fp32 there are 4 P, 4 T and 8 T instead.
+With ZeRO-2 there is also the bucket that gradients are reduced in, as far as they are not all of
+them here anyway. With offload, master copy, moments and 4 bytes of each gradient lie in main
+memory, and of gradients the device has the bucket alone. In fp32 there are 4 P, 4 T and 12 T, for
+ZeRO keeps a master copy all the same; without ZeRO there is none: 8 T.
 
 Activations are what autograd keeps for the backward pass: of F frames in G groups, so many
 positions, K label tokens, for the samples that run at once; numbers of 2 bytes in bf16. C is the
@@ -87,13 +88,20 @@ class MllmEstimate:
         return sum(self.device_bytes.values())
 
 
-def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) -> MllmEstimate:
+def estimate_mllm(
+    recipe: MllmRecipe,
+    shape: SampleShape,
+    *,
+    num_gpus: int = 1,
+    config: ModelShape | None = None,
+) -> MllmEstimate:
     """Compute what a training needs.
 
     Args:
-        recipe: its settings; shapes are those of `start.preset`, for no weights are read.
+        recipe: its settings.
         shape: of every sample.
         num_gpus: processes.
+        config: of the model; None: that of `start.preset`, for no weights are read.
 
     Raises:
         UserError: no such preset; a number out of range.
@@ -101,7 +109,8 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
     for what, number in asdict(shape).items():
         require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
-    config = preset_shape(recipe.start.preset, temporal_factor=recipe.start.temporal_factor)
+    factor = recipe.start.temporal_factor
+    config = config or preset_shape(recipe.start.preset, temporal_factor=factor)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
     groups = math.ceil(shape.num_frames / config.temporal_factor)
@@ -161,15 +170,15 @@ def model_states(
     """
     engine = recipe.engine
     gradients = trained * (6 if size == 2 else 4)  # bf16's are added up in fp32
-    buckets = 0
+    bucket = 0
     if engine.zero_stage == 2:
-        gradients //= num_gpus
-        buckets = 2 * min((engine.bucket_mib << 20) // 4, trained) * size
-    optimizer = trained * (12 if size == 2 else 8) // (num_gpus if engine.zero_stage else 1)
+        bucket = min((engine.bucket_mib << 20) // 4, trained) * size
+        gradients = min(gradients // num_gpus + bucket, gradients)
+    has_master = size == 2 or engine.zero_stage > 0
+    optimizer = trained * (12 if has_master else 8) // (num_gpus if engine.zero_stage else 1)
     if engine.offload == "none":
-        gradients += buckets
         return {"weights": total * size, "gradients": gradients, "optimizer": optimizer}, 0
-    on_device = buckets or trained * size  # ZeRO-1 keeps them all
+    on_device = bucket or trained * size  # ZeRO-1 keeps them all
     device = {"weights": total * size, "gradients": on_device, "optimizer": 0}
     return device, optimizer + trained * 4 // num_gpus
 

@@ -72,6 +72,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             flops=MllmFlops.of(config, self._trained, with_lora=recipe.lora.rank > 0),
             frames_per_group=config.temporal_factor,
             packed=recipe.batch.packed,
+            loss=recipe.loss,
         )
         loader = open_loader(
             recipe,
@@ -119,6 +120,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 sequences=sum(entry["sequences"] for entry in read_log(self._out / LOG_NAME)),
                 positions=self.state.num_tokens,
                 loss=loss,
+                token_loss=last_mean(self._out, "token_loss"),
                 rows=self._rows.card_lines(self.state.loader["replaced"]),
                 datasets=self.state.datasets,
             )
@@ -192,6 +194,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
     def _facts(self, result: MllmStepResult) -> dict[str, Any]:
         facts = {
             "loss": result.loss,
+            "token_loss": result.token_loss,
             "label_accuracy": result.accuracy,
             "grad_norm": result.grad_norm,
             "lr": result.lr,
@@ -200,7 +203,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             "tokens": result.num_positions,
             "visual_tokens": result.num_visual,
             "flop": result.flop,
-            **{f"loss/{task}": loss for task, loss in result.loss_by_task.items()},
+            **{f"token_loss/{task}": x for task, x in result.token_loss_by_task.items()},
             "sample_ids": result.sample_ids,
         }
         if result.num_visual:
