@@ -13,7 +13,8 @@ bf16, bytes:
 With ZeRO-2 there is also the bucket that gradients are reduced in, as far as they are not all of
 them here anyway. With offload, master copy, moments and 4 bytes of each gradient lie in main
 memory, and of gradients the device has the bucket alone. In fp32 there are 4 P, 4 T and 12 T, for
-ZeRO keeps a master copy all the same; without ZeRO there is none: 8 T.
+ZeRO keeps a master copy all the same; without ZeRO there is none: 8 T. Without ZeRO gradients are
+copied to be reduced, 500 M at once, when the activations are gone: what that takes beyond them.
 
 Activations are what autograd keeps for the backward pass: of F frames in G groups, so many
 positions, K label tokens, for the samples that run at once; numbers of 2 bytes in bf16. C is the
@@ -25,7 +26,8 @@ tower's width, M its MLP's; D, A, I the language model's width, that of its head
 * features: the tower's tokens and those of the 24 x 24 grid, of all frames;
 * compressor: 16 C for each token that goes into a stage; with checkpointing C, and 16 C of a chunk;
 * projector: 576 (C + 2 D) + 144 D a group;
-* language model: 8 D + 5 A + 4 I a position and layer; with checkpointing D, and one layer whole;
+* language model: 8 D + 5 A + 4 I a position and layer, frozen 6 D + 4 A + 3 I; with checkpointing
+  D, and one layer whole;
 * head: logits of label tokens, themselves and twice in fp32.
 """
 
@@ -47,6 +49,8 @@ from vxp_model.train.mllm.lora_targets import adapted_names
 GIB: Final = 2**30
 SPARE_BYTES: Final = 2 * GIB
 """CUDA's own, and what the allocator cannot use."""
+_REDUCED_AT_ONCE: Final = 500_000_000
+"""Gradients that DeepSpeed copies at once to reduce them without ZeRO."""
 _STAGE_NUMBERS: Final = 16
 """That a stage of the compressor keeps for each channel of each token."""
 
@@ -123,6 +127,9 @@ def estimate_mllm(
     states, host_bytes = model_states(recipe, total, trained, size=size, num_gpus=num_gpus)
     activations = _vision(config, recipe, shape.num_frames, at_once, size=size)
     activations |= _text(config, recipe, positions * at_once, shape.num_labels * at_once, size=size)
+    if recipe.engine.zero_stage == 0:
+        copied = min(trained, _REDUCED_AT_ONCE) * size
+        activations["reduction"] = max(0, copied - sum(activations.values()))
     flops = MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0)
     return MllmEstimate(
         num_parameters=total,
@@ -233,9 +240,16 @@ def tower_layer_numbers(width: int, mlp_width: int) -> int:
     return 9 * width + 2 * mlp_width
 
 
-def text_layer_numbers(text: Any) -> int:
-    """Return how many numbers a layer of the language model keeps for a position."""
+def text_layer_numbers(text: Any, *, is_frozen: bool = False) -> int:
+    """Return how many numbers a layer of the language model keeps for a position.
+
+    Args:
+        text: the language model's config.
+        is_frozen: nothing of it is trained: what goes into its matrices is not kept.
+    """
     heads = text.num_attention_heads * head_width(text)
+    if is_frozen:
+        return int(6 * text.hidden_size + 4 * heads + 3 * text.intermediate_size)
     return int(8 * text.hidden_size + 5 * heads + 4 * text.intermediate_size)
 
 
@@ -292,7 +306,8 @@ def _text(
     config: ModelShape, recipe: MllmRecipe, positions: int, labels: int, *, size: int
 ) -> dict[str, int]:
     text: Any = config.text_config
-    layer, layers = text_layer_numbers(text), text.num_hidden_layers
+    is_frozen = "language_model" not in recipe.trained_parts()
+    layer, layers = text_layer_numbers(text, is_frozen=is_frozen), text.num_hidden_layers
     kept = layers * text.hidden_size + layer if recipe.checkpoint_layers else layers * layer
     return {
         "language model": positions * kept * size,
