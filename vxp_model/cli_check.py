@@ -28,7 +28,8 @@ def check(
     ] = None,
     ids: Annotated[int, typer.Option("--ids", min=0, help="Ids printed of each reason.")] = 10,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write all of them here, as JSON lines.")
+        Path | None,
+        typer.Option("--out", dir_okay=False, help="Write all of them here, as JSON lines."),
     ] = None,
 ) -> None:
     """Find the rows that cannot be learned from, by the shards' indexes. Starts no training.
@@ -42,16 +43,18 @@ def check(
     from vxp_model.data.row_check import check_rows
     from vxp_model.data.sources import read_rows
     from vxp_model.settings.mllm import MllmRecipe
-    from vxp_model.train.mixture import sources_of
-    from vxp_model.train.row_check import (
+    from vxp_model.train.datasets import read_shares
+    from vxp_model.train.left_out import (
         check_table,
         describe_left_out,
         list_left_out,
         require_few,
         write_left_out,
     )
+    from vxp_model.train.mixture import sources_of
 
     loaded = _training(recipe, settings or [])
+    read_shares(loaded.data.mixture)  # as a training does
     sources: dict[str, Sequence[SourceSettings]] = {"data.sources": loaded.data.sources}
     limit = None
     reads_words = isinstance(loaded, MllmRecipe)
@@ -70,7 +73,8 @@ def check(
     if out is not None:
         write_left_out(out, found, [])
     for what, one in found.items():
-        require_few(one, max_share=loaded.data.max_bad_share, what=what)
+        share = loaded.data.max_bad_share
+        require_few(one, max_share=share, what=what, is_listed=ids > 0)
 
 
 def datasets(recipe: MllmRecipe | ReCoTRecipe) -> str:

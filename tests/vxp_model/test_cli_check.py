@@ -60,7 +60,31 @@ def test_above_the_share_it_ends_with_2_and_says_what_to_do(rows: Shards, tmp_pa
     assert isinstance(error, UserError)
     assert error.exit_code == 2
     assert "20.0%, at most 5.0% may be (data.max_bad_share)" in str(error)
-    assert "put the rows right and shard them anew, or" in str(error)
+    assert "Put the rows right and shard them anew, or" in str(error)
+    assert "no_answer:" not in str(error)  # it was printed before
+    assert "vxp-model check" not in str(error)
+
+
+def test_where_no_ids_are_printed_the_message_has_them(rows: Shards, tmp_path: Path) -> None:
+    said, error = run(tmp_path, rows, "--ids", "0")
+    assert "no_answer:" not in said
+    assert "no_answer: asked, blank, system (the first" in str(error)
+
+
+def test_a_list_goes_into_a_folder_that_is_made(rows: Shards, tmp_path: Path) -> None:
+    out = tmp_path / "lists" / "bad.jsonl"
+    run(tmp_path, rows, "--out", str(out))
+    assert len(out.read_text().splitlines()) == 8
+    _, error = run(tmp_path, rows, "--out", str(out.parent))
+    assert isinstance(error, SystemExit)
+    assert error.code == 2
+
+
+def test_a_mixture_that_is_none_is_told_before_a_training_tells(
+    rows: Shards, tmp_path: Path
+) -> None:
+    _, error = run(tmp_path, rows, data__mixture="nope")
+    assert str(error).startswith("mixture 'nope': there is no such file")
 
 
 def test_held_out_rows_are_looked_at_too(rows: Shards, tmp_path: Path) -> None:

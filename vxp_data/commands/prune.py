@@ -148,7 +148,10 @@ def _show_decided(decided: Any, measure: str, run: str) -> None:
 
     say(subset_table(decided.subsets))
     unit = per_cost_unit(measure)
-    say(f"Thresholds are on {measure}." + (f" Their unit is {unit}." if unit else ""))
+    own = " '-': none, or each dataset has its own, in decisions.parquet."
+    has_rows = any(dataset.wanted is not None for dataset in decided.datasets)
+    of_unit = f" Their unit is {unit}." if unit else ""
+    say(f"Thresholds are on {measure}.{of_unit}{own if has_rows else ''}")
     if exclude := {name: n for name, n in decided.reasons.items() if is_excluding(name)}:
         say("Excluded before the threshold:")
         say("\n".join(reason_lines(exclude)))

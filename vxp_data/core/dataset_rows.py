@@ -176,8 +176,7 @@ def rows_order(
         return _drawn(rule, ids_M)
     rows, places = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
     scored_M = ~np.isnan(redundancy_M)
-    for task, row_T in _by_task(task_M, np.arange(len(ids_M))):
-        del task  # its rows alone count: the same share of each task is taken
+    for _, row_T in _by_task(task_M, np.arange(len(ids_M))):  # the same share of each is taken
         has_T = scored_M[row_T]
         by_score, others = row_T[has_T], row_T[~has_T]
         own = by_score[keep_order(redundancy_M[by_score], ids_M[by_score].tolist())]

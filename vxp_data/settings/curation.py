@@ -178,11 +178,14 @@ def check_mixture(mixture: MixtureConfig, *, cuts_by_rows: bool) -> None:
     Raises:
         UserError: rows are given that nothing asks for, or are to be drawn where scores decide.
     """
-    if mixture.datasets and mixture.rows == "all" and not cuts_by_rows:
+    given = {"mixture.datasets={}": mixture.datasets, "mixture.scale=1": mixture.scale != 1}
+    unused = [back for back, is_given in given.items() if is_given]
+    if unused and mixture.rows == "all" and not cuts_by_rows:
+        names = " and ".join(back.partition("=")[0] for back in unused)
         raise UserError(
-            "mixture.datasets says how many rows to keep of "
-            f"{', '.join(mixture.datasets)}, and mixture.rows is 'all', which keeps all. Set "
-            "mixture.rows to 'stated', or a threshold to 'keep mixture'."
+            f"{names}: rows of datasets are given, and nothing asks for them: mixture.rows is "
+            "'all', which keeps all. Set mixture.rows to 'stated', or a threshold to 'keep "
+            f"mixture'; or take them back: {' '.join(f'--set {back}' for back in unused)}."
         )
     if cuts_by_rows and mixture.by == "random":
         raise UserError(

@@ -28,6 +28,7 @@ from vxp_model.train.text_table import text_table
 FrameTokens = Callable[[Rows], NDArray[np.int64]]
 """Tokens of the frames of each row of a source."""
 
+_COUNTED: Final = "Of all rows, those too that a training leaves out: `vxp-model check` names them."
 _BYTES_PER_TOKEN: Final = 4
 """Of English text with Qwen's tokenizer, about."""
 
@@ -61,7 +62,8 @@ def describe_datasets(recipe: MllmRecipe | ReCoTRecipe) -> str:
         ]
     of_text = ["of text, about"] * with_text
     head = ["rows", "samples an epoch", "share", "tokens of frames", *of_text, "share"]
-    return text_table(*with_shares(head, body, read_shares(recipe.data.mixture)), num_words=1)
+    table = text_table(*with_shares(head, body, read_shares(recipe.data.mixture)), num_words=1)
+    return f"{table}\n{_COUNTED}"
 
 
 def _per_epoch(recipe: TrainRecipe, frame_tokens: FrameTokens) -> dict[str, NDArray[np.float64]]:

@@ -10,8 +10,7 @@ from vxp_model.data.row_check import RowCheck, TextLimit, check_rows
 from vxp_model.data.sources import Rows, read_rows
 from vxp_model.settings.recot import SourceSettings
 from vxp_model.train.distributed import DistributedContext
-from vxp_model.train.mixture import sources_of
-from vxp_model.train.row_check import (
+from vxp_model.train.left_out import (
     LEFT_OUT_NAME,
     by_sample,
     describe_left_out,
@@ -21,6 +20,7 @@ from vxp_model.train.row_check import (
     rows_record,
     write_left_out,
 )
+from vxp_model.train.mixture import sources_of
 
 
 class LearnableRows:
@@ -75,7 +75,8 @@ class LearnableRows:
         lines = [f"{what}: {describe_left_out(check)}" for what, check in self.checks.items()]
         if num_replaced := len(by_sample(replaced)):
             lines.append(
-                f"{num_replaced:,} rows could not be read and were replaced by others of their kind"
+                f"{num_replaced:,} rows could not be read and were replaced by others; which, and "
+                f"by what, {LEFT_OUT_NAME} of the training has"
             )
         return lines
 

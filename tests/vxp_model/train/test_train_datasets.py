@@ -20,8 +20,8 @@ from vxp_model.settings.mllm import MLLM_RECIPES
 from vxp_model.settings.recot import RECIPES
 from vxp_model.train.datasets import added, read_shares, trained_table
 from vxp_model.train.estimate_datasets import describe_datasets
+from vxp_model.train.left_out import digest_of, require_one_answer
 from vxp_model.train.mllm.text_limit import context_of, limit_before_start
-from vxp_model.train.row_check import digest_of, require_one_answer
 
 if LATER:
     from vxp_model.train.mllm.start import start_model

@@ -21,24 +21,30 @@ _FIRST_IDS: Final = 5
 """That a message has of each reason."""
 
 
-def require_few(check: RowCheck, *, max_share: float, what: str) -> None:
+def require_few(check: RowCheck, *, max_share: float, what: str, is_listed: bool = False) -> None:
     """Refuse to train where too many rows cannot be learned from.
 
     Args:
         check: what was found.
         max_share: `data.max_bad_share`.
         what: the setting that names the rows.
+        is_listed: the rows have been shown: the message does not list them again.
 
     Raises:
         UserError: they are more; with reasons, counts, and the first ids of each.
     """
     if check.share <= max_share:
         return
+    then = "A training would not start."
+    if not is_listed:
+        then = (
+            f"\n{list_left_out(check, _FIRST_IDS)}\nNothing is started. See them all with "
+            "`vxp-model check RECIPE --out FILE`."
+        )
     raise UserError(
         f"{what}: {describe_left_out(check)}: {check.share:.1%}, at most {max_share:.1%} may be "
-        f"(data.max_bad_share).\n{list_left_out(check, _FIRST_IDS)}\nNothing is started. See them "
-        "all with `vxp-model check RECIPE --out FILE`; put the rows right and shard them anew, or, "
-        "if they are what they should be, raise data.max_bad_share."
+        f"(data.max_bad_share). {then} Put the rows right and shard them anew, or, if they are "
+        "what they should be, raise data.max_bad_share."
     )
 
 
@@ -133,6 +139,7 @@ def write_left_out(
                 **{name: entry[name] for name in names},
             }
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     beside.write_text(text, encoding="utf-8")
