@@ -23,6 +23,9 @@ GATE_WIDTH = 0.5
 SPREAD_EPS = 1e-6
 """Least spread of scores of mean one; below it all tokens of the frame are alike."""
 
+STRATUM_STEPS = 4096
+"""Places within a stratum of `stratify`: the lower 12 of the 24 bits of a float32 in [0, 1)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masked:
@@ -46,7 +49,7 @@ class SemanticGuidedMasking(nn.Module):
     two score sets are summed. Among the tokens of low score, a share is masked at random. Scores
     are computed in fp32 from layer-normalised tokens. 2 K C + C parameters.
 
-    In `eval()`, or with ratio 0, nothing is masked.
+    In `eval()`, with ratio 0, and in groups that are drawn to stay whole, nothing is masked.
 
     Source: the paper, section 3.2, fixes the two query sets, the sum, and random masking among low
     scores; its Algorithm 1 and the code are not public. Scales, pool, mask token and the gradient
@@ -68,6 +71,7 @@ class SemanticGuidedMasking(nn.Module):
         copy_of_BT: Tensor | None = None,
         ratio: float | None = None,
         noise_BTN: Tensor | None = None,
+        whole_B: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Masked:
         """Mask a share of every frame's tokens.
@@ -81,19 +85,25 @@ class SemanticGuidedMasking(nn.Module):
             ratio: share to mask; None: the config's.
             noise_BTN: uniform random numbers in [0, 1) that decide the draw, as `seeded_noise`
                 gives; then the mask of a group depends on nothing else in the batch.
-            generator: draws the noise where none is given, on x's device. None: torch's own.
+            whole_B: bool, groups that pass as in `eval()`, whatever the ratio. None: each is drawn,
+                with the config's `unmasked_share` as its chance.
+            generator: draws what is not given, on x's device. None: torch's own.
 
         Returns:
-            masked: exactly round(ratio * N) masked tokens in every frame.
+            masked: exactly round(ratio * N) masked tokens in every frame of a masked group.
         """
         ratio = self.config.ratio if ratio is None else ratio
+        scores_BTN = self.scores(x_BTNC, prev_BNC=prev_BNC, copy_of_BT=copy_of_BT)
         if not self.training or ratio == 0:
-            scores_BTN = self.scores(x_BTNC, prev_BNC=prev_BNC, copy_of_BT=copy_of_BT)
             mask_BTN = torch.zeros_like(scores_BTN, dtype=torch.bool)
             return Masked(x_BTNC=x_BTNC, mask_BTN=mask_BTN, scores_BTN=scores_BTN)
-        scores_BTN = self.scores(x_BTNC, prev_BNC=prev_BNC, copy_of_BT=copy_of_BT)
         if noise_BTN is None:
             noise_BTN = torch.rand(scores_BTN.shape, generator=generator, device=x_BTNC.device)
+        if whole_B is None and self.config.unmasked_share:
+            drawn_B = torch.rand(len(x_BTNC), generator=generator, device=x_BTNC.device)
+            whole_B = drawn_B < self.config.unmasked_share
+        if self.config.draw == "stratified":
+            noise_BTN = stratify(noise_BTN)
         if copy_of_BT is not None:
             noise_BTN = _take_frames(noise_BTN, copy_of_BT)
         num_tokens = scores_BTN.shape[-1]
@@ -104,6 +114,9 @@ class SemanticGuidedMasking(nn.Module):
             scores_BTN.detach(), noise_BTN, num_masked=num_masked, num_pool=num_pool
         )
         masked_BTNC = self.mask_tokens(x_BTNC, mask_BTN, scores_BTN, num_pool=num_pool)
+        if whole_B is not None:
+            mask_BTN = mask_BTN & ~whole_B[:, None, None]
+            masked_BTNC = torch.where(whole_B[:, None, None, None], x_BTNC, masked_BTNC)
         return Masked(x_BTNC=masked_BTNC, mask_BTN=mask_BTN, scores_BTN=scores_BTN)
 
     def hide(self, x_BTNC: Tensor, mask_BTN: Tensor) -> Tensor:
@@ -216,6 +229,23 @@ def draw_mask(scores_BTN: Tensor, noise_BTN: Tensor, *, num_masked: int, num_poo
     drawn_BTM = noise_BTN.gather(-1, pool_BTP).sort(dim=-1, stable=True).indices[..., :num_masked]
     mask_BTN = torch.zeros_like(scores_BTN, dtype=torch.bool)
     return mask_BTN.scatter_(-1, pool_BTP.gather(-1, drawn_BTM), True)
+
+
+def stratify(noise_BTN: Tensor) -> Tensor:
+    """Spread the noise of each place over the frames of its group: one frame in each T-th of [0, 1).
+
+    Of the frames of a group, a place is then hidden in nearly the share that is masked, not in all
+    of them or in none. In a single frame nothing changes: there the noise is as uniform, and as
+    independent from place to place, as before.
+
+    Args:
+        noise_BTN: uniform, as `seeded_noise` gives. Which frame gets which T-th follows from its
+            order, where in it from its lower 12 bits, which that order hardly tells.
+    """
+    rank_BTN = noise_BTN.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    within_BTN = (noise_BTN * STRATUM_STEPS).frac()
+    spread_BTN: Tensor = (rank_BTN + within_BTN) / noise_BTN.shape[1]
+    return spread_BTN
 
 
 def seeded_noise(seeds: Sequence[int], *, shape: tuple[int, ...]) -> Tensor:

@@ -18,6 +18,8 @@ STRIDES = {2: (2, 1), 4: (2, 2), 8: (4, 2)}
 
 GradMode = Literal["ste", "rank", "ste+rank", "none", "additive"]
 
+MaskDraw = Literal["uniform", "stratified"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionConfig:
@@ -106,10 +108,19 @@ class SGMConfig:
     """Share of each frame's tokens that is masked, in [0, 1)."""
 
     ratio_start: float | None = None
-    """Share at the first step, from where it goes straight to `ratio`; None: `ratio` throughout."""
+    """Share at the first step, from where it goes straight to `ratio`, up or down; None: `ratio`
+    throughout."""
 
     ratio_ramp: float = 0.0
     """Share of the training over which the ratio goes from `ratio_start` to `ratio`, in [0, 1]."""
+
+    unmasked_share: float = 0.0
+    """Share of the samples that are not masked at all, in [0, 1): the compressor is used on whole
+    frames, and learns from these what they look like."""
+
+    draw: MaskDraw = "uniform"
+    """How the masked tokens are drawn from the pool: in each frame by itself, or so that a place is
+    hidden in about the same share of the frames of its group as every other."""
 
     pool: float = 0.75
     """Masked tokens are drawn from this share of lowest scores, in (0, 1]; 1: random masking."""
@@ -132,14 +143,19 @@ class SGMConfig:
         require(0 < self.pool <= 1, f"sgm.pool must be in (0, 1], got {self.pool}.")
         require(0 <= self.ratio_ramp <= 1, f"sgm.ratio_ramp must be in [0, 1]: {self.ratio_ramp}.")
         require(self.rank_weight >= 0, f"sgm.rank_weight must be >= 0, got {self.rank_weight}.")
-        for name in ("ratio", "ratio_start"):
-            ratio = getattr(self, name)
-            require(ratio is None or 0 <= ratio < 1, f"sgm.{name} must be in [0, 1), got {ratio}.")
-        known = get_args(GradMode)
+        for name in ("ratio", "ratio_start", "unmasked_share"):
+            share = getattr(self, name)
+            require(share is None or 0 <= share < 1, f"sgm.{name} must be in [0, 1), got {share}.")
         require(
-            self.grad_mode in known,
-            f"sgm.grad_mode must be one of {', '.join(known)}; got {self.grad_mode!r}.",
+            (self.ratio_start is None) == (self.ratio_ramp == 0),
+            "sgm.ratio_start and sgm.ratio_ramp go together: got "
+            f"{self.ratio_start} and {self.ratio_ramp}. Set both, or neither.",
         )
+        for name, choices in (("grad_mode", get_args(GradMode)), ("draw", get_args(MaskDraw))):
+            value = getattr(self, name)
+            require(
+                value in choices, f"sgm.{name} must be one of {', '.join(choices)}; got {value!r}."
+            )
 
     @property
     def straight_through(self) -> bool:

@@ -1,0 +1,112 @@
+"""From sgm.py's trainings to its figures: means, paired differences over seeds, intervals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from student_t import paired, quantile
+
+MOTION: Final = "motion 2"
+ERROR: Final = "clean moving"
+PAIRS: Final = (("sgm 0.9", "random 0.9"), ("sgm 0.75", "random 0.75"))
+"""Whose differences decide how many seeds there are."""
+HALF_POINTS: Final = 0.015
+HALF_SHARE: Final = 0.05
+"""Of the second arm's mean error, where that is more."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def values(rows: Rows, tower: str, scene: str, arm: str) -> dict[int, dict[str, float]]:
+    """Return an arm's figures by seed."""
+    return {
+        row["seed"]: row["found"]
+        for row in rows
+        if (row["tower"], row["scene"], row["arm"]) == (tower, scene, arm)
+    }
+
+
+def done_enough(rows: Rows, tower: str, scene: str) -> bool:
+    """Return whether the intervals of PAIRS are as small as was fixed beforehand."""
+    for first, second in PAIRS:
+        gaps = differences(rows, tower, scene, first, second)
+        own = values(rows, tower, scene, second)
+        error = statistics.fmean(found[ERROR] for found in own.values())
+        if gaps[MOTION]["half"] > HALF_POINTS:
+            return False
+        if gaps[ERROR]["half"] > max(HALF_POINTS, HALF_SHARE * error):
+            return False
+    return True
+
+
+def mean_of(numbers: Sequence[float]) -> dict[str, float]:
+    """Return a mean, and half of its 95 % interval by Student's t."""
+    if len(numbers) < 2:
+        return {"mean": round(numbers[0], 4)}
+    error = statistics.stdev(numbers) / len(numbers) ** 0.5
+    half = quantile(0.975, len(numbers) - 1) * error
+    return {"mean": round(statistics.fmean(numbers), 4), "half": round(half, 4)}
+
+
+def differences(
+    rows: Rows, tower: str, scene: str, first: str, second: str
+) -> dict[str, dict[str, float]]:
+    """Return the first arm's figures less the second's, paired over the seeds that both have."""
+    one, other = (values(rows, tower, scene, arm) for arm in (first, second))
+    seeds = sorted(one.keys() & other.keys())
+    if len(seeds) < 2:
+        return {}
+    found = {}
+    for name in one[seeds[0]]:
+        gaps = [one[seed][name] - other[seed][name] for seed in seeds]
+        result = paired(gaps)
+        low, high = result.interval()
+        found[name] = {
+            "mean": round(result.mean, 4), "low": round(low, 4), "high": round(high, 4),
+            "half": round((high - low) / 2, 4), "seeds": len(seeds),
+        }  # fmt: skip
+    return found
+
+
+def against(arm: str, arms: Sequence[str]) -> list[str]:
+    """Return what an arm is compared with: random masking alike, and no masking."""
+    words = arm.replace("sgm", "random", 1) if arm.startswith("sgm") else ""
+    tail = f", {arm.partition(', ')[2]}" if ", " in arm else ""
+    wanted = [words, f"none{tail}", "from chance"]
+    for guide in ("oracle", "anti"):
+        if arm.startswith(guide):
+            wanted.insert(0, arm.replace(guide, "random", 1))
+    return [name for name in wanted if name in arms and name != arm]
+
+
+def figures(rows: Rows) -> dict[str, Any]:
+    """Compose the record's figures: by tower and scene, each arm's, and what it is ahead."""
+    settings = list(dict.fromkeys((row["tower"], row["scene"]) for row in rows))
+    found: dict[str, Any] = {}
+    for tower, scene in settings:
+        arms = list(dict.fromkeys(
+            row["arm"] for row in rows if (row["tower"], row["scene"]) == (tower, scene)
+        ))  # fmt: skip
+        found[" ".join([tower, scene]).strip()] = {
+            arm: _arm(rows, tower, scene, arm, arms) for arm in arms
+        }
+    return {"settings": found}
+
+
+def _arm(rows: Rows, tower: str, scene: str, arm: str, arms: Sequence[str]) -> dict[str, Any]:
+    own = values(rows, tower, scene, arm)
+    names = list(next(iter(own.values())))
+    result: dict[str, Any] = {
+        "seeds": len(own),
+        "figures": {name: mean_of([found[name] for found in own.values()]) for name in names},
+    }
+    for other in against(arm, arms):
+        gaps = differences(rows, tower, scene, arm, other)
+        result[f"minus {other}"] = {
+            name: {key: gap[key] for key in ("mean", "low", "high")}
+            for name, gap in gaps.items()
+            if not name.startswith("tower")
+        }
+    return result
