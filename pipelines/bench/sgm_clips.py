@@ -129,7 +129,8 @@ def _beside(
 
 def _by_token(mask_HW: NDArray[np.float64], grid: int) -> NDArray[np.float64]:
     token_px = len(mask_HW) // grid
-    return mask_HW.reshape(grid, token_px, grid, token_px).mean((1, 3)).ravel()
+    cover_N: NDArray[np.float64] = mask_HW.reshape(grid, token_px, grid, token_px).mean((1, 3))
+    return cover_N.ravel()
 
 
 def write_frames(frames_THWC: NDArray[np.uint8], path: Path, *, fps: int, crf: int) -> None:

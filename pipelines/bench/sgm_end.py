@@ -29,16 +29,6 @@ ASKED: Final = 960
 HELDOUT_SEED: Final = 1000
 STEPS: Final = 300
 """Of the answerer, with its own rate and batch."""
-ARMS: Final = (
-    None,
-    Arm(guide="none"),
-    *(Arm(guide=guide, ratio=ratio) for ratio in (0.75, 0.9) for guide in ("sgm", "random")),
-    *(
-        Arm(guide=guide, ratio=0.9, more=(("unmasked_share", 0.25),))
-        for guide in ("sgm", "random")
-    ),
-)
-"""Of ReCoT; None: the compressor begins with chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

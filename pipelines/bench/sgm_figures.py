@@ -32,6 +32,8 @@ def done_enough(rows: Rows, tower: str, scene: str) -> bool:
     """Return whether the intervals of PAIRS are as small as was fixed beforehand."""
     for first, second in PAIRS:
         gaps = differences(rows, tower, scene, first, second)
+        if not gaps:
+            return False
         own = values(rows, tower, scene, second)
         error = statistics.fmean(found[ERROR] for found in own.values())
         if gaps[MOTION]["half"] > HALF_POINTS:

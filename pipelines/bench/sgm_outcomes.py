@@ -76,9 +76,7 @@ def errors(model: ReCoTModel, clips: Sequence[Clip], features_NTCHW: Tensor) -> 
     return found
 
 
-def rebuild_errors(
-    model: ReCoTModel, features_NTCHW: Tensor, mask_NTK: Tensor | None
-) -> Tensor:
+def rebuild_errors(model: ReCoTModel, features_NTCHW: Tensor, mask_NTK: Tensor | None) -> Tensor:
     """Return each token's mean squared error: [N, T, K]."""
     parts = []
     for start in range(0, len(features_NTCHW), AT_ONCE):
@@ -138,7 +136,7 @@ def probe(view_ND: Tensor, label_N: Tensor, num_probe: int) -> float:
     """Return the top-1 on the rows after the first, of a classifier trained on those."""
     return probe_accuracy(
         view_ND[:num_probe], label_N[:num_probe], view_ND[num_probe:], label_N[num_probe:],
-        num_classes=int(label_N.max()) + 1, hidden=128, epochs=40, batch=64, lr=0.003,
+        num_classes=int(label_N.max()) + 1, hidden=128, epochs=30, batch=64, lr=0.003,
         weight_decay=0.01, seed=0,
     )  # fmt: skip
 
@@ -155,5 +153,3 @@ def tower_probes(held: Held) -> dict[str, float]:
 
 def _ratio(error_NTK: Tensor, guess_NTK: Tensor, region_NTK: Tensor) -> float:
     return float(error_NTK[region_NTK].mean() / guess_NTK[region_NTK].mean())
-
-

@@ -25,7 +25,8 @@ def changes(clip: Clip) -> Bools:
     """
     touched_TK = clip.cover_TN > 0
     beside_TK = np.concatenate([touched_TK[1:2], touched_TK[:-1]])
-    return (touched_TK | beside_TK) & (clip.motion != "still")
+    changes_TK: Bools = (touched_TK | beside_TK) & (clip.motion != "still")
+    return changes_TK
 
 
 def regions(clip: Clip) -> dict[str, Bools]:

@@ -91,7 +91,7 @@ def random_maps(clips: Sequence[Clip], seed: int) -> Tensor:
 
 @torch.no_grad()
 def lite0_maps(clips: Sequence[Clip]) -> Tensor:
-    """Run EfficientNet-Lite0 over clips of 224 px, to its last map of stride 16: [N, T, C, H, W]."""
+    """Run EfficientNet-Lite0 over clips, to its last map of stride 16: [N, T, C, H, W]."""
     given = EncoderConfig(name=LITE0, device="cpu")
     tower = Lite0Tower(read_folded(find_weights(given))).eval().requires_grad_(False)
     layers = torch.nn.Sequential(tower.stem, tower.blocks[:LITE0_BLOCKS])
@@ -100,4 +100,3 @@ def lite0_maps(clips: Sequence[Clip]) -> Tensor:
         pixels_TCHW = torch.from_numpy(clip.frames_THWC).permute(0, 3, 1, 2).float()
         parts.append(layers((pixels_TCHW - MINUS) / OVER).half())
     return torch.stack(parts).float()
-

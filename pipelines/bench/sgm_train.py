@@ -102,7 +102,7 @@ def train(
     parts, rate_mults = parameter_groups(
         model, weight_decay=OPTIM.weight_decay, rate_mults={"sgm.": OPTIM.sgm_lr_mult}
     )
-    optimizer = torch.optim.AdamW(parts, lr=OPTIM.lr, betas=OPTIM.betas, eps=OPTIM.eps)
+    optimizer = torch.optim.AdamW(parts, lr=OPTIM.lr, betas=OPTIM.betas, eps=OPTIM.eps, fused=True)
     generator = torch.Generator().manual_seed(seed)
     groups = model.grouper([NUM_FRAMES] * batch)
     rows = batches(len(features_NTCHW), steps=arm.steps, seed=seed, batch=batch)

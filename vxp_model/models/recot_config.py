@@ -53,3 +53,9 @@ class ReCoTConfig:
             "masked_weight and visible_weight must be 0 or more, and one of them more: got "
             f"{self.masked_weight} and {self.visible_weight}.",
         )
+        require(
+            self.sgm.unmasked_share == 0 or self.masked_weight == self.visible_weight,
+            f"sgm.unmasked_share is {self.sgm.unmasked_share}, masked_weight {self.masked_weight} "
+            f"and visible_weight {self.visible_weight}: with samples that are not masked the two "
+            "weights must be equal, or what a sample weighs would depend on those it is run with.",
+        )

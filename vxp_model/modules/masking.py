@@ -232,7 +232,7 @@ def draw_mask(scores_BTN: Tensor, noise_BTN: Tensor, *, num_masked: int, num_poo
 
 
 def stratify(noise_BTN: Tensor) -> Tensor:
-    """Spread the noise of each place over the frames of its group: one frame in each T-th of [0, 1).
+    """Spread the noise of each place over its group: one frame in each T-th of [0, 1).
 
     Of the frames of a group, a place is then hidden in nearly the share that is masked, not in all
     of them or in none. In a single frame nothing changes: there the noise is as uniform, and as
