@@ -59,11 +59,14 @@ PAIR_075: Final = tuple(Arm(guide=guide, ratio=0.75) for guide in BOTH)
 SHARE_09: Final = tuple(Arm(guide=guide, ratio=0.9, more=SHARE) for guide in BOTH)
 MAIN: Final = (NONE, *PAIR_09, *PAIR_075, *SHARE_09)
 """Of which seeds are added."""
-OTHER_RATIOS: Final = (
-    *(Arm(guide=guide, ratio=ratio) for ratio in (0.5, 0.95) for guide in BOTH),
-    *(Arm(guide=guide, more=FALLING) for guide in BOTH),
+BOTH_ENDS: Final = (
     *(Arm(guide=guide, ratio=0.75, more=SHARE) for guide in BOTH),
+    *(Arm(guide=guide, more=FALLING) for guide in BOTH),
 )
+"""Of heavy masks and whole frames, both."""
+HALVES: Final = tuple(Arm(guide=guide, ratio=0.5) for guide in BOTH)
+"""Half of the tokens hidden, as was the default."""
+MOST: Final = tuple(Arm(guide=guide, ratio=0.95) for guide in BOTH)
 CONTROLS: Final = tuple(
     Arm(guide=guide, ratio=ratio) for ratio in (0.9, 0.75) for guide in ("oracle", "anti")
 )
@@ -79,11 +82,14 @@ Setting = tuple[str, str]
 Stage = tuple[Setting, tuple[Arm | None, ...]]
 PLAN: Final[tuple[Stage, ...]] = (
     ((RANDOM, "bright"), MAIN),
-    ((RANDOM, "bright"), OTHER_RATIOS),
-    ((END, ""), (NONE, *PAIR_09, *SHARE_09)),
+    ((RANDOM, "bright"), HALVES),
     ((RANDOM, "decoy"), (NONE, *PAIR_09, *SHARE_09)),
-    ((RANDOM, "bright"), CONTROLS),
+    ((RANDOM, "bright"), BOTH_ENDS),
+    ((END, ""), (NONE, *PAIR_09, *SHARE_09)),
     ((LITE0, "bright"), (NONE, *PAIR_09)),
+    ((RANDOM, "bright"), MOST),
+    ((RANDOM, "bright"), CONTROLS),
+    ((LITE0, "bright"), SHARE_09),
     ((RANDOM, "bright"), LONG),
     ((RANDOM, "bright"), DRAWS),
 )
@@ -91,7 +97,7 @@ PLAN: Final[tuple[Stage, ...]] = (
 MORE: Final[tuple[Stage, ...]] = (
     ((RANDOM, "bright"), MAIN),
     ((END, ""), (None, *PAIR_075)),
-    ((LITE0, "bright"), (*PAIR_075, *SHARE_09)),
+    ((LITE0, "bright"), PAIR_075),
     ((LITE0, "decoy"), (NONE, *PAIR_09)),
     ((RANDOM, "decoy"), MAIN),
 )

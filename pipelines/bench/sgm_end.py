@@ -27,7 +27,7 @@ from torch import Tensor
 TRAINED: Final = 640
 ASKED: Final = 960
 HELDOUT_SEED: Final = 1000
-STEPS: Final = 300
+STEPS: Final = 200
 """Of the answerer, with its own rate and batch."""
 
 

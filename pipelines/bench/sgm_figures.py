@@ -12,6 +12,8 @@ MOTION: Final = "motion 2"
 ERROR: Final = "clean moving"
 PAIRS: Final = (("sgm 0.9", "random 0.9"), ("sgm 0.75", "random 0.75"))
 """Whose differences decide how many seeds there are."""
+FORMER: Final = "sgm 0.5"
+"""What was the default."""
 HALF_POINTS: Final = 0.015
 HALF_SHARE: Final = 0.05
 """Of the second arm's mean error, where that is more."""
@@ -73,10 +75,10 @@ def differences(
 
 
 def against(arm: str, arms: Sequence[str]) -> list[str]:
-    """Return what an arm is compared with: random masking alike, and no masking."""
+    """Return what an arm is compared with: random masking alike, none, the former default."""
     words = arm.replace("sgm", "random", 1) if arm.startswith("sgm") else ""
     tail = f", {arm.partition(', ')[2]}" if ", " in arm else ""
-    wanted = [words, f"none{tail}", "from chance"]
+    wanted = [words, f"none{tail}", FORMER, "from chance"]
     for guide in ("oracle", "anti"):
         if arm.startswith(guide):
             wanted.insert(0, arm.replace(guide, "random", 1))
