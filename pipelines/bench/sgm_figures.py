@@ -114,3 +114,46 @@ def _arm(rows: Rows, tower: str, scene: str, arm: str, arms: Sequence[str]) -> d
             if not name.startswith("tower")
         }
     return result
+
+
+def describe(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the two outcomes of every arm as Markdown, beside what it is compared with."""
+    lines = [
+        (
+            "| tower, clips | masking | seeds | clean error, moving region | less random's | "
+            "motion 2 x 2 | less random's | less no masking's | content 2 x 2 |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for setting, arms in settings.items():
+        for arm, row in arms.items():
+            own = row["figures"]
+            if ERROR not in own:
+                continue
+            random, none = other_of(row, "random"), other_of(row, "none")
+            cells = [
+                setting, arm, str(row["seeds"]),
+                spoken(own[ERROR]), spoken(random.get(ERROR), sign="+"),
+                spoken(own[MOTION]), spoken(random.get(MOTION), sign="+"),
+                spoken(none.get(MOTION), sign="+"), spoken(own["content 2"]),
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def other_of(row: Mapping[str, Any], guide: str) -> Mapping[str, Any]:
+    """Return the differences to the arm of this guide that a row is compared with, or none."""
+    for name, gaps in row.items():
+        if name.startswith(f"minus {guide}"):
+            return gaps  # type: ignore[no-any-return]
+    return {}
+
+
+def spoken(figure: Mapping[str, float] | None, *, sign: str = "") -> str:
+    """Write a figure in percent with its interval: '71.2 ± 3.1', or '+4.0 (+1.0 to +7.0)'."""
+    if figure is None:
+        return ""
+    mean = f"{100 * figure['mean']:{sign}.1f}"
+    if "low" in figure:
+        return f"{mean} ({100 * figure['low']:+.1f} to {100 * figure['high']:+.1f})"
+    return f"{mean} ± {100 * figure['half']:.1f}" if "half" in figure else mean

@@ -118,7 +118,10 @@ def probes(model: ReCoTModel, held: Held) -> dict[str, float]:
     `motion <cells>`: which way the patch moves; `content <cells>`: which tint it has.
     """
     tokens_NTCHW = torch.cat(
-        [compressed(model, part, is_image=False) for part in held.features_NTCHW.split(AT_ONCE)]
+        [
+            compressed(model, part, is_image=False)
+            for part in torch.split(held.features_NTCHW, AT_ONCE)
+        ]
     )
     labels = {
         "motion": torch.tensor([list(MOTIONS).index(clip.motion) for clip in held.clips]),

@@ -234,3 +234,28 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     again = sgm.Book(path)
     assert again.cpu_s == 80
     assert next(iter(sgm.jobs(again))) == wanted[40]
+
+
+def test_an_arms_row_says_its_figures_and_its_differences() -> None:
+    from sgm_figures import describe, figures
+
+    rows = []
+    for seed, (ours, theirs) in enumerate([(0.8, 0.7), (0.9, 0.82), (0.85, 0.74)]):
+        common = {"clean_moving": 0.5, "content_2": 0.6}
+        rows += [
+            row("none", seed, motion_2=0.75, **common),
+            row("sgm 0.9", seed, motion_2=ours, **common),
+            row("random 0.9", seed, motion_2=theirs, **common),
+        ]
+    found = figures(rows)["settings"]["random bright"]["sgm 0.9"]
+    assert found["seeds"] == 3
+    # Gaps 0.10, 0.08, 0.11; Student's t of two degrees is 4.303.
+    assert found["minus random 0.9"]["motion 2"]["mean"] == pytest.approx(0.0967, abs=1e-4)
+    half = 4.303 * np.std([0.10, 0.08, 0.11], ddof=1) / 3**0.5
+    low = found["minus random 0.9"]["motion 2"]["low"]
+    assert low == pytest.approx(0.0967 - half, abs=2e-4)
+    line = next(line for line in describe({"random bright": {"sgm 0.9": found}})[2:])
+    assert line.startswith(
+        "| random bright | sgm 0.9 | 3 | 50.0 ± 0.0 | +0.0 (+0.0 to +0.0) | 85.0"
+    )
+    assert f"+9.7 ({100 * low:+.1f} to" in line
