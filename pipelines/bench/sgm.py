@@ -75,22 +75,23 @@ DRAWS: Final = (
     *(Arm(guide="random", ratio=ratio, more=EVEN) for ratio in (0.5, 0.75)),
     *(Arm(guide=guide, ratio=0.9, more=HALF) for guide in BOTH),
 )
-LONG: Final = tuple(replace(arm, steps=800) for arm in (NONE, *PAIR_09, *SHARE_09))
+LONG: Final = tuple(replace(arm, steps=800) for arm in (NONE, *SHARE_09, *PAIR_09))
 
 Setting = tuple[str, str]
 """Tower and scene; (END, '') for questions answered."""
 Stage = tuple[Setting, tuple[Arm | None, ...]]
 PLAN: Final[tuple[Stage, ...]] = (
-    ((RANDOM, "bright"), MAIN),
-    ((RANDOM, "bright"), HALVES),
+    ((RANDOM, "bright"), (*MAIN, *HALVES)),
     ((RANDOM, "decoy"), (NONE, *PAIR_09, *SHARE_09)),
+    ((LITE0, "bright"), (NONE, *SHARE_09)),
+    ((END, ""), (NONE, *SHARE_09)),
     ((RANDOM, "bright"), BOTH_ENDS),
-    ((END, ""), (NONE, *PAIR_09, *SHARE_09)),
-    ((LITE0, "bright"), (NONE, *PAIR_09)),
-    ((RANDOM, "bright"), MOST),
+    ((RANDOM, "bright"), LONG[:3]),
+    ((END, ""), PAIR_09),
     ((RANDOM, "bright"), CONTROLS),
-    ((LITE0, "bright"), SHARE_09),
-    ((RANDOM, "bright"), LONG),
+    ((LITE0, "bright"), PAIR_09),
+    ((RANDOM, "bright"), MOST),
+    ((RANDOM, "bright"), LONG[3:]),
     ((RANDOM, "bright"), DRAWS),
 )
 """What SEEDS seeds are trained of, the most important first."""
