@@ -83,8 +83,8 @@ Stage = tuple[Setting, tuple[Arm | None, ...]]
 PLAN: Final[tuple[Stage, ...]] = (
     ((RANDOM, "bright"), (*MAIN, *HALVES)),
     ((RANDOM, "decoy"), (NONE, *PAIR_09, *SHARE_09)),
-    ((LITE0, "bright"), (NONE, *SHARE_09)),
-    ((END, ""), (NONE, *SHARE_09)),
+    ((LITE0, "bright"), (NONE, *SHARE_09, HALVES[0])),
+    ((END, ""), (NONE, *SHARE_09, HALVES[0])),
     ((RANDOM, "bright"), BOTH_ENDS),
     ((RANDOM, "bright"), LONG[:3]),
     ((END, ""), PAIR_09),
