@@ -30,11 +30,9 @@ class ReCoTOutput:
     """Scalar float32, what to minimise: `reconstruction_loss`, and the ranking loss if chosen."""
 
     reconstruction_loss: Tensor
-    """Scalar float32: weighted mean over tokens of the mean squared error over channels."""
-
-    weight: Tensor
-    """Scalar float32: total weight of the tokens in that mean; by it, the means of several batches
-    or processes are put together."""
+    """Scalar float32: mean over the frames that count of the weighted mean over a frame's tokens of
+    the mean squared error over channels. Every frame weighs the same, whether it is masked or not:
+    by the number of frames, the means of several batches or processes are put together."""
 
     error_GTN: Tensor
     """float32, detached: each token's mean squared error, padding included."""
@@ -153,12 +151,12 @@ class ReCoTModel(nn.Module):
         reconstruction_GTNC = self._rebuild(masked.x_BTNC)
         squared_GTNC = (reconstruction_GTNC.float() - self.target(x_GTNC)).square()
         error_GTN = squared_GTNC.mean(-1)
-        weight_GTN = (
-            torch.where(masked.mask_BTN, self.config.masked_weight, self.config.visible_weight)
-            * groups.valid_GT[..., None]
+        weight_GTN = torch.where(
+            masked.mask_BTN, self.config.masked_weight, self.config.visible_weight
         )
-        weight = weight_GTN.sum()
-        loss = reconstruction_loss = (error_GTN * weight_GTN).sum() / weight.clamp_min(1e-12)
+        # A frame in which no token has a weight has no loss.
+        frame_GT = (error_GTN * weight_GTN).sum(-1) / weight_GTN.sum(-1).clamp_min(1e-12)
+        loss = reconstruction_loss = (frame_GT * groups.valid_GT).sum() / groups.valid_GT.sum()
         if self.config.sgm.ranks and self.training:
             rank = self.sgm.rank_loss(masked, error_GTN, groups.valid_GT)
             loss = loss + self.config.sgm.rank_weight * rank
@@ -166,7 +164,6 @@ class ReCoTModel(nn.Module):
         return ReCoTOutput(
             loss=loss,
             reconstruction_loss=reconstruction_loss,
-            weight=weight,
             error_GTN=error_GTN,
             reconstruction_GTNC=reconstruction_GTNC,
             masked=masked,

@@ -34,7 +34,8 @@ class ReCoTConfig:
     """Weight of a masked token's error; a visible one's is 1."""
 
     visible_weight: float = 1.0
-    """Weight of a visible token's error; 0: the loss is about masked tokens alone."""
+    """Weight of a visible token's error; 0: the loss is about masked tokens alone, and a sample of
+    which nothing is masked has none."""
 
     def __post_init__(self) -> None:
         require(self.grid >= 1, f"grid must be 1 or more, got {self.grid}.")
@@ -52,10 +53,4 @@ class ReCoTConfig:
             and max(self.masked_weight, self.visible_weight) > 0,
             "masked_weight and visible_weight must be 0 or more, and one of them more: got "
             f"{self.masked_weight} and {self.visible_weight}.",
-        )
-        require(
-            self.sgm.unmasked_share == 0 or self.masked_weight == self.visible_weight,
-            f"sgm.unmasked_share is {self.sgm.unmasked_share}, masked_weight {self.masked_weight} "
-            f"and visible_weight {self.visible_weight}: with samples that are not masked the two "
-            "weights must be equal, or what a sample weighs would depend on those it is run with.",
         )

@@ -13,7 +13,6 @@ if LATER:
     import torch
 
     from support.tensors import random
-    from vxp_model.models.recot_config import ReCoTConfig
     from vxp_model.modules.masking import SemanticGuidedMasking, seeded_noise, stratify
     from vxp_model.modules.shapes import SGMConfig
 
@@ -24,7 +23,9 @@ WIDTH = 12
 
 def masking(**settings: Any) -> SemanticGuidedMasking:
     torch.manual_seed(0)
-    return SemanticGuidedMasking(SGMConfig(**settings), width=WIDTH).train()
+    return SemanticGuidedMasking(
+        SGMConfig(**({"unmasked_share": 0} | settings)), width=WIDTH
+    ).train()
 
 
 # --- groups that are left whole -----------------------------------------------
@@ -43,7 +44,10 @@ def test_a_whole_group_passes_as_in_eval_and_the_others_as_without_it(mode: str)
 
 
 def test_groups_are_drawn_to_stay_whole_with_their_share_and_by_the_generator() -> None:
-    module, x_BTNC = masking(unmasked_share=0.25), random(1, 1, 8, WIDTH).expand(4000, 1, 8, WIDTH)
+    module, x_BTNC = (
+        masking(ratio=0.5, unmasked_share=0.25),
+        random(1, 1, 8, WIDTH).expand(4000, 1, 8, WIDTH),
+    )
     first, again = (
         module(x_BTNC, generator=torch.Generator().manual_seed(0)).mask_BTN for _ in range(2)
     )
@@ -143,10 +147,3 @@ def test_the_ratio_may_fall() -> None:
 def test_settings_that_make_no_sense_are_errors(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SGMConfig(**wrong)
-
-
-def test_samples_without_a_mask_need_equal_weights() -> None:
-    sgm = SGMConfig(unmasked_share=0.25)
-    assert ReCoTConfig(sgm=sgm).sgm is sgm
-    with pytest.raises(UserError, match=r"unmasked_share is 0.25, masked_weight 2.0 and visible"):
-        ReCoTConfig(sgm=sgm, masked_weight=2.0)

@@ -63,6 +63,7 @@ def write_model(
         final_loss=last_mean(out, "reconstruction_loss"),
         final_loss_steps=min(LAST_STEPS, len(log)),
         mask_ratio=config.sgm.ratio_at(1.0),
+        unmasked_share=config.sgm.unmasked_share,
         num_replaced=len(loader.replaced),
         num_bad_batches=len(state.bad_batches),
         num_parameters={
