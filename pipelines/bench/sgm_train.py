@@ -51,11 +51,12 @@ class Arm:
         return " ".join(words) + (f", {self.steps} steps" if self.steps != 200 else "")
 
     def config(self) -> SGMConfig:
-        """Return the masking's settings; the pool is the preset's, or the ratio if it is larger."""
-        if self.guide == "sgm":
-            return SGMConfig(num_queries=2, ratio=self.ratio, **dict(self.more))
-        return SGMConfig(
-            num_queries=2, ratio=self.ratio, pool=1.0, grad_mode="none", **dict(self.more)
+        """Return the masking's settings: the preset's pool, or the ratio if it is larger."""
+        given = {"num_queries": 2, "ratio": self.ratio, "unmasked_share": 0.0, **dict(self.more)}
+        return (
+            SGMConfig(**given)
+            if self.guide == "sgm"
+            else SGMConfig(pool=1.0, grad_mode="none", **given)
         )
 
 

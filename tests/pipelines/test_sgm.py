@@ -116,6 +116,8 @@ def test_a_training_is_repeatable_and_another_seed_is_another() -> None:
     before = torch.get_rng_state()
     arm = Arm(guide="sgm", ratio=0.5, steps=2, more=(("unmasked_share", 0.25),))
     assert arm.name == "sgm 0.5 unmasked_share 0.25, 2 steps"
+    assert arm.config().unmasked_share == 0.25
+    assert Arm(guide="random", ratio=0.9).config().unmasked_share == 0  # unless it is said
     first, again, other = (
         train(features_NTCHW, arm, seed=seed, batch=4).state_dict() for seed in (0, 0, 1)
     )
