@@ -49,6 +49,9 @@ class SemanticGuidedMasking(nn.Module):
     two score sets are summed. Among the tokens of low score, a share is masked at random. Scores
     are computed in fp32 from layer-normalised tokens. 2 K C + C parameters.
 
+    What comes to score high is what stands out, moving or not: a bright patch that stands still
+    scores above a faint one that moves (manifests/runs/sgm.json).
+
     In `eval()`, with ratio 0, and in groups that are drawn to stay whole, nothing is masked.
 
     Source: the paper, section 3.2, fixes the two query sets, the sum, and random masking among low
