@@ -36,7 +36,7 @@ import records
 import sgm_end
 import torch
 from sgm_clips import Clip, Scene
-from sgm_figures import describe, done_enough, figures
+from sgm_figures import describe, describe_end, done_enough, figures
 from sgm_outcomes import Held, outcomes, tower_probes
 from sgm_towers import BATCHES, COUNTS, TowerName, prepared
 from sgm_train import Arm, train, truth_scores
@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         wall_s=book.cpu_s,  # done in several goes: of this one a clock would say nothing
     )
     print("\n".join(describe(found["settings"])))
+    print("\n".join(describe_end(found["settings"].get(END, {}))))
     print(f"record: {path}")
 
 

@@ -14,6 +14,13 @@ PAIRS: Final = (("sgm 0.9", "random 0.9"), ("sgm 0.75", "random 0.75"))
 """Whose differences decide how many seeds there are."""
 FORMER: Final = "sgm 0.5"
 """What was the default."""
+WORDS: Final = {
+    "sgm": "semantic-guided",
+    " unmasked_share 0.25": ", a quarter whole",
+    " unmasked_share 0.5": ", half whole",
+    " ratio_start 0.9 ratio_ramp 1.0": ", falling from 0.9 to 0",
+    " draw stratified": ", stratified",
+}
 HALF_POINTS: Final = 0.015
 HALF_SHARE: Final = 0.05
 """Of the second arm's mean error, where that is more."""
@@ -132,13 +139,38 @@ def describe(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 continue
             random, none = other_of(row, "random"), other_of(row, "none")
             cells = [
-                setting, arm, str(row["seeds"]),
+                setting, words(arm), str(row["seeds"]),
                 spoken(own[ERROR]), spoken(random.get(ERROR), sign="+"),
                 spoken(own[MOTION]), spoken(random.get(MOTION), sign="+"),
                 spoken(none.get(MOTION), sign="+"), spoken(own["content 2"]),
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def describe_end(arms: Mapping[str, Any]) -> list[str]:
+    """Return the shares of questions answered right as Markdown."""
+    lines = [
+        (
+            "| masking | seeds | compressor frozen, active clips | less no masking's | tuned, "
+            "active clips | less no masking's |"
+        ),
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, row in arms.items():
+        none = other_of(row, "none")
+        cells = [words(arm), str(row["seeds"])]
+        for name in ("frozen active", "tuned active"):
+            cells += [spoken(row["figures"][name]), spoken(none.get(name), sign="+")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def words(arm: str) -> str:
+    """Write an arm as people say it: 'semantic-guided 0.9, a quarter whole'."""
+    for name, said in WORDS.items():
+        arm = arm.replace(name, said)
+    return arm
 
 
 def other_of(row: Mapping[str, Any], guide: str) -> Mapping[str, Any]:

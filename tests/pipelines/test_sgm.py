@@ -258,6 +258,6 @@ def test_an_arms_row_says_its_figures_and_its_differences() -> None:
     assert low == pytest.approx(0.0967 - half, abs=2e-4)
     line = next(line for line in describe({"random bright": {"sgm 0.9": found}})[2:])
     assert line.startswith(
-        "| random bright | sgm 0.9 | 3 | 50.0 ± 0.0 | +0.0 (+0.0 to +0.0) | 85.0"
+        "| random bright | semantic-guided 0.9 | 3 | 50.0 ± 0.0 | +0.0 (+0.0 to +0.0) | 85.0"
     )
     assert f"+9.7 ({100 * low:+.1f} to" in line
