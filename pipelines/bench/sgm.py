@@ -59,11 +59,8 @@ PAIR_075: Final = tuple(Arm(guide=guide, ratio=0.75) for guide in BOTH)
 SHARE_09: Final = tuple(Arm(guide=guide, ratio=0.9, more=SHARE) for guide in BOTH)
 MAIN: Final = (NONE, *PAIR_09, *PAIR_075, *SHARE_09)
 """Of which seeds are added."""
-BOTH_ENDS: Final = (
-    *(Arm(guide=guide, ratio=0.75, more=SHARE) for guide in BOTH),
-    *(Arm(guide=guide, more=FALLING) for guide in BOTH),
-)
-"""Of heavy masks and whole frames, both."""
+FALLS: Final = tuple(Arm(guide=guide, more=FALLING) for guide in BOTH)
+SHARE_075: Final = tuple(Arm(guide=guide, ratio=0.75, more=SHARE) for guide in BOTH)
 HALVES: Final = tuple(Arm(guide=guide, ratio=0.5) for guide in BOTH)
 """Half of the tokens hidden, as was the default."""
 MOST: Final = tuple(Arm(guide=guide, ratio=0.95) for guide in BOTH)
@@ -71,10 +68,10 @@ CONTROLS: Final = tuple(
     Arm(guide=guide, ratio=ratio) for ratio in (0.9, 0.75) for guide in ("oracle", "anti")
 )
 DRAWS: Final = (
+    Arm(guide="random", ratio=0.75, more=EVEN),
     Arm(guide="sgm", ratio=0.5, more=EVEN),
-    *(Arm(guide="random", ratio=ratio, more=EVEN) for ratio in (0.5, 0.75)),
-    *(Arm(guide=guide, ratio=0.9, more=HALF) for guide in BOTH),
 )
+HALF_WHOLE: Final = tuple(Arm(guide=guide, ratio=0.9, more=HALF) for guide in BOTH)
 LONG: Final = tuple(replace(arm, steps=800) for arm in (NONE, *SHARE_09, *PAIR_09))
 
 Setting = tuple[str, str]
@@ -85,14 +82,15 @@ PLAN: Final[tuple[Stage, ...]] = (
     ((RANDOM, "decoy"), (NONE, *PAIR_09, *SHARE_09)),
     ((END, ""), (NONE, *SHARE_09)),
     ((LITE0, "bright"), (NONE, *SHARE_09)),
-    ((RANDOM, "bright"), BOTH_ENDS),
+    ((RANDOM, "bright"), DRAWS),
+    ((RANDOM, "bright"), FALLS),
     ((RANDOM, "bright"), LONG[:3]),
     ((RANDOM, "bright"), CONTROLS),
     ((END, ""), (*HALVES[:1], *PAIR_09)),
     ((LITE0, "bright"), (*HALVES[:1], *PAIR_09)),
-    ((RANDOM, "bright"), MOST),
+    ((RANDOM, "bright"), (*SHARE_075, *MOST)),
     ((RANDOM, "bright"), LONG[3:]),
-    ((RANDOM, "bright"), DRAWS),
+    ((RANDOM, "bright"), HALF_WHOLE),
 )
 """What SEEDS seeds are trained of, the most important first."""
 MORE: Final[tuple[Stage, ...]] = (

@@ -32,10 +32,10 @@ PARTS: Final = {"train": 0, "held": 1}
 """Parts of the clips, and the seeds that they are drawn with."""
 COUNTS: Final = {
     RANDOM: {"train": 240, "held": 1500, "probe": 500, "rebuilt": 200},
-    LITE0: {"train": 160, "held": 400, "probe": 200, "rebuilt": 60},
+    LITE0: {"train": 160, "held": 320, "probe": 160, "rebuilt": 40},
 }
 """Clips by tower: to train on, held back, and of these for probes to learn from and to rebuild."""
-BATCHES: Final = {RANDOM: 8, LITE0: 4}
+BATCHES: Final = {RANDOM: 8, LITE0: 2}
 """Clips of a step."""
 
 
