@@ -51,7 +51,6 @@ END: Final = "end"
 SHARE: Final = (("unmasked_share", 0.25),)
 FALLING: Final = (("ratio_start", 0.9), ("ratio_ramp", 1.0))
 HALF: Final = (("unmasked_share", 0.5),)
-EVEN: Final = (("draw", "stratified"),)
 BOTH: Final = ("sgm", "random")
 NONE: Final = Arm(guide="none")
 PAIR_09: Final = tuple(Arm(guide=guide, ratio=0.9) for guide in BOTH)
@@ -68,8 +67,8 @@ CONTROLS: Final = tuple(
     Arm(guide=guide, ratio=ratio) for ratio in (0.9, 0.75) for guide in ("oracle", "anti")
 )
 DRAWS: Final = (
-    Arm(guide="random", ratio=0.75, more=EVEN),
-    Arm(guide="sgm", ratio=0.5, more=EVEN),
+    Arm(guide="random", ratio=0.75, stratified=True),
+    Arm(guide="sgm", ratio=0.5, stratified=True),
 )
 HALF_WHOLE: Final = tuple(Arm(guide=guide, ratio=0.9, more=HALF) for guide in BOTH)
 LONG: Final = tuple(replace(arm, steps=800) for arm in (NONE, *SHARE_09, *PAIR_09))
@@ -84,10 +83,11 @@ PLAN: Final[tuple[Stage, ...]] = (
     ((LITE0, "bright"), (NONE, *SHARE_09)),
     ((RANDOM, "bright"), DRAWS),
     ((RANDOM, "bright"), FALLS),
-    ((RANDOM, "bright"), LONG[:3]),
+    ((LITE0, "bright"), HALVES[:1]),
     ((RANDOM, "bright"), CONTROLS),
+    ((RANDOM, "bright"), LONG[:3]),
     ((END, ""), (*HALVES[:1], *PAIR_09)),
-    ((LITE0, "bright"), (*HALVES[:1], *PAIR_09)),
+    ((LITE0, "bright"), PAIR_09),
     ((RANDOM, "bright"), (*SHARE_075, *MOST)),
     ((RANDOM, "bright"), LONG[3:]),
     ((RANDOM, "bright"), HALF_WHOLE),

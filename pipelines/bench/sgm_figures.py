@@ -19,7 +19,7 @@ WORDS: Final = {
     " unmasked_share 0.25": ", a quarter whole",
     " unmasked_share 0.5": ", half whole",
     " ratio_start 0.9 ratio_ramp 1.0": ", falling from 0.9 to 0",
-    " draw stratified": ", stratified",
+    " stratified": ", stratified",
 }
 HALF_POINTS: Final = 0.015
 HALF_SHARE: Final = 0.05

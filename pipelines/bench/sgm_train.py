@@ -28,6 +28,8 @@ from vxp_model.train.schedule import lr_factor
 
 OPTIM: Final = ReCoTOptimSettings(lr=0.003)
 """The defaults of `vxp-model recot`, and a rate for so small a model."""
+STRATUM_STEPS: Final = 4096
+"""Places within a stratum of `stratify`: the lower 12 of the 24 bits of a float32 in [0, 1)."""
 Guide = Literal["sgm", "random", "none", "oracle", "anti"]
 
 
@@ -42,12 +44,15 @@ class Arm:
     steps: int = 200
     more: tuple[tuple[str, Any], ...] = ()
     """Other settings of `SGMConfig`."""
+    stratified: bool = False
+    """A place is hidden in about its share of a group's frames, see `stratify`."""
 
     @property
     def name(self) -> str:
         """In the record: 'sgm 0.9', 'random 0.75 unmasked_share 0.25, 800 steps'."""
         words = [self.guide, *([f"{self.ratio:g}"] if self.ratio else [])]
         words += [f"{key} {value}" for key, value in self.more]
+        words += ["stratified"] * self.stratified
         return " ".join(words) + (f", {self.steps} steps" if self.steps != 200 else "")
 
     def config(self) -> SGMConfig:
@@ -112,7 +117,10 @@ def train(
         for group, rate_mult in zip(optimizer.param_groups, rate_mults, strict=True):
             group["lr"] = OPTIM.lr * rate_mult * factor
         ratio = sgm.ratio_at(step / arm.steps)
-        mask_GTK = None
+        mask_GTK = noise_GTK = None
+        if arm.stratified:
+            shape = (*groups.frame_GT.shape, config.grid**2)
+            noise_GTK = stratify(torch.rand(shape, generator=generator))
         if truth_NTK is not None:
             mask_GTK = truth_mask(truth_NTK[row_B], groups, ratio=ratio, generator=generator)
         output = model(
@@ -120,6 +128,7 @@ def train(
             features_FCHW=features_NTCHW[row_B].flatten(0, 1),
             mask_ratio=ratio,
             mask_GTN=mask_GTK,
+            noise_GTN=noise_GTK,
             generator=generator,
         )
         optimizer.zero_grad()
@@ -138,3 +147,20 @@ def truth_mask(
     num_masked = round(ratio * truth_GTK.shape[-1])
     return draw_mask(truth_GTK + noise_GTK / 2, noise_GTK, num_masked=num_masked,
                      num_pool=num_masked)  # fmt: skip
+
+
+def stratify(noise_GTK: Tensor) -> Tensor:
+    """Spread the noise of each place over its group: one frame in each T-th of [0, 1).
+
+    Of the frames of a group, a place is then hidden in nearly the share that is masked, not in all
+    of them or in none. In a single frame nothing changes: there the noise is as uniform, and as
+    independent from place to place, as before.
+
+    Args:
+        noise_GTK: uniform, in [0, 1). Which frame gets which T-th follows from its
+            order, where in it from its lower 12 bits, which that order hardly tells.
+    """
+    rank_GTK = noise_GTK.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    within_GTK = (noise_GTK * STRATUM_STEPS).frac()
+    spread_GTK: Tensor = (rank_GTK + within_GTK) / noise_GTK.shape[1]
+    return spread_GTK

@@ -126,6 +126,23 @@ def test_a_training_is_repeatable_and_another_seed_is_another() -> None:
     assert not torch.equal(first["sgm.temp_query"], other["sgm.temp_query"])
 
 
+def test_stratified_noise_spreads_a_place_over_its_group_and_is_uniform_in_a_frame() -> None:
+    from sgm_train import stratify
+
+    noise_GTK = torch.rand(200, 4, 100, generator=torch.Generator().manual_seed(0))
+    spread_GTK = stratify(noise_GTK)
+    for noise_T, spread_T in zip(
+        noise_GTK[:5].transpose(1, 2).flatten(0, 1).tolist(),
+        spread_GTK[:5].transpose(1, 2).flatten(0, 1).tolist(),
+        strict=True,
+    ):
+        assert [int(4 * value) for value in spread_T] == [sorted(noise_T).index(v) for v in noise_T]
+    for frame in range(4):
+        counts = torch.histc(spread_GTK[:, frame], bins=20, min=0, max=1)
+        chi2 = ((counts - 1000) ** 2 / 1000).sum()
+        assert 5.4 < chi2 < 43.9  # 0.1 % on either side, at 19 degrees of freedom
+
+
 def test_errors_are_shares_of_what_guessing_the_mean_costs() -> None:
     from sgm_clips import draw_clips
     from sgm_outcomes import errors

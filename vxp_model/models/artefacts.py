@@ -30,7 +30,7 @@ from vxp_model.modules.siglip import SiglipVisionTower
 
 FORMAT: Final = "vxp-recot"
 VERSION: Final = 2
-SINCE_2: Final = {"unmasked_share": 0.0, "draw": "uniform"}
+SINCE_2: Final = {"unmasked_share": 0.0}
 """Settings of the masking that models of version 1 were trained with and do not name."""
 CONFIG_NAME: Final = "config.json"
 PARTS: Final = ("dts", "decoder", "sgm")

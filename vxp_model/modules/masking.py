@@ -23,9 +23,6 @@ GATE_WIDTH = 0.5
 SPREAD_EPS = 1e-6
 """Least spread of scores of mean one; below it all tokens of the frame are alike."""
 
-STRATUM_STEPS = 4096
-"""Places within a stratum of `stratify`: the lower 12 of the 24 bits of a float32 in [0, 1)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masked:
@@ -105,8 +102,6 @@ class SemanticGuidedMasking(nn.Module):
         if whole_B is None and self.config.unmasked_share:
             drawn_B = torch.rand(len(x_BTNC), generator=generator, device=x_BTNC.device)
             whole_B = drawn_B < self.config.unmasked_share
-        if self.config.draw == "stratified":
-            noise_BTN = stratify(noise_BTN)
         if copy_of_BT is not None:
             noise_BTN = _take_frames(noise_BTN, copy_of_BT)
         num_tokens = scores_BTN.shape[-1]
@@ -232,23 +227,6 @@ def draw_mask(scores_BTN: Tensor, noise_BTN: Tensor, *, num_masked: int, num_poo
     drawn_BTM = noise_BTN.gather(-1, pool_BTP).sort(dim=-1, stable=True).indices[..., :num_masked]
     mask_BTN = torch.zeros_like(scores_BTN, dtype=torch.bool)
     return mask_BTN.scatter_(-1, pool_BTP.gather(-1, drawn_BTM), True)
-
-
-def stratify(noise_BTN: Tensor) -> Tensor:
-    """Spread the noise of each place over its group: one frame in each T-th of [0, 1).
-
-    Of the frames of a group, a place is then hidden in nearly the share that is masked, not in all
-    of them or in none. In a single frame nothing changes: there the noise is as uniform, and as
-    independent from place to place, as before.
-
-    Args:
-        noise_BTN: uniform, as `seeded_noise` gives. Which frame gets which T-th follows from its
-            order, where in it from its lower 12 bits, which that order hardly tells.
-    """
-    rank_BTN = noise_BTN.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
-    within_BTN = (noise_BTN * STRATUM_STEPS).frac()
-    spread_BTN: Tensor = (rank_BTN + within_BTN) / noise_BTN.shape[1]
-    return spread_BTN
 
 
 def seeded_noise(seeds: Sequence[int], *, shape: tuple[int, ...]) -> Tensor:

@@ -18,8 +18,6 @@ STRIDES = {2: (2, 1), 4: (2, 2), 8: (4, 2)}
 
 GradMode = Literal["ste", "rank", "ste+rank", "none", "additive"]
 
-MaskDraw = Literal["uniform", "stratified"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionConfig:
@@ -122,10 +120,6 @@ class SGMConfig:
     frames, and learns from these what they look like. Without them, heavily masked training leaves
     it with errors on whole frames that are larger than those of guessing the mean."""
 
-    draw: MaskDraw = "uniform"
-    """How the masked tokens are drawn from the pool: in each frame by itself, or so that a place is
-    hidden in about the same share of the frames of its group as every other."""
-
     pool: float = 0.75
     """Masked tokens are drawn from this share of lowest scores, in (0, 1]; 1: random masking."""
 
@@ -155,11 +149,11 @@ class SGMConfig:
             "sgm.ratio_start and sgm.ratio_ramp go together: got "
             f"{self.ratio_start} and {self.ratio_ramp}. Set both, or neither.",
         )
-        for name, choices in (("grad_mode", get_args(GradMode)), ("draw", get_args(MaskDraw))):
-            value = getattr(self, name)
-            require(
-                value in choices, f"sgm.{name} must be one of {', '.join(choices)}; got {value!r}."
-            )
+        known = get_args(GradMode)
+        require(
+            self.grad_mode in known,
+            f"sgm.grad_mode must be one of {', '.join(known)}; got {self.grad_mode!r}.",
+        )
 
     @property
     def straight_through(self) -> bool:

@@ -30,9 +30,6 @@ class SgmSettings(Settings):
     """Share of the training over which the ratio goes from `ratio_start` to `ratio`."""
     unmasked_share: float | None = Field(None, ge=0, lt=1)
     """Share of the samples of which nothing is masked, drawn by the sample's seed."""
-    draw: Literal["uniform", "stratified"] | None = None
-    """'uniform': the masked tokens of each frame are drawn by themselves. 'stratified': spread over
-    the frames of a group, so that a place is hidden in some of them, not in all or none."""
     pool: float | None = Field(None, gt=0, le=1)
     """Masked tokens are drawn from this share of lowest scores; 1: random masking."""
     grad_mode: Literal["ste", "rank", "ste+rank", "none", "additive"] | None = None

@@ -1,4 +1,4 @@
-"""Semantic-Guided Masking: groups left whole, the stratified draw, a ratio that changes."""
+"""Semantic-Guided Masking: groups left whole, a ratio that falls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if LATER:
     import torch
 
     from support.tensors import random
-    from vxp_model.modules.masking import SemanticGuidedMasking, seeded_noise, stratify
+    from vxp_model.modules.masking import SemanticGuidedMasking, seeded_noise
     from vxp_model.modules.shapes import SGMConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,61 +70,6 @@ def test_a_whole_group_adds_nothing_to_the_ranking_loss() -> None:
     torch.testing.assert_close(module.rank_loss(both, error_BTN, valid_BT), wanted)
 
 
-# --- the stratified draw ------------------------------------------------------
-
-
-def test_of_a_places_frames_each_gets_another_stratum_of_its_own_order() -> None:
-    noise_BTN = seeded_noise(range(20), shape=(4, 50))
-    spread_BTN = stratify(noise_BTN)
-    assert spread_BTN.shape == noise_BTN.shape
-    for noise_T, spread_T in zip(
-        noise_BTN.transpose(1, 2).flatten(0, 1).tolist(),
-        spread_BTN.transpose(1, 2).flatten(0, 1).tolist(),
-        strict=True,
-    ):
-        assert [int(4 * value) for value in spread_T] == [sorted(noise_T).index(v) for v in noise_T]
-
-
-def test_in_one_frame_the_noise_is_as_uniform_as_before() -> None:
-    spread_BTN = stratify(seeded_noise(range(200), shape=(4, 100)))
-    for frame in range(4):
-        counts = torch.histc(spread_BTN[:, frame], bins=20, min=0, max=1)
-        chi2 = ((counts - 1000) ** 2 / 1000).sum()
-        assert 5.4 < chi2 < 43.9  # 0.1 % on either side, at 19 degrees of freedom
-    corr = torch.corrcoef(spread_BTN.permute(2, 0, 1).flatten(1))  # between places
-    off = corr[~torch.eye(100, dtype=torch.bool)]
-    assert off.abs().max() < 0.2  # 800 numbers each: six standard deviations
-
-
-@pytest.mark.parametrize(("ratio", "few", "many"), [(0.5, 2, 2), (0.75, 3, 3), (0.6, 2, 3)])
-def test_a_place_is_hidden_in_its_share_of_a_groups_frames(
-    ratio: float, few: int, many: int
-) -> None:
-    """Exact counts in every frame; over the frames of a group, hardly a place off its share."""
-    x_BTNC, noise_BTN = random(8, 4, 400, WIDTH), seeded_noise(range(8), shape=(4, 400))
-    masks = {
-        draw: masking(ratio=ratio, pool=1.0, draw=draw)(x_BTNC, noise_BTN=noise_BTN).mask_BTN
-        for draw in ("uniform", "stratified")
-    }
-    share_off = {}
-    for draw, mask_BTN in masks.items():
-        assert (mask_BTN.sum(-1) == round(ratio * 400)).all()
-        count_BN = mask_BTN.sum(1)
-        share_off[draw] = float(((count_BN < few) | (count_BN > many)).float().mean())
-    assert share_off["stratified"] < 0.12  # each frame's last few move the edge of a stratum
-    assert share_off["uniform"] > 0.3
-
-
-def test_a_stratified_mask_follows_from_the_groups_noise_alone_and_copies_share_it() -> None:
-    module, x_BTNC = masking(draw="stratified"), random(3, 4, 16, WIDTH)
-    noise_BTN = seeded_noise([7, 8, 9], shape=(4, 16))
-    together = module(x_BTNC, noise_BTN=noise_BTN).mask_BTN
-    assert torch.equal(together[2:], module(x_BTNC[2:], noise_BTN=noise_BTN[2:]).mask_BTN)
-    same_BTNC = x_BTNC[:, :1].expand(3, 4, 16, WIDTH)
-    copies = module(same_BTNC, noise_BTN=noise_BTN, copy_of_BT=torch.zeros(3, 4, dtype=torch.int64))
-    assert (copies.mask_BTN == copies.mask_BTN[:, :1]).all()
-
-
 # --- settings -----------------------------------------------------------------
 
 
@@ -141,7 +86,6 @@ def test_the_ratio_may_fall() -> None:
         ({"ratio_start": 0.9}, "sgm.ratio_start and sgm.ratio_ramp go together: got 0.9 and 0.0"),
         ({"ratio_ramp": 0.5}, "go together: got None and 0.5. Set both, or neither"),
         ({"unmasked_share": 1.0}, r"sgm.unmasked_share must be in \[0, 1\), got 1.0"),
-        ({"draw": "even"}, "sgm.draw must be one of uniform, stratified; got 'even'"),
     ],
 )
 def test_settings_that_make_no_sense_are_errors(wrong: dict[str, Any], message: str) -> None:

@@ -84,8 +84,8 @@ def card_text(facts: CardFacts) -> str:
             f"- {facts.steps:,} steps, {facts.samples:,} samples, {facts.tokens:,} tokens",
             f"- loss {facts.final_loss:.6g} (mean of the last {facts.final_loss_steps} steps)",
             f"- loss {facts.first_loss:.6g} at the first step",
-            f"- mask ratio {facts.mask_ratio:g} at the end, nothing masked of "
-            f"{facts.unmasked_share:.0%} of the samples",
+            f"- mask ratio {facts.mask_ratio:g} at the end",
+            f"- nothing was masked of {facts.unmasked_share:.0%} of the samples",
             f"- {facts.num_replaced} samples replaced because their media were broken",
             f"- {facts.num_bad_batches} batches left out because their loss was no number",
             f"- {versions}",

@@ -26,10 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-SGM = {
-    "ratio": 0.25, "ratio_start": 0.75, "ratio_ramp": 1.0, "unmasked_share": 0.5,
-    "draw": "stratified",
-}  # fmt: skip
+SGM = {"ratio": 0.25, "ratio_start": 0.75, "ratio_ramp": 1.0, "unmasked_share": 0.5}
 
 
 @pytest.fixture(scope="module")
