@@ -21,6 +21,8 @@ WORDS: Final = {
     " ratio_start 0.9 ratio_ramp 1.0": ", falling from 0.9 to 0",
     " stratified": ", stratified",
 }
+FEWEST: Final = 3
+"""Seeds of an arm that has a line in the table."""
 HALF_POINTS: Final = 0.015
 HALF_SHARE: Final = 0.05
 """Of the second arm's mean error, where that is more."""
@@ -124,7 +126,7 @@ def _arm(rows: Rows, tower: str, scene: str, arm: str, arms: Sequence[str]) -> d
 
 
 def describe(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the two outcomes of every arm as Markdown, beside what it is compared with."""
+    """Return the two outcomes of every arm of FEWEST seeds as Markdown, with its comparisons."""
     lines = [
         (
             "| tower, clips | masking | seeds | clean error, moving region | less random's | "
@@ -135,7 +137,7 @@ def describe(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for setting, arms in settings.items():
         for arm, row in arms.items():
             own = row["figures"]
-            if ERROR not in own:
+            if ERROR not in own or row["seeds"] < FEWEST:
                 continue
             random, none = other_of(row, "random"), other_of(row, "none")
             cells = [
