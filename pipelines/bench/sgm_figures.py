@@ -160,6 +160,8 @@ def describe_end(arms: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for arm, row in arms.items():
+        if row["seeds"] < FEWEST:
+            continue
         none = other_of(row, "none")
         cells = [words(arm), str(row["seeds"])]
         for name in ("frozen active", "tuned active"):
