@@ -37,6 +37,17 @@ TABLE7: Final = (
     "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
     "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"
 )
+SGM: Final = (
+    "semantic-guided minus random, 0.9 hidden: error of what moves "
+    "{settings[random bright][sgm 0.9][minus random 0.9][clean moving][mean]:+.2f}, motion "
+    "{settings[random bright][sgm 0.9][minus random 0.9][motion 2][mean]:+.3f}; a quarter of the "
+    "samples whole: "
+    "{settings[random bright][sgm 0.9 unmasked_share 0.25][minus random 0.9 unmasked_share 0.25]"
+    "[clean moving][mean]:+.3f}, "
+    "{settings[random bright][sgm 0.9 unmasked_share 0.25][minus random 0.9 unmasked_share 0.25]"
+    "[motion 2][mean]:+.3f}"
+)
+
 NUMBERS: Final[Mapping[str, str]] = {
     "by-index": (
         "an hour, {file_mb} MB: its probe reads {exact[by_index][probe_mb_read]} MB, a whole pass "
@@ -129,10 +140,6 @@ NUMBERS: Final[Mapping[str, str]] = {
     "prune-real": (
         "{further_videos_per_s:.1f} videos/s, {cpu_s_per_further_video:.3f} CPU-s a video"
     ),
-    "recot-sgm": (
-        "probe: guided {maskings[semantic-guided][top1_mean]:.3f}, random "
-        "{maskings[random][top1_mean]:.3f}, none {maskings[none][top1_mean]:.3f}"
-    ),
     "train-speed": (
         "accelerate's CPU-s against ours, sft {stages[sft][accelerate_to_vxp][cpu_s][median]}, "
         "align {stages[align][accelerate_to_vxp][cpu_s][median]}; estimate of memory off by "
@@ -162,6 +169,7 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{cluster_quota[cpu_s]}, coverage {coverage[cpu_s]} and "
         "{coverage[peak_resident_mb]:,} MB"
     ),
+    "sgm": SGM,
     "shards": (
         "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"
     ),

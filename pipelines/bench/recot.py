@@ -145,6 +145,7 @@ class Bench:
                     grouper=self.model.grouper,
                     num_tokens=self.config.grid**2,
                     seed=self.recipe.run.seed,
+                    unmasked_share=self.config.sgm.unmasked_share,
                 )
                 for batch in step
             ]

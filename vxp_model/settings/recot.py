@@ -25,15 +25,24 @@ class SgmSettings(Settings):
     ratio: float | None = Field(None, ge=0, lt=1)
     """Share of each frame's tokens that is masked."""
     ratio_start: float | None = Field(None, ge=0, lt=1)
-    """Share at the first step."""
+    """Share at the first step, from where it rises or falls to `ratio`; with `ratio_ramp`."""
     ratio_ramp: float | None = Field(None, ge=0, le=1)
     """Share of the training over which the ratio goes from `ratio_start` to `ratio`."""
+    unmasked_share: float | None = Field(None, ge=0, lt=1)
+    """Share of the samples of which nothing is masked, drawn by the sample's seed."""
     pool: float | None = Field(None, gt=0, le=1)
     """Masked tokens are drawn from this share of lowest scores; 1: random masking."""
     grad_mode: Literal["ste", "rank", "ste+rank", "none", "additive"] | None = None
-    """How the scores learn."""
+    """How the scores learn; the paper names no way, and its loss is the mean squared error alone.
+
+    'rank': by a ranking loss of ours beside that, which asks for high scores where a masked token
+    was rebuilt badly. 'ste': by the paper's loss alone, through a straight-through gate at the
+    mask; it can learn the reverse. 'ste+rank': both. 'additive': scores are added to the tokens
+    that stay, as the released selector does; no gate. 'none': not at all, the scores stay as
+    drawn."""
     rank_weight: float | None = Field(None, ge=0)
-    """Weight of the ranking loss, in the modes with 'rank'."""
+    """Weight of the ranking loss beside the mean squared error, in the modes with 'rank'; 0.1 is
+    ours."""
 
 
 class ModelSettings(Settings):

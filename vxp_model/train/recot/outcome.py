@@ -66,6 +66,7 @@ def write_model(
         final_loss=last_mean(out, "reconstruction_loss"),
         final_loss_steps=min(LAST_STEPS, len(log)),
         mask_ratio=config.sgm.ratio_at(1.0),
+        unmasked_share=config.sgm.unmasked_share,
         num_replaced=len(loader.replaced),
         rows=rows,
         datasets=trained_table(state.datasets, recipe.data.mixture),

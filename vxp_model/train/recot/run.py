@@ -137,6 +137,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
                     grouper=self._grouper,
                     num_tokens=self.config.grid**2,
                     seed=self._recipe.run.seed,
+                    unmasked_share=self.config.sgm.unmasked_share,
                 )
                 for batch in step
             ]
