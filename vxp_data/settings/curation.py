@@ -191,7 +191,8 @@ def check_mixture(mixture: MixtureConfig, *, cuts_by_rows: bool) -> None:
         raise UserError(
             "mixture.by: 'random' draws rows, and the threshold 'keep mixture' takes them by "
             "score; wanted one of them. To take them by score: --set mixture.by=score. To draw, "
-            "set mixture.rows to 'stated' and the threshold to 'keep 1.0' (from all rows) or 'keep 0.5' (from the less redundant half)."
+            "set mixture.rows to 'stated' and the threshold to 'keep 1.0' (from all rows)"
+            " or 'keep 0.5' (from the less redundant half)."
         )
 
 
