@@ -190,8 +190,9 @@ def check_mixture(mixture: MixtureConfig, *, cuts_by_rows: bool) -> None:
     if cuts_by_rows and mixture.by == "random":
         raise UserError(
             "mixture.by: 'random' draws rows, and the threshold 'keep mixture' takes them by "
-            "score; wanted one of them. To draw, set mixture.rows to 'stated' and the threshold to "
-            "'keep 1.0' (from all rows) or 'keep 0.5' (from the less redundant half)."
+            "score; wanted one of them. To take them by score: --set mixture.by=score. To draw, "
+            "set mixture.rows to 'stated' and the threshold to 'keep 1.0' (from all rows)"
+            " or 'keep 0.5' (from the less redundant half)."
         )
 
 

@@ -361,8 +361,8 @@ def _fates(
     if unknown:
         raise UserError(
             f"{str(files.path)!r} holds {len(unknown)} tensors that no released model has: "
-            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}. Name their beginnings "
-            "under 'ignore' if they may be left out."
+            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}. If they may be "
+            "left out, name their beginnings as --ignore (in Python: ignore)."
         )
     return tuple(fates)
 

@@ -156,7 +156,7 @@ def test_a_scale_makes_a_small_mixture_of_the_same_shares(run: RunDirectory) -> 
         (["--set", "mixture.datasets={talk: 2}", "--keep", "mixture"], "Did you mean 'talks'"),
         (["--set", "mixture.datasets={talks: 2}"], "mixture.rows is 'all', which keeps all"),
         (["--set", "mixture.scale=0.5"], "or take them back: --set mixture.scale=1."),
-        (["--keep", "mixture", "--set", "mixture.by=random"], "'random' draws rows, and"),
+        (["--keep", "mixture", "--set", "mixture.by=random"], "by score: --set mixture.by=score."),
         (["--keep", "mixtur"], "or 'mixture' (of each dataset"),
         (["--set", "mixture.scale=0", "--keep", "mixture"], "greater than 0"),
     ],
