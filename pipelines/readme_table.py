@@ -62,6 +62,10 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{by_encoder[thumbnail][real][by_copy][re_encoded_half_size][copies]} half-size copies of "
         "real clips found"
     ),
+    "dts-factor": (
+        "1, 2, 4, 8 frames made one: {steps} steps, {seeds} seeds, {heldout_questions} questions; "
+        "differences smaller than their intervals"
+    ),
     "duplicates-index": (
         "{vectors:,} vectors: {build_cpu_s} + {search_cpu_s} CPU-s, {peak_rss_mib} MiB"
     ),

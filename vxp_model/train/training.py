@@ -111,13 +111,17 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             step=0,
             total_steps=recipe.total_steps(num_samples),
             world_size=context.size,
-            settings=recipe.model_dump(mode="json"),
+            settings=self._settings(),
             loader=loader.state_dict(),
             frozen_digest=frozen_digest,
             num_tokens=0,
         )
         torch.manual_seed(recipe.run.seed + context.rank)
         np.random.seed(recipe.run.seed % 2**32)  # noqa: NPY002 - libraries may use it
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that a run which goes on must have again."""
+        return self._recipe.model_dump(mode="json")
 
     @abstractmethod
     def _title(self) -> str:

@@ -93,6 +93,16 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             frozen_digest=self.features.digest,
         )
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings, those of the preset too, which a later version may change."""
+        settings, config = super()._settings(), self.config
+        model, sgm = settings["model"], settings["model"]["sgm"]
+        sgm |= {name: getattr(config.sgm, name) for name in sgm}
+        of_all = ("target_norm", "masked_weight", "visible_weight")
+        model |= {name: getattr(config, name) for name in of_all}
+        model["temporal_factor"] = config.dts.temporal_factor
+        return settings
+
     def finish(self) -> None:
         """Write the model and its card."""
         weights = self.engine.full_weights()

@@ -263,7 +263,7 @@ def test_other_settings_are_refused_with_all_differences(
     other = recipe(
         shards, tmp_path / "run", optim__lr=2e-3, model={"preset": "tiny", "sgm": {"ratio": 0.25}}
     )
-    with pytest.raises(UserError, match=r"model.sgm.ratio is 0.25, was None; optim.lr is 0.002"):
+    with pytest.raises(UserError, match=r"model.sgm.ratio is 0.25, was 0.9; optim.lr is 0.002"):
         train_recot(other, context, print)
 
 
