@@ -187,12 +187,13 @@ def corpus() -> Path:
     return Path(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Let torch compute with one thread.
 
     For small tensors: two threads on a busy core wait for one another at every operation, and 5 s
-    have turned into 300.
+    have turned into 300. Of a whole module: what its own fixtures compute must not differ in the
+    last bits from what its tests do.
     """
     import torch
 

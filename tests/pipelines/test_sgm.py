@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+
+from support.later import LATER
+
+if LATER:
+    import torch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

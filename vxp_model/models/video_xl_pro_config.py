@@ -34,7 +34,7 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """
 
     model_type = "video_xl_pro"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "selections"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses_K", "past_key_values", "selections"]
     """Of the output: what transformers' Trainer does not gather."""
     sub_configs: ClassVar[dict[str, Any]] = {
         "text_config": AutoConfig,

@@ -167,7 +167,7 @@ def sft_steps(
         engine,
         context,
         flops=MllmFlops.of(config, recipe.trained_parts()),
-        group_tokens=config.group_tokens,
+        frames_per_group=config.temporal_factor,
         packed=recipe.batch.packed,
         loss=recipe.loss,
     )

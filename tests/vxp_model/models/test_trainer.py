@@ -27,6 +27,12 @@ ANSWERS = ("No", "A rather long answer, longer than others", "Yes, it is.", "B")
 PX = 56
 
 
+@pytest.fixture(autouse=True)
+def num_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate warns of threads that nobody has set, where processes could be several."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="module")
 def processor() -> VideoXLProProcessor:
     return VideoXLProProcessor.for_model(video_xl_pro_preset("tiny"), byte_tokenizer())
