@@ -144,6 +144,10 @@ NUMBERS: Final[Mapping[str, str]] = {
     "prune-real": (
         "{further_videos_per_s:.1f} videos/s, {cpu_s_per_further_video:.3f} CPU-s a video"
     ),
+    "selector-toy": (
+        "{seeds} seeds of {steps} steps, {questions} questions at each share; {visual_tokens} "
+        "tokens, {keys} keys"
+    ),
     "train-speed": (
         "accelerate's CPU-s against ours, sft {stages[sft][accelerate_to_vxp][cpu_s][median]}, "
         "align {stages[align][accelerate_to_vxp][cpu_s][median]}; estimate of memory off by "

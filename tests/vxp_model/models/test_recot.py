@@ -223,7 +223,7 @@ def test_the_papers_model_rebuilds_eight_frames_within_6_gb() -> None:
     done_s = time.monotonic()
     assert features_FCHW.shape == (8, 1152, 24, 24)
     assert output.reconstruction_GTNC.shape == (2, 4, 576, 1152)
-    assert output.masked.mask_BTN.sum(-1).tolist() == [[288] * 4] * 2
+    assert output.masked.mask_BTN.sum(-1).tolist() == [[518] * 4] * 2
     assert output.loss.isfinite()
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(  # noqa: T201 - pytest -s shows it
