@@ -26,7 +26,9 @@ matplotlib.use("agg")
 
 from bench.records import write_record
 from matplotlib import pyplot
+from smoke.clips import ROWS as MIXTURE_ROWS
 from smoke.clips import make_clips
+from smoke.mixture_check import mixture_seen
 
 from vxp_data.cli import app
 from vxp_data.engines.choose import one_engine
@@ -82,6 +84,7 @@ def main() -> int:
         for stage in STAGES:
             with times.of(stage):
                 train(stage)
+        mixture = check_mixture()
         with times.of("evaluation"):
             figures = evaluate()
         with times.of("generate"):
@@ -96,6 +99,7 @@ def main() -> int:
     print(f"From raw clips to an answer in {total_s:.0f} s. Everything lies in {SMOKE}.")
     if options.record:
         facts = {"wall_s": total_s, "stages_s": times.seconds, "held_out": figures}
+        facts |= {"mixture": mixture}
         facts |= accounts() | ({"note": options.note} if options.note else {})
         libraries = ("vxp", "av", "ray", "torch", "deepspeed", "transformers", "numpy", "pyarrow")
         print(write_record("pipeline", facts, argv=sys.argv, libraries=libraries))
@@ -129,6 +133,20 @@ def train(stage: str) -> None:
     print("\n" + curve(losses, mark=killed_at))
     draw(losses, out / "loss.png", mark=killed_at)
     print(f"The curve as an image: {out / 'loss.png'}; what was masked: {out / 'masks'}/\n")
+
+
+def check_mixture() -> dict[str, Any]:
+    """Check that fine-tuning saw both datasets of its mixture, at their rows and in their shares.
+
+    Raises:
+        ExpectationError: it did not.
+    """
+    log = SMOKE / "model-sft" / "log.jsonl"
+    seen = mixture_seen(MIXTURE_ROWS, SMOKE / "sft" / "shards", log)
+    seen.require()
+    print("\nThe mixture that fine-tuning saw:")
+    print("\n".join(seen.lines()), flush=True)
+    return {"rows": dict(seen.sharded), "seen": dict(seen.seen)}
 
 
 def evaluate() -> dict[str, Any]:

@@ -37,6 +37,17 @@ TABLE7: Final = (
     "right on active clips: random-N {arms[random-N][active][mean]:.3f}, pruned-N "
     "{arms[mean_pairwise][active][mean]:.3f}, random-2N {arms[random-2N][active][mean]:.3f}"
 )
+SGM: Final = (
+    "semantic-guided minus random, 0.9 hidden: error of what moves "
+    "{settings[random bright][sgm 0.9][minus random 0.9][clean moving][mean]:+.2f}, motion "
+    "{settings[random bright][sgm 0.9][minus random 0.9][motion 2][mean]:+.3f}; a quarter of the "
+    "samples whole: "
+    "{settings[random bright][sgm 0.9 unmasked_share 0.25][minus random 0.9 unmasked_share 0.25]"
+    "[clean moving][mean]:+.3f}, "
+    "{settings[random bright][sgm 0.9 unmasked_share 0.25][minus random 0.9 unmasked_share 0.25]"
+    "[motion 2][mean]:+.3f}"
+)
+
 NUMBERS: Final[Mapping[str, str]] = {
     "by-index": (
         "an hour, {file_mb} MB: its probe reads {exact[by_index][probe_mb_read]} MB, a whole pass "
@@ -50,6 +61,10 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{by_encoder[thumbnail][real][by_copy][re_encoded_half_size][found]} of "
         "{by_encoder[thumbnail][real][by_copy][re_encoded_half_size][copies]} half-size copies of "
         "real clips found"
+    ),
+    "dts-factor": (
+        "1, 2, 4, 8 frames made one: {steps} steps, {seeds} seeds, {heldout_questions} questions; "
+        "differences smaller than their intervals"
     ),
     "duplicates-index": (
         "{vectors:,} vectors: {build_cpu_s} + {search_cpu_s} CPU-s, {peak_rss_mib} MiB"
@@ -77,6 +92,12 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{raw[video][ours][mb_per_cpu_s]:,.0f} MB a CPU-s raw, webdataset "
         "{raw[video][webdataset][mb_per_cpu_s]:,.0f}, litdata "
         "{raw[video][litdata][mb_per_cpu_s]:,.0f}"
+    ),
+    "loss-weight": (
+        "letters right: {means[token][multiple_choice_accuracy][mean]:.3f} with the mean over "
+        "tokens, {means[sample][multiple_choice_accuracy][mean]:.3f} over samples; a caption's "
+        "loss {means[token][caption_token_loss][mean]:.2f}, "
+        "{means[sample][caption_token_loss][mean]:.2f}"
     ),
     "mllm-toy": (
         "held-out questions right: with the clip {arms[video][heldout][all][accuracy]:.3f}, "
@@ -123,9 +144,10 @@ NUMBERS: Final[Mapping[str, str]] = {
     "prune-real": (
         "{further_videos_per_s:.1f} videos/s, {cpu_s_per_further_video:.3f} CPU-s a video"
     ),
-    "recot-sgm": (
-        "probe: guided {maskings[semantic-guided][top1_mean]:.3f}, random "
-        "{maskings[random][top1_mean]:.3f}, none {maskings[none][top1_mean]:.3f}"
+    "train-speed": (
+        "accelerate's CPU-s against ours, sft {stages[sft][accelerate_to_vxp][cpu_s][median]}, "
+        "align {stages[align][accelerate_to_vxp][cpu_s][median]}; estimate of memory off by "
+        "{memory[sft][off]:+.1%}"
     ),
     "recot-tiny-cpu": "{samples_per_s} samples/s, {step_s:.2f} s a step",
     "report": "{rows:,} rows: {report[wall_s]} s, {page_bytes:,} bytes",
@@ -151,6 +173,7 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{cluster_quota[cpu_s]}, coverage {coverage[cpu_s]} and "
         "{coverage[peak_resident_mb]:,} MB"
     ),
+    "sgm": SGM,
     "shards": (
         "{mb_per_s[vxp]:,.0f} MB/s, cp {mb_per_s[cp]:,.0f}, webdataset {mb_per_s[webdataset]:,.0f}"
     ),

@@ -45,7 +45,7 @@ LAYERS = {
     ),
     "core": Layer(modules="vxp_data.core", own="foundation", third_party="numpy"),
     "settings-file": Layer(
-        modules="vxp_data.settings.file vxp_data.settings.safe_yaml",
+        modules="vxp_data.settings.file vxp_data.settings.safe_yaml vxp_data.settings.recipe_kinds",
         own="foundation",
         third_party="pydantic yaml",
     ),
@@ -124,9 +124,9 @@ LAYERS = {
     ),
     # The processor reads what it is given as the loader does.
     "processor": Layer(
-        modules="vxp_model.models.processor",
+        modules="vxp_model.models.processor vxp_model.models.released_import",
         own="model-errors modules models model-data",
-        third_party="torch transformers",
+        third_party="torch transformers safetensors",
     ),
     "train": Layer(
         modules="vxp_model.train",
@@ -155,8 +155,8 @@ LAYERS = {
         third_party="lmms_eval torch",
     ),
     "model-cli": Layer(
-        modules="vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-        "vxp_model.__main__",
+        modules="vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
+        "vxp_model.cli_needle vxp_model.cli_released vxp_model.__main__",
         own=f"{_BELOW_TRAIN} foundation settings-file model-settings train inference eval",
         third_party="typer click rich",
     ),
@@ -174,16 +174,17 @@ ONLY = {
             "vxp_data.conversation",
             "vxp_data.errors",
             "vxp_data.extras",
+            "vxp_data.media_markers",
             "vxp_data.records",
             "vxp_data.shard_format",
             "vxp_data.shard_index",
         }
     },
-    "vxp_model.train": {"foundation": {"vxp_data.conversation"}},
+    "vxp_model.train": {"foundation": {"vxp_data.conversation", "vxp_data.shipped_files"}},
     "vxp_model.settings": {"foundation": {"vxp_data.extras"}},
     "vxp_model.eval": {"foundation": {"vxp_data.errors", "vxp_data.records"}},
-    "vxp_model.cli vxp_model.cli_eval vxp_model.cli_generate vxp_model.cli_needle "
-    "vxp_model.__main__": {
+    "vxp_model.cli vxp_model.cli_check vxp_model.cli_eval vxp_model.cli_generate "
+    "vxp_model.cli_needle vxp_model.cli_released vxp_model.__main__": {
         "foundation": {"vxp_data.errors", "vxp_data.extras", "vxp_data.option_groups"}
     },
 }
@@ -521,7 +522,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         (
             "vxp_model/data/a.py",
             "import vxp_data.shipped_files",
-            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.records",
+            "only vxp_data.conversation, vxp_data.errors, vxp_data.extras, vxp_data.media_markers",
         ),
         ("vxp_model/registry.py", "import vxp_data.records", "only vxp_data.registry"),
         ("vxp_model/eval/benchmarks/a.py", "import torch", "'benchmarks' may not import torch"),

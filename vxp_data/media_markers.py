@@ -128,6 +128,18 @@ def num_markers(turns: Sequence[Turn]) -> int:
     return sum(turn.num_media + len(MARKER.findall(turn.text)) for turn in asked)
 
 
+def num_unplaced(turns: Sequence[Turn]) -> int:
+    """Count the markers in the users' turns that can be nothing but markup and stand for no medium.
+
+    They are alone on their line, or at the beginning of a turn; elsewhere it may be talk about
+    HTML. `place_media` leaves such markers only where the row names no media at all.
+
+    Args:
+        turns: with its media at their places.
+    """
+    return sum(marker.place is _Place.ALONE for marker in _markers(turns))
+
+
 def _check_parts(turns: Sequence[Turn], kinds: Sequence[str]) -> None:
     for number, turn in enumerate(turns, start=1):
         if not turn.num_media:

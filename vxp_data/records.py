@@ -55,6 +55,7 @@ class Reason(StrEnum):
     REDUNDANT = "redundant"
     NOT_SELECTED = "not_selected"  # by a selector, or by the user's scores
     UNSCORED = "unscored"  # the user's scores have none for it: `missing: drop`
+    DATASET_EXCESS = "dataset_excess"  # more of its dataset than the mixture's rows
     # prune, by a rule of `filters`
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
@@ -140,7 +141,12 @@ FILTER_REASONS: Final = frozenset(
         Reason.QUESTION_TYPE_EXCESS,
     }
 )
-PRUNE_REASONS: Final = FILTER_REASONS | {Reason.REDUNDANT, Reason.NOT_SELECTED, Reason.UNSCORED}
+PRUNE_REASONS: Final = FILTER_REASONS | {
+    Reason.REDUNDANT,
+    Reason.NOT_SELECTED,
+    Reason.UNSCORED,
+    Reason.DATASET_EXCESS,
+}
 CUT_REASONS: Final = frozenset({Reason.WITHIN_THRESHOLD, Reason.REDUNDANT, Reason.NOT_SELECTED})
 """Of rows about which a threshold decided."""
 DUPLICATE_REASONS: Final = frozenset(

@@ -150,6 +150,7 @@ THRESHOLDS: Final = Registry(
         "share": "vxp_data.core.thresholds:share",
         "count": "vxp_data.core.thresholds:count",
         "knee": "vxp_data.core.thresholds:knee",
+        "mixture": "vxp_data.core.thresholds:mixture",
     },
 )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from vxp_data.conversation import Role, conversation_from_json
+from vxp_data.conversation import MEDIA_TYPES, Role, Turn, conversation_from_json
 from vxp_data.media_markers import num_markers
-from vxp_data.shard_format import FORMAT_1, ProvenanceRecord, RowRecordBase, of_known_format
+from vxp_data.shard_format import FORMAT_1, ProvenanceRecord, of_known_format
+from vxp_data.shard_format_1 import clip_of_format_1
 from vxp_data.strict_json import plain_fields, read_fields
 
 SAMPLE_COLUMNS: Final[Mapping[str, str]] = {
@@ -101,17 +102,13 @@ def sample_columns(format_version: int) -> dict[str, str]:
     return {name: kind for name, kind in SAMPLE_COLUMNS.items() if name not in without}
 
 
-def word_counts(row: RowRecordBase, *, num_media: int) -> dict[str, int]:
+def word_counts(turns: Sequence[Turn], *, num_media: int) -> dict[str, int]:
     """Return what samples.parquet says of a row's words and media.
 
     Args:
-        row: the row.
+        turns: of the row.
         num_media: how many media it is about.
-
-    Raises:
-        ValueError: its conversation is none.
     """
-    turns = conversation_from_json(row.conversation)
     answers = [turn for turn in turns if turn.role is Role.ASSISTANT]
     return {
         "num_answers": sum(not turn.is_blank for turn in answers),
@@ -120,3 +117,26 @@ def word_counts(row: RowRecordBase, *, num_media: int) -> dict[str, int]:
         "num_media": num_media,
         "num_markers": num_markers(turns),
     }
+
+
+def facts_of_format_1(data: bytes) -> list[dict[str, Any]]:
+    """Return what samples.parquet of format 1 does not say of the rows of a record, in their order.
+
+    Args:
+        data: of the record, as JSON. No more of it is checked than what is needed.
+
+    Raises:
+        ValueError: it is no record of format 1, or a conversation in it is none.
+    """
+    try:
+        record = clip_of_format_1(of_known_format(data))
+        num_media = int(record["kind"] in MEDIA_TYPES)
+        return [
+            {
+                "dataset": str(row["dataset"]),
+                **word_counts(conversation_from_json(row["conversation"]), num_media=num_media),
+            }
+            for row in record["rows"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a record of format {FORMAT_1}: {error!r}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,7 +12,7 @@ import typer
 
 from vxp_data.extras import INFERENCE, require_extra
 from vxp_data.option_groups import with_option_groups
-from vxp_model import cli_eval, cli_generate, cli_needle
+from vxp_model import cli_check, cli_eval, cli_generate, cli_needle, cli_released
 
 if TYPE_CHECKING:
     from vxp_data.settings.file import Loaded
@@ -191,6 +191,7 @@ def estimate(
                 found, shape, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
             )
         )
+        typer.echo(f"\n{cli_check.datasets(training)}")
         return
     loaded = _load(recipe, settings)
     from vxp_model.train.recot.estimate import describe, estimate_recot
@@ -199,6 +200,7 @@ def estimate(
         loaded.config, gpu=gpu, utilisation=utilisation, num_gpus=gpus, num_samples=samples
     )
     typer.echo(describe(result))
+    typer.echo(f"\n{cli_check.datasets(loaded.config)}")
 
 
 def probe(
@@ -225,50 +227,16 @@ def probe(
 
 def show_config(recipe: Recipe, settings: Set = None) -> None:
     """Print every setting of a recipe, its value and where the value comes from."""
-    from vxp_data.settings.file import read_recipe
-    from vxp_model.settings.eval import EVAL_RECIPES
-    from vxp_model.settings.mllm import MLLM_RECIPES
-    from vxp_model.settings.needle import NEEDLE_RECIPES
-    from vxp_model.settings.probe import PROBE_RECIPES
+    from vxp_data.settings.recipe_kinds import load_any_recipe, setting_lines
 
-    tree = read_recipe(recipe)
-    kinds: dict[str, Any] = {
-        "stage": MLLM_RECIPES,
-        "models": PROBE_RECIPES,
-        "benchmarks": EVAL_RECIPES,
-        "needles": NEEDLE_RECIPES,
-    }
-    recipes = next((kind for key, kind in kinds.items() if key in tree), None)
-    loaded: Loaded[Any]
-    if recipes is None:
-        loaded = _load(recipe, settings)
-    else:
-        overrides = [recipes.parse_set(text) for text in settings or ()]
-        loaded = recipes.read(tree, str(recipe), overrides)
-    rows = [row for one in loaded.origins for row in _setting_rows(one.key, one.value, one.origin)]
-    width = max(len(key) for key, *_ in rows)
-    for key, value, origin in rows:
-        typer.echo(f"{key:<{width}}  {value:<28}  {origin}")
-
-
-def _setting_rows(key: str, value: Any, origin: str) -> Iterator[tuple[str, str, str]]:
-    """Return what is printed of a setting: of a list of tables a line for each, what is set."""
-    if isinstance(value, list | tuple) and value and all(isinstance(one, dict) for one in value):
-        for at, one in enumerate(value):
-            yield f"{key}[{at}]", repr(_what_is_set(one)), origin
-    else:
-        yield key, repr(value), origin
-
-
-def _what_is_set(value: dict[str, Any]) -> dict[str, Any]:
-    inner = {k: _what_is_set(v) if isinstance(v, dict) else v for k, v in value.items()}
-    return {k: v for k, v in inner.items() if v is not None and v != {}}
+    for line in setting_lines(load_any_recipe(recipe, settings or ())):
+        typer.echo(line)
 
 
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Train": (recot, train),
-    "Use": (cli_generate.generate, cli_generate.chat),
-    "Before you pay": (estimate, cli_generate.frames, show_config),
+    "Use": (cli_generate.generate, cli_generate.chat, cli_released.import_released),
+    "Before you pay": (cli_check.check, estimate, cli_generate.frames, show_config),
     "Measure": (
         cli_eval.evaluate,
         cli_eval.score,

@@ -125,9 +125,11 @@ class Bench:
         )
         engine.train()
         self.stepper = Stepper(engine, self.model, features, context)
-        num_samples = epoch_samples(recipe, rows_of(recipe))
+        rows = rows_of(recipe)
+        num_samples = epoch_samples(recipe, rows)
         self.loader = open_loader(
             recipe,
+            rows,
             image_px=self.config.vision.image_px,
             num_samples=num_samples,
             context=context,
@@ -143,6 +145,7 @@ class Bench:
                     grouper=self.model.grouper,
                     num_tokens=self.config.grid**2,
                     seed=self.recipe.run.seed,
+                    unmasked_share=self.config.sgm.unmasked_share,
                 )
                 for batch in step
             ]

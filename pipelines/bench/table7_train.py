@@ -147,6 +147,8 @@ def train(
     seed: int,
     num_questions: int = len(QUESTIONS),
     batch: int = BATCH,
+    compressor: nn.Module | None = None,
+    train_compressor: bool = True,
 ) -> tuple[Answerer, float]:
     """Train from chance.
 
@@ -156,11 +158,16 @@ def train(
         seed: of weights and order: the same weights for all sets of rows.
         num_questions: that there are; those of the rows are below.
         batch: rows of a step.
+        compressor: whose weights the compressor begins with; None: chance.
+        train_compressor: or leave it as it is.
 
     Returns:
         The model, and its mean loss over the last tenth of the steps.
     """
     model = Answerer(num_frames=rows.seen_N.shape[1], seed=seed, num_questions=num_questions)
+    if compressor is not None:
+        model.encoder.dts.load_state_dict(compressor.state_dict())
+    model.encoder.dts.requires_grad_(train_compressor)
     model.mean_C11.copy_(rows.seen_N.mean((0, 1, 3, 4))[:, None, None])
     model.spread_C11.copy_(rows.seen_N.std((0, 1, 3, 4))[:, None, None])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -3,8 +3,8 @@
     python pipelines/smoke/clips.py runs/smoke/clips
 
 Writes `captions.json` (of every video), `stills.json` (one image of some of them), `sft.json`
-(questions and captions), and `evaluation.json`: the rows about the videos in held_out.txt, which
-the recipes leave out.
+(questions and captions), `mixture.yaml`: of these two the rows that fine-tuning is meant to have,
+and `evaluation.json`: the rows about the videos in held_out.txt, which the recipes leave out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from demo_videos import clips, make_videos
 HELD_OUT: Final = Path(__file__).with_name("held_out.txt")
 STILL_EVERY: Final = 3
 """Of every third video one image."""
+ROWS: Final = {"sft": 20, "stills": 4}
+"""Of the mixture: of 35 usable rows about videos, and 6 about stills, so many are trained on."""
+MIXTURE: Final = "mixture.yaml"
 
 
 def make_clips(out: Path) -> list[dict[str, Any]]:
@@ -40,6 +43,11 @@ def make_clips(out: Path) -> list[dict[str, Any]]:
     _write(out / "stills.json", _stills(out / "stills", names))
     _write(out / "sft.json", rows)
     _write(out / "evaluation.json", decontamination)
+    lines = [
+        f"- {{name: {name}, manifest: {name}.json, media_root: ., rows: {rows}}}\n"
+        for name, rows in ROWS.items()
+    ]
+    (out / MIXTURE).write_text("datasets:\n" + "".join(lines), encoding="utf-8")
     return decontamination
 
 

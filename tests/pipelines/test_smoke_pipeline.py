@@ -6,13 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from smoke import evaluate
+from smoke.mixture_check import MixtureSeen, mixture_seen
 
 from support.repo import ROOT
+from vxp_data.errors import ExpectationError
 
 
 def row(row_id: str, question: str, answer: str) -> dict[str, Any]:
@@ -56,6 +61,41 @@ def test_sums_are_by_task() -> None:
     lines = evaluate.table(sums).splitlines()
     assert [len(line) for line in lines] == [66, 66, 66]
     assert lines[2].split() == ["multiple_choice", "4", "2", "0.5", "0.25", "0.5"]
+
+
+SEEN = MixtureSeen(
+    wanted={"a": 18, "b": 4}, sharded={"a": 18, "b": 4}, seen={"a": 785, "b": 175}, num_epochs=40
+)
+"""Of 960 samples: 785.5 and 174.5 by the rows."""
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({}, ""),
+        ({"seen": {"a": 800, "b": 160}}, ""),  # an epoch of 24 is 20 and 4
+        ({"seen": {"a": 860, "b": 100}}, "rows of b 100 times, wanted 175 within 40"),
+        ({"seen": {"a": 960}}, "rows of b 0 times"),
+        ({"sharded": {"a": 18, "b": 6}}, "the shards hold {'a': 18, 'b': 6} rows, wanted"),
+        ({"unseen": ("a/7", "b/1")}, "never saw 2 rows, such as a/7"),
+    ],
+)
+def test_a_mixture_that_training_did_not_see_is_told(changed: dict[str, Any], problem: str) -> None:
+    problems = replace(SEEN, **changed).problems()
+    assert (problem in "".join(problems)) if problem else problems == []
+    assert SEEN.lines()[1].endswith("seen 175 times, 18.2% of training; asked 18.2%")
+
+
+def test_shards_and_logs_are_counted_by_dataset(tmp_path: Path) -> None:
+    ids = ["a/1", "a/2", "b/1"]
+    pq.write_table(pa.table({"sample_id": ids}), tmp_path / "samples.parquet")
+    steps = [{"epoch": 0.5, "sample_ids": ["a/1", "b/1"]}, {"epoch": 1.0, "sample_ids": ["a/1"]}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    got = mixture_seen({"a": 2, "b": 1}, tmp_path, tmp_path / "log.jsonl")
+    assert (dict(got.sharded), dict(got.seen)) == ({"a": 2, "b": 1}, {"a": 2, "b": 1})
+    assert (got.num_epochs, got.unseen) == (1, ("a/2",))
+    with pytest.raises(ExpectationError, match="never saw 1 rows, such as a/2"):
+        got.require()
 
 
 @pytest.mark.slow

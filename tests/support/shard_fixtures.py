@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from vxp_data.conversation import conversation_from_json
 from vxp_data.core.sampling_plans import SamplingPlan, SamplingRule, draw_plan, image_plan
 from vxp_data.core.timeline import pack_timeline
 from vxp_data.decoders.probe import probe
@@ -38,7 +39,13 @@ from vxp_data.shard_format import (
     clip_key,
     frame_name,
 )
-from vxp_data.shard_index import SAMPLE_COLUMNS, ShardEntry, ShardIndex, TableEntry
+from vxp_data.shard_index import (
+    SAMPLE_COLUMNS,
+    ShardEntry,
+    ShardIndex,
+    TableEntry,
+    word_counts,
+)
 
 PROVENANCE = ProvenanceRecord(run="r", encoder="e", sampler="s", vxp_version="0")
 RULE = SamplingRule()
@@ -139,11 +146,6 @@ def _rows(
     ]  # fmt: skip
 
 
-def _sizes(sample_id: str) -> dict[str, int]:
-    question, answer = f"What is {sample_id}?".encode(), f"It is {sample_id}.".encode()
-    return {"text_bytes": len(question + answer), "answer_bytes": len(answer)}
-
-
 def _record(key: str, kind: str, rows: list[RowRecord], **fields: Any) -> ClipRecord:
     values: dict[str, Any] = {
         "clip_start_s": 0.0, "clip_end_s": 0.0, "media": NO_MEDIA, "payload": NO_PAYLOAD,
@@ -242,6 +244,23 @@ def _frames_tar(frames_NHWC: NDArray[np.uint8], positions: Iterable[int]) -> byt
     return file.getvalue()
 
 
+def told(clip: Clip, conversation: str | Sequence[dict[str, Any]], dataset: str = "d") -> Clip:
+    """Let all rows of a clip say something else: messages, or what stands there instead."""
+    text = conversation if isinstance(conversation, str) else json.dumps(conversation)
+    rows = [replace(row, conversation=text, dataset=dataset) for row in clip.record.rows]
+    return replace(clip, record=replace(clip.record, rows=rows))
+
+
+def _facts(row: RowRecord, kind: str) -> dict[str, int]:
+    """What the index says of a row; of a conversation that is none, that all is well."""
+    num_media = int(kind != "text")
+    try:
+        return word_counts(conversation_from_json(row.conversation), num_media=num_media)
+    except ValueError:
+        counts = dict.fromkeys(("num_answers", "text_bytes", "answer_bytes"), 1)
+        return counts | dict.fromkeys(("num_media", "num_markers"), num_media)
+
+
 def write_shards(
     folder: Path, shards: Sequence[Sequence[Clip]], *, payload: str = "video"
 ) -> Shards:
@@ -274,8 +293,7 @@ def write_shards(
                     "payload_offset": data.offset_data if data else 0,
                     "payload_bytes": data.size if data else 0,
                     "num_frames": len(row.plans[0].frame_index) if row.plans else 0,
-                    "dataset": row.dataset, "num_answers": 1, **_sizes(row.sample_id),
-                    "num_media": int(kind != "text"), "num_markers": int(kind != "text"),
+                    "dataset": row.dataset, **_facts(row, kind),
                 }
                 for position, row in enumerate(clip.record.rows)
             ]  # fmt: skip
@@ -314,3 +332,27 @@ def rewrite_index(shards: Shards, **changes: Any) -> None:
     """Change fields of index.json."""
     values = json.loads((shards.folder / INDEX_NAME).read_bytes()) | changes
     (shards.folder / INDEX_NAME).write_text(json.dumps(values))
+
+
+def rewrite_samples(shards: Shards, sample_id: str, **columns: Any) -> None:
+    """Let samples.parquet say something else of a row, as if it had been written so."""
+    path = shards.folder / SAMPLES_NAME
+    table = pq.read_table(path)
+    rows = [row | columns if row["sample_id"] == sample_id else row for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    rewrite_index(shards, samples={"name": SAMPLES_NAME, "num_rows": len(rows), "sha256": sha256})
+
+
+def damage(shards: Shards, key: str, *, at: float = 0.5, member: str | None = None) -> None:
+    """Flip a byte of a member in its tar; sizes and the index stay."""
+    for path in shards.folder.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for info in tar:
+                stem, _, suffix = info.name.partition(".")
+                if stem == key and (suffix == member or (member is None and suffix != "json")):
+                    data = bytearray(path.read_bytes())
+                    data[info.offset_data + int(info.size * at)] ^= 0xFF
+                    path.write_bytes(data)
+                    return
+    raise AssertionError(key)

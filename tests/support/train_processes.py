@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,14 @@ import psutil
 TIMEOUT_S = 280
 
 
-def start(command: list[str], recipe: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def start(command: list[str], recipe: Path, **variables: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     return subprocess.Popen(
         [*command, str(recipe)],
         stdout=subprocess.PIPE,
@@ -25,6 +32,8 @@ def start(command: list[str], recipe: Path) -> subprocess.Popen[str]:
 
 def kill_all(process: subprocess.Popen[str]) -> None:
     """Kill a process and all that it has started: torchrun's are in sessions of their own."""
+    if process.returncode is not None:
+        return
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):

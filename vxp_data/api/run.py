@@ -90,7 +90,8 @@ def prune(
         encoder: a name in `registry.ENCODERS`; None: the run's own, else the best that is here.
         threshold: keep what scores so much or less: 0.8, 'q0.5' or 'knee'; or by task.
         keep: keep the least redundant: 0.5 is a share of the rows, 1000 a number of them; 1 is one
-            row, 1.0 all. Or by task: `{"caption": 0.3, "default": 0.5}`.
+            row, 1.0 all; 'mixture' is of each dataset the rows that its mixture states. Or by task:
+            `{"caption": 0.3, "default": 0.5}`.
         budget: keep the least redundant that so much pays for: 'frames=2M'; or by task.
         weight: by task, in a budget over all: 2 keeps twice the share of this subset.
         tokens_per_gpu_hour: for budgets in GPU hours; a number, or the record of a training run.

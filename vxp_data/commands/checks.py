@@ -103,18 +103,15 @@ def show_config(
     ] = None,
     settings: Set = None,
 ) -> None:
-    """Print every setting of a prune or a data recipe, its value and where the value comes from.
+    """Print every setting of a recipe, its value and where the value comes from.
 
     Example: vxp-data show-config prune --set frames.num_frames=8
     """
-    from vxp_data.settings.data import is_data_recipe, load_data_recipe
+    from vxp_data.settings.recipe_kinds import load_any_recipe, setting_lines
 
-    overrides = read_overrides(settings)
-    loaded: Loaded[Any]
-    if recipe is not None and is_data_recipe(recipe):
-        loaded = load_data_recipe(recipe, overrides)
+    if recipe is None:
+        loaded: Loaded[Any] = load_settings(None, read_overrides(settings))
     else:
-        loaded = load_settings(recipe, overrides)
-    width = max(len(origin.key) for origin in loaded.origins)
-    for origin in loaded.origins:
-        say(f"{origin.key:<{width}}  {origin.value!r:<28}  {origin.origin}")
+        loaded = load_any_recipe(recipe, settings or ())
+    for line in setting_lines(loaded):
+        say(line)

@@ -10,6 +10,7 @@ import typer
 from vxp_data.commands.options import say
 
 if TYPE_CHECKING:
+    from vxp_data.core.dataset_rows import DatasetRows
     from vxp_data.datasets.ingest import FileResult, IngestResult
     from vxp_data.manifests.mixture import MixtureEntry
 
@@ -106,6 +107,12 @@ def show(
             "--root", help="Where its paths count from. [the file's folder; for a name, here]"
         ),
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="A finished prune of it: also how many rows it found, and keeps."
+        ),
+    ] = None,
 ) -> None:
     """Print the datasets of a mixture, their weights and rows, and what of them is there.
 
@@ -115,18 +122,48 @@ def show(
     from vxp_data.report.terminal import aligned
 
     found = present_entries(file, root)
+    counts = {} if run is None else _rows_of_run(run)
+    of_run = () if run is None else ("found", "kept", "share kept")
     rows: list[tuple[str, ...]] = [
-        ("dataset", "share", "rows meant", "rows there", "media missing")
+        ("dataset", "share", "rows meant", "rows there", "media missing", *of_run)
     ]
+    num_kept = sum(count.kept for count in counts.values())
     for present in found:
-        numbers = (present.entry.rows, present.num_rows, present.num_missing)
-        cells = ("-" if number is None else f"{number:,}" for number in numbers)
-        rows.append((present.entry.dataset.name, f"{present.share:.2%}", *cells))
+        name = present.entry.dataset.name
+        numbers = [present.entry.rows, present.num_rows, present.num_missing]
+        if run is not None:
+            own = counts.pop(name, None)
+            numbers += [None, None] if own is None else [own.found, own.kept]
+        cells = ["-" if number is None else f"{number:,}" for number in numbers]
+        if run is not None:
+            cells.append("-" if own is None or not num_kept else f"{own.kept / num_kept:.2%}")
+        rows.append((name, f"{present.share:.2%}", *cells))
     say(aligned(rows))
+    for name, count in counts.items():
+        say(f"not in the mixture: {name}, of which the run keeps {count.kept:,} rows")
     lacking = [present for present in found if present.num_rows is None]
     for present in lacking:
         say(_how_to_make(present.entry))
     say(f"{len(found) - len(lacking)} of {len(found)} manifests are there.")
+
+
+def _rows_of_run(run: str) -> dict[str, DatasetRows]:
+    """Return what a finished run counted of each dataset.
+
+    Raises:
+        UserError: there is none, or it is of before they were counted.
+    """
+    from vxp_data.errors import UserError
+    from vxp_data.pipeline.run_dir.directory import open_run
+    from vxp_data.pipeline.run_record import decided_from_record
+
+    counts = decided_from_record(open_run(run).read_run()["decided"]).datasets
+    if not counts:
+        raise UserError(
+            f"--run {run}: was decided by a version that did not count the rows of each dataset. "
+            f"vxp-data decide {run} counts them; it touches no video."
+        )
+    return {count.dataset: count for count in counts}
 
 
 def _how_to_make(entry: MixtureEntry) -> str:

@@ -78,6 +78,14 @@ def prune(
             "stopped. What was embedded is kept: the same command goes on from there."
         ) from None
     _show_result(result)
+    config = loaded.config
+    stated = [dataset for dataset in datasets if dataset.rows is not None]
+    if stated and config.mixture.rows == "all" and not config.has_keep_mixture():
+        say(
+            f"Of {len(stated)} datasets the mixture states `rows`, which were not asked for: "
+            f"vxp-data decide {out} --keep mixture takes so many of each by score; with --set "
+            "mixture.rows=stated they are taken of what the thresholds leave."
+        )
 
 
 def decide(
@@ -136,14 +144,19 @@ def _show_result(result: PruneResult) -> None:
 def _show_decided(decided: Any, measure: str, run: str) -> None:
     from vxp_data.core.per_cost import per_cost_unit
     from vxp_data.pipeline.run_dir.quarantine import first_messages
-    from vxp_data.report.terminal import reason_lines, subset_table
+    from vxp_data.report.terminal import reason_lines, rows_table, subset_table
 
     say(subset_table(decided.subsets))
     unit = per_cost_unit(measure)
-    say(f"Thresholds are on {measure}." + (f" Their unit is {unit}." if unit else ""))
+    own = " '-': none, or each dataset has its own, in decisions.parquet."
+    has_rows = any(dataset.wanted is not None for dataset in decided.datasets)
+    of_unit = f" Their unit is {unit}." if unit else ""
+    say(f"Thresholds are on {measure}.{of_unit}{own if has_rows else ''}")
     if exclude := {name: n for name, n in decided.reasons.items() if is_excluding(name)}:
         say("Excluded before the threshold:")
         say("\n".join(reason_lines(exclude)))
+    if rows := rows_table(decided.datasets):
+        say(rows)
     if decided.num_relinked:
         say(f"{decided.num_relinked:>6}  kept rows name the video that theirs is a duplicate of")
     if decided.num_listed is not None:

@@ -53,7 +53,10 @@ def plan(
     if as_json:
         typer.echo(json.dumps(plan_json(planned), indent=1, allow_nan=False))
         return
-    tables = (curve_table(planned), bought_table(planned), asked_table(planned))
+    from vxp_data.report.terminal import rows_table
+
+    of_datasets = rows_table(planned.datasets)
+    tables = (curve_table(planned), of_datasets, bought_table(planned), asked_table(planned))
     say("\n\n".join(filter(None, tables)))
     say(_plan_notes(planned))
 
@@ -140,6 +143,11 @@ def _plan_notes(planned: RunPlan) -> str:
         "'all' keeps the same share of each subset; videos, hours and bytes count a file\nonce.",
         "Frames and tokens are an epoch's, by the run's sampling rule.",
     ]
+    if any(dataset.wanted is not None for dataset in planned.datasets):
+        notes.append(
+            "Shares are cut by thresholds alone; 'now', 'knee' and 'chosen' also by the rows of\n"
+            "each dataset."
+        )
     if unit := per_cost_unit(planned.measure):
         notes.append(f"Scores are {unit}.")
     if planned.bought:

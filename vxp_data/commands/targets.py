@@ -29,7 +29,8 @@ Keep = Annotated[
     typer.Option(
         "--keep",
         metavar="[TASK=]K",
-        help="Keep the least redundant: 0.5 a share of the rows, caption=1000 a number of rows.",
+        help="Keep the least redundant: 0.5 a share of the rows, caption=1000 a number of rows, "
+        "mixture of each dataset the rows that its mixture states.",
     ),
 ]
 Measure = Annotated[

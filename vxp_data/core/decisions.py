@@ -51,6 +51,9 @@ class SampleColumns:
     """Why rows go that could be used: reasons of filters and of duplicates, '' or None for a row
     that stays; None where none of them goes."""
 
+    dataset: TextColumn | None = None
+    """Which dataset each comes from; None where that decides nothing."""
+
     held: TextColumn | None = None
     """Why videos stay whatever the threshold, members of records.KEEP_REASONS, '' or None for one
     that does not; None where none does."""

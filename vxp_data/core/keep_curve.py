@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.core.cost_model import RowCosts
+from vxp_data.core.dataset_rows import DatasetRows
 from vxp_data.core.per_cost import Per
 from vxp_data.core.question_facts import QuestionShares
 
@@ -78,7 +79,8 @@ class RunPlan:
     joint: SubsetPlan
     """Of all subsets together: the same share of each, a file counted once."""
     always: Mapping[str, float]
-    """What images and text-only rows cost, which are kept whatever the threshold."""
+    """What images and text-only rows cost, which are kept whatever the threshold, as far as the
+    rows of their datasets allow; of the chosen way, else of now."""
     num_out: int
     """Rows that no threshold brings back: quarantined, duplicates, or dropped by a filter."""
     asked: Mapping[str, tuple[QuestionShares, ...]]
@@ -88,6 +90,9 @@ class RunPlan:
     """All rows were read for that; else so many of a subset as `inspect.asked` draws."""
     bought: tuple[Bought, ...]
     """Of the chosen way: per row and per cost; none where it has no budget and is per row."""
+    datasets: tuple[DatasetRows, ...]
+    """Of the chosen way, else of now: rows of each dataset, wanted, found and kept; none for a run
+    of before they were counted."""
 
 
 def keep_curve(

@@ -32,6 +32,7 @@ _WANTED: Final[dict[str, tuple[str, Callable[[float], bool]]]] = {
     "share": ("a share in (0, 1]", lambda value: 0 < value <= 1),
     "count": ("a whole number of rows, 0 or more", lambda value: value >= 0 and value % 1 == 0),
     "knee": ("0: it takes no number", lambda value: value == 0),
+    "mixture": ("0: it takes no number", lambda value: value == 0),
 }
 _TRIMMED: Final = 0.01
 """knee: share of rows at either end that does not count: a few odd videos make no curve."""
@@ -41,9 +42,9 @@ _TRIMMED: Final = 0.01
 class ThresholdSpec:
     """One threshold as a user gives it; `str()` is its canonical text.
 
-    Texts: fixed '0.8', quantile 'q0.5', knee 'knee', share '50%', count '1000', any other policy
-    'NAME:NUMBER'. `parse_keep` reads share and count, `parse_threshold` the others, to an equal
-    spec.
+    Texts: fixed '0.8', quantile 'q0.5', knee 'knee', share '50%', count '1000', mixture 'mixture',
+    any other policy 'NAME:NUMBER'. `parse_keep` reads share, count and mixture, `parse_threshold`
+    the others, to an equal spec.
     """
 
     policy: str
@@ -51,7 +52,7 @@ class ThresholdSpec:
 
     value: float
     """fixed: in the measure's own units. quantile: [0, 1], of redundancy. share: (0, 1] of the
-    subset's rows. count: whole number of rows, 0 or more. knee: 0."""
+    subset's rows. count: whole number of rows, 0 or more. knee, mixture: 0."""
 
     def __post_init__(self) -> None:
         THRESHOLDS.require(self.policy)
@@ -68,8 +69,8 @@ class ThresholdSpec:
             return f"{(Decimal(repr(float(self.value))) * 100).normalize():f}%"
         if self.policy == "count":
             return str(int(self.value))
-        if self.policy == "knee":
-            return "knee"
+        if self.policy in ("knee", "mixture"):
+            return self.policy
         return f"{self.policy}:{float(self.value)!r}"
 
 
@@ -100,12 +101,15 @@ def parse_threshold(text: str) -> ThresholdSpec:
 def parse_keep(text: str) -> ThresholdSpec:
     """Read how much to keep: '0.5' or '50%' (share of the rows), '1000' (number of rows).
 
-    Digits alone are a number of rows: '1' keeps one row, '1.0' and '100%' keep all.
+    Digits alone are a number of rows: '1' keeps one row, '1.0' and '100%' keep all. 'mixture': of
+    each dataset as many rows as its mixture states; see core.dataset_rows.
 
     Raises:
         UserError: the text is none of these, or the number is out of range.
     """
     bare = text.strip()
+    if bare == "mixture":
+        return ThresholdSpec("mixture", 0.0)
     if _WHOLE.fullmatch(bare):
         return _spec("count", float(bare), text)
     if _PERCENT.fullmatch(bare):
@@ -113,8 +117,8 @@ def parse_keep(text: str) -> ThresholdSpec:
     if _NUMBER.fullmatch(bare):
         return _spec("share", float(bare), text)
     raise UserError(
-        f"keep: got {text!r}, wanted a share such as '0.5' or '50%', or a number of rows such "
-        "as '1000'."
+        f"keep: got {text!r}, wanted a share such as '0.5' or '50%', a number of rows such as "
+        "'1000', or 'mixture' (of each dataset the rows that its mixture states)."
     )
 
 
@@ -222,6 +226,13 @@ def count(redundancy_N: NDArray[np.float64], sample_ids: Sequence[str], value: f
     tied = sorted(np.flatnonzero(redundancy_N == last).tolist(), key=lambda row: sample_ids[row])
     keep_N[tied[: num_kept - int(keep_N.sum())]] = True
     return Cut(last, keep_N)
+
+
+def mixture(redundancy_N: NDArray[np.float64], sample_ids: Sequence[str], value: float) -> Cut:
+    """Keep all: the rows that a mixture states cut each dataset, see `dataset_rows.cut_to_rows`."""
+    del value
+    most = float(redundancy_N.max()) if len(redundancy_N) else math.nan
+    return fixed(redundancy_N, sample_ids, most)
 
 
 def knee(redundancy_N: NDArray[np.float64], sample_ids: Sequence[str], value: float) -> Cut:

@@ -32,12 +32,15 @@ class MixtureEntry:
     dataset: Dataset
     weight: float | None
     """Share in training against the other entries'; pruning does not look at it."""
-    rows: int | None
-    """How many rows the mixture's description has of it; pruning does not look at it."""
     source: str
     """Name of the public dataset that `vxp-data ingest` makes the manifest of; '' for none."""
     only: tuple[str, ...]
     """The annotation files of it that are meant; none: all."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows are meant to stay; None: it states none."""
+        return self.dataset.rows
 
 
 def read_mixture(path: Path) -> list[Dataset]:
@@ -48,7 +51,8 @@ def read_mixture(path: Path) -> list[Dataset]:
     and content where it is not given; `media_root` may be left out where the manifest is a
     folder, which then is its own. Relative paths count from the mixture file's folder; URIs of
     stores may stand for either. `columns` says which of the rows' columns is what
-    (`{video: path}`). See `MixtureEntry` for `weight`, `rows`, `dataset` (its `source`) and `only`.
+    (`{video: path}`), `rows` how many are meant to stay. See `MixtureEntry` for `weight`, `dataset`
+    (its `source`) and `only`.
 
     Raises:
         UserError: the file cannot be read, a key is unknown or missing, a value is no text, a
@@ -75,18 +79,17 @@ def read_entries(given: str | Path, root: str | Path | None = None) -> list[Mixt
     for number, entry in enumerate(_entries(path), start=1):
         where = f"{path}: dataset {number}"
         texts, numbers = _texts(where, entry), _numbers(where, entry)
-        dataset = _dataset(root, where, texts, _columns(where, entry))
+        rows = None if "rows" not in numbers else int(numbers["rows"])
+        dataset = _dataset(root, where, texts, _columns(where, entry), rows)
         if dataset.name in {earlier.dataset.name for earlier in entries}:
             raise UserError(
                 f"{where}: the name {dataset.name!r} is taken by an earlier dataset, and sample "
                 "ids begin with it. Give each dataset its own name."
             )
-        rows = numbers.get("rows")
         entries.append(
             MixtureEntry(
                 dataset=dataset,
                 weight=numbers.get("weight"),
-                rows=None if rows is None else int(rows),
                 source=texts.get("dataset", ""),
                 only=tuple(texts.get("only", "").split()),
             )
@@ -175,7 +178,11 @@ def _columns(where: str, entry: object) -> dict[str, str]:
 
 
 def _dataset(
-    folder: str | Path, where: str, texts: dict[str, str], columns: dict[str, str]
+    folder: str | Path,
+    where: str,
+    texts: dict[str, str],
+    columns: dict[str, str],
+    rows: int | None,
 ) -> Dataset:
     for key in ("name", "manifest"):
         if key not in texts:
@@ -195,6 +202,7 @@ def _dataset(
         media_root=find_folder(_below(folder, texts.get("media_root", str(manifest)))),
         task=texts.get("task"),
         columns=columns,
+        rows=rows,
     )
 
 

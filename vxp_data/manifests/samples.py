@@ -54,6 +54,8 @@ class Dataset:
     """The task of every row, if the whole set is of one; any name."""
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the user says of the rows' columns; see `settings.columns.COLUMN_KINDS`."""
+    rows: int | None = None
+    """How many of its rows its mixture states; None: it states none, or there is no mixture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

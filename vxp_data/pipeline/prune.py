@@ -13,7 +13,13 @@ from vxp_data.encoders.choose import Choice
 from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
-from vxp_data.pipeline.curate.decide import Decided, DecisionSettings, decide_run, require_tasks
+from vxp_data.pipeline.curate.decide import (
+    Decided,
+    DecisionSettings,
+    decide_run,
+    require_rows_to_decide,
+    require_tasks,
+)
 from vxp_data.pipeline.curate.image_text import (
     measure_similarities,
     prepare_text_encoder,
@@ -154,6 +160,7 @@ def _prune(
     sources = read_wanted_media(run)
     deciding = DecisionSettings.of(config, encoder=spec.fingerprint, sampler=settings.sampler)
     require_tasks(deciding, read_table(run.samples, columns=["task"]))
+    require_rows_to_decide(run, datasets, deciding)
     require_neighbours(config.duplicates, sources)
     totals, num_files = embed_missing(
         run, sources, config, settings, engine, observer, but=TRIED_AGAIN

@@ -22,7 +22,7 @@ from vxp_data.registry import MEASURES
 from vxp_data.settings.curation import NO_SELECTOR, ScoresConfig, check_selectors
 from vxp_data.settings.prune import PruneConfig, load_config
 
-SETTABLE: Final = ("duplicates", "filters", "selection")
+SETTABLE: Final = ("duplicates", "filters", "mixture", "selection")
 """Sections of the settings that decide, and need no video."""
 
 

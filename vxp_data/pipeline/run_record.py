@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from vxp_data.core.budgets import Budget, Target
+from vxp_data.core.dataset_rows import DatasetRows
 from vxp_data.encoders.base import EncoderSpec
 from vxp_data.errors import ExpectationError
 from vxp_data.manifests.samples import Dataset, ManifestCounts
@@ -53,7 +54,7 @@ def threshold_text(spec: Target) -> str:
     """Write a threshold as recipes have it."""
     if isinstance(spec, Budget):
         return f"budget {spec}"
-    return f"keep {spec}" if spec.policy in ("share", "count") else str(spec)
+    return f"keep {spec}" if spec.policy in ("share", "count", "mixture") else str(spec)
 
 
 def run_record(
@@ -118,7 +119,9 @@ def decided_from_record(record: Mapping[str, Any]) -> Decided:
         SubsetSummary(**(subset | {"threshold": _number(subset["threshold"])}))
         for subset in record["subsets"]
     )
-    return Decided(**{**record, "subsets": subsets, "outputs": tuple(record["outputs"])})
+    datasets = tuple(DatasetRows(**dataset) for dataset in record.get("datasets", ()))
+    others = {"subsets": subsets, "datasets": datasets, "outputs": tuple(record["outputs"])}
+    return Decided(**{**record, **others})
 
 
 def _number(value: float | None) -> float:

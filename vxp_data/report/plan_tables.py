@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any, Final
 
 from vxp_data.core.keep_curve import RunPlan
@@ -76,6 +77,7 @@ def plan_json(plan: RunPlan) -> dict[str, Any]:
             for task, ways in plan.asked.items()
         },
         "asked_of_all": plan.asked_of_all,
+        "datasets": [asdict(dataset) for dataset in plan.datasets],
         "bought": {b.per: {**b.costs, "quality": b.quality} for b in plan.bought},
     }
 

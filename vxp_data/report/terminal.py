@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from vxp_data.core.dataset_rows import DatasetRows
 from vxp_data.shard_index import ShardEntry
 
 if TYPE_CHECKING:
@@ -121,6 +122,18 @@ def subset_table(subsets: Sequence[Subset]) -> str:
     lines = aligned(rows).split("\n")
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1].rstrip()])
+
+
+def rows_table(datasets: Sequence[DatasetRows]) -> str:
+    """Draw a table: rows of each dataset that are wanted, found and kept; '' if none are wanted."""
+    if all(dataset.wanted is None for dataset in datasets):
+        return ""
+    rows: list[tuple[str, ...]] = [("dataset", "rows", "wanted", "found", "kept", "")]
+    for d in datasets:
+        wanted = "-" if d.wanted is None else f"{d.wanted:,}"
+        lacking = "" if d.wanted is None or d.found >= d.wanted else f"{d.wanted - d.found:,} short"
+        rows.append((d.dataset, f"{d.num_in:,}", wanted, f"{d.found:,}", f"{d.kept:,}", lacking))
+    return "\n".join(line.rstrip() for line in aligned(rows).split("\n"))
 
 
 def shard_table(shards: Sequence[ShardEntry]) -> str:

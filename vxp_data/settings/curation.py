@@ -8,6 +8,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vxp_data.core.budgets import Target
+from vxp_data.core.dataset_rows import RowsBy
 from vxp_data.core.filters import Bounds
 from vxp_data.core.per_cost import Per
 from vxp_data.core.thresholds import ThresholdSpec
@@ -116,6 +117,35 @@ class SelectionConfig(Settings):
     in that of rank in that order for what a row costs, in tokens of an epoch; see core.per_cost."""
 
 
+class MixtureConfig(Settings):
+    """How many rows of each dataset stay, after filters, duplicates and thresholds."""
+
+    rows: Literal["all", "stated"] = "all"
+    """'stated': as many as its mixture says of a dataset; those beyond are pruned as
+    `dataset_excess`. 'all': every row that is left, unless a threshold is 'keep mixture', which
+    means 'stated', and takes the place of the threshold."""
+    datasets: dict[str, int] = {}
+    """By dataset, rows instead of those that a mixture file says; above 0."""
+    scale: float = Field(1.0, gt=0, le=1)
+    """Share of all of these: 0.001 makes a small mixture of the same proportions, for a trial."""
+    by: RowsBy = "score"
+    """'score': those that a threshold would keep first, the same share of each task; rows without a
+    score (images, text) are drawn. 'random': all are drawn."""
+    seed: int = Field(0, ge=0)
+    """Of what is drawn."""
+    too_few: Literal["keep", "refuse"] = "keep"
+    """Of a dataset with fewer rows than wanted 'keep' keeps all, and says so; with 'refuse' nothing
+    is decided."""
+
+    @field_validator("datasets")
+    @classmethod
+    def _above_zero(cls, datasets: dict[str, int]) -> dict[str, int]:
+        for name, rows in datasets.items():
+            if rows < 1:
+                raise ValueError(f"{name}: {rows} rows; wanted a whole number above 0")
+        return datasets
+
+
 class ScoresConfig(Settings):
     """Scores that a user has brought, as `vxp-data decide --scores` found them."""
 
@@ -136,6 +166,34 @@ class ScoresConfig(Settings):
     def measure(self) -> str:
         """What decisions are said to be made by."""
         return f"scores:{self.name}@{self.version}:{self.column}"
+
+
+def check_mixture(mixture: MixtureConfig, *, cuts_by_rows: bool) -> None:
+    """Check that what is said of rows is used, and that they are chosen in one way.
+
+    Args:
+        mixture: the settings.
+        cuts_by_rows: a threshold is 'keep mixture'.
+
+    Raises:
+        UserError: rows are given that nothing asks for, or are to be drawn where scores decide.
+    """
+    given = {"mixture.datasets={}": mixture.datasets, "mixture.scale=1": mixture.scale != 1}
+    unused = [back for back, is_given in given.items() if is_given]
+    if unused and mixture.rows == "all" and not cuts_by_rows:
+        names = " and ".join(back.partition("=")[0] for back in unused)
+        raise UserError(
+            f"{names}: rows of datasets are given, and nothing asks for them: mixture.rows is "
+            "'all', which keeps all. Set mixture.rows to 'stated', or a threshold to 'keep "
+            f"mixture'; or take them back: {' '.join(f'--set {back}' for back in unused)}."
+        )
+    if cuts_by_rows and mixture.by == "random":
+        raise UserError(
+            "mixture.by: 'random' draws rows, and the threshold 'keep mixture' takes them by "
+            "score; wanted one of them. To take them by score: --set mixture.by=score. To draw, "
+            "set mixture.rows to 'stated' and the threshold to 'keep 1.0' (from all rows)"
+            " or 'keep 0.5' (from the less redundant half)."
+        )
 
 
 def is_on_scores(target: Target) -> bool:

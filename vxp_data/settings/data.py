@@ -71,6 +71,8 @@ class DataExpectConfig(ExpectConfig):
     """Planned frames of the first stored epoch, exactly."""
     num_bytes: int | None = None
     """Of all shards, exactly: the same videos and versions give the same bytes."""
+    rows: dict[str, int] | None = None
+    """Rows in shards by dataset, exactly."""
     clips_per_s_min: float | None = None
     """A floor for writing shards, where all of them were written."""
 
@@ -87,7 +89,7 @@ class DataRecipe(PruneConfig):
     """What the whole must give."""
 
 
-_FILE: Final = SettingsFile(DataRecipe, free_maps=FREE_MAPS, example="frames.num_frames=8")
+DATA_RECIPES: Final = SettingsFile(DataRecipe, free_maps=FREE_MAPS, example="frames.num_frames=8")
 _OWN: Final = frozenset(DataRecipe.model_fields) - frozenset(PruneConfig.model_fields)
 
 
@@ -100,7 +102,7 @@ def load_data_recipe(
         UserError: a file that is not a YAML mapping; an unknown key, with the nearest known one; a
             value out of its range, or missing.
     """
-    return _FILE.read(read_recipe(path), str(path), overrides)
+    return DATA_RECIPES.read(read_recipe(path), str(path), overrides)
 
 
 def is_data_recipe(path: Path) -> bool:

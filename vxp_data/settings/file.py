@@ -205,7 +205,13 @@ def _origin(key: str, origin_of: Mapping[str, str]) -> str:
 
 def _readable(error: ValidationError, origin_of: Mapping[str, str], source: str) -> str:
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems:
+        if problem["type"] == "too_short" and any(
+            other["loc"][: len(problem["loc"])] == problem["loc"] != other["loc"]
+            for other in problems
+        ):
+            continue  # of what is left without the items that other lines are about
         key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vxp_data.core.budgets import Target, parse_budget
 from vxp_data.core.cost_model import CostModel
+from vxp_data.core.dataset_rows import is_cut_by_rows
 from vxp_data.core.filters import check_bounds
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.core.thresholds import parse_keep, parse_threshold
@@ -23,11 +24,13 @@ from vxp_data.settings.columns import check_columns
 from vxp_data.settings.curation import (
     BoundsConfig,
     DuplicatesConfig,
+    MixtureConfig,
     ScoresConfig,
     SelectionConfig,
     check_selectors,
 )
 from vxp_data.settings.file import Loaded, Settings, SettingsFile, known_name, read_recipe
+from vxp_data.settings.shard import ShardConfig
 
 
 class TasksConfig(Settings):
@@ -178,31 +181,6 @@ class ThumbnailsConfig(Settings):
     no embedding: clips that have embeddings already get no sheet."""
 
 
-class ShardConfig(Settings):
-    """What `vxp-data shard` writes."""
-
-    payload: Literal["video", "frames", "none"] = "video"
-    """'video': each file's own bytes. 'frames': the planned frames as images, so that training
-    decodes no video. 'none': plans and URIs only."""
-    shard_bytes: int = Field(1 << 30, ge=1 << 10)
-    """What a shard should hold, bytes."""
-    max_samples: int = Field(10_000, ge=1)
-    """Most clips in a shard."""
-    world_size: int = Field(1, ge=1)
-    """Processes that will train; the number of shards is a multiple of this times `workers`."""
-    workers: int = Field(1, ge=1)
-    """Loader workers of each."""
-    num_epochs: int = Field(1, ge=1, le=1000)
-    """Epochs whose plans are stored; for 'frames', also whose frames are. A loader draws later
-    epochs' plans itself ('frames': begins with the first again)."""
-    frame_px: int = Field(384, ge=16, le=4096)
-    """Side of the square to which frames are squashed, as SigLIP sees them; for 'frames'."""
-    image_format: Literal["jpeg", "webp"] = "jpeg"
-    """Of the frames."""
-    quality: int = Field(90, ge=1, le=100)
-    """Of the frames, on the image format's own scale."""
-
-
 class ExpectConfig(Settings):
     """What a run must give; exit code 3 and the difference where it does not."""
 
@@ -244,8 +222,11 @@ class PruneConfig(Settings):
     thresholds: dict[str, str] = {"default": "keep 0.5"}
     """By task, and 'default' for the others: '0.80' a score, 'q0.5' a quantile of the scores,
     'knee' where the scores begin to climb or to level off, 'keep 0.5' a share of the rows, 'keep
-    1000' a number of rows, 'budget frames=2M' what a budget pays for (units: rows, frames, tokens,
-    gpu_hours, videos, hours, bytes); the default's budget is one for all subsets together."""
+    1000' a number of rows, 'keep mixture' of each dataset as many rows as its mixture states,
+    'budget frames=2M' what a budget pays for (units: rows, frames, tokens, gpu_hours, videos,
+    hours, bytes); the default's budget is one for all subsets together."""
+    mixture: MixtureConfig = MixtureConfig()
+    """How many rows of each dataset stay, after all else."""
     select: dict[str, str] = {}
     """By task, and 'default' for the others: a name in registry.SELECTORS, which puts rows in the
     order in which they are taken; 'none', or nothing: `measure` does."""
@@ -332,6 +313,11 @@ class PruneConfig(Settings):
             if task != "default"
         }
 
+    def has_keep_mixture(self) -> bool:
+        """Whether the rows that a mixture states are the threshold of some task."""
+        targets = (self.default_threshold(), *self.threshold_specs().values())
+        return any(is_cut_by_rows(target) for target in targets)
+
     def default_threshold(self) -> Target:
         """Return the threshold of every task that has none of its own."""
         return threshold_spec(self.thresholds["default"])
@@ -350,11 +336,11 @@ LoadedConfig = Loaded[PruneConfig]
 
 FREE_MAPS: Final = (
     "thresholds", "select", "budget_weights", "filters", "tasks.map", "manifest.columns",
-    "expect.quarantined",
+    "expect.quarantined", "expect.rows", "mixture.datasets",
 )  # fmt: skip
 """Sections whose keys the user chooses."""
 
-_FILE: Final = SettingsFile(PruneConfig, free_maps=FREE_MAPS, example="frames.num_frames=8")
+PRUNE_RECIPES: Final = SettingsFile(PruneConfig, free_maps=FREE_MAPS, example="frames.num_frames=8")
 
 
 def load_config(
@@ -374,15 +360,15 @@ def load_config(
             value out of its range.
     """
     if run_settings is not None:
-        return _FILE.read(deepcopy(dict(run_settings)), "run.json", overrides)
-    return _FILE.read({} if recipe is None else read_recipe(recipe), str(recipe), overrides)
+        return PRUNE_RECIPES.read(deepcopy(dict(run_settings)), "run.json", overrides)
+    return PRUNE_RECIPES.read({} if recipe is None else read_recipe(recipe), str(recipe), overrides)
 
 
 def parse_set(text: str) -> tuple[str, Any, str]:
     """Read one `--set a.b=c`; see `SettingsFile.parse_set`."""
-    return _FILE.parse_set(text)
+    return PRUNE_RECIPES.parse_set(text)
 
 
 def known_keys() -> Iterator[str]:
     """Return every dotted key that a recipe may set."""
-    return _FILE.known_keys()
+    return PRUNE_RECIPES.known_keys()

@@ -43,7 +43,7 @@ class ShardClip:
                     len(plans[0].frame_index) for plans in self.record.plans_of(index) if plans
                 ),
                 "dataset": row.dataset,
-                **word_counts(row, num_media=num_media),
+                **word_counts(conversation_from_json(row.conversation), num_media=num_media),
             }
             for index, row in enumerate(self.record.rows)
         ]

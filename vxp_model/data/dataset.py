@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vxp_data.conversation import conversation_from_json
-from vxp_data.shard_format import MIXED, PlanRecord, ShardRecord
+from vxp_data.conversation import Turn, conversation_from_json
+from vxp_data.shard_format import MIXED, PlanRecord, RowRecordBase, ShardRecord
+from vxp_data.shard_index import word_counts
 from vxp_model.data.clip import payload_of, plans_of, read_clip
-from vxp_model.data.frames import BrokenSampleError, FrameOptions, FrameReader
-from vxp_model.data.index import ShardTable
+from vxp_model.data.frames import BadRowError, BrokenSampleError, FrameOptions, FrameReader
+from vxp_model.data.row_check import conversation_problem
 from vxp_model.data.sample import SampleMedium, TrainSample
 from vxp_model.data.seeded_draws import WindowRule, cut_window
 from vxp_model.data.sources import Rows, Source
@@ -52,10 +53,11 @@ class ShardDataset(Dataset[TrainSample]):
     A sample that cannot be used is replaced by the next of the same source and kind whose clip is
     another and can be used, in the circle of all of them sorted by (planned frames of the first
     stored epoch, row of the index). So a substitute needs about the same memory and time, and
-    every rank, worker and run finds the same one.
+    every rank, worker and run finds the same one. Where no clip of that kind is left, it is one of
+    the source's other kinds, in the same order.
 
     Args:
-        sources: the mixture's parts, or one path.
+        sources: the mixture's parts, as sources or as rows of theirs, or one path.
         frames: how frames are read; None: they are not, `frames_THWC` is None.
         window: shows, and decodes, only so many neighbouring frames of a plan; None: all of them.
 
@@ -65,7 +67,7 @@ class ShardDataset(Dataset[TrainSample]):
 
     def __init__(
         self,
-        sources: Sequence[Source] | str | Path,
+        sources: Sequence[Source | Rows] | str | Path,
         frames: FrameOptions | None = _DEFAULT_FRAMES,
         window: WindowRule | None = None,
     ) -> None:
@@ -74,7 +76,7 @@ class ShardDataset(Dataset[TrainSample]):
         given = list(sources)
         if not given:
             raise UserError("the loader has no sources, wanted one shard directory at least.")
-        self.rows = [Rows.of(source) for source in given]
+        self.rows = [one if isinstance(one, Rows) else Rows.of(one) for one in given]
         if frames is not None and frames.frame_px is None:
             _refuse_mixed(self.rows)
         self.known_broken: dict[tuple[int, str], tuple[str, str]] = {}
@@ -83,7 +85,7 @@ class ShardDataset(Dataset[TrainSample]):
         self._window = window
         self._reader: FrameReader | None = None
         self._reader_pid = 0
-        self._rings: dict[tuple[int, str], NDArray[np.int64]] = {}
+        self._rings: dict[tuple[int, str], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_reader": None, "_rings": {}}
@@ -119,15 +121,18 @@ class ShardDataset(Dataset[TrainSample]):
         if clip in self.known_broken:
             raise BrokenSampleError(*self.known_broken[clip])
         try:
-            return self._sample(index, table, row)
+            return self._sample(index, row)
         except BrokenSampleError as error:
-            if error.reason not in _MAY_PASS:
+            if error.reason not in _MAY_PASS and not isinstance(error, BadRowError):
                 self.known_broken[clip] = (error.reason, error.message)
             raise
 
-    def _sample(self, index: SampleIndex, table: ShardTable, row: int) -> TrainSample:
-        record, payloads = read_clip(table, row, with_payload=self._frames is not None)
-        number = int(table.index_N[row])
+    def _sample(self, index: SampleIndex, row: int) -> TrainSample:
+        rows = self.rows[index.source]
+        record, payloads = read_clip(rows.table, row, with_payload=self._frames is not None)
+        number = int(rows.table.index_N[row])
+        about = record.rows[number]
+        conversation = _conversation(rows, row, about, num_media=len(record.media_clips))
         plans = plans_of(record, number, index.epoch)
         if self._window is not None:
             place = {"epoch": index.epoch, "position": index.position}
@@ -135,11 +140,6 @@ class ShardDataset(Dataset[TrainSample]):
         frames, num_inexact = None, 0
         if self._frames is not None and plans:
             frames, num_inexact = self._frames_of(record, payloads, plans, self._frames)
-        about = record.rows[number]
-        try:
-            conversation = conversation_from_json(about.conversation)
-        except ValueError as error:
-            raise BrokenSampleError("bad_record", f"{about.sample_id}: {error}") from error
         return TrainSample(
             sample_id=about.sample_id,
             dataset=about.dataset,
@@ -217,16 +217,20 @@ class ShardDataset(Dataset[TrainSample]):
         )
 
     def _after(self, source: int, sample: int) -> list[int]:
-        """Return the rows that may stand in for a sample, nearest first."""
+        """Return the rows that may stand in for a sample, nearest first: its kind's before others.
+
+        A circle of the kind's rows by frames, from the sample on, then the others' by frames.
+        """
         rows = self.rows[source]
         kind = rows.table.kind(int(rows.row_N[sample]))
         if (source, kind) not in self._rings:
-            own_N = np.intersect1d(rows.row_N, rows.table.rows_of([kind]))
-            order_N = np.argsort(rows.table.num_frames_N[own_N], kind="stable")
-            self._rings[source, kind] = own_N[order_N]
-        ring_N = self._rings[source, kind]
+            is_own_N = np.isin(rows.row_N, rows.table.rows_of([kind]))
+            order_N = np.argsort(rows.table.num_frames_N[rows.row_N], kind="stable")
+            own_N = rows.row_N[order_N][is_own_N[order_N]]
+            self._rings[source, kind] = (own_N, rows.row_N[order_N][~is_own_N[order_N]])
+        ring_N, others_N = self._rings[source, kind]
         at = int(np.flatnonzero(ring_N == rows.row_N[sample])[0])
-        after: list[int] = np.roll(ring_N, -at)[1:].tolist()
+        after: list[int] = np.concatenate([np.roll(ring_N, -at)[1:], others_N]).tolist()
         return after
 
     def _frame_reader(self, options: FrameOptions) -> FrameReader:
@@ -235,6 +239,31 @@ class ShardDataset(Dataset[TrainSample]):
         ):  # forked: the parent's is its own
             self._reader, self._reader_pid = FrameReader(options), os.getpid()
         return self._reader
+
+
+def _conversation(
+    rows: Rows, row: int, about: RowRecordBase, *, num_media: int
+) -> tuple[Turn, ...]:
+    """Read a row's conversation; where words are learned, only one that can be learned from.
+
+    Raises:
+        BadRowError: it is none, cannot be learned from, or is not the one that was looked at when
+            the training began.
+    """
+    try:
+        turns = conversation_from_json(about.conversation)
+    except ValueError as error:
+        raise BadRowError("bad_row", f"{about.sample_id}: {error}") from error
+    if not rows.reads_words or rows.facts is None:
+        return turns
+    wanted, found = rows.facts.counts(row), word_counts(turns, num_media=num_media)
+    if odd := [
+        f"{name} {found[name]}, not {wanted[name]}" for name in found if found[name] != wanted[name]
+    ]:
+        raise BadRowError("bad_row", f"{about.sample_id}: its record has {', '.join(odd)}")
+    if (problem := conversation_problem(turns, num_media)) is not None:
+        raise BadRowError("bad_row", f"{about.sample_id}: {problem[0]}: {problem[1]}")
+    return turns
 
 
 def _refuse_mixed(sources: Sequence[Rows]) -> None:

@@ -33,7 +33,7 @@ class BrokenSampleError(Exception):
 
     Attributes:
         reason: why, one word: one of `records.Reason` for a file, else 'unreadable' (the shard),
-            'checksum', 'bad_record', 'bad_picture', 'source_changed'.
+            'checksum', 'bad_record', 'bad_row', 'bad_picture', 'source_changed'.
         message: details.
     """
 
@@ -44,6 +44,10 @@ class BrokenSampleError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+
+class BadRowError(BrokenSampleError):
+    """A row that cannot be used; others about the same media may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,8 @@ from vxp_model.errors import UserError
 _PLACES: Final = (
     "shard", "json_offset", "json_bytes", "payload_offset", "payload_bytes", "num_frames",
 )  # fmt: skip
-_COUNTS: Final = ("num_answers", "text_bytes", "answer_bytes", "num_media", "num_markers")
+COUNTS: Final = ("num_answers", "text_bytes", "answer_bytes", "num_media", "num_markers")
+"""Columns of samples.parquet that `shard_index.word_counts` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,18 @@ class RowFacts:
     answer_bytes_N: NDArray[np.int64]
     num_media_N: NDArray[np.int32]
     num_markers_N: NDArray[np.int32]
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+    """Rows whose record cannot be read, and why: their counts are 0. Of format 1 alone, whose
+    records are read to know the facts."""
+
+    def datasets(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Return the names of the datasets, and for each row the index of its own."""
+        encoded = self.dataset_N.dictionary_encode()
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+    def counts(self, row: int) -> dict[str, int]:
+        """Return a row's counts, as `shard_index.word_counts` gives them."""
+        return {name: int(getattr(self, f"{name}_N")[row]) for name in COUNTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +138,7 @@ def load_index(uri: str) -> ShardTable:
 
 
 def _facts(table: pa.Table) -> RowFacts:
-    counts = {f"{name}_N": _column(table, name).to_numpy() for name in _COUNTS}
+    counts = {f"{name}_N": _column(table, name).to_numpy() for name in COUNTS}
     return RowFacts(dataset_N=_column(table, "dataset"), **counts)
 
 

@@ -29,7 +29,7 @@ from vxp_model.data.frames import FrameOptions
 from vxp_model.data.order import BatchRule, EpochOrder, OrderRule, cut_batches, epoch_order
 from vxp_model.data.sample import Batch, TrainSample
 from vxp_model.data.seeded_draws import WindowRule
-from vxp_model.data.sources import Source
+from vxp_model.data.sources import Rows, Source
 from vxp_model.data.state import (
     STATE_VERSION,
     LoaderState,
@@ -65,7 +65,8 @@ class ShardLoader:
     of the epoch, in the same order.
 
     Args:
-        sources: a mixture, or the path of one shard directory.
+        sources: a mixture, or the path of one shard directory; `Rows` where indexes are read, and
+            rows that cannot be learned from left out (`row_check.check_rows`).
         batch: limits of one rank's batch.
         order: seed, epoch length, length grouping.
         frames: how frames are read; None: not at all, to read the rows alone.
@@ -85,7 +86,7 @@ class ShardLoader:
 
     def __init__(
         self,
-        sources: Sequence[Source] | str | Path,
+        sources: Sequence[Source | Rows] | str | Path,
         *,
         batch: BatchRule = _ONE_SAMPLE,
         order: OrderRule = _SHUFFLED,
@@ -222,6 +223,11 @@ class ShardLoader:
                     digest=rows.table.digest,
                     weight=rows.source.weight,
                     kinds=None if rows.source.kinds is None else sorted(rows.source.kinds),
+                    datasets=(
+                        None if rows.source.datasets is None else sorted(rows.source.datasets)
+                    ),
+                    num_left_out=len(rows.left_out_N),
+                    left_out=rows.left_out_digest(),
                 )
                 for rows in self.dataset.rows
             ],

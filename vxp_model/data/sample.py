@@ -1,13 +1,17 @@
 """What the loader gives: samples ready for a model, in batches.
 
-Shapes: T planned frames, H x W pixels, C = 3 (red, green, blue).
+Shapes: T planned frames, N frames of all samples of a batch, H x W pixels, C = 3 (red, green,
+blue).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vxp_data.conversation import Turn
@@ -89,3 +93,47 @@ class Batch:
     def pin_memory(self) -> Self:
         """Put the tensors into page-locked memory; called by torch."""
         return replace(self, samples=[sample.pin_memory() for sample in self.samples])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross processes as one tensor: each takes a file descriptor, and time, of its own."""
+        frames = [s.frames_THWC for s in self.samples if s.frames_THWC is not None]
+        if len({frames_THWC.shape[1:] for frames_THWC in frames}) != 1:
+            return _batch, (self.samples,)
+        counts = [0 if s.frames_THWC is None else len(s.frames_THWC) for s in self.samples]
+        times = [sample.time_s_T.numpy() for sample in self.samples]
+        bare = [replace(s, frames_THWC=None, time_s_T=_NO_TIMES) for s in self.samples]
+        return _arrived, (bare, counts, times, _joined(frames))
+
+
+def _batch(samples: list[TrainSample]) -> Batch:
+    return Batch(samples=samples)
+
+
+_NO_TIMES = torch.zeros(0, dtype=torch.float64)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Join tensors in memory that another process can map: sending it copies nothing."""
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    joined = torch.empty(shape, dtype=parts[0].dtype).share_memory_()  # type: ignore[no-untyped-call]
+    return torch.cat(parts, out=joined)
+
+
+def _arrived(
+    bare: list[TrainSample],
+    counts: list[int],
+    times: list[NDArray[np.float64]],
+    frames_NHWC: Tensor,
+) -> Batch:
+    """Build a batch of what has crossed; its frames are views of the one tensor."""
+    parts = frames_NHWC.split(counts)  # type: ignore[no-untyped-call]
+    return Batch(
+        samples=[
+            replace(
+                sample,
+                frames_THWC=frames_THWC if sample.media else None,
+                time_s_T=torch.from_numpy(time_s_T),
+            )
+            for sample, frames_THWC, time_s_T in zip(bare, parts, times, strict=True)
+        ]
+    )

@@ -1,4 +1,4 @@
-"""What training draws for a sample by itself: a window of its plan, seeds for its masks.
+"""What training draws for a sample by itself: a window, seeds for its masks, whether it has one.
 
 A draw follows from the seed, the epoch and the sample's position in the epoch alone: it is the same
 in whatever batch, process or resumed run the sample comes up.
@@ -46,6 +46,11 @@ def cut_window(plan: PlanRecord, rule: WindowRule, *, epoch: int, position: int)
 def mask_seed(seed: int, *, epoch: int, position: int, group: int) -> int:
     """Return the seed of the noise that masks one group of a sample: 64 bits."""
     return hash64("mask", seed, epoch, position, group)
+
+
+def is_whole(seed: int, *, epoch: int, position: int, share: float) -> bool:
+    """Return whether nothing of a sample is masked, which is so with the chance `share`."""
+    return hash64("whole", seed, epoch, position) < share * 2**64
 
 
 def selector_seed(seed: int, *, epoch: int, position: int, sequence: int = 0) -> int:

@@ -22,6 +22,11 @@ class SourceState:
     """SHA-256 of its index.json."""
     weight: float | None
     kinds: list[str] | None
+    datasets: list[str] | None = None
+    num_left_out: int = 0
+    """Rows that are left out by rule."""
+    left_out: str = ""
+    """Digest of them, see `Rows.left_out_digest`; '' where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +103,17 @@ def require_same_data(saved: LoaderState, now: LoaderState) -> None:
                 f"source {number} ({new.uri}): its index.json has SHA-256 {new.digest[:16]}..., "
                 f"the state was saved with {old.digest[:16]}... ({old.uri})"
             )
-        for name in ("weight", "kinds"):
+        for name in ("weight", "kinds", "datasets"):
             got, wanted = getattr(new, name), getattr(old, name)
             if got != wanted:
                 problems.append(
                     f"source {number} ({new.uri}): {name} {got}, the state has {wanted}"
                 )
+        if old.left_out != new.left_out:
+            problems.append(
+                f"source {number} ({new.uri}): {new.num_left_out} rows are left out, the state was "
+                f"saved with {old.num_left_out}, or others"
+            )
     for name, wanted in saved.order.items():
         if (got := now.order.get(name)) != wanted:
             problems.append(f"{name} {got}, the state has {wanted}")

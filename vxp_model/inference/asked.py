@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vxp_model.errors import require
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -25,6 +27,12 @@ class Asked:
     begins later. No question drops it."""
     max_new_tokens: int = 256
     """Longest answer; room for it is kept below the context limit."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.max_new_tokens >= 1,
+            f"max_new_tokens must be 1 or more, got {self.max_new_tokens}.",
+        )
 
     def conversation(self) -> list[dict[str, Any]]:
         """Return the turns."""

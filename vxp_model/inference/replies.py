@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from vxp_model.errors import UserError
 from vxp_model.inference.answers import Answer, WatchedVideo, peak_bytes, wait_for
 from vxp_model.inference.asked import Asked
 from vxp_model.inference.prefill import cached_positions, prefill
 from vxp_model.inference.reading import Selected, num_new, padded_left
+from vxp_model.models.generation import answer_config
 from vxp_model.models.processor import Clip, VideoXLProProcessor
+from vxp_model.models.special_tokens import end_ids
 from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
 
 Progress = Callable[[str, int, int], None]
@@ -78,13 +81,19 @@ class Replier:
         # A GPU works on by itself: without waiting, the clock would stop before the work does.
         wait_for(model.device)
         read_s = time.monotonic()
-        ends = self._ends() | options
+        most = max(prompt.asked.max_new_tokens for prompt in prompts)
+        given = {"do_sample": False, "max_new_tokens": most, **self._ends(), **options}
+        config, rest = answer_config(model.generation_config, given, num_positions=0)
+        if (config.num_return_sequences or 1) > 1:
+            raise UserError("ask gives one answer to a question: leave out num_return_sequences.")
+        if (config.num_beams or 1) > 1:  # transformers does so with all but the cache
+            cache.batch_repeat_interleave(config.num_beams)
         ids = model.language_model.generate(
             inputs_embeds=embeds_BPD,
             attention_mask=mask_BP,
             past_key_values=cache,
-            max_new_tokens=max(prompt.asked.max_new_tokens for prompt in prompts),
-            **({"do_sample": False} | ends),
+            generation_config=config,
+            **rest,
         ).tolist()
         answered_s = time.monotonic()
         count = len(prompts)
@@ -93,7 +102,7 @@ class Replier:
                 video,
                 prompt,
                 row,
-                ends["eos_token_id"],
+                config.eos_token_id,
                 num_cached=num_cached - (embeds_BPD.shape[1] - prompt.num_positions),
                 prefill_s=(read_s - began_s) / count,
                 decode_s=(answered_s - read_s) / count,
@@ -161,11 +170,11 @@ class Replier:
         )
 
     def _ends(self) -> dict[str, Any]:
-        """Return the tokens that end an answer and that fill up, where the model does not tell."""
-        tokenizer, config = self._processor.tokenizer, self._model.generation_config
-        ends = {"pad_token_id": tokenizer.pad_token_id or 0}
-        if config.eos_token_id is None:
-            ends["eos_token_id"] = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        else:
-            ends["eos_token_id"] = config.eos_token_id
-        return ends
+        """Return the tokens that end an answer and that fill up: also those of older models.
+
+        A model that was made from a base checkpoint may name that one's `<|endoftext|>` alone.
+        """
+        own, tokenizer = self._model.generation_config.eos_token_id, self._processor.tokenizer
+        ends = end_ids(tokenizer)
+        ends += [one for one in ([own] if isinstance(own, int) else own or []) if one not in ends]
+        return {"eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id}

@@ -41,6 +41,7 @@ from vxp_model.inference.reading import (
 )
 from vxp_model.inference.replies import Progress, Reading, Replier
 from vxp_model.models.processor import VideoXLProProcessor
+from vxp_model.models.special_tokens import check_fits
 from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
 from vxp_model.models.visual_sequence import Selection
 
@@ -104,6 +105,7 @@ class LongVideoModel:
         if context_limit is not None:
             model.config.context_limit = context_limit
         processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+        check_fits(model.config, processor)
         return cls(model.to(place.device), processor)
 
     @property

@@ -29,7 +29,9 @@ from vxp_model.modules.dts import DynamicTokenSynthesizer
 from vxp_model.modules.siglip import SiglipVisionTower
 
 FORMAT: Final = "vxp-recot"
-VERSION: Final = 1
+VERSION: Final = 2
+SINCE_2: Final = {"unmasked_share": 0.0}
+"""Settings of the masking that models of version 1 were trained with and do not name."""
 CONFIG_NAME: Final = "config.json"
 PARTS: Final = ("dts", "decoder", "sgm")
 
@@ -145,7 +147,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{str(folder)!r} holds no ReCoT model: {CONFIG_NAME}: {type(error).__name__}: {error}"
         ) from error
-    if found != (FORMAT, VERSION):
+    if found == (FORMAT, 1):
+        content["config"]["sgm"] |= SINCE_2
+    elif found != (FORMAT, VERSION):
         raise UserError(f"{str(path)!r} is {found[0]} {found[1]}, this reads {FORMAT} {VERSION}.")
     return dict(content)
 

@@ -5,6 +5,7 @@ Shape suffixes: P positions of a prompt, T frames of a clip.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from vxp_model.data.visuals import FrameChoice, Visual, read_image, read_video
 from vxp_model.errors import UserError
+from vxp_model.models.special_tokens import END, START, VISUAL_TOKEN, check_tokens
 from vxp_model.models.turns import (
     Message,
     batch_of,
@@ -27,9 +29,6 @@ from vxp_model.models.turns import (
 )
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
 from vxp_model.models.visual_sequence import IGNORED_LABEL, Kind
-
-START: Final = "<|im_start|>"
-END: Final = "<|im_end|>"
 
 Learns = Literal["all", "last"]
 
@@ -68,6 +67,10 @@ class Clip:
     the first group that begins later, or after the last. No question drops it."""
 
 
+_MOST_KEPT = 10_000
+"""Texts whose tokens are kept: the times of 11 hours at a group in 4 s."""
+
+
 @dataclass(slots=True)
 class Prompt:
     """One conversation as tokens."""
@@ -80,10 +83,10 @@ class Prompt:
 
     def add(self, ids: Iterable[int], kind: Kind, *, is_label: bool = False) -> None:
         """Append tokens of one kind."""
-        for token in ids:
-            self.ids.append(token)
-            self.kinds.append(int(kind))
-            self.labels.append(token if is_label else IGNORED_LABEL)
+        own = list(ids)
+        self.ids += own
+        self.kinds += [int(kind)] * len(own)
+        self.labels += own if is_label else [IGNORED_LABEL] * len(own)
 
 
 class VideoXLProProcessor(ProcessorMixin):
@@ -95,11 +98,12 @@ class VideoXLProProcessor(ProcessorMixin):
     and nothing in it is taken for a special token, so that no question can end its own turn.
 
     Args:
-        tokenizer: a fast tokenizer with Qwen's ChatML tokens.
+        tokenizer: a fast tokenizer with Qwen's ChatML tokens; see `check_tokens` for what may be
+            changed of it.
         image_px: side of the square frames.
         temporal_factor: frames of a group.
         group_tokens: visual tokens of a group.
-        visual_token: the tokenizer's token for visual positions.
+        visual_token: the tokenizer's token for visual positions, special and of no other use.
         time_format: text of a time in seconds; its width in tokens is the tokenizer's business.
         system: the system turn of conversations without one.
         fps: default frames per second of video files.
@@ -107,7 +111,7 @@ class VideoXLProProcessor(ProcessorMixin):
         chat_template: None: `CHAT_TEMPLATE`.
 
     Raises:
-        UserError: the tokenizer lacks a token.
+        UserError: the tokenizer lacks a token, or the visual one has another meaning.
     """
 
     def __init__(
@@ -116,13 +120,14 @@ class VideoXLProProcessor(ProcessorMixin):
         image_px: int = 384,
         temporal_factor: int = 4,
         group_tokens: int = 144,
-        visual_token: str = "<|vision_pad|>",
+        visual_token: str = VISUAL_TOKEN,
         time_format: str = "Time {:06.1f}s:",
         system: str = "You are a helpful assistant.",
         fps: float = 1.0,
         max_frames: int = 360,
         chat_template: str | None = None,
     ) -> None:
+        check_tokens(tokenizer, visual_token)
         template = chat_template or CHAT_TEMPLATE
         super().__init__(tokenizer, chat_template=template)  # type: ignore[no-untyped-call]
         self.image_px = image_px
@@ -133,13 +138,7 @@ class VideoXLProProcessor(ProcessorMixin):
         self.system = system
         self.fps = fps
         self.max_frames = max_frames
-        vocabulary = tokenizer.get_vocab()
-        for token in (START, END, visual_token):
-            if token not in vocabulary:
-                raise UserError(
-                    f"the tokenizer has no token {token!r}. Take the tokenizer of a Qwen2.5 or "
-                    "Qwen3 model, or name its token for visual positions as visual_token."
-                )
+        self._ids_of: dict[str, list[int]] = {}
 
     @classmethod
     def for_model(
@@ -148,11 +147,16 @@ class VideoXLProProcessor(ProcessorMixin):
         """Build the processor that fits a model.
 
         Raises:
-            UserError: the model's visual token is not one of the tokenizer's.
+            UserError: the model's visual token is not one of the tokenizer's, or has another
+                meaning.
         """
         token = tokenizer.convert_ids_to_tokens(config.visual_token_id)
         if token is None:
-            raise UserError(f"the tokenizer has no token {config.visual_token_id}.")
+            raise UserError(
+                f"the model has token {config.visual_token_id} at visual positions, and the "
+                f"tokenizer has no such token. `with_visual_token` adds {VISUAL_TOKEN!r} to a "
+                "tokenizer without it, as Qwen2's, and returns the id to be config.visual_token_id."
+            )
         return cls(
             tokenizer,
             image_px=config.vision.image_px,
@@ -272,14 +276,14 @@ class VideoXLProProcessor(ProcessorMixin):
         """Stack prompts, and the frames of all their videos and images."""
         has_labels = all(any(x != IGNORED_LABEL for x in prompt.labels) for prompt in prompts)
         longest = max(len(prompt.ids) for prompt in prompts)
-        pad_id = self.tokenizer.pad_token_id or 0
+        pad_id = self.tokenizer.pad_token_id
 
         def stack(rows: Iterable[Sequence[int]], fill: int) -> Tensor:
-            padded = []
+            numbers = array("q")  # torch takes thrice as long over so many Python numbers
             for row in rows:
                 missing = [fill] * (longest - len(row))
-                padded.append([*row, *missing] if has_labels else [*missing, *row])
-            return torch.tensor(padded, dtype=torch.int64)
+                numbers.extend([*row, *missing] if has_labels else [*missing, *row])
+            return torch.frombuffer(numbers, dtype=torch.int64).view(-1, longest)
 
         data: dict[str, Any] = {
             "input_ids": stack((prompt.ids for prompt in prompts), pad_id),
@@ -325,17 +329,18 @@ class VideoXLProProcessor(ProcessorMixin):
         """Add a turn; `left` are the clips from here on, of which its own are taken."""
         start, end = self.tokenizer.convert_tokens_to_ids([START, END])
         speaker = "user" if turn["role"] == "tool" else turn["role"]
-        prompt.add([start, *self.text_ids(f"{speaker}\n")], Kind.TEXT)
+        prompt.add([start, *self._often_ids(f"{speaker}\n")], Kind.TEXT)
         parts = parts_of(turn)
         for index, part in enumerate(parts):
             if part["type"] == "text":
-                prompt.add(self.text_ids(part["text"]), kind, is_label=is_label)
+                ids_of = self._often_ids if turn["role"] == "system" else self.text_ids
+                prompt.add(ids_of(part["text"]), kind, is_label=is_label)
                 continue
             self._add_clip(prompt, left.pop(0))
             if index + 1 < len(parts):
-                prompt.add(self.text_ids("\n"), Kind.TEXT)
+                prompt.add(self._often_ids("\n"), Kind.TEXT)
         prompt.add([end], Kind.TEXT, is_label=is_label)
-        prompt.add(self.text_ids("\n"), Kind.TEXT)
+        prompt.add(self._often_ids("\n"), Kind.TEXT)
 
     def _add_clip(self, prompt: Prompt, clip: Clip) -> None:
         num_told = 0
@@ -344,7 +349,7 @@ class VideoXLProProcessor(ProcessorMixin):
             self._add_lines(prompt, clip.texts[num_told:num_before])
             num_told = num_before
             if not clip.is_image:
-                prompt.add(self.text_ids(self.time_format.format(time_s)), Kind.TIME)
+                prompt.add(self._often_ids(self.time_format.format(time_s)), Kind.TIME)
             kind = Kind.IMAGE if clip.is_image else Kind.VISUAL
             prompt.add([self.visual_token_id] * self.group_tokens, kind)
         self._add_lines(prompt, clip.texts[num_told:])
@@ -363,6 +368,14 @@ class VideoXLProProcessor(ProcessorMixin):
             choice=replace(choice, **own),
             time_s=part.get("time_s"),
         )
+
+    def _often_ids(self, text: str) -> list[int]:
+        """Tokenise what prompts are full of: who speaks, line breaks, times, the system turn."""
+        if text not in self._ids_of:
+            if len(self._ids_of) >= _MOST_KEPT:
+                self._ids_of.clear()
+            self._ids_of[text] = self.text_ids(text)
+        return self._ids_of[text]
 
     def text_ids(self, text: str) -> list[int]:
         """Tokenise text by itself: nothing in it is taken for a special token."""

@@ -30,11 +30,9 @@ class ReCoTOutput:
     """Scalar float32, what to minimise: `reconstruction_loss`, and the ranking loss if chosen."""
 
     reconstruction_loss: Tensor
-    """Scalar float32: weighted mean over tokens of the mean squared error over channels."""
-
-    weight: Tensor
-    """Scalar float32: total weight of the tokens in that mean; by it, the means of several batches
-    or processes are put together."""
+    """Scalar float32: mean over the frames that count of the weighted mean over a frame's tokens of
+    the mean squared error over channels. Every frame weighs the same, whether it is masked or not:
+    by the number of frames, the means of several batches or processes are put together."""
 
     error_GTN: Tensor
     """float32, detached: each token's mean squared error, padding included."""
@@ -108,6 +106,7 @@ class ReCoTModel(nn.Module):
         features_FCHW: Tensor | None = None,
         mask_ratio: float | None = None,
         noise_GTN: Tensor | None = None,
+        whole_G: Tensor | None = None,
         generator: torch.Generator | None = None,
         mask_GTN: Tensor | None = None,
         with_diagnostics: bool = False,
@@ -120,6 +119,7 @@ class ReCoTModel(nn.Module):
             features_FCHW: what `features` gave for them. One of the two.
             mask_ratio: share to mask; None: the config's.
             noise_GTN: see `SemanticGuidedMasking.forward`.
+            whole_G: see there, `whole_B`.
             generator: see there.
             mask_GTN: bool; hide these tokens, also in eval mode, instead of choosing by score: how
                 models trained with different maskings are compared.
@@ -136,16 +136,27 @@ class ReCoTModel(nn.Module):
         features_FNC = features_FCHW.flatten(2).transpose(1, 2).to(self.dts.time_code.dtype)
         x_GTNC = groups.gather(features_FNC)
         prev_GNC = features_FNC[groups.previous_G]
-        masked = self._mask(x_GTNC, prev_GNC, groups, mask_ratio, noise_GTN, generator, mask_GTN)
+        if mask_GTN is not None:
+            masked = self._hide(x_GTNC, prev_GNC, groups, mask_GTN)
+        else:
+            masked = self.sgm(
+                x_GTNC,
+                prev_BNC=prev_GNC,
+                copy_of_BT=groups.copy_of_GT,
+                ratio=mask_ratio,
+                noise_BTN=noise_GTN,
+                whole_B=whole_G,
+                generator=generator,
+            )
         reconstruction_GTNC = self._rebuild(masked.x_BTNC)
         squared_GTNC = (reconstruction_GTNC.float() - self.target(x_GTNC)).square()
         error_GTN = squared_GTNC.mean(-1)
-        weight_GTN = (
-            torch.where(masked.mask_BTN, self.config.masked_weight, self.config.visible_weight)
-            * groups.valid_GT[..., None]
+        weight_GTN = torch.where(
+            masked.mask_BTN, self.config.masked_weight, self.config.visible_weight
         )
-        weight = weight_GTN.sum()
-        loss = reconstruction_loss = (error_GTN * weight_GTN).sum() / weight.clamp_min(1e-12)
+        # A frame in which no token has a weight has no loss.
+        frame_GT = (error_GTN * weight_GTN).sum(-1) / weight_GTN.sum(-1).clamp_min(1e-12)
+        loss = reconstruction_loss = (frame_GT * groups.valid_GT).sum() / groups.valid_GT.sum()
         if self.config.sgm.ranks and self.training:
             rank = self.sgm.rank_loss(masked, error_GTN, groups.valid_GT)
             loss = loss + self.config.sgm.rank_weight * rank
@@ -153,7 +164,6 @@ class ReCoTModel(nn.Module):
         return ReCoTOutput(
             loss=loss,
             reconstruction_loss=reconstruction_loss,
-            weight=weight,
             error_GTN=error_GTN,
             reconstruction_GTNC=reconstruction_GTNC,
             masked=masked,
@@ -162,29 +172,12 @@ class ReCoTModel(nn.Module):
             else {},
         )
 
-    def _mask(
-        self,
-        x_GTNC: Tensor,
-        prev_GNC: Tensor,
-        groups: FrameGroups,
-        ratio: float | None,
-        noise_GTN: Tensor | None,
-        generator: torch.Generator | None,
-        mask_GTN: Tensor | None,
+    def _hide(
+        self, x_GTNC: Tensor, prev_GNC: Tensor, groups: FrameGroups, mask_GTN: Tensor
     ) -> Masked:
-        if mask_GTN is not None:
-            scores_GTN = self.sgm.scores(x_GTNC, prev_BNC=prev_GNC, copy_of_BT=groups.copy_of_GT)
-            hidden_GTNC = self.sgm.hide(x_GTNC, mask_GTN)
-            return Masked(x_BTNC=hidden_GTNC, mask_BTN=mask_GTN, scores_BTN=scores_GTN)
-        masked: Masked = self.sgm(
-            x_GTNC,
-            prev_BNC=prev_GNC,
-            copy_of_BT=groups.copy_of_GT,
-            ratio=ratio,
-            noise_BTN=noise_GTN,
-            generator=generator,
-        )
-        return masked
+        scores_GTN = self.sgm.scores(x_GTNC, prev_BNC=prev_GNC, copy_of_BT=groups.copy_of_GT)
+        hidden_GTNC = self.sgm.hide(x_GTNC, mask_GTN)
+        return Masked(x_BTNC=hidden_GTNC, mask_BTN=mask_GTN, scores_BTN=scores_GTN)
 
     def _rebuild(self, x_GTNC: Tensor) -> Tensor:
         side = self.config.grid

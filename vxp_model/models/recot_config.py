@@ -34,7 +34,8 @@ class ReCoTConfig:
     """Weight of a masked token's error; a visible one's is 1."""
 
     visible_weight: float = 1.0
-    """Weight of a visible token's error; 0: the loss is about masked tokens alone."""
+    """Weight of a visible token's error; 0: the loss is about masked tokens alone, and a sample of
+    which nothing is masked has none."""
 
     def __post_init__(self) -> None:
         require(self.grid >= 1, f"grid must be 1 or more, got {self.grid}.")

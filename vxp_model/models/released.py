@@ -22,8 +22,12 @@ from vxp_model.modules.dts import DynamicTokenSynthesizer
 from vxp_model.modules.projector import MlpProjector
 from vxp_model.modules.shapes import DTSConfig
 
-_DTS_PREFIXES = ("model.sae.", "sae.", "module.", "")
-_PROJECTOR_PREFIXES = ("model.mm_projector.", "mm_projector.")
+MODEL_DTS = "model.sae."
+MODEL_PROJECTOR = "model.mm_projector."
+"""Where compressor and projector are in a whole released model."""
+
+_DTS_PREFIXES = (MODEL_DTS, "sae.", "module.", "")
+_PROJECTOR_PREFIXES = (MODEL_PROJECTOR, "mm_projector.")
 
 OTHER_PARTS = (
     "lm_head.",
@@ -74,16 +78,10 @@ def load_released_dts(
     """
     files = TensorFiles(path)
     prefix = _prefix(files, _DTS_PREFIXES, "temporal_encoding", "compressor")
-    sources = {ours: [prefix + name for name in names] for ours, names in _dts_sources().items()}
+    sources = dts_sources(prefix)
     read, accounts = _read(files, sources, others=_PROJECTOR_PREFIXES, ignore=ignore)
-    time_code = read["time_code"]
-    if time_code.ndim != 2 or time_code.shape[0] != 4:
-        raise UserError(
-            f"{str(path)!r}: the time code is {list(time_code.shape)}, not 4 frames of channels."
-        )
-    config = DTSConfig(
-        width=time_code.shape[1], legacy_frame_layout=True, legacy_relpos_transpose=True
-    )
+    width = dts_width(read["time_code"].shape, path)
+    config = DTSConfig(width=width, legacy_frame_layout=True, legacy_relpos_transpose=True)
     with torch.device("meta"):
         dts = DynamicTokenSynthesizer(config)
     _assign(dts, read, path)
@@ -101,12 +99,8 @@ def load_released_projector(
     """
     files = TensorFiles(path)
     prefix = _prefix(files, _PROJECTOR_PREFIXES, "0.weight", "projector")
-    sources = {
-        f"{ours}.{kind}": [f"{prefix}{theirs}.{kind}"]
-        for ours, theirs in (("up", 0), ("out", 2))
-        for kind in _LINEAR
-    }
-    read, accounts = _read(files, sources, others=("model.sae.",), ignore=ignore)
+    sources = projector_sources(prefix)
+    read, accounts = _read(files, sources, others=(MODEL_DTS,), ignore=ignore)
     width = read["up.weight"].shape[-1]
     with torch.device("meta"):
         projector = MlpProjector(width, read["up.weight"].shape[0])
@@ -114,8 +108,33 @@ def load_released_projector(
     return projector, accounts
 
 
-def _dts_sources() -> dict[str, list[str]]:
-    """Return our names and theirs; where theirs are three they are stacked in this order."""
+def dts_width(time_code_shape: Sequence[int], path: Path | str) -> int:
+    """Return the channels of a released compressor.
+
+    Raises:
+        UserError: its time code is not that of four frames.
+    """
+    if len(time_code_shape) != 2 or time_code_shape[0] != 4:
+        raise UserError(
+            f"{str(path)!r}: the time code is {list(time_code_shape)}, not 4 frames of channels."
+        )
+    return int(time_code_shape[1])
+
+
+def projector_sources(prefix: str) -> dict[str, list[str]]:
+    """Return the projector's names with us, and in a checkpoint behind a prefix."""
+    return {
+        f"{ours}.{kind}": [f"{prefix}{theirs}.{kind}"]
+        for ours, theirs in (("up", 0), ("out", 2))
+        for kind in _LINEAR
+    }
+
+
+def dts_sources(prefix: str) -> dict[str, list[str]]:
+    """Return the compressor's names with us, and in a checkpoint behind a prefix.
+
+    Where theirs are three they are stacked in this order.
+    """
     sources = {"time_code": ["temporal_encoding"]}
     for stage in range(2):
         spatial, temporal, conv = (f"encoder.{3 * stage + i}" for i in range(3))
@@ -131,7 +150,7 @@ def _dts_sources() -> dict[str, list[str]]:
         for table, letter in (("key_table", "k"), ("value_table", "v")):
             name = f"{temporal}.relative_position_{letter}.embeddings_table"
             sources[f"{ours}.temporal.{table}"] = [name]
-    return sources
+    return {ours: [prefix + name for name in names] for ours, names in sources.items()}
 
 
 def _prefix(files: TensorFiles, prefixes: Sequence[str], first: str, what: str) -> str:
@@ -179,18 +198,31 @@ def _read(
 
 def _assign(module: torch.nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
     """Fill a module, made without memory, with tensors of its shapes or with trailing ones more."""
-    shaped: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        tensor = state[name]
-        extra = tensor.shape[parameter.ndim :]  # 1 x 1 x 1 kernels are our linear layers
-        if tensor.shape[: parameter.ndim] != parameter.shape or any(size != 1 for size in extra):
-            raise UserError(
-                f"{str(path)!r}: the tensor for {name} is {list(tensor.shape)}, wanted "
-                f"{list(parameter.shape)}."
-            )
-        shaped[name] = tensor.reshape(parameter.shape)
+    shaped = {
+        name: fitted(state[name], parameter.shape, f"{str(path)!r}: the tensor for {name}")
+        for name, parameter in module.named_parameters()
+    }
     module.load_state_dict(shaped, strict=True, assign=True)
     module.requires_grad_(True)
+
+
+def fitted(tensor: Tensor, shape: Sequence[int], what: str) -> Tensor:
+    """Return a tensor in a shape that it has, or has with trailing ones.
+
+    1 x 1 x 1 kernels are our linear layers.
+
+    Raises:
+        UserError: it has another shape.
+    """
+    if not fits(tensor.shape, shape):
+        raise UserError(f"{what} is {list(tensor.shape)}, wanted {list(shape)}.")
+    return tensor.reshape(tuple(shape))
+
+
+def fits(got: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a shape is the wanted one but for trailing ones."""
+    count = len(wanted)
+    return list(got[:count]) == list(wanted) and all(size == 1 for size in got[count:])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -60,6 +60,26 @@ class TensorFiles:
                 ) from error
         return found
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return every tensor's shape; of safetensors, nothing but headers is read.
+
+        Raises:
+            UserError: as `read`; or a file holds tensors that the index does not name.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        for file in sorted(set(self._file_of.values())):
+            found |= _shapes(file)
+        self._check(found)
+        return {name: found[name] for name in self.names}
+
+    def _check(self, found: Mapping[str, object]) -> None:
+        lacking, more = sorted(set(self.names) - set(found)), sorted(set(found) - set(self.names))
+        if lacking or more:
+            raise UserError(
+                f"{str(self.path)!r}: index and files differ: in no file {lacking[:5]}, in no "
+                f"index {more[:5]}. Fetch the checkpoint again."
+            )
+
 
 def _find(path: Path) -> dict[str, Path]:
     if path.is_dir():
@@ -114,6 +134,17 @@ def _read(file: Path, names: list[str]) -> dict[str, Tensor]:
             return {name: opened.get_tensor(name) for name in names}
     except KeyError:
         raise
+    except Exception as error:
+        raise _unreadable(file, error) from error
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    if file.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in _read_torch(file).items()}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            names = list(opened.keys())
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in names}
     except Exception as error:
         raise _unreadable(file, error) from error
 

@@ -7,7 +7,6 @@ language model's width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    GenerationConfig,
     GenerationMixin,
     PreTrainedModel,
 )
@@ -26,6 +26,7 @@ from transformers.models.siglip.modeling_siglip import SiglipVisionEmbeddings
 
 from vxp_model.errors import UserError
 from vxp_model.models.frame_encoder import FrameEncoder
+from vxp_model.models.generation import answer_config, check_decoder_arguments
 from vxp_model.models.output import VideoXLProOutput, label_output
 from vxp_model.models.sequence_builder import SequenceBuilder
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig
@@ -40,9 +41,6 @@ PARTS = {
     "language_model": "language_model",
 }
 """The parts that a model may have, and where they are in it."""
-
-DEFAULT_NEW_TOKENS = 256
-"""Of an answer, where neither the caller nor the generation config says."""
 
 
 def parts_of(config: VideoXLProConfig) -> dict[str, str]:
@@ -79,7 +77,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         config.check()
         self.vision = FrameEncoder(config)
         self.selector = QueryAwareSelector(config.text_width, config.selector)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)  # type: ignore[no-untyped-call]
+        self.set_language_model(AutoModelForCausalLM.from_config(config.text_config))  # type: ignore[no-untyped-call]
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -99,6 +97,11 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             what = "; ".join(f"{key}: {', '.join(names[:5])}" for key, names in wrong.items())
             raise UserError(f"{str(folder)!r} is not a whole Video-XL-Pro model: {what}.")
         return (model, info) if wants_info else model
+
+    def set_language_model(self, language_model: Any) -> None:
+        """Take a language model; how answers are generated, this model's config alone says."""
+        language_model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        self.language_model = language_model
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's token embeddings."""
@@ -140,6 +143,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         selector_seeds: Sequence[int] | None = None,
         logits_to_keep: int = 0,
         packed: bool = False,
+        num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> VideoXLProOutput:
         """Run the whole model.
@@ -159,10 +163,16 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             logits_to_keep: without labels: logits of the last so many positions; 0: of all.
             packed: run the samples one behind the other, each seeing itself alone, instead of
                 padded to the longest: the same but for the last bits. Without a cache.
-            kwargs: for the language model.
+            num_items_in_batch: label tokens of the whole step, of which this batch is a part:
+                transformers' Trainer gives it. The loss is then the batch's sum divided by it, so
+                that the losses of a step's parts add up to its mean.
+            kwargs: for the language model's decoder.
 
         Returns:
-            output: the loss is a mean over the batch's label tokens.
+            output: without `num_items_in_batch`, the loss is a mean over the batch's label tokens.
+
+        Raises:
+            TypeError: the decoder does not know an argument.
         """
         visual_tokens = self._visual_tokens(frames, clip_frames, clip_is_image, visual_tokens)
         if clip_index is not None and visual_tokens is not None:
@@ -178,6 +188,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             selector_seeds=selector_seeds,
         )
         decoder = self.language_model.get_decoder()
+        check_decoder_arguments(kwargs, decoder)
         if packed:
             inner = run_packed(decoder, sequence, **kwargs)
         else:
@@ -187,16 +198,13 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
                 kwargs["attention_mask"] = mask_BP
             kwargs.setdefault("use_cache", not self.training)
             inner = decoder(inputs_embeds=sequence.embeds_BPD, **kwargs)
-        states_BPD = inner.last_hidden_state
+        states_BPD, head = inner.last_hidden_state, self.get_output_embeddings()
         if sequence.labels_BP is None:
-            logits = self.get_output_embeddings()(states_BPD[:, -logits_to_keep:])
-            return VideoXLProOutput(
-                logits=logits,
-                past_key_values=inner.past_key_values,
-                selections=sequence.selections,
-            )
-        output = label_output(states_BPD, sequence.labels_BP, self.get_output_embeddings())
+            output = VideoXLProOutput(logits=head(states_BPD[:, -logits_to_keep:]))
+        else:
+            output = label_output(states_BPD, sequence.labels_BP, head, num_items_in_batch)
         output.past_key_values = inner.past_key_values
+        output.hidden_states, output.attentions = inner.hidden_states, inner.attentions
         output.selections = sequence.selections
         return output
 
@@ -211,10 +219,9 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
         clip_is_image: Tensor | None = None,
         visual_tokens: Tensor | None = None,
         keep_ratio: float | None = None,
-        max_new_tokens: int | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Answer.
+        """Answer: one token after another, several answers at once, or the best of several beams.
 
         Args:
             input_ids: see `forward`, as everything to `visual_tokens`.
@@ -225,23 +232,29 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             clip_is_image: see there.
             visual_tokens: see there.
             keep_ratio: see `SequenceBuilder`.
-            max_new_tokens: longest answer; room for it is kept below `config.context_limit`.
-            kwargs: see transformers' `generate`.
+            kwargs: see transformers' `generate`. Room for `max_new_tokens` is kept below
+                `config.context_limit`; `max_length` counts the positions of `input_ids` too, with
+                padding and what the selector leaves out.
 
         Returns:
-            The answers' ids [B, new tokens], without the prompt; or what transformers' `generate`
-            gives for `return_dict_in_generate`.
+            The answers' ids [B times num_return_sequences, new tokens], without the prompt; or what
+            transformers' `generate` gives for `return_dict_in_generate`.
+
+        Raises:
+            TypeError: labels are given: prompts for training end with an answer.
+            ValueError: there is no room for an answer, or an argument is unknown.
         """
-        config = deepcopy(kwargs.pop("generation_config", None) or self.generation_config)
-        kwargs = config.update(**kwargs)
-        room = max_new_tokens or config.max_new_tokens or DEFAULT_NEW_TOKENS
-        config.max_new_tokens = room
+        if "labels" in kwargs:
+            raise TypeError("generate() takes prompts without answers, and so no labels")
+        config, rest = answer_config(
+            self.generation_config, kwargs, num_positions=input_ids.shape[1]
+        )
         sequence = self.sequence(
             input_ids,
             attention_mask=attention_mask,
             token_kinds=token_kinds,
             visual_tokens=self._visual_tokens(frames, clip_frames, clip_is_image, visual_tokens),
-            room=room,
+            room=config.max_new_tokens,
             keep_ratio=keep_ratio,
             pad_left=True,
         )
@@ -249,7 +262,7 @@ class VideoXLProForConditionalGeneration(PreTrainedModel, GenerationMixin):  # t
             inputs_embeds=sequence.embeds_BPD,
             attention_mask=sequence.attention_mask_BP,
             generation_config=config,
-            **kwargs,
+            **rest,
         )
 
     def _init_weights(self, module: nn.Module) -> None:

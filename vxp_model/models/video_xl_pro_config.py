@@ -34,6 +34,8 @@ class VideoXLProConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """
 
     model_type = "video_xl_pro"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "selections"]
+    """Of the output: what transformers' Trainer does not gather."""
     sub_configs: ClassVar[dict[str, Any]] = {
         "text_config": AutoConfig,
         "vision_config": SiglipVisionConfig,

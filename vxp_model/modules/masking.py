@@ -46,7 +46,10 @@ class SemanticGuidedMasking(nn.Module):
     two score sets are summed. Among the tokens of low score, a share is masked at random. Scores
     are computed in fp32 from layer-normalised tokens. 2 K C + C parameters.
 
-    In `eval()`, or with ratio 0, nothing is masked.
+    What comes to score high is what stands out, moving or not: a bright patch that stands still
+    scores above a faint one that moves (manifests/runs/sgm.json).
+
+    In `eval()`, with ratio 0, and in groups that are drawn to stay whole, nothing is masked.
 
     Source: the paper, section 3.2, fixes the two query sets, the sum, and random masking among low
     scores; its Algorithm 1 and the code are not public. Scales, pool, mask token and the gradient
@@ -68,6 +71,7 @@ class SemanticGuidedMasking(nn.Module):
         copy_of_BT: Tensor | None = None,
         ratio: float | None = None,
         noise_BTN: Tensor | None = None,
+        whole_B: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Masked:
         """Mask a share of every frame's tokens.
@@ -81,19 +85,23 @@ class SemanticGuidedMasking(nn.Module):
             ratio: share to mask; None: the config's.
             noise_BTN: uniform random numbers in [0, 1) that decide the draw, as `seeded_noise`
                 gives; then the mask of a group depends on nothing else in the batch.
-            generator: draws the noise where none is given, on x's device. None: torch's own.
+            whole_B: bool, groups that pass as in `eval()`, whatever the ratio. None: each is drawn,
+                with the config's `unmasked_share` as its chance.
+            generator: draws what is not given, on x's device. None: torch's own.
 
         Returns:
-            masked: exactly round(ratio * N) masked tokens in every frame.
+            masked: exactly round(ratio * N) masked tokens in every frame of a masked group.
         """
         ratio = self.config.ratio if ratio is None else ratio
+        scores_BTN = self.scores(x_BTNC, prev_BNC=prev_BNC, copy_of_BT=copy_of_BT)
         if not self.training or ratio == 0:
-            scores_BTN = self.scores(x_BTNC, prev_BNC=prev_BNC, copy_of_BT=copy_of_BT)
             mask_BTN = torch.zeros_like(scores_BTN, dtype=torch.bool)
             return Masked(x_BTNC=x_BTNC, mask_BTN=mask_BTN, scores_BTN=scores_BTN)
-        scores_BTN = self.scores(x_BTNC, prev_BNC=prev_BNC, copy_of_BT=copy_of_BT)
         if noise_BTN is None:
             noise_BTN = torch.rand(scores_BTN.shape, generator=generator, device=x_BTNC.device)
+        if whole_B is None and self.config.unmasked_share:
+            drawn_B = torch.rand(len(x_BTNC), generator=generator, device=x_BTNC.device)
+            whole_B = drawn_B < self.config.unmasked_share
         if copy_of_BT is not None:
             noise_BTN = _take_frames(noise_BTN, copy_of_BT)
         num_tokens = scores_BTN.shape[-1]
@@ -104,6 +112,9 @@ class SemanticGuidedMasking(nn.Module):
             scores_BTN.detach(), noise_BTN, num_masked=num_masked, num_pool=num_pool
         )
         masked_BTNC = self.mask_tokens(x_BTNC, mask_BTN, scores_BTN, num_pool=num_pool)
+        if whole_B is not None:
+            mask_BTN = mask_BTN & ~whole_B[:, None, None]
+            masked_BTNC = torch.where(whole_B[:, None, None, None], x_BTNC, masked_BTNC)
         return Masked(x_BTNC=masked_BTNC, mask_BTN=mask_BTN, scores_BTN=scores_BTN)
 
     def hide(self, x_BTNC: Tensor, mask_BTN: Tensor) -> Tensor:

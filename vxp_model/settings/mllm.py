@@ -18,6 +18,7 @@ from vxp_model.settings.recot import (
 )
 
 Part = Literal["tower", "dts", "projector", "selector", "language_model"]
+LossMean = Literal["token", "sample"]
 
 Turns = Literal["first", "split"]
 
@@ -168,6 +169,11 @@ class MllmRecipe(TrainRecipe):
 
     stage: Literal["align", "sft"]
     """'align' trains the projector alone, 'sft' everything that is not frozen."""
+    loss: LossMean = "sample"
+    """What is minimised: 'sample', the mean over a step's samples of each one's mean over its label
+    tokens, so that an answer of one letter counts as much as a caption; 'token', the mean over all
+    label tokens of the step. Samples without a label count nothing. The reference fine-tunes one
+    sample at once, which is 'sample'; manifests/runs/loss-weight.json compares them."""
     start: StartSettings = StartSettings()
     data: MllmDataSettings
     batch: MllmBatchSettings = MllmBatchSettings()

@@ -25,15 +25,24 @@ class SgmSettings(Settings):
     ratio: float | None = Field(None, ge=0, lt=1)
     """Share of each frame's tokens that is masked."""
     ratio_start: float | None = Field(None, ge=0, lt=1)
-    """Share at the first step."""
+    """Share at the first step, from where it rises or falls to `ratio`; with `ratio_ramp`."""
     ratio_ramp: float | None = Field(None, ge=0, le=1)
     """Share of the training over which the ratio goes from `ratio_start` to `ratio`."""
+    unmasked_share: float | None = Field(None, ge=0, lt=1)
+    """Share of the samples of which nothing is masked, drawn by the sample's seed."""
     pool: float | None = Field(None, gt=0, le=1)
     """Masked tokens are drawn from this share of lowest scores; 1: random masking."""
     grad_mode: Literal["ste", "rank", "ste+rank", "none", "additive"] | None = None
-    """How the scores learn."""
+    """How the scores learn; the paper names no way, and its loss is the mean squared error alone.
+
+    'rank': by a ranking loss of ours beside that, which asks for high scores where a masked token
+    was rebuilt badly. 'ste': by the paper's loss alone, through a straight-through gate at the
+    mask; it can learn the reverse. 'ste+rank': both. 'additive': scores are added to the tokens
+    that stay, as the released selector does; no gate. 'none': not at all, the scores stay as
+    drawn."""
     rank_weight: float | None = Field(None, ge=0)
-    """Weight of the ranking loss, in the modes with 'rank'."""
+    """Weight of the ranking loss beside the mean squared error, in the modes with 'rank'; 0.1 is
+    ours."""
 
 
 class ModelSettings(Settings):
@@ -81,6 +90,9 @@ class SourceSettings(Settings):
         "image", "mixed", "video", "text",
     )  # fmt: skip
     """Of its samples, these; 'mixed' are those of several media."""
+    datasets: tuple[str, ...] | None = Field(None, min_length=1)
+    """Of these manifests, by their names; None: of all. One directory may be named by several
+    sources, each with datasets and a weight of its own."""
     weight: float | None = Field(None, gt=0)
     """Share of the samples, against the other sources' weights. None, for all or for none of them:
     as many as there are."""
@@ -96,6 +108,13 @@ class DataSettings(Settings):
     """Batches that each worker decodes ahead."""
     max_broken: int = Field(100, ge=0)
     """Clips that may be broken, in each process; each is replaced and named."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """Share of the rows that cannot be learned from and are left out; more, and nothing starts. As
+    many as `manifest.max_bad_share` lets into a run: beyond that, something went wrong when the
+    rows were made."""
+    mixture: str | None = None
+    """A mixture file, or the name of one that comes with vxp (video_xl_pro_sft): its rows are told
+    beside those of the sources; None: nothing to compare with."""
     decoder: str = "pyav"
     """A name in vxp_data.registry.DECODERS."""
     fallback: str | None = Field(default_factory=second_decoder)
@@ -265,6 +284,8 @@ MAY_CHANGE: Final = frozenset(
         "data.workers",
         "data.prefetch_batches",
         "data.max_broken",
+        "data.max_bad_share",
+        "data.mixture",
         "data.decoder",
         "data.fallback",
         "data.timeout_s",

@@ -50,6 +50,8 @@ class TrainState:
     """Tokens of frames that went in."""
     bad_batches: list[list[str]] = field(default_factory=list)
     """Sample ids of each batch that was left out."""
+    datasets: dict[str, list[int]] = field(default_factory=dict)
+    """Of each dataset, samples that went in, and their tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,16 @@ from typing import Any, Final
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from vxp_model.errors import UserError, require
+from vxp_model.train.peers import watch_peers
 
 _TIMEOUT_S: Final = 1800
-"""Longest wait for the others: one of them may have to decode a bad stretch of data."""
+"""Longest wait for the others: one of them may have to decode a bad stretch of data. For one that
+has failed nobody waits: see `peers`."""
+_ARRIVAL_S: Final = 600
+"""Longest wait for the others at the start: they import the same, maybe from a slow disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,33 +72,62 @@ def join_distributed(device: str) -> Iterator[DistributedContext]:
         device: 'auto', 'cpu' or 'cuda'.
 
     Raises:
-        UserError: CUDA is asked for and there is none; the launcher's variables are incomplete.
+        UserError: CUDA is asked for and there is none; the launcher's variables are incomplete;
+            not all processes came.
+        PeerFailedError: another process has failed, and this one's exchange with it.
     """
-    on_cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    store = distributed.HashStore() if size == 1 else _meet(rank, size)  # type: ignore[attr-defined]
+    with watch_peers(store, rank=rank, size=size):
+        index = _device(device)
+        distributed.init_process_group(
+            "nccl" if index.type == "cuda" else "gloo",
+            store=distributed.PrefixStore("default", store),  # type: ignore[attr-defined]
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=_TIMEOUT_S),
+        )
+        is_whole = False
+        try:
+            yield DistributedContext(rank=rank, size=size, device=index)
+            is_whole = True
+        finally:
+            # Of a group that has broken, NCCL would wait for those that are gone.
+            if is_whole or size == 1:
+                distributed.destroy_process_group()
+
+
+def _meet(rank: int, size: int) -> Any:
+    """Wait for the other processes; return the store that all of them read and write."""
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UserError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set: start the processes "
+            "with torchrun or deepspeed."
+        )
+    timeout = timedelta(seconds=_ARRIVAL_S)
+    try:
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+    except distributed.DistError as error:
+        raise UserError(
+            f"not all of {size} processes came within {_ARRIVAL_S} s to "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}: see what the others say, or "
+            f"whether they can reach it. {error}"
+        ) from error
+    store.set_timeout(timeout)
+    return store
+
+
+def _device(name: str) -> torch.device:
+    """Return this process's device, and make it torch's and DeepSpeed's."""
+    on_cuda = torch.cuda.is_available() if name == "auto" else name == "cuda"
     require(
         not on_cuda or torch.cuda.is_available(),
         "engine.device is cuda, and torch sees no CUDA device. Set engine.device=auto.",
     )
+    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))  # DeepSpeed insists on it
     if not on_cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is first imported
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))  # DeepSpeed insists on it
-    index = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
-    if on_cuda:
-        torch.cuda.set_device(index)
-    backend = "nccl" if on_cuda else "gloo"
-    timeout = timedelta(seconds=_TIMEOUT_S)
-    if size == 1:
-        store = distributed.HashStore()  # type: ignore[attr-defined]
-        distributed.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
-    else:
-        if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
-            raise UserError(
-                f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set: start the processes "
-                "with torchrun or deepspeed."
-            )
-        distributed.init_process_group(backend, timeout=timeout)
-    try:
-        yield DistributedContext(rank=rank, size=size, device=index)
-    finally:
-        distributed.destroy_process_group()
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vxp_model.data.order import part_counts
-from vxp_model.data.sources import Rows, Source
+from vxp_model.data.sources import Rows, Source, read_rows
 from vxp_model.errors import require
 from vxp_model.settings.recot import BatchSettings, SourceSettings, TrainRecipe
 
@@ -28,18 +28,23 @@ def accumulation(batch: BatchSettings, world_size: int) -> int:
 def sources_of(sources: Sequence[SourceSettings]) -> list[Source]:
     """Return the mixture as the loader takes it."""
     return [
-        Source(uri=source.uri, weight=source.weight, kinds=tuple(source.kinds))
+        Source(
+            uri=source.uri,
+            weight=source.weight,
+            kinds=tuple(source.kinds),
+            datasets=source.datasets,
+        )
         for source in sources
     ]
 
 
 def rows_of(recipe: TrainRecipe) -> list[Rows]:
-    """Read the indexes of a recipe's shards.
+    """Read the indexes of a recipe's shards; no row is left out.
 
     Raises:
-        UserError: an index cannot be used or has no samples of the kinds asked for.
+        UserError: see `Rows.of`.
     """
-    return [Rows.of(source) for source in sources_of(recipe.data.sources)]
+    return read_rows(sources_of(recipe.data.sources))
 
 
 def epoch_samples(recipe: TrainRecipe, parts: Sequence[Rows]) -> int:
@@ -59,6 +64,6 @@ def mean_answers(parts: Sequence[Rows]) -> float:
     counts = part_counts(sizes, [rows.source.weight for rows in parts], None)
     total = 0.0
     for rows, count in zip(parts, counts, strict=True):
-        facts = rows.table.facts
+        facts = rows.facts
         total += count * (1.0 if facts is None else float(facts.num_answers_N[rows.row_N].mean()))
     return total / sum(counts)

@@ -29,9 +29,11 @@ from vxp_model.train.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
+from vxp_model.train.datasets import Counted, added, read_shares
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
+from vxp_model.train.learnable import LearnableRows
 from vxp_model.train.metrics_log import MODEL_NAME, MetricsLog, last_mean
 from vxp_model.train.mixture import accumulation
 from vxp_model.train.progress import StepProgress
@@ -40,7 +42,7 @@ from vxp_model.train.schedule import lr_factor
 
 Say = Callable[[str], None]
 Recipe = TypeVar("Recipe", bound=TrainRecipe)
-MicroBatch = TypeVar("MicroBatch")
+MicroBatch = TypeVar("MicroBatch", bound=Counted)
 Result = TypeVar("Result")
 
 CHECKPOINTS: Final = "checkpoints"
@@ -81,13 +83,15 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         """Hold the settings; a kind of training builds its parts and then calls `_begin`.
 
         Raises:
-            UserError: the step's samples cannot be dealt out evenly.
+            UserError: the step's samples cannot be dealt out evenly; `data.mixture` is none.
         """
         recipe = loaded.config
+        read_shares(recipe.data.mixture)  # now, not at the end
         self._loaded, self._recipe, self._context = loaded, recipe, context
         self._say = say if context.is_first else _say_nothing
         self._out = Path(recipe.run.out)
         self._accumulation = accumulation(recipe.batch, context.size)
+        self._rows = LearnableRows(context, max_share=recipe.data.max_bad_share, out=self._out)
 
     def _begin(
         self, *, engine: Engine, loader: ShardLoader, num_samples: int, frozen_digest: str
@@ -107,13 +111,17 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             step=0,
             total_steps=recipe.total_steps(num_samples),
             world_size=context.size,
-            settings=recipe.model_dump(mode="json"),
+            settings=self._settings(),
             loader=loader.state_dict(),
             frozen_digest=frozen_digest,
             num_tokens=0,
         )
         torch.manual_seed(recipe.run.seed + context.rank)
         np.random.seed(recipe.run.seed % 2**32)  # noqa: NPY002 - libraries may use it
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that a run which goes on must have again."""
+        return self._recipe.model_dump(mode="json")
 
     @abstractmethod
     def _title(self) -> str:
@@ -202,6 +210,9 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             return
         self._out.mkdir(parents=True, exist_ok=True)
         self._write_record({})
+        self._rows.write(state.loader["replaced"])
+        for line in self._rows.lines():
+            self._say(line)
         log = MetricsLog(self._out, step=state.step)
         progress = StepProgress(self._title(), total_steps=state.total_steps, step=state.step)
         self._say(self._announcement())
@@ -221,8 +232,9 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
             began_s = time.monotonic() - wait_s
             (wants_stop,) = self._context.sum([float(request.came)])
             result = self._step(batches)
+            datasets = self._count(batches)
             entry = self._entry(result, wait_s=wait_s, took_s=time.monotonic() - began_s)
-            entry |= self._measures()
+            entry |= {"datasets": datasets, **self._measures()}
             if log is not None and progress is not None:
                 log.write(entry)
                 progress.update(
@@ -241,6 +253,13 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
                     f"stopped after step {self.state.step}, which is saved: the same command "
                     "goes on from there."
                 )
+
+    def _count(self, batches: list[MicroBatch]) -> dict[str, dict[str, int]]:
+        """Count the samples and tokens of each dataset; return those of this step."""
+        own = added(batch.by_dataset for batch in batches)
+        step = added(self._context.gather(own))
+        self.state = replace(self.state, datasets=added([self.state.datasets, step]))
+        return {name: {"samples": pair[0], "tokens": pair[1]} for name, pair in step.items()}
 
     def _lr(self) -> float:
         optim = self._recipe.optim
@@ -271,12 +290,24 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         return entry
 
     def _write_record(self, more: dict[str, Any]) -> None:
-        more = {"world_size": self._context.size, **more}
+        rows = self._rows.record(self.state.loader["replaced"])
+        more = {
+            "world_size": self._context.size,
+            "rows": rows,
+            "datasets": {
+                name: {"samples": pair[0], "tokens": pair[1]}
+                for name, pair in self.state.datasets.items()
+            },
+            **more,
+        }
         write_run_record(self._loaded, self._out, steps_done=self.state.step, more=more)
 
     def _save(self) -> None:
         states = self._context.gather(self.loader.state_dict())
+        num_before = len(self.state.loader["replaced"])
         self.state = replace(self.state, loader=merge_states(states))
+        if self._context.is_first and len(self.state.loader["replaced"]) > num_before:
+            self._rows.write(self.state.loader["replaced"])
         save_checkpoint(
             self._out / CHECKPOINTS,
             self.state,

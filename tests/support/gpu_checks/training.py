@@ -109,7 +109,9 @@ def recot_steps(recipe: ReCoTRecipe, context: DistributedContext, *, steps: int)
         draw_sample(i, num_frames=window, px=px, text="", answer="")
         for i in range(recipe.batch.micro_samples)
     ]
-    batch = collate(samples, grouper=model.grouper, num_tokens=config.grid**2, seed=0)
+    batch = collate(
+        samples, grouper=model.grouper, num_tokens=config.grid**2, seed=0, unmasked_share=0
+    )
 
     def run() -> float:
         return stepper.run(
@@ -167,6 +169,7 @@ def sft_steps(
         flops=MllmFlops.of(config, recipe.trained_parts()),
         group_tokens=config.group_tokens,
         packed=recipe.batch.packed,
+        loss=recipe.loss,
     )
     processor = VideoXLProProcessor.for_model(
         config, byte_tokenizer(), time_format=TEN_BYTES, system=""

@@ -27,6 +27,7 @@ VALUES = {
     "share": [0.01, 0.3, 1.0],
     "count": [0, 1, 3, 100],
     "knee": [0.0],
+    "mixture": [0.0],
 }
 CONFORMANCE = [
     (name, value) for name in THRESHOLDS.names() for value in VALUES.get(name, [0.0, 0.5, 1.0])
@@ -99,7 +100,7 @@ def test_canonical_text_of_any_fixed_value_reads_the_same(value):
         (parse_threshold, "1e999", "got inf, wanted a finite number"),
         (parse_threshold, "q1.5", r"'q1.5': .* got 1.5, wanted a quantile in \[0, 1\]"),
         (parse_threshold, "q", "got 'q', wanted a score"),
-        (parse_keep, "half", "got 'half', wanted a share such as '0.5' or '50%', or a number of r"),
+        (parse_keep, "half", "got 'half', wanted a share such as '0.5' or '50%', a number of rows"),
         (parse_keep, "1.5", r"'1.5': .* got 1.5, wanted a share in \(0, 1\]"),
         (parse_keep, "0%", r"got 0.0, wanted a share in \(0, 1\]"),
         (parse_keep, "-3", r"got -3.0, wanted a share in \(0, 1\]"),

@@ -96,6 +96,9 @@ def test_weights_and_rows_are_read_and_prune_needs_none(tmp_path):
     assert first.only == ("one", "two")
     assert (second.rows, second.weight, second.source, second.only) == (None, 1, "", ())
     assert [entry.dataset for entry in (first, second)] == read_mixture(path)
+    assert [dataset.rows for dataset in read_mixture(path)] == [300, None]
+    for entry in (first, second):  # as a run keeps it
+        assert dataset_from_facts(dataset_facts(entry.dataset)) == entry.dataset
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+import vxp_data.cli
+import vxp_model.cli
 from support.repo import ROOT
+from vxp_data.datasets.catalogue import load_record
+from vxp_data.manifests.mixture import read_entries
 from vxp_data.settings.data import is_data_recipe, load_data_recipe
 from vxp_data.settings.file import read_yaml
 from vxp_data.settings.prune import load_config
@@ -61,6 +67,64 @@ def test_a_recipe_can_be_read(path: Path) -> None:
         load_recipe(path)
     else:
         load_config(path)
+
+
+@pytest.mark.parametrize("app", [vxp_data.cli.app, vxp_model.cli.app], ids=["data", "model"])
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_either_command_line_shows_every_setting_of_a_recipe(path: Path, app: typer.Typer) -> None:
+    done = CliRunner().invoke(app, ["show-config", str(path)])
+    assert done.exit_code == 0, done.output
+    shown = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert sum(line.endswith(f"  {path}") for line in shown.values()) > 1
+    for section, value in read_yaml(path).items():
+        if isinstance(value, str | int | float):
+            assert repr(value) in shown[section]
+        else:
+            inner = (f"{section}.", f"{section}[")
+            assert any(key == section or key.startswith(inner) for key in shown)
+    by_name = CliRunner().invoke(app, ["show-config", name(path).removesuffix(".yaml")])
+    assert by_name.exit_code == 0, by_name.output
+    assert len(by_name.stdout.splitlines()) == len(done.stdout.splitlines())
+
+
+def test_a_setting_is_laid_over_a_recipe_of_the_other_command_line() -> None:
+    words = ["show-config", "video_xl_pro/align", "--set", "optim.lr=0.25"]
+    done = CliRunner().invoke(vxp_data.cli.app, words)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("optim.lr "))
+    assert line.split() == ["optim.lr", "0.25", "--set", "optim.lr=0.25"]
+
+
+def test_filters_of_the_first_stage_are_those_of_their_own_recipe() -> None:
+    filters = load_config(ROOT / "pipelines/filters.yaml").config.filters
+    data = load_data_recipe(ROOT / "pipelines/video_xl_pro/pretrain_data.yaml").config
+    assert data.filters == filters
+    assert list(data.filters) == list(filters)  # the first gives the reason
+    assert filters["motion"].min == 0.5  # of 230, PySceneDetect's scale; 0.0005 drops nothing
+    smoke = load_data_recipe(ROOT / "pipelines/smoke/pretrain_data.yaml").config.filters
+    same = smoke.keys() - {"caption_words"}  # the smoke's captions are short
+    assert {key: smoke[key] for key in same} == {key: filters[key] for key in same}
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_the_papers_data_keep_to_the_rows_of_its_table(stage: str) -> None:
+    config = load_data_recipe(ROOT / f"pipelines/video_xl_pro/{stage}_data.yaml").config
+    assert config.has_keep_mixture()
+    assert config.ingest.mixture == f"manifests/mixtures/video_xl_pro_{stage}.yaml"
+
+
+@pytest.mark.parametrize(("training", "table"), [("align", "pretrain"), ("sft", "sft")])
+def test_a_training_draws_images_and_videos_as_the_table_has_them(
+    training: str, table: str
+) -> None:
+    """By what a dataset is, not by the heading that it has in the table: ScienceQA has no video."""
+    rows = {"image": 0, "video": 0}
+    for entry in read_entries(ROOT / f"manifests/mixtures/video_xl_pro_{table}.yaml"):
+        modality = load_record(entry.source).media.modality
+        named = "".join(entry.only) or str(modality)
+        rows["image" if named.startswith("image") else "video"] += entry.rows or 0
+    tree = read_yaml(ROOT / f"pipelines/video_xl_pro/{training}.yaml")
+    weights = {s["kinds"][0]: s["weight"] * 1e6 for s in tree["data"]["sources"]}
+    assert weights == pytest.approx(rows)
 
 
 @pytest.mark.parametrize("path", DATA, ids=name)

@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import shutil
-import tarfile
 from itertools import islice
 
 import numpy as np
@@ -22,6 +21,7 @@ from support import ffmpeg_truth
 from support.later import LATER
 from support.misbehaving import offer_misbehaving
 from support.shard_fixtures import (
+    damage,
     make_image,
     make_video,
     media_clip,
@@ -479,20 +479,6 @@ def test_a_dataset_goes_to_another_process_whole(videos, tmp_path):
 
 
 # --- broken payloads ----------------------------------------------------------------------------
-
-
-def damage(shards, key, *, at=0.5, member=None):
-    """Flip a byte of a member in its tar; sizes and the index stay."""
-    for path in shards.folder.glob("*.tar"):
-        with tarfile.open(path) as tar:
-            for info in tar:
-                stem, _, suffix = info.name.partition(".")
-                if stem == key and (suffix == member or (member is None and suffix != "json")):
-                    data = bytearray(path.read_bytes())
-                    data[info.offset_data + int(info.size * at)] ^= 0xFF
-                    path.write_bytes(data)
-                    return
-    raise AssertionError(key)
 
 
 def frames_shards(folder, num_clips):

@@ -75,10 +75,21 @@ def test_artefacts_that_are_not_whole_are_errors(model: ReCoTModel, tmp_path: Pa
     (other / "config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"sgm\.safetensors' does not fit config\.json"):
         load_recot(other)
-    content["version"] = 2
+    content["version"] = 3
     (other / "config.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is vxp-recot 2, this reads vxp-recot 1"):
+    with pytest.raises(UserError, match="is vxp-recot 3, this reads vxp-recot 2"):
         load_recot(other)
+
+
+def test_a_model_from_before_samples_could_stay_whole_is_read(
+    model: ReCoTModel, tmp_path: Path
+) -> None:
+    path = save_recot(model, tmp_path) / "config.json"
+    content = json.loads(path.read_text())
+    content["version"] = 1
+    del content["config"]["sgm"]["unmasked_share"]
+    path.write_text(json.dumps(content))
+    assert load_recot(tmp_path).config.sgm.unmasked_share == 0
 
 
 def test_a_config_survives_json(model: ReCoTModel, tmp_path: Path) -> None:

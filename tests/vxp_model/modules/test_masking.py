@@ -27,7 +27,8 @@ WIDTH = 12
 
 def masking(*, query_std: float = 0.2, **settings: object) -> SemanticGuidedMasking:
     """A module with queries large enough to tell tokens apart."""
-    module = SemanticGuidedMasking(SGMConfig(**settings), width=WIDTH)  # type: ignore[arg-type]
+    config = SGMConfig(**({"ratio": 0.5, "unmasked_share": 0} | settings))  # type: ignore[arg-type]
+    module = SemanticGuidedMasking(config, width=WIDTH)
     with torch.no_grad():
         module.temp_query.copy_(random(*module.temp_query.shape, seed=2) * query_std)
         module.spatio_query.copy_(random(*module.spatio_query.shape, seed=3) * query_std)
@@ -177,7 +178,7 @@ def test_without_training_or_ratio_nothing_changes() -> None:
 def test_the_ratio_goes_straight_from_start_to_end() -> None:
     config = SGMConfig(ratio=0.6, ratio_start=0.2, ratio_ramp=0.5)
     assert [config.ratio_at(at) for at in (0, 0.25, 0.5, 1)] == pytest.approx([0.2, 0.4, 0.6, 0.6])
-    assert SGMConfig().ratio_at(0) == SGMConfig().ratio_at(1) == 0.5
+    assert SGMConfig().ratio_at(0) == SGMConfig().ratio_at(1) == SGMConfig().ratio
 
 
 @pytest.mark.parametrize(
@@ -331,7 +332,8 @@ def share_above_background(scores_BTN: torch.Tensor, foreground_BTN: torch.Tenso
 def test_tokens_that_need_not_be_seen_come_to_score_low(mode: str) -> None:
     # The background is one colour, and the mask token knows it: only the patch is worth seeing.
     torch.manual_seed(0)
-    module = SemanticGuidedMasking(SGMConfig(grad_mode=mode), width=WIDTH).train()  # type: ignore[arg-type]
+    config = SGMConfig(ratio=0.5, unmasked_share=0, grad_mode=mode)  # type: ignore[arg-type]
+    module = SemanticGuidedMasking(config, width=WIDTH).train()
     generator, colour_C = seeded(), random(WIDTH, seed=7)
     with torch.no_grad():
         module.mask_token.copy_(colour_C)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vxp_data.core.budgets import Budget, Target
 from vxp_data.core.cost_model import CostModel
-from vxp_data.core.decisions import Decisions, account, check_tasks, decide
+from vxp_data.core.dataset_rows import DatasetRows, require_rows
+from vxp_data.core.decisions import Accounting, Decisions, account, check_tasks, decide
 from vxp_data.core.sampling_plans import SamplingRule
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.renamed_media import Renaming, media_name
@@ -25,6 +26,7 @@ from vxp_data.pipeline.curate.exclude import (
     exclusion_rule,
     relinked_rows,
 )
+from vxp_data.pipeline.curate.mixture_rows import cut_datasets, rows_rule, usable_rows
 from vxp_data.pipeline.curate.selection import DecidedBy, put_in_order
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
@@ -32,6 +34,7 @@ from vxp_data.pipeline.run_dir.summary import SubsetSummary, summarise
 from vxp_data.records import Outcome, Task
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.schemas import DECISION_SCHEMA, SAMPLE_CLIP_KEY
+from vxp_data.settings.curation import MixtureConfig
 from vxp_data.settings.prune import PruneConfig
 
 _COLUMNS: Final = [
@@ -60,6 +63,7 @@ class DecisionSettings:
     """How many frames training sees: what budgets count."""
     costs: CostModel
     excluded: ExclusionRule
+    mixture: MixtureConfig
 
     def counts_costs(self) -> bool:
         """Whether the decision depends on what rows cost."""
@@ -77,6 +81,7 @@ class DecisionSettings:
             sampling=config.sampling,
             costs=config.costs,
             excluded=exclusion_rule(config, encoder=encoder, sampler=sampler),
+            mixture=config.mixture,
         )
 
 
@@ -109,6 +114,8 @@ class Decided:
     num_listed: int | None = None
     """Rows about duplicates that are listed, nothing else; None where duplicates are dropped, or
     none were looked for."""
+    datasets: tuple[DatasetRows, ...] = ()
+    """Rows of each dataset, wanted, found and kept."""
     num_unseen: int = 0
     """Videos that duplicates were looked for among by the encoder's vectors alone: `thumbnail`'s
     were not made beside these."""
@@ -130,11 +137,13 @@ def decide_run(
 
     Raises:
         UserError: a threshold names a task that no row has, or lies outside the measure's range; a
-            budget cannot be met.
+            budget cannot be met, or rows are wanted that are not stated or not there.
     """
     decided_by = settings.decided_by
     samples = read_table(run.samples, columns=_COLUMNS)
     require_tasks(settings, samples)
+    targets = (settings.thresholds, settings.default)
+    rule = rows_rule(settings.mixture, datasets, targets)
     excluded = exclude(run, samples, settings.excluded)
     media = read_clip_facts(run, excluded.samples, decided_by.measure.name)
     modality_N = few_texts(samples["modality"])
@@ -160,6 +169,9 @@ def decide_run(
         costs=costs,
         measures=scales,
     )
+    decisions, of_datasets = cut_datasets(columns, decisions, rule, scales, targets)
+    if settings.mixture.too_few == "refuse":
+        require_rows(of_datasets)
     accounting = account(decisions, columns)
     accounting.check()
     begin()
@@ -170,19 +182,9 @@ def decide_run(
     _write_quarantine(run, samples, media.message, decisions)
     relinked = relinked_rows(excluded, decisions)
     kept = _write_rows(run, datasets, decisions, samples, relinked)
-    per_task = accounting.per_task()
-    totals = {o: sum(counts[o] for counts in per_task.values()) for o in map(str, Outcome)}
-    quarantined = decisions.decision == Outcome.QUARANTINE.value
-    reasons, numbers = np.unique(decisions.reason[quarantined].astype(str), return_counts=True)
     return Decided(
         subsets=summarise(columns, decisions, media.file_N, media.duration_s_N, media.is_inexact_N),
-        num_in=len(columns),
-        num_kept=totals[Outcome.KEEP],
-        num_pruned=totals[Outcome.PRUNE],
-        num_duplicates=totals[Outcome.DUPLICATE],
-        num_quarantined=totals[Outcome.QUARANTINE],
-        quarantined_by_reason=dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
-        reasons=accounting.per_reason(),
+        **_totals(accounting, decisions),
         num_relinked=sum(map(len, relinked.values())),
         num_unmeasured=0 if excluded.filtered is None else excluded.filtered.num_unmeasured,
         outputs=kept,
@@ -190,8 +192,26 @@ def decide_run(
         decided_by=decided_by.text(few_texts(samples["task"])),
         num_unknown_scores=decided_by.scores.num_unknown,
         num_listed=excluded.num_listed(settings.excluded.duplicates.mode),
+        datasets=of_datasets,
         num_unseen=excluded.num_unseen,
     )
+
+
+def _totals(accounting: Accounting, decisions: Decisions) -> dict[str, Any]:
+    """Return those fields of `Decided` that count rows by where they ended."""
+    per_task = accounting.per_task()
+    totals = {o: sum(counts[o] for counts in per_task.values()) for o in map(str, Outcome)}
+    quarantined = decisions.decision == Outcome.QUARANTINE.value
+    reasons, numbers = np.unique(decisions.reason[quarantined].astype(str), return_counts=True)
+    return {
+        "num_in": accounting.num_samples,
+        "num_kept": totals[Outcome.KEEP],
+        "num_pruned": totals[Outcome.PRUNE],
+        "num_duplicates": totals[Outcome.DUPLICATE],
+        "num_quarantined": totals[Outcome.QUARANTINE],
+        "quarantined_by_reason": dict(zip(reasons.tolist(), numbers.tolist(), strict=True)),
+        "reasons": accounting.per_reason(),
+    }
 
 
 def require_tasks(settings: DecisionSettings, samples: pa.Table) -> None:
@@ -209,6 +229,25 @@ def require_tasks(settings: DecisionSettings, samples: pa.Table) -> None:
     check_tasks(set(settings.decided_by.select) - {"default"}, tasks, where="select")
     for name, bounds in settings.excluded.filters.items():
         check_tasks(bounds.tasks, tasks, where=f"filters.{name}.tasks")
+
+
+def require_rows_to_decide(
+    run: RunDirectory, datasets: Sequence[Dataset], settings: DecisionSettings
+) -> None:
+    """Check that rows which are wanted are stated and, where they must be, there.
+
+    Args:
+        run: with samples; nothing of it has to be decoded yet.
+        datasets: that they come from.
+        settings: what is to be decided by.
+
+    Raises:
+        UserError: none are stated, or a manifest has too few that can be used.
+    """
+    rule = rows_rule(settings.mixture, datasets, (settings.thresholds, settings.default))
+    if settings.mixture.too_few == "refuse":
+        table = read_table(run.samples, columns=["dataset", "reason"])
+        require_rows(usable_rows(rule, table))
 
 
 def _write_found(run: RunDirectory, excluded: Excluded, selection: pa.Table | None) -> None:

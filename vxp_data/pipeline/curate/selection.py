@@ -263,7 +263,7 @@ def put_in_order(
 
     Args:
         run: with embeddings and scores.
-        samples: of `RunRows`.
+        samples: of `RunRows`, with their datasets.
         facts: about their clips, with scores by `decided_by.measure`.
         dropped: reasons of rows that filters and duplicates have taken out, '' for the others.
         decided_by: what each subset goes by.
@@ -284,6 +284,7 @@ def put_in_order(
         media_reason=few_texts(facts.reason),
         score=facts.score_N,
         dropped=dropped,
+        dataset=few_texts(samples["dataset"]),
     )
     outside = read_outside(run, decided_by, samples, rows_to_cut(columns), brought)
     columns = replace(

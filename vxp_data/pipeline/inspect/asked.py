@@ -77,11 +77,11 @@ def asked_table(
     Args:
         asked: what was read.
         rows: of the run.
-        kept_by: by decision, the rows that it keeps of those that may be cut.
+        kept_by: by decision, the rows that it keeps.
     """
     is_in = {"in": rows.usable_N}
     for name, row_M in kept_by.items():
-        is_in[name] = rows.always_N.copy()
+        is_in[name] = np.zeros(len(rows.task_N), dtype=np.bool_)
         is_in[name][row_M] = True
     task_D = rows.task_N[asked.row_D]
     found = {}

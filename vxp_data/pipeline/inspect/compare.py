@@ -13,6 +13,7 @@ from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.run_changes import ABSENT, Change, Compared, Example, Side
 from vxp_data.pipeline.inspect.plan_rows import PlanRows, read_plan_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.pipeline.run_dir.summary import only_number
 from vxp_data.settings.prune import PruneConfig
 
 _DECIDED: Final = ("task", "decision", "reason", "score", "threshold")
@@ -70,12 +71,11 @@ def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
 
 def _side(rows: PlanRows, task: str) -> Side:
     mine_N = rows.task_N == task
-    cuts = rows.threshold_N[mine_N & ~np.isnan(rows.threshold_N)]
-    finite = len(cuts) > 0 and bool(np.isfinite(cuts[0]))
+    threshold = only_number(rows.threshold_N[mine_N])
     return Side(
         rows=int(mine_N.sum()),
         kept=int((mine_N & rows.kept_N).sum()),
-        threshold=float(cuts[0]) if finite else None,
+        threshold=threshold if np.isfinite(threshold) else None,
     )
 
 

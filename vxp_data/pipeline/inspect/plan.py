@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.core.budgets import Budget, Target, resolve
+from vxp_data.core.budgets import Budget, Target
 from vxp_data.core.cost_model import RowCosts
+from vxp_data.core.dataset_rows import DatasetRows, RowsRule
 from vxp_data.core.decisions import check_tasks
 from vxp_data.core.keep_curve import (
     Bought,
@@ -21,20 +22,26 @@ from vxp_data.core.keep_curve import (
     keep_curve,
 )
 from vxp_data.core.per_cost import PER, Per
-from vxp_data.core.thresholds import ThresholdSpec, cut
+from vxp_data.core.thresholds import ThresholdSpec
 from vxp_data.errors import UserError
+from vxp_data.pipeline.curate.mixture_rows import Targets, rows_rule
 from vxp_data.pipeline.curate.outside_scores import ScoreFile, read_score_file
 from vxp_data.pipeline.curate.selection import DecidedBy
 from vxp_data.pipeline.inspect.asked import asked_table, read_asked
 from vxp_data.pipeline.inspect.plan_rows import PlanRows, keep_orders, read_plan_rows
+from vxp_data.pipeline.inspect.plan_ways import Way
 from vxp_data.pipeline.redecide import changed_config
 from vxp_data.pipeline.run_dir.directory import RunDirectory
+from vxp_data.pipeline.run_dir.samples import dataset_from_facts
+from vxp_data.pipeline.run_dir.summary import only_number
+from vxp_data.pipeline.run_record import decided_from_record
 from vxp_data.records import Task
 from vxp_data.settings.curation import is_on_scores
 from vxp_data.settings.prune import PruneConfig, load_config
 
 SETTABLE: Final = (
-    "budget_weights", "costs", "measure", "sampling", "select", "selection", "thresholds",
+    "budget_weights", "costs", "measure", "mixture", "sampling", "select", "selection",
+    "thresholds",
 )  # fmt: skip
 """Sections of the settings that a plan goes by."""
 
@@ -86,7 +93,9 @@ def plan_choice(
         scores=found,
         per=per,
     )
-    is_other = thresholds or default is not None or weights or select or found or per
+    given = (thresholds, default, weights, select, found, per)
+    by_settings = (config.mixture, config.thresholds) != (decided.mixture, decided.thresholds)
+    is_other = by_settings or any(each not in (None, {}) for each in given)
     return plan_run(
         run, decided, config if is_other else None,
         config=config, num_points=num_points, brought=table,
@@ -133,26 +142,8 @@ def plan_run(
     """
     rows = read_plan_rows(run, config, brought)
     orders = keep_orders(rows)
-    ways: dict[str, tuple[Mapping[str, Target], Target]] = {}
-    by = DecidedBy.of(config)
-    if not by.per_cost and all(by.selector(task) is None for task in orders):  # else a mere order
-        ways["knee"] = ({}, ThresholdSpec("knee", 0.0))
-    if chosen is not None:
-        tasks = {*rows.task_N.tolist(), *Task}
-        check_tasks(chosen.threshold_specs(), tasks)
-        check_tasks(set(chosen.select) - {"default"}, tasks, where="select")
-        ways["chosen"] = (chosen.threshold_specs(), chosen.default_threshold())
-    weights = chosen.budget_weights if chosen is not None else {}
-    kept_by: dict[str, dict[str, tuple[str, float, NDArray[np.intp]]]] = {"now": {}}
-    for task, order_M in orders.items():
-        # The run's own threshold is on its own scale.
-        same = DecidedBy.of(decided).scale(task) == rows.scales[task]
-        threshold = float(rows.threshold_N[order_M[0]]) if same else float("nan")
-        text = decided.thresholds.get(task, decided.thresholds["default"])
-        kept_by["now"][task] = (text, threshold, order_M[rows.kept_N[order_M]])
-    for name, (targets, default) in ways.items():
-        kept_by[name] = _kept(rows, orders, targets, default, weights)
-    joined = {name: _joined(by_task) for name, by_task in kept_by.items()}
+    ways, rule = _ways(run, rows, orders, decided, chosen, config)
+    last = ways["now" if chosen is None else "chosen"]
     asked = read_asked(run, rows)
     return RunPlan(
         measure=rows.decided_by(),
@@ -162,7 +153,15 @@ def plan_run(
             SubsetPlan(
                 task=task,
                 curve=keep_curve(order_M, rows.score_N, rows.costs, num_points=num_points),
-                kept=tuple(_named(name, *kept_by[name][task], rows.costs) for name in kept_by),
+                kept=tuple(
+                    Kept(
+                        name=name,
+                        text=way.texts[task],
+                        threshold=way.thresholds[task],
+                        costs=_costs(rows.costs, way.rows[task]),
+                    )
+                    for name, way in ways.items()
+                ),
             )
             for task, order_M in orders.items()
         ),
@@ -170,21 +169,79 @@ def plan_run(
             task="all",
             curve=joint_curve(list(orders.values()), rows.costs, num_points=num_points),
             kept=tuple(
-                _named(name, "", float("nan"), row_M, rows.costs) for name, row_M in joined.items()
+                Kept(
+                    name=name, text="", threshold=float("nan"),
+                    costs=_costs(rows.costs, way.cut_rows()),
+                )
+                for name, way in ways.items()
             ),
         ),
-        always=_costs(rows.costs, np.flatnonzero(rows.always_N)),
+        always=_costs(rows.costs, last.always_M),
         num_out=int((~rows.cut_N & ~rows.always_N).sum()),
-        asked=asked_table(asked, rows, joined),
+        asked=asked_table(asked, rows, {name: way.kept_rows() for name, way in ways.items()}),
         asked_of_all=asked.is_whole,
-        bought=() if chosen is None else _bought(rows, chosen, joined["chosen"]),
+        bought=() if chosen is None else _bought(rows, chosen, last.cut_rows(), rule),
+        datasets=last.datasets,
+    )  # fmt: skip
+
+
+def _ways(
+    run: RunDirectory,
+    rows: PlanRows,
+    orders: Mapping[str, NDArray[np.intp]],
+    decided: PruneConfig,
+    chosen: PruneConfig | None,
+    config: PruneConfig,
+) -> tuple[dict[str, Way], RowsRule]:
+    """Return what is kept now, by the knee and as chosen, and the rows of the datasets."""
+    record = run.read_run()
+    choices: dict[str, Targets] = {}
+    by = DecidedBy.of(config)
+    if not by.per_cost and all(by.selector(task) is None for task in orders):  # else a mere order
+        choices["knee"] = ({}, ThresholdSpec("knee", 0.0))
+    if chosen is not None:
+        tasks = {*rows.task_N.tolist(), *Task}
+        check_tasks(chosen.threshold_specs(), tasks)
+        check_tasks(set(chosen.select) - {"default"}, tasks, where="select")
+        choices["chosen"] = (chosen.threshold_specs(), chosen.default_threshold())
+    weights = chosen.budget_weights if chosen is not None else {}
+    datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
+    targets = (config.threshold_specs(), config.default_threshold())
+    rule = rows_rule(config.mixture, datasets, targets)
+    ways = {"now": _now(rows, orders, decided, decided_from_record(record["decided"]).datasets)}
+    for name, choice in choices.items():
+        ways[name] = Way.of(rows, orders, choice, weights, rule)
+    return ways, rule
+
+
+def _now(
+    rows: PlanRows,
+    orders: Mapping[str, NDArray[np.intp]],
+    decided: PruneConfig,
+    datasets: tuple[DatasetRows, ...],
+) -> Way:
+    """Return the way in which the run was decided."""
+    by, thresholds = DecidedBy.of(decided), {}
+    for task, order_M in orders.items():
+        # The run's own threshold is on its own scale.
+        same = by.scale(task) == rows.scales[task]
+        thresholds[task] = only_number(rows.threshold_N[order_M]) if same else float("nan")
+    default = decided.thresholds["default"]
+    return Way(
+        texts={task: decided.thresholds.get(task, default) for task in orders},
+        thresholds=thresholds,
+        rows={task: order_M[rows.kept_N[order_M]] for task, order_M in orders.items()},
+        always_M=np.flatnonzero(rows.kept_N & rows.always_N),
+        datasets=datasets,
     )
 
 
-def _bought(rows: PlanRows, chosen: PruneConfig, kept_M: NDArray[np.intp]) -> tuple[Bought, ...]:
+def _bought(
+    rows: PlanRows, chosen: PruneConfig, kept_M: NDArray[np.intp], rule: RowsRule
+) -> tuple[Bought, ...]:
     """Return what a budget buys by row and by cost; nothing where neither is asked for."""
-    targets, default = chosen.threshold_specs(), chosen.default_threshold()
-    every = (default, *targets.values())
+    targets = (chosen.threshold_specs(), chosen.default_threshold())
+    every = (targets[1], *targets[0].values())
     has_budget = any(isinstance(target, Budget) for target in every)
     is_asked = has_budget or chosen.selection.per == "cost"
     if not is_asked or any(map(is_on_scores, every)):
@@ -194,47 +251,12 @@ def _bought(rows: PlanRows, chosen: PruneConfig, kept_M: NDArray[np.intp]) -> tu
         row_M = kept_M  # by the chosen order
         if per != chosen.selection.per:
             other = rows.ordered_per(per)
-            kept = _kept(other, keep_orders(other), targets, default, chosen.budget_weights)
-            row_M = _joined(kept)
+            way = Way.of(other, keep_orders(other), targets, chosen.budget_weights, rule)
+            row_M = way.cut_rows()
         costs = _costs(rows.costs, row_M)
         found.append(Bought(per=per, costs=costs, quality=float(rows.quality_N[row_M].sum())))
     return tuple(found)
 
 
-def _kept(
-    rows: PlanRows,
-    orders: Mapping[str, NDArray[np.intp]],
-    targets: Mapping[str, Target],
-    default: Target,
-    weights: Mapping[str, float],
-) -> dict[str, tuple[str, float, NDArray[np.intp]]]:
-    """Cut every subset; return, by task, the threshold as text and number, and the rows kept."""
-    from vxp_data.pipeline.run_record import threshold_text
-
-    any_scale = next(iter(rows.scales.values()))  # each subset with rows has its own
-    to_cut = rows.to_cut()
-    specs, default_spec = resolve(targets, default, weights, to_cut, any_scale, rows.scales)
-    kept = {}
-    for task, order_M in orders.items():
-        names = rows.sample_id_N[order_M].tolist()
-        spec = specs.get(task, default_spec)
-        done = cut(spec, rows.score_N[order_M], names, rows.scales[task])
-        text = threshold_text(targets.get(task, default))
-        kept[task] = (text, done.threshold, order_M[done.keep_N])
-    return kept
-
-
-def _named(
-    name: str, text: str, threshold: float, row_M: NDArray[np.intp], costs: RowCosts
-) -> Kept:
-    return Kept(name=name, text=text, threshold=threshold, costs=_costs(costs, row_M))
-
-
 def _costs(costs: RowCosts, row_M: NDArray[np.intp]) -> dict[str, float]:
     return {unit: costs.total(row_M, unit) for unit in costs.units()}
-
-
-def _joined(by_task: Mapping[str, tuple[str, float, NDArray[np.intp]]]) -> NDArray[np.intp]:
-    return np.concatenate(
-        [np.zeros(0, dtype=np.intp), *(row_M for _, _, row_M in by_task.values())]
-    )

@@ -26,8 +26,10 @@ from vxp_data.records import CUT_REASONS, Modality, Outcome, Reason
 from vxp_data.schemas import SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 
-_OPEN_REASONS = sorted(CUT_REASONS | {Reason.UNSCORED, Reason.KEPT_UNSCORED})
+_OPEN_REASONS = sorted(CUT_REASONS | {Reason.UNSCORED, Reason.KEPT_UNSCORED, Reason.DATASET_EXCESS})
 """Of rows about which a threshold decides, or would by other scores."""
+_NO_FRAMES = (Reason.IMAGE.value, Reason.TEXT_ONLY.value, Reason.DATASET_EXCESS.value)
+"""Of images and texts that stay, unless their dataset has too many rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class PlanRows:
     """The rows of a finished run, by what is to be decided about them."""
 
     sample_id_N: NDArray[np.object_]
+    dataset_N: NDArray[np.object_]
     task_N: NDArray[np.object_]
     score_N: NDArray[np.float64]
     """Of what each subset goes by."""
@@ -45,7 +48,7 @@ class PlanRows:
     cut_N: NDArray[np.bool_]
     """Rows about which a threshold decides."""
     always_N: NDArray[np.bool_]
-    """Rows that are kept whatever the threshold."""
+    """Rows that are kept whatever the threshold, as far as their dataset's rows allow."""
     kept_N: NDArray[np.bool_]
     """Rows that the run keeps."""
     usable_N: NDArray[np.bool_]
@@ -125,12 +128,13 @@ def read_plan_rows(
     is_held_N = is_video_N & (np.asarray(held_N, dtype=object) != "")
     return PlanRows(
         sample_id_N=decisions["sample_id"].to_numpy(),
+        dataset_N=few_texts(samples["dataset"]),
         task_N=few_texts(decisions["task"]),
         score_N=ordered.columns.score,
         scales=decided_by.scales(few_texts(decisions["task"])),
         quality_N=ordered.quality_N,
         cut_N=cut_N,
-        always_N=is_held_N | (kept_N & ~is_video_N),
+        always_N=is_held_N | (np.isin(reason_N.astype(str), _NO_FRAMES) & ~is_video_N),
         kept_N=kept_N,
         usable_N=decision_N != Outcome.QUARANTINE.value,
         threshold_N=decisions["threshold"].to_numpy(),

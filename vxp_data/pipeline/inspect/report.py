@@ -269,7 +269,7 @@ def _one_a_file(rows: PlanRows, row_M: NDArray[np.intp]) -> list[int]:
 
 
 def _costs(rows: PlanRows) -> dict[str, tuple[float, float]]:
-    usable_M, kept_M = np.flatnonzero(rows.cut_N | rows.kept_N), np.flatnonzero(rows.kept_N)
+    usable_M, kept_M = np.flatnonzero(rows.cut_N | rows.always_N), np.flatnonzero(rows.kept_N)
     return {
         unit: (rows.costs.total(usable_M, unit), rows.costs.total(kept_M, unit))
         for unit in rows.costs.units()

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
-from vxp_data.records import CUT_REASONS, Reason
+from vxp_data.records import CUT_REASONS, Modality, Reason
 from vxp_data.schemas import SAMPLE_CLIP_KEY
 
 _COLUMNS: Final = ("sample_id", "dataset", "task", *SAMPLE_CLIP_KEY, "turns")
-_REASONS: Final = CUT_REASONS | {Reason.UNSCORED, Reason.KEPT_UNSCORED}
+_REASONS: Final = CUT_REASONS | {Reason.UNSCORED, Reason.KEPT_UNSCORED, Reason.DATASET_EXCESS}
 SUFFIXES: Final = (".jsonl", ".csv", ".parquet")
 
 
@@ -44,7 +44,9 @@ def score_template(run: RunDirectory, suffix: str) -> tuple[bytes, int]:
     run.read_run()
     reasons = read_table(run.decisions, columns=["reason"])["reason"].to_pylist()
     wanted_N = np.array([reason in _REASONS for reason in reasons], dtype=np.bool_)
-    table = read_table(run.samples, columns=list(_COLUMNS)).filter(pa.array(wanted_N))
+    table = read_table(run.samples, columns=[*_COLUMNS, "modality"]).filter(pa.array(wanted_N))
+    is_video = pc.equal(table["modality"], Modality.VIDEO.value)  # images can be too many as well
+    table = table.filter(is_video).drop_columns(["modality"])
     end_s = table["clip_end_s"]
     to_the_end = pc.is_inf(end_s)  # JSON has no infinity
     table = table.set_column(

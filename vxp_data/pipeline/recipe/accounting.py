@@ -32,15 +32,21 @@ class RecipeAccounting:
     """Planned, of the first stored epoch."""
     num_bytes: int
     """Of the shards."""
+    rows: dict[str, int]
+    """Rows in shards, by dataset; every dataset that goes in is there."""
+    wanted: dict[str, int]
+    """By dataset, the rows that were to stay, where its mixture states any."""
 
     @classmethod
-    def of(cls, run: Mapping[str, Any], index: ShardIndex) -> Self:
+    def of(cls, run: Mapping[str, Any], index: ShardIndex, sharded: Mapping[str, int]) -> Self:
         """Read the accounting from what the steps have written.
 
         Args:
             run: run.json.
             index: of the shards.
+            sharded: by dataset, rows in shards.
         """
+        wanted = {count["dataset"]: count["wanted"] for count in run["decided"]["datasets"]}
         return cls(
             **expected_counts(run["decided"]),
             num_samples=index.samples.num_rows,
@@ -49,6 +55,8 @@ class RecipeAccounting:
             num_shards=len(index.shards),
             num_frames=sum(shard.num_frames for shard in index.shards),
             num_bytes=sum(shard.num_bytes for shard in index.shards),
+            rows={name: sharded.get(name, 0) for name in wanted},
+            wanted={name: rows for name, rows in wanted.items() if rows is not None},
         )
 
     def check(self) -> None:
@@ -58,7 +66,8 @@ class RecipeAccounting:
             AssertionError: a row was lost, or counted twice: our mistake, never the user's.
         """
         ends = self.num_kept + self.num_pruned + self.num_duplicates + self.num_quarantined
-        if self.num_in != ends or self.num_kept != self.num_samples + self.num_unsharded:
+        is_whole = self.num_kept == self.num_samples + self.num_unsharded
+        if self.num_in != ends or not is_whole or sum(self.rows.values()) != self.num_samples:
             raise AssertionError(f"rows do not add up: {self}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +75,7 @@ class RecipeAccounting:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return the accounting as two lines."""
+        """Return the accounting as two lines, and one of a mixture's datasets."""
         decided = (
             f"{self.num_in} rows in = {self.num_kept} kept + {self.num_pruned} pruned + "
             f"{self.num_duplicates} duplicate + {self.num_quarantined} quarantined."
@@ -76,4 +85,7 @@ class RecipeAccounting:
             f"quarantined on the way: {self.num_clips} clips, {self.num_shards} shards, "
             f"{self.num_frames} frames planned, {self.num_bytes / 1e6:.1f} MB."
         )
-        return [decided, sharded]
+        mixed = [
+            f"{name} {self.rows[name]:,} of {wanted:,}" for name, wanted in self.wanted.items()
+        ]
+        return [decided, sharded, *([f"Rows of the mixture: {', '.join(mixed)}."] if mixed else [])]

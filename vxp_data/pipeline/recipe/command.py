@@ -8,10 +8,13 @@ where it was, as that command does. What a recipe writes lies in its own folder.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
+
+import pyarrow.compute as pc
 
 from vxp_data.core.frame_plan_counts import PlanCounts
 from vxp_data.engines.choose import one_engine
@@ -34,7 +37,7 @@ from vxp_data.pipeline.recipe.accounting import RecipeAccounting
 from vxp_data.pipeline.recipe.sources import RecipeSources, with_own_names
 from vxp_data.pipeline.recipe.step_cache import StepCache, file_digest, key_of
 from vxp_data.pipeline.redecide import redecide
-from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
 from vxp_data.pipeline.run_dir.lock import LOCK_NAME, RunLock, run_lock
 from vxp_data.pipeline.run_dir.samples import dataset_facts
 from vxp_data.pipeline.run_record import check_expectations, speed_per_s
@@ -127,7 +130,7 @@ def run_recipe(
         run = _RecipeRun(loaded, out, cache, lock, draw, observer)
         for step in (run.ingest, run.prune, run.near_duplicates, run.sample, run.shard):
             run.do(step())
-        accounting = RecipeAccounting.of(run.run.read_run(), read_index(run.shards))
+        accounting = run.accounting()
         accounting.check()
         lock.check()
         wall_s = time.monotonic() - started_s
@@ -338,6 +341,14 @@ class _RecipeRun:
             return what, [f"{SHARDS_FOLDER}/{name}" for name in names]
 
         return _Step(name="shard", inputs=inputs, work=work, is_stale=is_stale)
+
+    def accounting(self) -> RecipeAccounting:
+        """Count the rows from end to end, when all steps are done."""
+        ids = read_table(self.shards.file(SAMPLES_NAME), columns=["sample_id"])["sample_id"]
+        is_there = pc.field("sample_id").isin(ids.combine_chunks())
+        rows = read_table(self.run.decisions, columns=["dataset"], filters=is_there)["dataset"]
+        sharded = Counter(rows.to_pylist())
+        return RecipeAccounting.of(self.run.read_run(), read_index(self.shards), sharded)
 
     def _data_of(self, step: str) -> list[str]:
         outputs = self.cache.outputs(step)

@@ -73,12 +73,12 @@ class RecipeSources:
         """Those of them that are."""
         for given in config.datasets:
             name = load_record(given.dataset).name
-            self._add(name, given.dataset, find_folder(given.root), given.only, None)
+            self._add(name, given.dataset, find_folder(given.root), given.only, None, None)
         entries = [] if config.mixture is None else read_entries(config.mixture, config.root)
         for entry in entries:
             own = entry.dataset
             if entry.source:
-                self._add(own.name, entry.source, own.media_root, entry.only, own.task)
+                self._add(own.name, entry.source, own.media_root, entry.only, own.task, own.rows)
             else:
                 self._take(own)
 
@@ -129,6 +129,7 @@ class RecipeSources:
         root: Path | Folder,
         only: Sequence[str],
         task: str | None,
+        rows: int | None,
     ) -> None:
         dataset = Dataset(
             name=name,
@@ -136,6 +137,7 @@ class RecipeSources:
             format=_FORMAT,
             media_root=root.resolve() if isinstance(root, Path) else root,
             task=task,
+            rows=rows,
         )
         self._take(dataset)
         self.sources.append(PublicDataset(dataset=dataset, public=public, only=tuple(only)))

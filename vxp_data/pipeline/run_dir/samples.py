@@ -96,4 +96,5 @@ def dataset_from_facts(facts: dict[str, str]) -> Dataset:
         media_root=find_folder(facts["media_root"]),
         task=facts["task"] or None,
         columns=parse_columns(facts.get("columns", "")),
+        rows=int(facts["rows"]) if facts.get("rows") else None,
     )

@@ -25,7 +25,7 @@ class SubsetSummary:
     duplicates: int
     quarantined: int
     threshold: float
-    """In the measure's own units; NaN where nothing was cut."""
+    """In the measure's own units; NaN where nothing was cut, or each dataset at its own."""
     hours_kept: float
     inexact: int = 0
     """Kept rows about clips of which some frames could not be decoded."""
@@ -59,7 +59,7 @@ def summarise(
             pruned=_count(decisions, mine_N, Outcome.PRUNE),
             duplicates=_count(decisions, mine_N, Outcome.DUPLICATE),
             quarantined=_count(decisions, mine_N, Outcome.QUARANTINE),
-            threshold=_first_number(decisions.threshold[mine_N]),
+            threshold=only_number(decisions.threshold[mine_N]),
             hours_kept=_hours(file_N[mine_N & kept_N], duration_s_N[mine_N & kept_N]),
             inexact=int((mine_N & kept_N & is_inexact_N).sum()),
         )
@@ -78,6 +78,7 @@ def _hours(file_N: NDArray[np.int64], duration_s_N: NDArray[np.float64]) -> floa
     return math.fsum(longest_s_F[:-1]) / 3600
 
 
-def _first_number(value_N: NDArray[np.float64]) -> float:
-    numbers = value_N[~np.isnan(value_N)]
-    return float(numbers[0]) if len(numbers) else float("nan")
+def only_number(value_N: NDArray[np.float64]) -> float:
+    """Return the number that all values have which are not NaN; NaN where they have several."""
+    numbers = np.unique(value_N[~np.isnan(value_N)])
+    return float(numbers[0]) if len(numbers) == 1 else math.nan

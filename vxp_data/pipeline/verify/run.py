@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,7 @@ from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.formats import written_format
 from vxp_data.manifests.renamed_media import Renaming
 from vxp_data.manifests.samples import Dataset
+from vxp_data.pipeline.curate.mixture_rows import cut_datasets, rows_rule
 from vxp_data.pipeline.curate.selection import DecidedBy
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
@@ -36,20 +36,19 @@ from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.beside import check_beside
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
 from vxp_data.pipeline.verify.means import check_means
+from vxp_data.pipeline.verify.media import check_media
 from vxp_data.pipeline.verify.row_scores import SCORE_TOLERANCE, check_row_scores
 from vxp_data.pipeline.verify.selection import DecidedAgain, check_selection
 from vxp_data.records import ClipKey, Outcome, outcome_of
 from vxp_data.registry import MANIFEST_FORMATS, MEASURES
 from vxp_data.schemas import CLIP_KEY, EMBEDDING_SCHEMA, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
-from vxp_data.storage.digest import content_digest
 from vxp_data.storage.folder import File
 
 _SAMPLE_COLUMNS: Final = [
     "sample_id", "dataset", "row", "task", "modality", "reason", "media_uri", "clip_start_s",
     "clip_end_s", "clips",
 ]  # fmt: skip
-_HASHED_AT_ONCE: Final = 8
 _SHOWN: Final = 20
 
 
@@ -111,7 +110,7 @@ def verify_run(run: RunDirectory, *, media: bool, selection: bool = False) -> Ve
     if samples.num_rows == decisions.num_rows:  # else it was said that they are not of one run
         _check_rows(run, samples, decisions, record, found)
     if media:
-        _check_media(clips, found)
+        found.num_hashed, found.num_unhashed = check_media(clips, found.add)
     return found
 
 
@@ -275,15 +274,23 @@ def _check_decisions(
     columns = check_selection(run, excluded, facts, by, found.add, anew=selection)
     if columns is None:
         return
+    targets = (config.threshold_specs(), config.default_threshold())
+    scales = decided_by.scales(few_texts(samples["task"]))
     anew = decide(
         columns,
-        thresholds=config.threshold_specs(),
-        default=config.default_threshold(),
+        thresholds=targets[0],
+        default=targets[1],
         measure=decided_by.measure,
         weights=config.budget_weights,
         costs=costs,
-        measures=decided_by.scales(few_texts(samples["task"])),
+        measures=scales,
     )
+    datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
+    rows = rows_rule(config.mixture, datasets, targets)
+    anew, counts = cut_datasets(columns, anew, rows, scales, targets)
+    told = record["decided"].get("datasets")  # runs of before they were counted have none
+    if told is not None and told != [asdict(count) for count in counts]:
+        found.add("run.json: decided.datasets is not what the decisions say of each dataset")
     there = (np.array(decisions[name].to_pylist(), object) for name in ("decision", "reason"))
     same_N = np.ones(len(anew), dtype=np.bool_)
     for column, other in zip(there, (anew.decision, anew.reason), strict=True):
@@ -359,25 +366,6 @@ def _annotations(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> Iterator[byt
         wanted = batch.filter(pa.array(wanted_N[first : first + batch.num_rows]))
         first += batch.num_rows
         yield from wanted["annotation"].to_pylist()
-
-
-def _check_media(clips: pa.Table, found: VerifiedRun) -> None:
-    """Read the files again: their content is that of the embeddings."""
-    ids = dict(zip(clips["uri"].to_pylist(), clips["media_id"].to_pylist(), strict=True))
-    known = {uri: media_id for uri, media_id in ids.items() if media_id and "://" not in uri}
-    found.num_unhashed = sum(1 for uri, media_id in ids.items() if media_id and uri not in known)
-
-    def digest(uri: str) -> str:
-        try:
-            return content_digest(uri)
-        except OSError as error:
-            return f"unreadable ({error.strerror or error})"
-
-    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
-        for uri, now in zip(known, pool.map(digest, known), strict=True):
-            found.num_hashed += 1
-            if now != known[uri]:
-                found.add(f"{uri}: its content was {known[uri]} and is {now}")
 
 
 def _is(decisions: pa.Table, outcome: Outcome) -> NDArray[np.bool_]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from vxp_model.models.processor import Clip, Learns, Prompt, VideoXLProProcessor
 from vxp_model.models.turns import visual_parts
 from vxp_model.models.visual_sequence import IGNORED_LABEL
 from vxp_model.settings.mllm import Turns
+from vxp_model.train.datasets import added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class MllmBatch:
     """Of the samples that count."""
     tasks: list[str]
     """Of every sequence, its sample's."""
+    by_dataset: dict[str, list[int]]
+    """Samples that count, and positions of their sequences, before selection."""
 
 
 def collate(
@@ -96,7 +100,19 @@ def collate(
         num_positions=int(inputs["attention_mask"].sum()),
         sample_ids=[sample.sample_id for sample in samples if not sample.is_padding],
         tasks=[sample.task for sample in owners],
+        by_dataset=added(_counted(samples, counts, prompts)),
     )
+
+
+def _counted(
+    samples: Sequence[TrainSample], counts: Sequence[int], prompts: Sequence[Prompt]
+) -> Iterator[dict[str, tuple[int, int]]]:
+    """Return each sample that counts, and the positions of its sequences, under its dataset."""
+    left = iter(prompts)
+    for sample, count in zip(samples, counts, strict=True):
+        num_positions = sum(len(prompt.ids) for prompt in islice(left, count))
+        if not sample.is_padding:
+            yield {sample.dataset: (1, num_positions)}
 
 
 def _sequences(

@@ -10,9 +10,11 @@ bf16, bytes:
 | gradients | 6 T | 6 T | 6 T / N |
 | master copy and moments | 12 T | 12 T / N | 12 T / N |
 
-With ZeRO-2 there are also the buckets that gradients are reduced in, twice. With offload, master
-copy, moments and 4 bytes of each gradient lie in main memory, and of gradients the device has the
-buckets alone. In fp32 there are 4 P, 4 T and 8 T instead.
+With ZeRO-2 there is also the bucket that gradients are reduced in, as far as they are not all of
+them here anyway. With offload, master copy, moments and 4 bytes of each gradient lie in main
+memory, and of gradients the device has the bucket alone. In fp32 there are 4 P, 4 T and 12 T, for
+ZeRO keeps a master copy all the same; without ZeRO there is none: 8 T. Without ZeRO gradients are
+copied to be reduced, 500 M at once, when the activations are gone: what that takes beyond them.
 
 Activations are what autograd keeps for the backward pass: of F frames in G groups, so many
 positions, K label tokens, for the samples that run at once; numbers of 2 bytes in bf16. C is the
@@ -24,7 +26,8 @@ tower's width, M its MLP's; D, A, I the language model's width, that of its head
 * features: the tower's tokens and those of the 24 x 24 grid, of all frames;
 * compressor: 16 C for each token that goes into a stage; with checkpointing C, and 16 C of a chunk;
 * projector: 576 (C + 2 D) + 144 D a group;
-* language model: 8 D + 5 A + 4 I a position and layer; with checkpointing D, and one layer whole;
+* language model: 8 D + 5 A + 4 I a position and layer, frozen 6 D + 4 A + 3 I; with checkpointing
+  D, and one layer whole;
 * head: logits of label tokens, themselves and twice in fp32.
 """
 
@@ -46,6 +49,8 @@ from vxp_model.train.mllm.lora_targets import adapted_names
 GIB: Final = 2**30
 SPARE_BYTES: Final = 2 * GIB
 """CUDA's own, and what the allocator cannot use."""
+_REDUCED_AT_ONCE: Final = 500_000_000
+"""Gradients that DeepSpeed copies at once to reduce them without ZeRO."""
 _STAGE_NUMBERS: Final = 16
 """That a stage of the compressor keeps for each channel of each token."""
 
@@ -87,13 +92,20 @@ class MllmEstimate:
         return sum(self.device_bytes.values())
 
 
-def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) -> MllmEstimate:
+def estimate_mllm(
+    recipe: MllmRecipe,
+    shape: SampleShape,
+    *,
+    num_gpus: int = 1,
+    config: ModelShape | None = None,
+) -> MllmEstimate:
     """Compute what a training needs.
 
     Args:
-        recipe: its settings; shapes are those of `start.preset`, for no weights are read.
+        recipe: its settings.
         shape: of every sample.
         num_gpus: processes.
+        config: of the model; None: that of `start.preset`, for no weights are read.
 
     Raises:
         UserError: no such preset; a number out of range.
@@ -101,7 +113,8 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     require(num_gpus >= 1, f"--gpus must be 1 or more, got {num_gpus}.")
     for what, number in asdict(shape).items():
         require(number >= 1, f"{what} of a sample must be 1 or more, got {number}.")
-    config = preset_shape(recipe.start.preset, temporal_factor=recipe.start.temporal_factor)
+    factor = recipe.start.temporal_factor
+    config = config or preset_shape(recipe.start.preset, temporal_factor=factor)
     size = 4 if recipe.engine.precision == "fp32" else 2
     total, trained = count_parameters(config, recipe)
     groups = math.ceil(shape.num_frames / config.temporal_factor)
@@ -114,6 +127,9 @@ def estimate_mllm(recipe: MllmRecipe, shape: SampleShape, *, num_gpus: int = 1) 
     states, host_bytes = model_states(recipe, total, trained, size=size, num_gpus=num_gpus)
     activations = _vision(config, recipe, shape.num_frames, at_once, size=size)
     activations |= _text(config, recipe, positions * at_once, shape.num_labels * at_once, size=size)
+    if recipe.engine.zero_stage == 0:
+        copied = min(trained, _REDUCED_AT_ONCE) * size
+        activations["reduction"] = max(0, copied - sum(activations.values()))
     flops = MllmFlops.of(config, recipe.trained_parts(), with_lora=recipe.lora.rank > 0)
     return MllmEstimate(
         num_parameters=total,
@@ -161,15 +177,15 @@ def model_states(
     """
     engine = recipe.engine
     gradients = trained * (6 if size == 2 else 4)  # bf16's are added up in fp32
-    buckets = 0
+    bucket = 0
     if engine.zero_stage == 2:
-        gradients //= num_gpus
-        buckets = 2 * min((engine.bucket_mib << 20) // 4, trained) * size
-    optimizer = trained * (12 if size == 2 else 8) // (num_gpus if engine.zero_stage else 1)
+        bucket = min((engine.bucket_mib << 20) // 4, trained) * size
+        gradients = min(gradients // num_gpus + bucket, gradients)
+    has_master = size == 2 or engine.zero_stage > 0
+    optimizer = trained * (12 if has_master else 8) // (num_gpus if engine.zero_stage else 1)
     if engine.offload == "none":
-        gradients += buckets
         return {"weights": total * size, "gradients": gradients, "optimizer": optimizer}, 0
-    on_device = buckets or trained * size  # ZeRO-1 keeps them all
+    on_device = bucket or trained * size  # ZeRO-1 keeps them all
     device = {"weights": total * size, "gradients": on_device, "optimizer": 0}
     return device, optimizer + trained * 4 // num_gpus
 
@@ -224,9 +240,16 @@ def tower_layer_numbers(width: int, mlp_width: int) -> int:
     return 9 * width + 2 * mlp_width
 
 
-def text_layer_numbers(text: Any) -> int:
-    """Return how many numbers a layer of the language model keeps for a position."""
+def text_layer_numbers(text: Any, *, is_frozen: bool = False) -> int:
+    """Return how many numbers a layer of the language model keeps for a position.
+
+    Args:
+        text: the language model's config.
+        is_frozen: nothing of it is trained: what goes into its matrices is not kept.
+    """
     heads = text.num_attention_heads * head_width(text)
+    if is_frozen:
+        return int(6 * text.hidden_size + 4 * heads + 3 * text.intermediate_size)
     return int(8 * text.hidden_size + 5 * heads + 4 * text.intermediate_size)
 
 
@@ -283,7 +306,8 @@ def _text(
     config: ModelShape, recipe: MllmRecipe, positions: int, labels: int, *, size: int
 ) -> dict[str, int]:
     text: Any = config.text_config
-    layer, layers = text_layer_numbers(text), text.num_hidden_layers
+    is_frozen = "language_model" not in recipe.trained_parts()
+    layer, layers = text_layer_numbers(text, is_frozen=is_frozen), text.num_hidden_layers
     kept = layers * text.hidden_size + layer if recipe.checkpoint_layers else layers * layer
     return {
         "language model": positions * kept * size,

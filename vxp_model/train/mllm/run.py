@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,12 +18,13 @@ from vxp_model.train.build import uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import LOG_NAME, MODEL_NAME, last_mean, read_log
-from vxp_model.train.mixture import epoch_samples, mean_answers, rows_of
+from vxp_model.train.mixture import epoch_samples, mean_answers
 from vxp_model.train.mllm.batches import MllmBatch, collate
 from vxp_model.train.mllm.card import write_mllm_card
 from vxp_model.train.mllm.lora import ADAPTER_NAME, merge_lora, write_adapter
 from vxp_model.train.mllm.start import start_digest, start_model, trained_parts
 from vxp_model.train.mllm.step import MllmStepper, MllmStepResult, trained_parameters
+from vxp_model.train.mllm.text_limit import limit_of
 from vxp_model.train.mllm.validation import Validator
 from vxp_model.train.training import Say, Training, TrainResult, train
 
@@ -45,13 +47,14 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         """
         super().__init__(loaded, context, say)
         recipe = loaded.config
-        rows = rows_of(recipe)
-        num_samples = epoch_samples(recipe, rows)
-        self._answers = mean_answers(rows) if recipe.data.turns == "split" else None
         model, self._processor = start_model(recipe)
         self._model = model
         config: Any = model.config
         self._trained = trained_parts(recipe, config)
+        look = partial(self._rows.find, reads_words=True, limit=limit_of(config, self._processor))
+        parts = look("data.sources", recipe.data.sources)
+        num_samples = epoch_samples(recipe, parts)
+        self._answers = mean_answers(parts) if recipe.data.turns == "split" else None
         digest = start_digest(model)
         engine = Engine(
             model,
@@ -69,9 +72,11 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             flops=MllmFlops.of(config, self._trained, with_lora=recipe.lora.rank > 0),
             frames_per_group=config.temporal_factor,
             packed=recipe.batch.packed,
+            loss=recipe.loss,
         )
         loader = open_loader(
             recipe,
+            parts,
             image_px=config.vision.image_px,
             num_samples=num_samples,
             context=context,
@@ -81,6 +86,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
         if recipe.validation.sources:
             self._validator = Validator(
                 recipe,
+                look("validation.sources", recipe.validation.sources),
                 image_px=config.vision.image_px,
                 processor=self._processor,
                 context=context,
@@ -114,6 +120,9 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
                 sequences=sum(entry["sequences"] for entry in read_log(self._out / LOG_NAME)),
                 positions=self.state.num_tokens,
                 loss=loss,
+                token_loss=last_mean(self._out, "token_loss"),
+                rows=self._rows.card_lines(self.state.loader["replaced"]),
+                datasets=self.state.datasets,
             )
             self._say(f"model written to {folder}")
         self._context.barrier()
@@ -185,6 +194,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
     def _facts(self, result: MllmStepResult) -> dict[str, Any]:
         facts = {
             "loss": result.loss,
+            "token_loss": result.token_loss,
             "label_accuracy": result.accuracy,
             "grad_norm": result.grad_norm,
             "lr": result.lr,
@@ -193,7 +203,7 @@ class MllmTraining(Training[MllmRecipe, MllmBatch, MllmStepResult]):
             "tokens": result.num_positions,
             "visual_tokens": result.num_visual,
             "flop": result.flop,
-            **{f"loss/{task}": loss for task, loss in result.loss_by_task.items()},
+            **{f"token_loss/{task}": x for task, x in result.token_loss_by_task.items()},
             "sample_ids": result.sample_ids,
         }
         if result.num_visual:

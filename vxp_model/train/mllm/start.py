@@ -14,12 +14,11 @@ from vxp_model.models.artefacts import load_dts
 from vxp_model.models.byte_tokenizer import byte_tokenizer
 from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.models.siglip import load_tower, random_tower
+from vxp_model.models.special_tokens import check_fits, set_answer_ends, with_visual_token
 from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration, parts_of
 from vxp_model.models.video_xl_pro_config import VideoXLProConfig, video_xl_pro_preset
 from vxp_model.settings.mllm import MllmRecipe, Part
 from vxp_model.train.mllm.lora import add_lora
-
-VISUAL_TOKEN = "<|vision_pad|>"
 
 
 def start_model(
@@ -27,11 +26,13 @@ def start_model(
 ) -> tuple[VideoXLProForConditionalGeneration, VideoXLProProcessor]:
     """Read or build the model, in fp32 on the CPU, with its processor.
 
+    Its answers end at `<|im_end|>`, whatever ends those of the language model that it has.
+
     Same settings and files, same weights; torch's own random state is left as it was.
 
     Raises:
         UserError: a part is neither named nor allowed to start from chance; a file is missing or
-            does not fit.
+            does not fit; the tokenizer lacks a token that cannot be added.
     """
     start = recipe.start
     if start.model is not None:
@@ -45,6 +46,8 @@ def start_model(
         _require_factor(recipe, model.config.temporal_factor, f"the model in {start.model!r}")
     else:
         model, processor = _from_parts(recipe)
+    check_fits(model.config, processor)
+    set_answer_ends(model, processor.tokenizer)
     prepare_model(model, recipe)
     return model, processor
 
@@ -146,13 +149,17 @@ def _from_parts(
         _require_factor(recipe, dts.config.temporal_factor, f"the compressor in {start.recot!r}")
         config.temporal_factor = dts.config.temporal_factor
         config.dts_num_heads, config.dts_norm_groups = dts.config.num_heads, dts.config.norm_groups
-    config.visual_token_id = int(tokenizer.convert_tokens_to_ids(VISUAL_TOKEN))
+    config.visual_token_id = with_visual_token(
+        tokenizer,
+        num_embeddings=config.text_config.vocab_size,  # type: ignore[union-attr]
+    )
     config.random_parts = [*unnamed, "projector", "selector"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
         model = VideoXLProForConditionalGeneration(config)
     if start.llm is not None:
-        model.language_model = AutoModelForCausalLM.from_pretrained(start.llm, dtype=torch.float32)
+        language_model = AutoModelForCausalLM.from_pretrained(start.llm, dtype=torch.float32)
+        model.set_language_model(language_model)
     model.vision.tower = (
         random_tower(config.vision, seed=recipe.run.seed, chunk_frames=config.chunk_frames)
         if start.tower is None  # the same that ReCoT draws from the same seed

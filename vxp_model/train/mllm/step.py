@@ -1,9 +1,9 @@
 """One optimizer step of Video-XL-Pro's training.
 
-Every label token weighs the same, however the step's samples are dealt out to processes and
-micro-batches.
+What is minimised is the mean over the step's label tokens, or over its samples of each one's own
+mean, however the samples are dealt out to processes and micro-batches.
 
-Shape suffixes: K label tokens of a micro-batch.
+Shape suffixes: B samples and K label tokens of a micro-batch, P positions.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vxp_model.errors import UserError
 from vxp_model.models.flops import MllmFlops
 from vxp_model.models.output import VideoXLProOutput
-from vxp_model.models.visual_sequence import Selection
+from vxp_model.models.visual_sequence import IGNORED_LABEL, Selection
+from vxp_model.settings.mllm import LossMean
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.mllm.batches import MllmBatch
@@ -34,10 +34,12 @@ class MllmStepResult:
     """What a step gave, over all processes."""
 
     loss: float
-    """Mean cross-entropy over the step's label tokens."""
+    """What is minimised."""
+    token_loss: float
+    """Mean cross-entropy over the step's label tokens, whatever is minimised."""
     accuracy: float
     """Share of label tokens that were the likeliest."""
-    loss_by_task: dict[str, float]
+    token_loss_by_task: dict[str, float]
     grad_norm: float
     """Before clipping."""
     lr: float
@@ -64,6 +66,7 @@ class MllmStepper:
         flops: MllmFlops,
         frames_per_group: int,
         packed: bool,
+        loss: LossMean,
     ) -> None:
         """Hold what a step needs.
 
@@ -73,12 +76,14 @@ class MllmStepper:
             flops: what the model takes.
             frames_per_group: the model's temporal factor.
             packed: run samples one behind the other; see the model's `forward`.
+            loss: over what it is a mean; see `MllmRecipe.loss`.
         """
         self._engine = engine
         self._context = context
         self._flops = flops
         self._frames_per_group = frames_per_group
         self._packed = packed
+        self._loss = loss
 
     def run(self, batches: Sequence[MllmBatch], *, lr: float) -> MllmStepResult:
         """Run a step.
@@ -91,28 +96,24 @@ class MllmStepper:
             UserError: a sample's text exceeds the context limit; a loss or the gradient is not
                 finite.
         """
-        context, grad_norm = self._context, math.nan
-        own = sum(batch.num_labels for batch in batches)
-        (num_labels,) = context.sum([float(own)])
-        share = context.size * len(batches) / max(num_labels, 1)
-        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        correct = kept = visual = 0
+        context, sums, grad_norm = self._context, _Sums(), math.nan
+        labels = sum(batch.num_labels for batch in batches)
+        num_labels, num_learned = context.sum([labels, sum(map(_num_learned, batches))])
+        total = max(num_labels if self._loss == "token" else num_learned, 1)
+        share = context.size * len(batches) / total
         flop = 0.0
         for batch in batches:
             anchor = self._anchor()  # before the forward pass: see there
             output = self._forward(batch)
-            assert output.loss is not None
-            norm = self._engine.backward(output.loss * (batch.num_labels * share) + anchor, lr=lr)
+            minimised = sums.add(output, batch, self._loss)
+            norm = self._engine.backward(minimised * share + anchor, lr=lr)
             grad_norm = grad_norm if norm is None else norm
-            correct += _add_losses(output, batch.tasks, sums)
-            kept += sum(selection.num_kept for selection in output.selections or ())
-            visual += sum(selection.num_visual for selection in output.selections or ())
             flop += self.flop_of(batch, output.selections or ())
         ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
         ids = [sample_id for everyone in context.gather(ids) for sample_id in everyone]
-        tasks = _merged(context.gather(dict(sums)))
-        total = sum(pair[0] for pair in tasks.values())
-        if math.isnan(grad_norm) or not math.isfinite(total):
+        tasks = _merged(context.gather(dict(sums.by_task)))
+        token_total = sum(pair[0] for pair in tasks.values())
+        if math.isnan(grad_norm) or not math.isfinite(token_total):
             raise UserError(
                 "the loss or its gradient is not finite; nothing is saved of this step. Its "
                 f"samples: {', '.join(ids)}. If they are in order, lower optim.lr in a new run; "
@@ -121,20 +122,21 @@ class MllmStepper:
         positions = sum(batch.num_positions for batch in batches)
         sequences = sum(sum(batch.num_sequences) for batch in batches)
         numbers = context.sum(
-            [float(n) for n in (correct, kept, visual, positions, flop, sequences)]
+            [sums.minimised, sums.correct, sums.kept, sums.visual, positions, flop, sequences]
         )
         return MllmStepResult(
-            loss=total / max(num_labels, 1),
-            accuracy=numbers[0] / max(num_labels, 1),
-            loss_by_task={task: sums[0] / sums[1] for task, sums in tasks.items() if sums[1]},
+            loss=numbers[0] / total,
+            token_loss=token_total / max(num_labels, 1),
+            accuracy=numbers[1] / max(num_labels, 1),
+            token_loss_by_task={t: pair[0] / pair[1] for t, pair in tasks.items() if pair[1]},
             grad_norm=grad_norm,
             lr=lr,
-            num_sequences=int(numbers[5]),
+            num_sequences=int(numbers[6]),
             num_labels=int(num_labels),
-            num_positions=int(numbers[3]),
-            num_kept=int(numbers[1]),
-            num_visual=int(numbers[2]),
-            flop=numbers[4],
+            num_positions=int(numbers[4]),
+            num_kept=int(numbers[2]),
+            num_visual=int(numbers[3]),
+            flop=numbers[5],
             sample_ids=ids,
         )
 
@@ -181,21 +183,62 @@ class MllmStepper:
         )
 
 
-@torch.no_grad()
-def _add_losses(
-    output: VideoXLProOutput, tasks: Sequence[str], sums: dict[str, list[float]]
-) -> int:
-    """Add each sample's loss to its task's; return the label tokens that were the likeliest."""
-    logits, label_ids, counts = output.logits, output.label_ids, output.num_labels_B
-    assert logits is not None
-    assert label_ids is not None
-    assert counts is not None
-    loss_K = functional.cross_entropy(logits, label_ids, reduction="none")
-    for task, part in zip(tasks, loss_K.split(counts.tolist()), strict=True):  # type: ignore[no-untyped-call]
-        pair = sums[task]
-        pair[0] += float(part.sum())
-        pair[1] += len(part)
-    return int((logits.argmax(-1) == label_ids).sum()) if len(label_ids) else 0
+@dataclass(slots=True)
+class _Sums:
+    """Sums over this process's micro-batches."""
+
+    minimised: float = 0.0
+    correct: float = 0.0
+    kept: float = 0.0
+    visual: float = 0.0
+    by_task: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    """Task -> cross-entropy of its label tokens, how many they are."""
+
+    def add(self, output: VideoXLProOutput, batch: MllmBatch, loss: LossMean) -> Tensor:
+        """Add a micro-batch; return the sum that is minimised, to go back from."""
+        losses_K, counts_B = output.losses_K, output.num_labels_B
+        logits, label_ids = output.logits, output.label_ids
+        assert losses_K is not None
+        assert counts_B is not None
+        assert logits is not None
+        assert label_ids is not None
+        minimised = (losses_K * label_weights(counts_B, loss, batch.num_sequences)).sum()
+        self.minimised += float(minimised.detach())
+        parts = losses_K.detach().split(counts_B.tolist())  # type: ignore[no-untyped-call]
+        for task, part in zip(batch.tasks, parts, strict=True):
+            pair = self.by_task[task]
+            pair[0] += float(part.sum())
+            pair[1] += len(part)
+        if len(label_ids):
+            self.correct += int((logits.detach().argmax(-1) == label_ids).sum())
+        self.kept += sum(selection.num_kept for selection in output.selections or ())
+        self.visual += sum(selection.num_visual for selection in output.selections or ())
+        return minimised
+
+
+def label_weights(counts_B: Tensor, loss: LossMean, num_sequences: Sequence[int]) -> Tensor:
+    """Return what each label token counts in the sum that is minimised.
+
+    Args:
+        counts_B: int64, label tokens of each sequence; one without counts nothing.
+        loss: see `MllmRecipe.loss`.
+        num_sequences: of each sample.
+
+    Returns:
+        weight_K: float32; of a sample's tokens, in all its sequences, 1 each, or 1 together.
+    """
+    weight_B = torch.ones_like(counts_B, dtype=torch.float32)
+    if loss == "sample":
+        parts = counts_B.split(list(num_sequences))  # type: ignore[no-untyped-call]
+        weight_B /= torch.cat([part.sum().expand(len(part)) for part in parts]).clamp_min(1)
+    return weight_B.repeat_interleave(counts_B)
+
+
+def _num_learned(batch: MllmBatch) -> int:
+    """Return how many samples have a label; padding has none."""
+    has_label_B = (batch.inputs["labels"][:, 1:] != IGNORED_LABEL).any(-1)
+    parts = has_label_B.split(batch.num_sequences)  # type: ignore[no-untyped-call]
+    return sum(bool(part.any()) for part in parts)
 
 
 def _merged(everyone: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:

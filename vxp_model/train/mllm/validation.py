@@ -10,16 +10,15 @@ import torch
 from torch.nn import functional
 
 from vxp_data.conversation import Role
-from vxp_model.data.dataset import ShardDataset
 from vxp_model.data.loader import ShardLoader
 from vxp_model.data.sample import TrainSample
+from vxp_model.data.sources import Rows
 from vxp_model.models.output import VideoXLProOutput
 from vxp_model.models.processor import VideoXLProProcessor
 from vxp_model.settings.mllm import MllmRecipe
 from vxp_model.train.batches import open_loader
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
-from vxp_model.train.mixture import sources_of
 from vxp_model.train.mllm.batches import collate
 
 _OPTION: Final = re.compile(r"\(?[A-J]\)?([.):].*)?", re.DOTALL)
@@ -33,6 +32,7 @@ class Validator:
     def __init__(
         self,
         recipe: MllmRecipe,
+        rows: Sequence[Rows],
         *,
         image_px: int,
         processor: VideoXLProProcessor,
@@ -40,18 +40,21 @@ class Validator:
     ) -> None:
         """Open the held-out shards.
 
-        Raises:
-            UserError: an index cannot be used or has no samples of the kinds asked for.
+        Args:
+            recipe: of the training.
+            rows: that are held out.
+            image_px: side of the tower's input.
+            processor: of the model.
+            context: the processes.
         """
-        rule = recipe.validation
-        there = sum(len(rows.row_N) for rows in ShardDataset(sources_of(rule.sources)).rows)
+        there = sum(len(one.row_N) for one in rows)
         self._recipe, self._processor, self._context = recipe, processor, context
         self.loader: ShardLoader = open_loader(
             recipe,
+            rows,
             image_px=image_px,
-            num_samples=min(there, rule.samples or there),
+            num_samples=min(there, recipe.validation.samples or there),
             context=context,
-            sources=rule.sources,
         )
         self._beginning = self.loader.state_dict()
 

@@ -30,8 +30,14 @@ class CardFacts:
     """Mean of the last steps."""
     final_loss_steps: int
     mask_ratio: float
+    unmasked_share: float
+    """Of the samples."""
     num_replaced: int
     """Samples whose media were broken."""
+    rows: Sequence[str]
+    """What is said of the rows that could not be learned from, in lines."""
+    datasets: str
+    """What went in of each dataset: a table in Markdown."""
     num_bad_batches: int
     num_parameters: dict[str, int]
     """By part."""
@@ -83,7 +89,9 @@ def card_text(facts: CardFacts) -> str:
             f"- loss {facts.final_loss:.6g} (mean of the last {facts.final_loss_steps} steps)",
             f"- loss {facts.first_loss:.6g} at the first step",
             f"- mask ratio {facts.mask_ratio:g} at the end",
+            f"- nothing was masked of {facts.unmasked_share:.0%} of the samples",
             f"- {facts.num_replaced} samples replaced because their media were broken",
+            *(f"- {line}" for line in facts.rows),
             f"- {facts.num_bad_batches} batches left out because their loss was no number",
             f"- {versions}",
             "",
@@ -94,6 +102,8 @@ def card_text(facts: CardFacts) -> str:
             "| data | kinds | weight | SHA-256 of its index.json |",
             "|---|---|---|---|",
             *sources,
+            "",
+            facts.datasets,
             "",
             "Read it with `vxp_model.models.artefacts.load_dts`, or `load_recot` for all parts.",
             "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vxp_model.models.recot import ReCoTModel
 from vxp_model.models.recot_config import ReCoTConfig
 from vxp_model.settings.recot import ReCoTRecipe
 from vxp_model.train.checkpoints import TrainState
+from vxp_model.train.datasets import trained_table
 from vxp_model.train.metrics_log import LAST_STEPS, LOG_NAME, MODEL_NAME, last_mean, read_log
 from vxp_model.train.recot.model_card import CardFacts, write_card
 from vxp_model.train.run_record import versions
@@ -28,6 +29,7 @@ def write_model(
     *,
     loaded: Loaded[ReCoTRecipe],
     state: TrainState,
+    rows: Sequence[str],
     out: Path,
 ) -> Path:
     """Write the artefacts and their card.
@@ -37,6 +39,7 @@ def write_model(
         config: its shapes.
         loaded: the recipe.
         state: at the end.
+        rows: what is said of the rows that could not be learned from, in lines.
         out: the run directory, with its log.
 
     Returns:
@@ -63,7 +66,10 @@ def write_model(
         final_loss=last_mean(out, "reconstruction_loss"),
         final_loss_steps=min(LAST_STEPS, len(log)),
         mask_ratio=config.sgm.ratio_at(1.0),
+        unmasked_share=config.sgm.unmasked_share,
         num_replaced=len(loader.replaced),
+        rows=rows,
+        datasets=trained_table(state.datasets, recipe.data.mixture),
         num_bad_batches=len(state.bad_batches),
         num_parameters={
             f"`{part}.safetensors`": sum(p.numel() for p in model.get_submodule(part).parameters())

@@ -17,7 +17,7 @@ from vxp_model.train.build import new_model, uses_bf16
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.metrics_log import last_mean
-from vxp_model.train.mixture import epoch_samples, rows_of
+from vxp_model.train.mixture import epoch_samples
 from vxp_model.train.model_config import model_config
 from vxp_model.train.recot.features import FeatureSource, build_tower
 from vxp_model.train.recot.mask_image import draw_mask, write_image
@@ -53,7 +53,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         super().__init__(loaded, context, say)
         recipe = loaded.config
         self.config = config = model_config(recipe.model)
-        parts = rows_of(recipe)
+        parts = self._rows.find("data.sources", recipe.data.sources, reads_words=False)
         self._say_unread(parts)
         num_samples = epoch_samples(recipe, parts)
         bf16 = uses_bf16(recipe.engine, context.device)
@@ -80,6 +80,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
         self._stepper = Stepper(engine, model, self.features, context)
         loader = open_loader(
             recipe,
+            parts,
             image_px=config.vision.image_px,
             num_samples=num_samples,
             context=context,
@@ -92,12 +93,27 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
             frozen_digest=self.features.digest,
         )
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings, those of the preset too, which a later version may change."""
+        settings, config = super()._settings(), self.config
+        model, sgm = settings["model"], settings["model"]["sgm"]
+        sgm |= {name: getattr(config.sgm, name) for name in sgm}
+        of_all = ("target_norm", "masked_weight", "visible_weight")
+        model |= {name: getattr(config, name) for name in of_all}
+        model["temporal_factor"] = config.dts.temporal_factor
+        return settings
+
     def finish(self) -> None:
         """Write the model and its card."""
         weights = self.engine.full_weights()
         if self._context.is_first:
             model = write_model(
-                weights, self.config, loaded=self._loaded, state=self.state, out=self._out
+                weights,
+                self.config,
+                loaded=self._loaded,
+                state=self.state,
+                rows=list(self._rows.card_lines([])),
+                out=self._out,
             )
             self._write_record({"final_loss": last_mean(self._out, self.LOSS)})
             self._say(f"model written to {model}")
@@ -131,6 +147,7 @@ class ReCoTTraining(Training[ReCoTRecipe, MicroBatch, StepResult]):
                     grouper=self._grouper,
                     num_tokens=self.config.grid**2,
                     seed=self._recipe.run.seed,
+                    unmasked_share=self.config.sgm.unmasked_share,
                 )
                 for batch in step
             ]

@@ -158,6 +158,7 @@ class Stepper:
                 features_FCHW=self._features(batch.frames_FHWC),
                 mask_ratio=mask_ratio,
                 noise_GTN=batch.noise_GTN.to(self._context.device, non_blocking=True),
+                whole_G=batch.whole_G.to(self._context.device, non_blocking=True),
                 with_diagnostics=True,
             )
             if with_view and view is None:

@@ -189,16 +189,18 @@ def test_speeds_are_floors_and_counts_are_exact() -> None:
         check_expectations(ExpectConfig(quarantined={"empty": 1}), got)
 
 
-def accounting(**changed: int) -> RecipeAccounting:
+def accounting(**changed: Any) -> RecipeAccounting:
     counts = {"num_in": 9, "num_kept": 4, "num_pruned": 2, "num_duplicates": 1}
     counts |= {"num_quarantined": 2, "num_samples": 3, "num_unsharded": 1}
-    rest = dict.fromkeys(("num_clips", "num_shards", "num_frames", "num_bytes"), 1)
-    return RecipeAccounting(**counts | rest | changed, quarantined={})
+    rest: dict[str, Any] = dict.fromkeys(("num_clips", "num_shards", "num_frames", "num_bytes"), 1)
+    rest |= {"quarantined": {}, "rows": {"a": 1, "b": 2}, "wanted": {}}
+    return RecipeAccounting(**counts | rest | changed)
 
 
 def test_a_row_that_is_lost_or_doubled_is_noticed() -> None:
     accounting().check()
-    for changed in ({"num_in": 10}, {"num_pruned": 3}, {"num_samples": 2}, {"num_unsharded": 2}):
+    for changed in ({"num_in": 10}, {"num_pruned": 3}, {"num_samples": 2}, {"num_unsharded": 2},
+                    {"rows": {"a": 1, "b": 1}}):  # fmt: skip
         with pytest.raises(AssertionError):
             accounting(**changed).check()
 

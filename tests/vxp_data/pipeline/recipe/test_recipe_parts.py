@@ -117,7 +117,8 @@ def test_a_second_annotation_file_counts_too(tmp_path: Path) -> None:
 def test_what_a_recipe_or_mixture_says_of_a_dataset_reaches_it(tmp_path: Path) -> None:
     root = charades(tmp_path / "data")
     source = SourceConfig(dataset="charades", root=str(root), only=("moments",))
-    entry = {"name": "acts", "dataset": "charades", "only": "captions", "task": "stories"}
+    entry: dict[str, object] = {"name": "acts", "dataset": "charades", "only": "captions"}
+    entry |= {"task": "stories", "rows": 7}
     path = tmp_path / "mixture.yaml"
     path.write_text(
         yaml.safe_dump({"datasets": [entry | {"manifest": "a.jsonl", "media_root": "."}]})
@@ -126,6 +127,7 @@ def test_what_a_recipe_or_mixture_says_of_a_dataset_reaches_it(tmp_path: Path) -
     sources = RecipeSources(config, open_folder(tmp_path / "out"))
     assert [given.only for given in sources.sources] == [("moments",), ("captions",)]
     assert [dataset.task for dataset in sources.datasets] == [None, "stories"]
+    assert [dataset.rows for dataset in sources.datasets] == [None, 7]
     sources.ingest()
     rows = {name: (tmp_path / f"out/manifests/{name}.jsonl").read_text() for name in
             ("charades", "acts")}  # fmt: skip
@@ -153,17 +155,23 @@ def test_the_sums_are_those_of_the_run_and_of_all_shards() -> None:
     )  # fmt: skip
     decided = {"num_in": 60, "num_kept": 37, "num_pruned": 11, "num_duplicates": 5}
     decided |= {"num_quarantined": 7}
-    result = RecipeAccounting.of(
-        {"decided": decided | {"quarantined_by_reason": {"empty": 7}}}, index
-    )
+    datasets = [
+        {"dataset": "a", "wanted": 20, "num_in": 40, "found": 30, "kept": 20},
+        {"dataset": "b", "wanted": None, "num_in": 15, "found": 17, "kept": 17},
+        {"dataset": "c", "wanted": 9, "num_in": 5, "found": 0, "kept": 0},
+    ]
+    by_run = {"quarantined_by_reason": {"empty": 7}, "datasets": datasets}
+    result = RecipeAccounting.of({"decided": decided | by_run}, index, {"a": 18, "b": 15})
     result.check()
     assert result.to_dict() == decided | {
         "quarantined": {"empty": 7}, "num_samples": 33, "num_unsharded": 4, "num_clips": 22,
         "num_shards": 2, "num_frames": 55, "num_bytes": 77,
+        "rows": {"a": 18, "b": 15, "c": 0}, "wanted": {"a": 20, "c": 9},
     }  # fmt: skip
-    first, second = result.lines()
+    first, second, third = result.lines()
     assert first == "60 rows in = 37 kept + 11 pruned + 5 duplicate + 7 quarantined."
     assert second.startswith("37 rows kept = 33 in shards + 4 quarantined on the way: 22 clips, 2 ")
+    assert third == "Rows of the mixture: a 18 of 20, c 0 of 9."
 
 
 # Its settings

@@ -110,13 +110,13 @@ def test_weights_gradients_and_optimizer_are_what_deepspeed_estimates(
     [
         ("bf16", 0, "none", 4800, 9600, 0),
         ("bf16", 1, "none", 4800, 1200, 0),
-        ("bf16", 2, "none", 600 + 3200, 1200, 0),
+        ("bf16", 2, "none", 600 + 1600, 1200, 0),
         ("bf16", 1, "torch", 1600, 0, 1200 + 400),
-        ("bf16", 2, "torch", 3200, 0, 1200 + 400),
+        ("bf16", 2, "torch", 1600, 0, 1200 + 400),
         ("fp32", 0, "none", 3200, 6400, 0),
-        ("fp32", 1, "none", 3200, 800, 0),
-        ("fp32", 2, "none", 400 + 6400, 800, 0),
-        ("fp32", 2, "torch", 6400, 0, 800 + 400),
+        ("fp32", 1, "none", 3200, 1200, 0),
+        ("fp32", 2, "none", 3200, 1200, 0),  # the bucket alone holds them all
+        ("fp32", 2, "torch", 3200, 0, 1200 + 400),
     ],
 )
 def test_model_states_are_those_of_the_table(
@@ -130,10 +130,21 @@ def test_model_states_are_those_of_the_table(
     assert host_bytes == host
 
 
+def test_without_zero_the_copy_that_is_reduced_counts_where_activations_do_not_hide_it() -> None:
+    plain = {"precision": "fp32", "zero_stage": 0, "offload": "none"}
+    shape = SampleShape(num_frames=1, num_text=16, num_labels=4)
+    lean = sft(engine=plain, optim={"freeze": ["tower", "dts"]})
+    uses = estimate_mllm(lean, shape).device_bytes
+    others = ("pixels", "tower", "features", "compressor", "projector", "language model", "head")
+    assert uses["reduction"] == 4 * 500_000_000 - sum(uses[use] for use in others)
+    long = estimate_mllm(sft(engine=plain), SampleShape(num_frames=360)).device_bytes
+    assert long["reduction"] == 0
+
+
 def test_buckets_are_no_larger_than_the_recipe_says() -> None:
     recipe = sft(engine={"zero_stage": 2, "offload": "torch", "bucket_mib": 4})
     device, _ = model_states(recipe, ALL, ALL, size=2, num_gpus=8)
-    assert device["gradients"] == 2 * 2 * (4 * 2**20 // 4)  # twice, 4 MiB of fp32 in bf16
+    assert device["gradients"] == 2 * (4 * 2**20 // 4)  # 4 MiB of fp32, in bf16
 
 
 def test_samples_that_run_at_once_take_memory_each_and_the_same_operations() -> None:
@@ -225,8 +236,8 @@ def test_a_layer_keeps_no_more_than_is_said_and_not_much_less() -> None:
 
         return kept_numbers(model, run) / 64
 
-    def text(layers: int) -> float:
-        model = Qwen2ForCausalLM(text_config(layers)).bfloat16()
+    def text(layers: int, *, is_frozen: bool = False) -> float:
+        model = Qwen2ForCausalLM(text_config(layers)).bfloat16().requires_grad_(not is_frozen)
         x = torch.randn(1, 64, 64, dtype=torch.bfloat16, requires_grad=True)
         decoder = model.get_decoder()
         return kept_numbers(model, lambda: decoder(inputs_embeds=x, use_cache=False)) / 64
@@ -240,6 +251,10 @@ def test_a_layer_keeps_no_more_than_is_said_and_not_much_less() -> None:
     for found, said in (
         (tower(2) - tower(1), tower_layer_numbers(64, 240)),
         (text(2) - text(1), text_layer_numbers(text_config(1))),
+        (
+            text(2, is_frozen=True) - text(1, is_frozen=True),
+            text_layer_numbers(text_config(1), is_frozen=True),
+        ),
     ):
         assert 0.8 * said <= found <= 1.05 * said
 

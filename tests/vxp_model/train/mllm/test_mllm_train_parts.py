@@ -291,7 +291,9 @@ def test_a_steps_operations_are_of_what_the_selector_left(
     assert any(selection.num_dropped_time for selection in output.selections)
     engine: Any = None  # not asked
     flops, factor = MllmFlops.of(model.config, ALL_PARTS), model.config.temporal_factor
-    stepper = MllmStepper(engine, context, flops=flops, frames_per_group=factor, packed=False)
+    stepper = MllmStepper(
+        engine, context, flops=flops, frames_per_group=factor, packed=False, loss="token"
+    )
     clips = batch.inputs["clip_frames"].tolist()
     assert stepper.flop_of(batch, output.selections) == flops.of_samples(
         num_frames=sum(clips),

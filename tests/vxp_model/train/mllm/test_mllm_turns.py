@@ -20,6 +20,7 @@ if LATER:
     import torch
 
     from vxp_model.data.seeded_draws import selector_seed
+    from vxp_model.data.sources import Source, read_rows
     from vxp_model.models.byte_tokenizer import byte_tokenizer
     from vxp_model.models.processor import VideoXLProProcessor
     from vxp_model.models.video_xl_pro import VideoXLProForConditionalGeneration
@@ -242,7 +243,8 @@ def test_held_out_rows_have_the_same_measures_however_they_are_split(
         ).config
         model, processor = start_model(loaded)
         engine: Any = Engine(model)
-        validator = Validator(loaded, image_px=56, processor=processor, context=context)
+        rows = read_rows([Source(uri=shards)])
+        validator = Validator(loaded, rows, image_px=56, processor=processor, context=context)
         found.append(validator.run(engine))
         validator.loader.close()
     assert found[0].keys() == found[1].keys()

@@ -12,6 +12,7 @@ from support.later import LATER
 from support.mllm_runs import changed_parts, recipe, tensors, training_shards
 from vxp_data.conversation import Role, Turn
 from vxp_model.data.frames import FrameOptions
+from vxp_model.data.sources import Source, read_rows
 from vxp_model.train.metrics_log import read_log
 
 if LATER:
@@ -94,7 +95,8 @@ def test_a_look_is_at_so_many_rows_the_same_every_time(
     loaded = recipe(shards, tmp_path, validation=rule).config
     model, processor = start_model(loaded)
     engine: Any = Looking(model)
-    validator = Validator(loaded, image_px=56, processor=processor, context=context)
+    rows = read_rows([Source(uri=shards)])
+    validator = Validator(loaded, rows, image_px=56, processor=processor, context=context)
     assert [n for n in range(1, 6) if validator.is_due(n, total_steps=5)] == [2, 4, 5]
     before = torch.get_rng_state()
     found = [validator.run(engine) for _ in range(2)]
@@ -120,7 +122,8 @@ def test_a_mean_is_over_the_label_tokens_of_all_processes(
     worlds = (context, WithAnother(rank=0, size=1, device=context.device))
     found = []
     for own in worlds:
-        validator = Validator(loaded, image_px=56, processor=processor, context=own)
+        rows = read_rows([Source(uri=shards)])
+        validator = Validator(loaded, rows, image_px=56, processor=processor, context=own)
         engine: Any = Looking(model)
         found.append(validator.run(engine))
         validator.loader.close()

@@ -148,8 +148,11 @@ def test_the_step_is_the_one_of_plain_torch(
     for batch in batches:
         features_FCHW = training.features(batch.frames_FHWC)
         output = model(
-            groups=batch.groups, features_FCHW=features_FCHW, noise_GTN=batch.noise_GTN
-        )  # fmt: skip
+            groups=batch.groups,
+            features_FCHW=features_FCHW,
+            noise_GTN=batch.noise_GTN,
+            whole_G=batch.whole_G,
+        )
         (output.loss * batch.num_valid / total).backward()
         expected = expected + output.loss.detach() * batch.num_valid / total
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -208,7 +211,7 @@ def test_a_run_leaves_a_model_a_card_a_log_and_the_newest_checkpoints(
     assert names == ["step-00000003", "step-00000006"]
     last = log(whole.out)[-1]
     assert {"score_change_corr", "score_entropy", "masked_share", "tokens_per_s", "lr"} <= set(last)
-    assert last["masked_share"] == 0.5
+    assert 0 < last["masked_share"] < 0.9  # some samples are whole
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(whole.out / "tensorboard")).Reload().Scalars("loss")
@@ -260,7 +263,7 @@ def test_other_settings_are_refused_with_all_differences(
     other = recipe(
         shards, tmp_path / "run", optim__lr=2e-3, model={"preset": "tiny", "sgm": {"ratio": 0.25}}
     )
-    with pytest.raises(UserError, match=r"model.sgm.ratio is 0.25, was None; optim.lr is 0.002"):
+    with pytest.raises(UserError, match=r"model.sgm.ratio is 0.25, was 0.9; optim.lr is 0.002"):
         train_recot(other, context, print)
 
 

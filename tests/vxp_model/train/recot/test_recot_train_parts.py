@@ -143,6 +143,15 @@ def test_a_wrong_setting_is_named(change: str, message: str) -> None:
         load_recipe(RECOT, [RECIPES.parse_set(change)])
 
 
+def test_an_entry_that_is_wrong_is_not_told_as_missing_too() -> None:
+    with pytest.raises(DataError) as caught:
+        load_recipe(RECOT, [RECIPES.parse_set("data.sources=[{uri: a, weight: 0}]")])
+    assert "data.sources.0.weight: Input should be greater than 0" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(DataError, match=r"data.sources: Tuple should have at least 1 item"):
+        load_recipe(RECOT, [RECIPES.parse_set("data.sources=[]")])
+
+
 def test_a_step_that_cannot_be_dealt_out_is_refused() -> None:
     loaded = recipe("s", "o", batch={"global_samples": 12, "micro_samples": 4})
     assert accumulation(loaded.config.batch, 3) == 1
