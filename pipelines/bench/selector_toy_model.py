@@ -132,12 +132,27 @@ class Toy:
             ]
         self._features_PNC = torch.cat(parts).clone()
 
-    def train(self, steps: int, told: Callable[[str], None] = print) -> float:
-        """Train on ever new clips; return the mean loss of the last tenth of the steps."""
+    def train(
+        self, steps: int, told: Callable[[str], None] = print, *, selector_rate: float = 1.0
+    ) -> float:
+        """Train on ever new clips.
+
+        Args:
+            steps: of BATCH clips.
+            told: how it goes, a line every 200 steps.
+            selector_rate: the selector's, against LEARNING_RATE.
+
+        Returns:
+            The mean loss of the last tenth of the steps.
+        """
         model, rng = self.model.train(), np.random.default_rng([self.seed, 1])
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+        own = list(model.selector.parameters())
+        rest = [p for name, p in model.named_parameters() if not name.startswith("selector.")]
+        trained = [*own, *(p for p in rest if p.requires_grad)]
+        parts = [{"params": trained[len(own) :]}, {"params": own}]
+        optimizer = torch.optim.AdamW(parts, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0)
+        rates = [LEARNING_RATE, LEARNING_RATE * selector_rate]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
         losses = []
         for step in range(steps):
             asked = draw(rng, BATCH)
