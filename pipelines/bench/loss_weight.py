@@ -34,6 +34,7 @@ from toy_clips import (
     ToyClip,
     draw_clips,
     write_clip,
+    write_mixture,
 )
 
 from vxp_data.engines.choose import one_engine
@@ -150,15 +151,7 @@ def write_rows(clips: Sequence[ToyClip], folder: Path, *, seed: int, captions_of
             }
             for task, row in rows_of_clip.items():
                 rows[task].append(row)
-    lines = ["datasets:"]
-    for task, own in rows.items():
-        (folder / f"{task}.json").write_text(json.dumps(own, indent=1), encoding="utf-8")
-        lines.append(
-            f"  - {{name: {task}, manifest: {task}.json, media_root: videos, task: {task}}}"
-        )
-    mixture = folder / "mixture.yaml"
-    mixture.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return mixture
+    return write_mixture(rows, folder)
 
 
 def caption(clip: ToyClip, rng: np.random.Generator) -> str:

@@ -14,7 +14,7 @@ Shape suffixes: T frames, H W pixels, C channels (RGB).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -122,6 +122,11 @@ def write_rows(clips: Sequence[ToyClip], folder: Path, *, with_video: bool) -> P
                 {"from": "gpt", "value": LETTERS[options.index(answer)]},
             ]
             rows[task_of(key)].append(row)
+    return write_mixture(rows, folder)
+
+
+def write_mixture(rows: Mapping[str, Sequence[Any]], folder: Path) -> Path:
+    """Write a manifest for each task's rows, and the mixture of them; return its path."""
     lines = ["datasets:"]
     for task, own in rows.items():
         (folder / f"{task}.json").write_text(json.dumps(own, indent=1), encoding="utf-8")

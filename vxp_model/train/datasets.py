@@ -46,6 +46,11 @@ def added(counts: Iterable[Counts]) -> dict[str, list[int]]:
     return dict(sorted(total.items()))
 
 
+def as_record(counts: Counts) -> dict[str, dict[str, int]]:
+    """Return samples and tokens of each dataset as logs and run.json have them."""
+    return {name: {"samples": pair[0], "tokens": pair[1]} for name, pair in counts.items()}
+
+
 def read_shares(mixture: str | None) -> dict[str, MixtureShare]:
     """Read what a mixture file says of its datasets, by name; nothing for None.
 

@@ -90,7 +90,8 @@ def _per_epoch(recipe: TrainRecipe, frame_tokens: FrameTokens) -> dict[str, NDAr
 
 
 def _of_language_model(recipe: MllmRecipe) -> FrameTokens:
-    shape = preset_shape(recipe.start.preset)
+    start = recipe.start
+    shape = preset_shape(start.preset, temporal_factor=start.temporal_factor)
 
     def tokens(rows: Rows) -> NDArray[np.int64]:
         groups_N = -(-rows.table.num_frames_N[rows.row_N].astype(np.int64) // shape.temporal_factor)

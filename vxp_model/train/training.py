@@ -29,7 +29,7 @@ from vxp_model.train.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
-from vxp_model.train.datasets import Counted, added, read_shares
+from vxp_model.train.datasets import Counted, added, as_record, read_shares
 from vxp_model.train.distributed import DistributedContext
 from vxp_model.train.engine import Engine
 from vxp_model.train.guards import StopRequest, only_run
@@ -259,7 +259,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         own = added(batch.by_dataset for batch in batches)
         step = added(self._context.gather(own))
         self.state = replace(self.state, datasets=added([self.state.datasets, step]))
-        return {name: {"samples": pair[0], "tokens": pair[1]} for name, pair in step.items()}
+        return as_record(step)
 
     def _lr(self) -> float:
         optim = self._recipe.optim
@@ -294,10 +294,7 @@ class Training(ABC, Generic[Recipe, MicroBatch, Result]):
         more = {
             "world_size": self._context.size,
             "rows": rows,
-            "datasets": {
-                name: {"samples": pair[0], "tokens": pair[1]}
-                for name, pair in self.state.datasets.items()
-            },
+            "datasets": as_record(self.state.datasets),
             **more,
         }
         write_run_record(self._loaded, self._out, steps_done=self.state.step, more=more)

@@ -13,6 +13,7 @@ from support.bad_rows import forty_rows
 from support.later import LATER
 from support.shard_fixtures import Shards
 from vxp_data.settings.file import read_recipe
+from vxp_model.data.index import load_index
 from vxp_model.data.row_check import check_rows
 from vxp_model.data.sources import Source, read_rows
 from vxp_model.errors import UserError
@@ -102,6 +103,11 @@ def test_tokens_of_frames_are_those_of_groups_and_times(rows: Shards, tmp_path: 
     # epoch of ten steps.
     assert mllm["films"][3] == str(11 * (4 + 10))
     assert mllm["pictures"][3] == str(9 * 4)
+    alone = mllm_runs.recipe(rows.uri, tmp_path, start__temporal_factor=1).config
+    table = load_index(rows.uri)
+    num_frames = int(table.num_frames_N[table.rows_of(["video"])].sum())
+    assert num_frames > 11
+    assert lines(describe_datasets(alone))["films"][3] == str(num_frames * (4 + 10))
     recipe = recot_runs.recipe(rows.uri, tmp_path, run__out=str(tmp_path)).config
     found = lines(describe_datasets(recipe))
     # Nine images are a quarter of the samples: 36, of which 27 are of eleven videos.
