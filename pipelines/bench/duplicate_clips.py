@@ -26,7 +26,8 @@ from vxp_data.encoders.beside import embed_beside, packed, unpacked
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.pipeline.embed.stages import JobSettings, decode_files, file_table
+from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.stages import decode_files, file_table
 from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
 from vxp_data.pipeline.run_dir.directory import open_run, write_part
 from vxp_data.pipeline.run_dir.samples import write_samples

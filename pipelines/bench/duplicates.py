@@ -41,7 +41,9 @@ from vxp_data.engines.choose import open_engine
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.pipeline.embed.stages import JobSettings, decode_files, embed_clips, file_table
+from vxp_data.pipeline.embed.encoder_stage import embed_clips
+from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.stages import decode_files, file_table
 from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
 from vxp_data.pipeline.prune import score_and_decide
 from vxp_data.pipeline.redecide import redecide

@@ -37,7 +37,8 @@ from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
-from vxp_data.pipeline.embed.stages import JobSettings, decode_files, file_table
+from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.stages import decode_files, file_table
 from vxp_data.pipeline.media.clips import MediaItem
 from vxp_data.pipeline.run_dir.samples import sample_table
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig

@@ -28,6 +28,7 @@ from vxp_data.pipeline.curate.image_text import (
 from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
+from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.preflight import (
     Check,
     check_children,
@@ -45,7 +46,7 @@ from vxp_data.pipeline.embed.preflight_extras import (
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
 from vxp_data.pipeline.embed.run_encoder import settle_encoder
-from vxp_data.pipeline.embed.stages import JobSettings, encoder_needs
+from vxp_data.pipeline.embed.stages import encoder_needs
 from vxp_data.pipeline.embed.work_items import (
     WantedMedia,
     done_clips,

@@ -18,8 +18,8 @@ from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
+from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
-from vxp_data.pipeline.embed.stages import JobSettings
 from vxp_data.pipeline.embed.work_items import read_wanted_media
 from vxp_data.pipeline.prune import (
     Observer,

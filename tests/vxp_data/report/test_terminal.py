@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from vxp_data.pipeline.embed import job
-from vxp_data.pipeline.embed.stages import REPORT_SCHEMA
+from vxp_data.pipeline.embed.clip_tables import REPORT_SCHEMA
 from vxp_data.report import terminal
 from vxp_data.report.terminal import ClipProgress
 

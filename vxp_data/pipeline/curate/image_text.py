@@ -21,7 +21,8 @@ from vxp_data.encoders.base import TextEncoder
 from vxp_data.engines.base import Engine
 from vxp_data.engines.stage_plan import Device, EncoderNeeds
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key, read_similarities
-from vxp_data.pipeline.embed.stages import JobSettings, encoder_needs
+from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.stages import encoder_needs
 from vxp_data.pipeline.run_dir.clip_facts import indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.run_dir.stored_frames import stored_frames

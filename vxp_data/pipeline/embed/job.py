@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from vxp_data.engines.base import Engine
 from vxp_data.engines.stage_plan import Device
-from vxp_data.pipeline.embed.stages import JobSettings, embed_stages, file_table
+from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.stages import embed_stages, file_table
 from vxp_data.pipeline.media.clips import MediaItem
 
 FILES_PER_JOB: Final = 500_000

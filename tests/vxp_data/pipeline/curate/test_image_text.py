@@ -26,7 +26,7 @@ from vxp_data.pipeline.curate.image_text import (
     with_images,
 )
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key
-from vxp_data.pipeline.embed.stages import JobSettings
+from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_table
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.prune import EncoderConfig, PruneConfig

@@ -1,0 +1,37 @@
+"""The columns of clips on their way: from decoding to embedding, and what the driver hears."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from vxp_data.schemas import EMBEDDING_FACTS
+
+TIMINGS: Final = ("probe_cpu_s", "decode_cpu_s", "wall_s")
+FRAMES_SCHEMA: Final = pa.schema(
+    [
+        ("clip", pa.int64()),
+        *EMBEDDING_FACTS,
+        ("frames", pa.large_binary()),
+        ("sheet", pa.binary()),
+        ("beside", pa.large_binary()),
+        *((name, pa.float64()) for name in TIMINGS),
+    ]
+)
+"""One clip, from decoding to embedding; `frames` is uint8 [F, px, px, 3], null where it failed;
+`sheet` is its contact sheet and `beside` are `thumbnail`'s vectors, where there are any: made where
+it was decoded, since an encoder's GPU should not wait for them."""
+
+REPORT_SCHEMA: Final = pa.schema(
+    [
+        ("clip", pa.int64()),
+        ("uri", pa.string()),
+        ("reason", pa.string()),
+        ("duration_s", pa.float64()),
+        ("bytes_fetched", pa.int64()),
+        *((name, pa.float64()) for name in TIMINGS),
+        ("embed_cpu_s", pa.float64()),
+    ]
+)
+"""What the driver hears of a clip."""

@@ -1,0 +1,48 @@
+"""What is stored of clips that are embedded: one part a call, whole, and its contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vxp_data.encoders.beside import beside_fingerprint
+from vxp_data.pipeline.embed.clip_tables import REPORT_SCHEMA
+from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.run_dir.directory import write_part
+from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
+from vxp_data.schemas import (
+    EMBEDDING_BESIDE_SCHEMA,
+    EMBEDDING_FACTS,
+    EMBEDDING_SCHEMA,
+    THUMBNAIL_SCHEMA,
+)
+
+
+def store_clips(
+    clips: pa.Table, embeddings: Sequence[NDArray[np.float16] | None], settings: JobSettings
+) -> pa.Table:
+    """Write a part of clips and, where they are kept, their contact sheets.
+
+    Args:
+        clips: FRAMES_SCHEMA.
+        embeddings: float16 [F, D] of each; None for one that failed.
+        settings: where to.
+
+    Returns:
+        REPORT_SCHEMA but for `embed_cpu_s`: a clip is reported once it is stored.
+    """
+    facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
+    part = facts.append_column("embedding", embedding_column(embeddings)).cast(EMBEDDING_SCHEMA)
+    if settings.beside:
+        made_by = [beside_fingerprint() if value.is_valid else "" for value in clips["beside"]]
+        part = part.append_column("beside", clips["beside"])
+        part = part.append_column("beside_encoder", pa.array(made_by, pa.string()))
+        part = part.cast(EMBEDDING_BESIDE_SCHEMA)
+    name = part_name(part)
+    if settings.thumbnails is not None:  # first: clips with embeddings are never read again
+        write_part(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
+    write_part(settings.parts.file(name), part)
+    return clips.select([name for name in REPORT_SCHEMA.names if name != "embed_cpu_s"])
