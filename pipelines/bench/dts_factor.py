@@ -15,18 +15,18 @@ when the command is given again. The record: manifests/runs/dts-factor.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import records
 import torch
-from student_t import paired, quantile
+from finished import Finished
+from student_t import with_interval
 from toy import RECIPE, shard
 from toy_clips import FPS, SIDE_PX, TASKS, draw_clips
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # the model is tiny: threads would wait for each other
     began_cpu_s = time.process_time()
-    known = Known(args.out / "found.json")
+    known = Finished(args.out / "found.json")
     counts = {"train": args.clips, "heldout": args.heldout}
     asked = known.get("asked", draw, args.out, counts)
     with join_distributed("cpu") as context:
@@ -100,24 +100,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     told = [sys.argv[0], *(argv or sys.argv[1:])]
     print(f"record: {records.write_record('dts-factor', found, argv=told, libraries=LIBRARIES)}")
-
-
-class Known:
-    """What is finished, in a JSON file: written as soon as it is."""
-
-    def __init__(self, path: Path) -> None:
-        """Read the file, if there is one."""
-        self._path = path
-        self._found = json.loads(path.read_text()) if path.is_file() else {}
-
-    def get(self, key: str, compute: Callable[..., T], *given: Any) -> T:
-        """Return what the file has, or compute and keep it."""
-        if key not in self._found:
-            self._found[key] = compute(*given)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(self._found, indent=1))
-        value: T = self._found[key]
-        return value
 
 
 def draw(out: Path, counts: Mapping[str, int]) -> dict[str, int]:
@@ -237,16 +219,6 @@ def figures(
             entry[f"less_factor_{REFERENCE}"] = with_interval(differences)
         found["accuracy"][task] = entry
     return found
-
-
-def with_interval(values: Sequence[float]) -> dict[str, Any]:
-    """Return a mean over seeds with its 95 % t-interval; none of a single seed."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return {"mean": round(mean, 4)}
-    one = paired(values)
-    half = quantile(0.975, one.degrees) * one.error
-    return {"mean": round(mean, 4), "t_95": [round(mean - half, 4), round(mean + half, 4)]}
 
 
 def full_size(factor: int) -> dict[str, Any]:

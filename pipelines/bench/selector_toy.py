@@ -23,8 +23,9 @@ from typing import Any, Final
 import numpy as np
 import records
 import torch
-from dts_factor import Known, with_interval
+from finished import Finished
 from selector_toy_model import BATCH, KEYS, LETTERS, QUARTERS, Drawn, OtherQuestion, Toy, draw
+from student_t import with_interval
 
 from vxp_model.modules.selector import SelectorConfig
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--note", default="", help="goes into the record: what else ran, say")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # the model is tiny: threads would wait for each other
-    known = Known(args.out / "found.json")
+    known = Finished(args.out / "found.json")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
     for seed in range(args.seeds):
         for name, rule in ARMS.items():

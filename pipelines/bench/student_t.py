@@ -41,6 +41,14 @@ def paired(differences: Sequence[float]) -> Paired:
     return Paired(mean=statistics.fmean(differences), error=error, degrees=len(differences) - 1)
 
 
+def with_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return a mean over seeds with its 95 % t-interval; none of a single seed."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return {"mean": round(mean, 4)}
+    return {"mean": round(mean, 4), "t_95": [round(end, 4) for end in paired(values).interval()]}
+
+
 def probability(t: float, degrees: int) -> float:
     """Return the probability of a value below `t`, by Simpson's rule.
 
