@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from vxp_data.engines.base import Shortage
 from vxp_data.engines.ray.capacity import alive_nodes, can_get_gpus, is_free, other_jobs
@@ -17,6 +17,7 @@ from vxp_data.settings.cluster import ClusterConfig
 
 _SILENT_S: Final = 10.0
 """How long one waits before a word is said of it."""
+_POLL_S: Final = 60.0
 _OTHERS_NAMED: Final = 3
 _ON_CORES: Final = "--set encoder.device=cpu takes cores: 11 s a frame with SigLIP so400m."
 
@@ -55,28 +56,28 @@ def _wait_for(
 ) -> Shortage | None:
     """Wait until one is free; an autoscaler sees that one is wanted.
 
+    What is waited for is a placement group: Ray 2.60 may crash where a task that waits is taken
+    back.
+
     Returns:
         What is lacking still; None: one is free.
     """
     if is_free(resource):
         return None
-    one = {"num_cpus": 1.0} if resource == "CPU" else {"num_cpus": 0.0, "num_gpus": 1.0}
-    probe: Any = ray.remote(_nothing).options(max_retries=-1, **one).remote()
+    probe = placement_group([{resource: 1}])
     began_s = time.monotonic()
     try:
-        if ray.wait([probe], timeout=min(limit_s, _SILENT_S if _num_there(resource) else 0))[0]:
+        if probe.wait(min(limit_s, _SILENT_S if _num_there(resource) else 0)):
             return None
         short = _short_of(resource, limit)
         on_shortage(short)
-        left_s = max(0.0, began_s + limit_s - time.monotonic())
-        is_there = ray.wait([probe], timeout=None if math.isinf(left_s) else left_s)[0]
-        return None if is_there else short
+        while time.monotonic() - began_s < limit_s:
+            left_s = began_s + limit_s - time.monotonic()
+            if probe.wait(min(left_s, _POLL_S)):
+                return None
+        return short
     finally:
-        ray.cancel(probe)
-
-
-def _nothing() -> None:
-    """Do nothing, once there is room for it."""
+        remove_placement_group(probe)
 
 
 def _short_of(resource: Resource, limit: str) -> Shortage:
