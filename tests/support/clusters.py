@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 PLUGINS: Final = Path(__file__).with_name("nodal_plugins")
-ENTRY_POINTS: Final = "[vxp_data.encoders]\nnodal = nodal_encoder:NodalEncoder\n"
+ENTRY_POINTS: Final = """\
+[vxp_data.encoders]
+nodal = nodal_encoder:NodalEncoder
+[vxp_data.frame_samplers]
+nodal = nodal_sampler:sample
+"""
 STORE_BYTES: Final = 80 << 20
 
 
 def offer_nodal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the encoder 'nodal' as a third party does, here and in all that is started."""
+    """Register what is called 'nodal' as a third party does, here and in all that is started."""
     install(folder, "nodal", ENTRY_POINTS)
     offer(monkeypatch, folder, PLUGINS, PLUGINS.parents[1])
 
@@ -49,11 +55,15 @@ def cluster_of(head: Mapping[str, Any]) -> Iterator[Cluster]:
     """Hold a cluster; this process's own Ray, where there is one, is not touched."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=dict(head))
+    with socket.socket() as server:  # the usual port may be another's, and Ray looks for no other
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    args = {**head, "include_dashboard": False, "dashboard_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=args)
     try:
         yield cluster
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 class Prune:

@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+from nodal_marks import dawdle, mark
 
 from vxp_data.encoders.base import EncoderSpec, fingerprint
 from vxp_data.errors import UserError
@@ -44,6 +45,8 @@ class NodalEncoder:
 
     def embed(self, frames_FHWC: np.ndarray) -> np.ndarray:
         """Embed by mean colour."""
+        mark("embed")
+        dawdle("embed", len(frames_FHWC))
         mean_FC = frames_FHWC.reshape(len(frames_FHWC), -1, 3).mean(axis=1)
         if self.spec.precision == "bf16":
             mean_FC = mean_FC.round(-1)

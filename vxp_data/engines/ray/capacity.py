@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import ray
+import yaml
 
 from vxp_data.engines.stage_plan import Machine
 from vxp_data.settings.cluster import ClusterConfig
 
+_RAY_UP: Final = "ray_bootstrap_config.yaml"
+"""What `ray up` leaves in the home folder of a head."""
 _OWN: Final = "ray/dashboard"
 """In what Ray's own programs are started by."""
 
@@ -76,10 +80,20 @@ def is_free(resource: str) -> bool:
 
 
 def can_get_gpus() -> bool:
-    """Whether an autoscaler may add machines with GPUs."""
-    config = ray._private.state.state.get_cluster_config()
+    """Whether an autoscaler is known that may add machines with GPUs.
+
+    One that tells Ray of its groups, or that of `ray up`, on its head. KubeRay's tells nobody.
+    """
+    config = ray._private.state.state.get_cluster_config()  # type: ignore[no-untyped-call]
     groups = config.node_group_configs if config else ()
-    return any(group.resources.get("GPU", 0) and group.max_count for group in groups)
+    if any(group.resources.get("GPU", 0) and group.max_count for group in groups):
+        return True
+    try:
+        told = yaml.safe_load((Path.home() / _RAY_UP).read_text(encoding="utf-8"))
+        kinds = told["available_node_types"].values()
+        return any(kind["resources"].get("GPU", 0) and kind["max_workers"] for kind in kinds)
+    except (OSError, RuntimeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def other_jobs() -> list[str]:

@@ -182,20 +182,27 @@ class RayEngine:
 
         self._start()
         task: Any = ray.remote(_ask)
+        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in alive_nodes()}
         references = {
-            f"{node['NodeManagerHostname']} {node['NodeID'][:8]}": task.options(
+            node_id: task.options(
                 num_cpus=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
             ).remote(function)
-            for node in alive_nodes()
+            for node_id in nodes
         }
-        try:
-            return {name: ray.get(ref, timeout=_ANSWER_S) for name, ref in references.items()}
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            raise UserError(
-                f"the nodes of the cluster cannot be checked: {error}. Is this version of vxp "
-                "installed on all of them, with the same Python?"
-            ) from error
+        answers: dict[str, T] = {}
+        for node_id, reference in references.items():
+            name = f"{nodes[node_id]} {node_id[:8]}"
+            try:
+                answers[name] = ray.get(reference, timeout=_ANSWER_S)
+            except (ray.exceptions.RayError, TimeoutError) as error:
+                if node_id not in {node["NodeID"] for node in alive_nodes()}:
+                    continue  # it has left in the meantime, and is done without
+                raise UserError(
+                    f"the node {name} of the cluster cannot be checked: {error}. Is this version "
+                    "of vxp installed on it, with the same Python?"
+                ) from error
+        return answers
 
     def _tasks_at_once(self) -> int:
         """Return how many tasks of a core Ray is given: of all cores, one runs and one waits."""

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from support.clusters import cluster_of
 from support.flat_videos import TAKES_LONG, write_flat_video
 from support.later import LATER
 from support.misbehaving import MARKS, offer_misbehaving
@@ -35,11 +36,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         offer_misbehaving(tmp_path_factory.mktemp("misbehaving"), patch)
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        try:
+        with cluster_of(NODE) as cluster:
             yield cluster
-        finally:
-            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
