@@ -17,6 +17,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ class NodeOutcome(Outcome):
     """What came of it all, and how soon new machines were busy."""
 
     busy_after_s: list[float] = field(default_factory=list)
-    """Of each new machine that found work: from when it was asked for to its first work."""
+    """Of each new machine that found work: from when Ray listed it to its first work."""
     not_needed: int = 0
     """New machines for which no work was left."""
 
@@ -100,17 +101,27 @@ class ClusterArena:
         self._marks = folder / "marks"
         self._marks.mkdir()
         self._work = {"VXP_TEST_DECODE_S": str(decode_s), "VXP_TEST_EMBED_S": str(embed_s)}
-        self._asked_for: dict[str, float] = {}
+        self._num_added = 0
+        self._joined_s: dict[str, float] = {}
         self.machines: dict[str, Any] = {}
         """Names, of which the first letter says what they do, to Ray's own."""
 
     def add(self, kind: str) -> None:
         """Add a machine that decodes ('d') or embeds ('e')."""
-        name = f"{kind}{len(self._asked_for)}"
-        self._asked_for[name] = time.time()
+        name = f"{kind}{self._num_added}"
+        self._num_added += 1
         env = {"VXP_TEST_NODE": name, "VXP_TEST_MARKS": str(self._marks), **self._work}
         what = {"num_cpus": 0, "num_gpus": 1} if kind == "e" else {"num_cpus": 1}
-        self.machines[name] = self._cluster.add_node(wait=False, **node(**what, **env))  # type: ignore[arg-type]
+        machine = self._cluster.add_node(wait=False, **node(**what, **env))  # type: ignore[arg-type]
+        self.machines[name] = machine
+        threading.Thread(target=self._note_joining, args=(name, machine), daemon=True).start()
+
+    def _note_joining(self, name: str, machine: Any) -> None:
+        """Note when Ray first lists a machine: to start one is not the run's business."""
+        known: Any = self._cluster.global_state
+        while machine.unique_id not in {row["NodeID"] for row in known.node_table()}:
+            time.sleep(_POLL_S)
+        self._joined_s[name] = time.time()
 
     def take(self, name: str) -> None:
         """Take a machine away, as a spot market does: without a word."""
@@ -123,9 +134,9 @@ class ClusterArena:
         self._cluster.wait_for_nodes(_GONE_S)
 
     def busy_after_s(self, name: str) -> float | None:
-        """Return how long after it was asked for a machine first worked; None: it did not."""
+        """Return how long after it had joined a machine first worked; None: it did not."""
         marks = [float(path.read_text() or 0) for path in self._marks.glob(f"{name} *")]
-        return round(min(marks) - self._asked_for[name], 1) if marks else None
+        return round(min(marks) - self._joined_s[name], 1) if marks else None
 
     def start(self, out: Path) -> Prune:
         """Start a run."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import ray
-import yaml
 
 from vxp_data.engines.stage_plan import Machine
 from vxp_data.settings.cluster import ClusterConfig
+from vxp_data.settings.safe_yaml import load_yaml
 
 _RAY_UP: Final = "ray_bootstrap_config.yaml"
 """What `ray up` leaves in the home folder of a head."""
@@ -89,11 +89,17 @@ def can_get_gpus() -> bool:
     if any(group.resources.get("GPU", 0) and group.max_count for group in groups):
         return True
     try:
-        told = yaml.safe_load((Path.home() / _RAY_UP).read_text(encoding="utf-8"))
+        told = load_yaml((Path.home() / _RAY_UP).read_text(encoding="utf-8"))
         kinds = told["available_node_types"].values()
         return any(kind["resources"].get("GPU", 0) and kind["max_workers"] for kind in kinds)
-    except (OSError, RuntimeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def waits_to_start(actor_id: str) -> bool:
+    """Whether an actor is neither dead nor where it was: it waits to be started again."""
+    told = ray._private.state.actors(actor_id)
+    return bool(told) and told["State"] != "DEAD"
 
 
 def other_jobs() -> list[str]:

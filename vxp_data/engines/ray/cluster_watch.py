@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from vxp_data.engines.ray.capacity import alive_nodes
+from vxp_data.engines.ray.capacity import alive_nodes, waits_to_start
 from vxp_data.engines.ray.ledger import RayCrashLedger
 
 _POLL_S: Final = 2.0
@@ -91,12 +91,9 @@ class ClusterWatch:
 
     def _gone_encoders(self) -> list[Any]:
         """Return the actors that wait for a machine since theirs is gone."""
-        import ray
-
         alive = {node["NodeID"] for node in alive_nodes()}
         lost = [place for place in self._ledger.encoders() if place.node_id not in alive]
-        told = [ray._private.state.actors(place.actor_id) for place in lost]
-        return [p.actor for p, of in zip(lost, told, strict=True) if of and of["State"] != "DEAD"]
+        return [place.actor for place in lost if waits_to_start(place.actor_id)]
 
     def _is_another_cluster(self) -> bool:
         """End the job's tasks where the cluster has long been larger or smaller than planned."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.filter_rules.texts import IMAGE_TEXT_SIMILARITY
 from vxp_data.core.text_rules import caption
-from vxp_data.encoders.base import Encoder, TextEncoder, require_spec
+from vxp_data.encoders.base import Encoder, EncoderSpec, TextEncoder, require_spec
 from vxp_data.engines.base import Engine
 from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key, read_similarities
@@ -29,7 +29,7 @@ from vxp_data.pipeline.run_dir.stored_frames import stored_frames
 from vxp_data.records import Modality, Task
 from vxp_data.registry import ENCODERS, TEXT_ENCODERS
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
-from vxp_data.settings.prune import PruneConfig
+from vxp_data.settings.prune import EncoderConfig, PruneConfig
 
 PAIRS_PER_JOB: Final = 100_000
 """Pairs that the engine is given at a time, and that a stopped run loses at most."""
@@ -104,15 +104,19 @@ def measure_similarities(run: RunDirectory, settings: JobSettings, engine: Engin
 class CompareTexts:
     """Holds one text encoder, and compares table after table of pairs.
 
+    Args:
+        encoder: its settings, the image encoder's.
+        spec: of the image encoder whose vectors it compares texts with.
+
     Raises:
         UserError: the encoder cannot be loaded here, or belongs to another than the job's.
     """
 
-    def __init__(self, settings: JobSettings) -> None:
-        images: type[Encoder] = ENCODERS.load(settings.encoder.name)
-        require_spec(images.describe(settings.encoder), settings.spec)  # of the same weights
-        encoder_class: type[TextEncoder] = TEXT_ENCODERS.load(settings.encoder.name)
-        self._encoder = encoder_class.load(settings.encoder)
+    def __init__(self, encoder: EncoderConfig, spec: EncoderSpec) -> None:
+        images: type[Encoder] = ENCODERS.load(encoder.name)
+        require_spec(images.describe(encoder), spec)  # of the same weights
+        encoder_class: type[TextEncoder] = TEXT_ENCODERS.load(encoder.name)
+        self._encoder = encoder_class.load(encoder)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         """Return SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding."""
@@ -174,7 +178,9 @@ def _measured(
     starts = range(0, len(table), _PAIRS_AT_ONCE)
     tables = [table.slice(start, _PAIRS_AT_ONCE) for start in starts]
     measured: dict[str, float] = {}
-    for batch in engine.map_tables(partial(CompareTexts, settings), tables, needs):
+    for batch in engine.map_tables(
+        partial(CompareTexts, settings.encoder, settings.spec), tables, needs
+    ):
         keys, values = batch["pair"].to_pylist(), batch["similarity"].to_pylist()
         measured |= dict(zip(keys, values, strict=True))
     if lost := set(table["pair"].to_pylist()) - measured.keys():
