@@ -40,7 +40,7 @@ REPLACED: Final = 0.3
 NUM_DECODING: Final = 3
 NUM_EMBEDDING: Final = 2
 DECODE_S: Final = 1.0
-EMBED_S: Final = 0.02
+EMBED_S: Final = 0.05
 """What a file and a frame take at least, seconds: machines wait, so that many fit on two cores."""
 PATIENCE_S: Final = 900.0
 _POLL_S: Final = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,9 @@ import ray
 
 from vxp_data.engines.stage_plan import Machine
 from vxp_data.settings.cluster import ClusterConfig
-from vxp_data.settings.safe_yaml import load_yaml
 
 _RAY_UP: Final = "ray_bootstrap_config.yaml"
-"""What `ray up` leaves in the home folder of a head."""
+"""What `ray up` leaves in the home folder of a head, in JSON."""
 _OWN: Final = "ray/dashboard"
 """In what Ray's own programs are started by."""
 
@@ -84,12 +84,12 @@ def can_get_gpus() -> bool:
 
     One that tells Ray of its groups, or that of `ray up`, on its head. KubeRay's tells nobody.
     """
-    config = ray._private.state.state.get_cluster_config()  # type: ignore[no-untyped-call]
+    config = ray._private.state.state.get_cluster_config()
     groups = config.node_group_configs if config else ()
     if any(group.resources.get("GPU", 0) and group.max_count for group in groups):
         return True
     try:
-        told = load_yaml((Path.home() / _RAY_UP).read_text(encoding="utf-8"))
+        told = json.loads((Path.home() / _RAY_UP).read_text(encoding="utf-8"))
         kinds = told["available_node_types"].values()
         return any(kind["resources"].get("GPU", 0) and kind["max_workers"] for kind in kinds)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):

@@ -15,11 +15,12 @@ from support.clusters import Prune, cluster_of, node, offer_nodal
 from support.flat_videos import write_flat_video
 from support.runs import caption_row, write_rows
 
-RAY_UP = """\
-available_node_types:
-  head: {resources: {CPU: 4}, max_workers: 0}
-  embed: {resources: {CPU: 8, GPU: 1}, max_workers: 2}
-"""
+RAY_UP = {
+    "available_node_types": {
+        "head": {"resources": {"CPU": 4}, "max_workers": 0},
+        "embed": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 2},
+    }
+}
 ASKS = """
 import json, sys
 from vxp_data.engines.choose import open_engine
@@ -101,7 +102,7 @@ def test_who_asks_for_a_gpu_hears_what_he_gets_and_why(cluster, tmp_path: Path) 
 
 @pytest.mark.timeout(300)
 def test_auto_waits_for_the_gpus_of_an_autoscaler(cluster, tmp_path: Path) -> None:
-    (tmp_path / "ray_bootstrap_config.yaml").write_text(RAY_UP)
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(RAY_UP))
     waits, failed = asks(cluster, tmp_path, question("auto", "auto"))["auto"]
     assert "the cluster has no GPU now: its autoscaler may add some; waits for one" in waits
     assert "--set encoder.device=cpu takes cores" in failed
