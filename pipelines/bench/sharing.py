@@ -73,7 +73,6 @@ def measure(
     tree = Tree(psutil.Process())
     tree.poll()
     before = dict(tree.seen)
-    cpu_before_s = sum(cpu_s for _, cpu_s in before.values())
     began_s = time.monotonic()
     running = []
     for number in range(num_runs):
@@ -91,14 +90,17 @@ def measure(
                     raise SystemExit((folder / f"{number}.log").read_text()[-3000:])
         time.sleep(POLL_S)
     kinds = [kind for process, (kind, _) in tree.seen.items() if process not in before]
-    cpu_s = sum(cpu_s for _, cpu_s in tree.seen.values()) - cpu_before_s
+    cpu_s: dict[str, float] = {}
+    for process, (kind, now_s) in tree.seen.items():
+        cpu_s[kind] = cpu_s.get(kind, 0.0) + now_s - before.get(process, ("", 0.0))[1]
     timings = [json.loads((folder / str(n) / "run.json").read_text())["timings"] for n in ended_s]
     work_s = [t["probe_cpu_s"] + t["decode_cpu_s"] + t["embed_cpu_s"] for t in timings]
     return {
         "runs": num_runs,
         "told": " ".join(more),
         "wall_s": sorted(ended_s.values()),
-        "cpu_s": round(cpu_s, 1),
+        "cpu_s": round(sum(cpu_s.values()), 1),
+        "cpu_s_by_kind": {kind: round(cpu_s[kind], 1) for kind in sorted(cpu_s)},
         "cpu_s_of_the_work_itself": round(sum(work_s), 1),
         "processes_started": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "load_average_1_min": round(os.getloadavg()[0], 1),
@@ -113,8 +115,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="which measurements")
     parser.add_argument("--out", type=Path, default=records.RUNS / "sharing.json", help="record")
     options = parser.parse_args(argv)
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # a cluster of this machine's, for minutes
-    os.environ |= {"RAY_health_check_failure_threshold": "1000"}  # whose node answers late when busy
+    os.environ |= {
+        "RAY_AUTH_MODE": "disabled",  # a cluster of this machine's, for minutes
+        "RAY_health_check_failure_threshold": "1000",  # whose only node answers late when busy
+    }
     figures: dict[str, Any] = {"cores": options.cores, "encoder": options.encoder}
     with tempfile.TemporaryDirectory(prefix="vxp-", dir="/tmp") as scratch:  # sockets: short names
         manifest = make_videos(Path(scratch) / "media")
