@@ -84,8 +84,8 @@ class ClusterWatch:
         since_s = max(self._gone_since_s or now_s, self._heard_s)
         if not gone or now_s - since_s < self._wait_s:
             return False
-        self.has_ended_job = True
-        for actor in gone:
+        self._end_job()
+        for actor in gone:  # what they had in hand has failed then, which ends the job at once
             ray.kill(actor)
         return True
 
@@ -104,6 +104,10 @@ class ClusterWatch:
         self._other_since_s = (self._other_since_s or now_s) if is_other else None
         if self._other_since_s is None or now_s - self._other_since_s < _SETTLED_S:
             return False
+        self._end_job()
+        return True
+
+    def _end_job(self) -> None:
+        """Have each of its tasks fail that begins from now on."""
         self.has_ended_job = True
         self._ledger.next_job()
-        return True

@@ -139,8 +139,6 @@ def _reports(
     for report in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         watch.heard()
         yield report
-        if watch.has_ended_job:
-            return
 
 
 def set_limits(limits: Limits) -> None:
