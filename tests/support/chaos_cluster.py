@@ -119,7 +119,8 @@ class ClusterArena:
     def _note_joining(self, name: str, machine: Any) -> None:
         """Note when Ray first lists a machine: to start one is not the run's business."""
         known: Any = self._cluster.global_state
-        while machine.unique_id not in {row["NodeID"] for row in known.node_table()}:
+        socket_name = machine.plasma_store_socket_name
+        while socket_name not in {row["ObjectStoreSocketName"] for row in known.node_table()}:
             time.sleep(_POLL_S)
         self._joined_s[name] = time.time()
 
