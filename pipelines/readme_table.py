@@ -159,6 +159,7 @@ NUMBERS: Final[Mapping[str, str]] = {
         "{most_workers_at_90_percent} workers at 90 % or more; {most_files_per_s:.1f} files/s at "
         "most"
     ),
+    "sharing": "one run {one[cpu_s]} CPU-s, two at once {two[cpu_s]}",
     "scores": (
         "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
         "{score[peak_resident_mb_of_a_million]:,.0f} MB"

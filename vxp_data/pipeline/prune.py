@@ -10,7 +10,7 @@ from typing import Final
 from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.encoders.choose import Choice
-from vxp_data.engines.base import Engine
+from vxp_data.engines.base import Engine, Shortage
 from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
 from vxp_data.pipeline.curate.decide import (
@@ -37,6 +37,7 @@ from vxp_data.pipeline.embed.preflight import (
     check_room,
     require,
     sample_of,
+    shortage_check,
 )
 from vxp_data.pipeline.embed.preflight_extras import (
     require_installed,
@@ -45,7 +46,7 @@ from vxp_data.pipeline.embed.preflight_extras import (
 )
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
-from vxp_data.pipeline.embed.run_encoder import settle_encoder
+from vxp_data.pipeline.embed.run_encoder import settle_device, settle_encoder
 from vxp_data.pipeline.embed.stages import encoder_needs
 from vxp_data.pipeline.embed.work_items import (
     WantedMedia,
@@ -130,6 +131,8 @@ def _prune(
     started = time.monotonic()
     config = loaded.config
     observer.warned(require(check_machine(config, run.root)))
+    hear_shortages(engine, observer)
+    config = settle_device(config, engine)
     spec = prepare_encoder(config)
     prepare_text_encoder(config)
     run.check_format()
@@ -188,6 +191,15 @@ def _prune(
     return result
 
 
+def hear_shortages(engine: Engine, observer: Observer) -> None:
+    """Have an observer warned of what a job of an engine waits for, when it does."""
+
+    def tell(short: Shortage) -> None:
+        observer.warned([shortage_check(short)])
+
+    engine.on_shortage = tell
+
+
 def prepare_encoder(config: PruneConfig) -> EncoderSpec:
     """Make sure that the encoder's weights are here, and return what it gives.
 
@@ -228,15 +240,13 @@ def embed_missing(
             if engine.spans_machines
             else [check_media(media)]
         )
-        found += check_room(engine, encoder_needs(settings, config.encoder.device))
+        found += check_room(engine, encoder_needs(settings))
         observer.warned(require(found))
     num_todo = sum(len(item.clips_s) for item in items)
     observer.started(num_todo, len(done))
     try:
         totals = (
-            embed_media(items, engine, config.encoder.device, settings, observer.progressed)
-            if items
-            else EmbedTotals()
+            embed_media(items, engine, settings, observer.progressed) if items else EmbedTotals()
         )
     finally:
         observer.ended()
@@ -270,7 +280,7 @@ def score_and_decide(
     score_clips(run, sources, **fingerprints)
     write_row_scores(run, **fingerprints)
     if wants_similarity(config):
-        measure_similarities(run, settings, config.encoder.device, engine)
+        measure_similarities(run, settings, engine)
     decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))
     return decided, changed_files(before, media_ids(run))
 

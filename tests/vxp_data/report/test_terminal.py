@@ -121,7 +121,6 @@ def test_the_seconds_of_a_job_begin_with_its_first_clip(clock, monkeypatch):
     job.embed_media(
         ["a"],
         Engine(clock),
-        "cpu",
         None,
         lambda totals: heard.append((totals.clips, totals.reading_s)),
     )

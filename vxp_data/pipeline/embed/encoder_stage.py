@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.encoders.base import Encoder
+from vxp_data.encoders.base import Encoder, require_spec
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.errors import MediaError
 from vxp_data.pipeline.embed.clip_tables import REPORT_SCHEMA
@@ -26,12 +26,12 @@ class EmbedClips:
     """Holds one encoder, and embeds clips after clips.
 
     Raises:
-        UserError: the encoder cannot be loaded here.
+        UserError: the encoder cannot be loaded here, or is another here than the job's.
     """
 
     def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
-        self._encoder = loaded_encoder(settings.encoder)
+        self._encoder = job_encoder(settings)
 
     def __call__(self, clips: pa.Table, attempt: Attempt) -> pa.Table:
         """Embed clips (FRAMES_SCHEMA), write them as parts; return their reports."""
@@ -80,8 +80,14 @@ def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:
 
 
 def embed_clips(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> pa.Table:
-    """Embed the frames of some clips in one go, write one part, return one report row a clip."""
+    """Embed the frames of some clips in one go, write one part, return one report row a clip.
+
+    The part carries the fingerprint of the encoder that made it.
+    """
     started_s = time.process_time()
+    index = clips.schema.get_field_index("encoder")
+    made_by = pa.array([encoder.spec.fingerprint] * len(clips), pa.string())
+    clips = clips.set_column(index, clips.schema.field(index), made_by)
     stored = store_clips(clips, embeddings_of(clips, encoder, settings), settings)
     embed_cpu_s = (time.process_time() - started_s) / max(1, len(clips))
     column = pa.array([embed_cpu_s] * len(clips), pa.float64())
@@ -101,8 +107,19 @@ def embeddings_of(
     return [None if f is None else next(vectors) for f in frames]
 
 
+def job_encoder(settings: JobSettings) -> Encoder:
+    """Return this process's encoder, if it is the job's.
+
+    Raises:
+        UserError: it cannot be loaded here; or it is another here.
+    """
+    encoder = _loaded_encoder(settings.encoder)
+    require_spec(encoder.spec, settings.spec)
+    return encoder
+
+
 @cache
-def loaded_encoder(settings: EncoderConfig) -> Encoder:
+def _loaded_encoder(settings: EncoderConfig) -> Encoder:
     """Keep one encoder for the life of a worker."""
     encoder: Encoder = ENCODERS.load(settings.name).load(settings)
     return encoder

@@ -13,7 +13,6 @@ from typing import Final
 import pyarrow as pa
 
 from vxp_data.engines.base import Engine
-from vxp_data.engines.stage_plan import Device
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stages import embed_stages, file_table
 from vxp_data.pipeline.media.clips import MediaItem
@@ -54,7 +53,6 @@ class EmbedTotals:
 def embed_media(
     items: Sequence[MediaItem],
     engine: Engine,
-    device: Device,
     settings: JobSettings,
     on_progress: Callable[[EmbedTotals], None],
 ) -> EmbedTotals:
@@ -63,7 +61,6 @@ def embed_media(
     Args:
         items: 1 or more files, dearest first.
         engine: what runs the stages.
-        device: the encoder's.
         settings: what the workers must know.
         on_progress: told the totals so far, on the driver, every few clips.
 
@@ -72,7 +69,7 @@ def embed_media(
             the user can fix.
         RuntimeError: clips have not come back however often they were handed out.
     """
-    stages = embed_stages(settings, device)
+    stages = embed_stages(settings)
     plan = engine.plan(stages.needs)
     began_s: float | None = None
     totals = EmbedTotals(
