@@ -17,7 +17,7 @@ from vxp_data.pipeline.run_dir.directory import (
 )
 from vxp_data.pipeline.run_dir.row_clips import named_clips
 from vxp_data.records import ClipKey, Modality
-from vxp_data.schemas import SAMPLE_CLIP_KEY
+from vxp_data.schemas import CURRENT_COLUMNS, SAMPLE_CLIP_KEY
 from vxp_data.storage.file_versions import file_versions
 from vxp_data.storage.folder import File
 
@@ -98,11 +98,6 @@ def done_clips(
         for row in part.to_pylist()
         if is_current(row, sources, encoder=encoder, sampler=sampler) and row["reason"] not in but
     }
-
-
-CURRENT_COLUMNS: Final = (
-    "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason",
-)  # fmt: skip
 
 
 def is_current(
