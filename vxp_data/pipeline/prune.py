@@ -29,6 +29,7 @@ from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
 from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.merging import merging
 from vxp_data.pipeline.embed.preflight import (
     Check,
     check_children,
@@ -233,11 +234,12 @@ def embed_missing(
     num_todo = sum(len(item.clips_s) for item in items)
     observer.started(num_todo, len(done))
     try:
-        totals = (
-            embed_media(items, engine, config.encoder.device, settings, observer.progressed)
-            if items
-            else EmbedTotals()
-        )
+        with merging(run, engine):
+            totals = (
+                embed_media(items, engine, config.encoder.device, settings, observer.progressed)
+                if items
+                else EmbedTotals()
+            )
     finally:
         observer.ended()
     return totals, len(items)
