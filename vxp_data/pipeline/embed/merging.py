@@ -19,6 +19,7 @@ from vxp_data.pipeline.run_dir.part_merging import (
     full_merges,
     last_merges,
     merge,
+    merge_here,
 )
 
 LOOK_S: Final = 30.0
@@ -55,13 +56,10 @@ def merging(run: RunDirectory, engine: Engine) -> Iterator[None]:
 def merge_rest(run: RunDirectory, engine: Engine) -> None:
     """Merge all small parts, then index all parts in one file; see `merging`."""
     end_merges(run)
-    while tasks := last_merges(run):  # again where some were of other columns
-        if sum(len(task.sources) for task in tasks) <= _HERE_PARTS:
-            for task in tasks:
-                merge(task)
-        else:
-            for _ in engine.run_tasks(merge, tasks):
-                pass
+    while (tasks := last_merges(run)) and sum(len(task.sources) for task in tasks) > _HERE_PARTS:
+        for _ in engine.run_tasks(merge, tasks):
+            pass
+    merge_here(run)
     write_whole_index(run)
 
 

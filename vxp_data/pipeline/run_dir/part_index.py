@@ -8,9 +8,10 @@ is not told.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -39,6 +40,8 @@ INDEX_SCHEMA: Final = pa.schema(
 
 _PARTS: Final = b"parts"
 """Of an index file's metadata: the names of the parts that it tells of, as JSON."""
+_GROUP_ROWS: Final = 1 << 17
+"""Rows of a row group of the whole index."""
 PARTS_TOGETHER: Final = 512
 """Parts without an index whose rows are given in one table."""
 
@@ -106,17 +109,40 @@ def write_index(file: File, parts: Collection[str], rows: Iterable[pa.Table]) ->
 
 
 def write_whole_index(run: RunDirectory) -> None:
-    """Put one file that tells of all parts in the place of those that there are."""
+    """Put one file that tells of all parts in the place of those that there are.
+
+    Its name and its bytes follow from the parts.
+    """
     before = run.index_files()
-    parts = {file.name for file in run.part_files()}
-    told = _by_reach(before)
-    if len(told) == 1 and told[0][1] == parts:
-        return
-    if parts:
-        whole = run.part_index.file(f"index-{secrets.token_hex(12)}.parquet")
-        write_index(whole, parts, read_part_index(run))
+    names = sorted(file.name for file in run.part_files())
+    digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:24]
+    whole = run.part_index.file(f"index-{digest}.parquet")
+    if names and whole not in before:
+        write_index(whole, names, _ordered(read_part_index(run)))
     for file in before:  # once the new one is there
-        file.folder.remove(file.name)
+        if file != whole or not names:
+            file.folder.remove(file.name)
+
+
+def _ordered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Order rows (INDEX_SCHEMA) by part and row; those of a part come so, one after the other."""
+    pieces: dict[str, list[pa.Table]] = {}
+    for table in tables:
+        whole = table.combine_chunks()
+        part_R = whole["part"].chunk(0).indices.to_numpy() if len(whole) else np.zeros(0, np.int32)
+        firsts = np.flatnonzero(np.diff(part_R, prepend=-1)).tolist()
+        for first, stop in pairwise([*firsts, len(whole)]):
+            pieces.setdefault(whole["part"][first].as_py(), []).append(
+                whole.slice(first, stop - first)
+            )
+    held: list[pa.Table] = []
+    for name in sorted(pieces):
+        held += pieces.pop(name)
+        if sum(map(len, held)) >= _GROUP_ROWS:
+            yield _together(held)
+            held = []
+    if held:
+        yield _together(held)
 
 
 def _by_reach(files: Sequence[File]) -> list[tuple[File, frozenset[str]]]:
