@@ -206,7 +206,8 @@ def _read_sheets(
         for table in read_part_index(run)
         for name in table.filter(pc.is_in(table["uri"], value_set=uris))["part"].to_pylist()
     }
-    files = [file for file in run.thumbnail_files() if file.name in named]
+    elsewhere = {file.name for file in run.part_files()} - named
+    files = [file for file in run.thumbnail_files() if file.name not in elsewhere]
     sheets: dict[ClipKey, bytes] = {}
     for _, group in read_groups(files, THUMBNAIL_SCHEMA.names):
         for row in group.filter(pc.is_in(group["uri"], value_set=uris)).to_pylist():
