@@ -56,9 +56,15 @@ class StagePlan:
         return self.embed is not None and self.embed.num_gpus > 0
 
     def waiting_bytes(self, needs: EncoderNeeds) -> int:
-        """Return what clips on their way to the encoders take: for each, two calls' worth."""
-        return self.embed.workers * 2 * self.embed.rows * needs.clip_bytes if self.embed else 0
+        """Return what clips on their way to the encoders take: for each, a few calls' worth."""
+        if self.embed is None:
+            return 0
+        return self.embed.workers * CALLS_PER_ENCODER * self.embed.rows * needs.clip_bytes
 
+
+CALLS_PER_ENCODER: Final = 3
+"""Calls that an encoder has at a time: one is embedded, of the last one the parts are written, of the
+next one the clips are brought."""
 
 TASKS_PER_WORKER: Final = 4
 """Into how many tasks the work of one decoding worker is cut, at least; see core.task_packing."""

@@ -20,7 +20,7 @@ from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
-from vxp_data.pipeline.embed.work_items import read_wanted_media
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.prune import (
     Observer,
     check_decoders,
@@ -160,17 +160,17 @@ def _retry(
         beside=config.duplicates.kept_beside(config.encoder.name),
     )
     before = _failed_clips(run)
-    sources = read_wanted_media(run)
-    require_neighbours(kept_config.duplicates, sources)
+    wanted = read_wanted_media(run)
+    require_neighbours(kept_config.duplicates, wanted)
     run.remove_unfinished()
     with open_engine(config.cluster) as engine:
         totals, num_files = embed_missing(
-            run, sources, config, settings, engine, observer, but=reasons
+            run, wanted, config, settings, engine, observer, but=reasons
         )
         lock.check()
         run.begin_change(record, "vxp-data retry")
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-        decided, changed = score_and_decide(run, datasets, kept_config, settings, sources, engine)
+        decided, changed = score_and_decide(run, datasets, kept_config, settings, wanted, engine)
     after = _failed_clips(run)
     tried = {key: reason for key, reason in before.items() if reason in reasons}
     result = RetryResult(

@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Final
@@ -22,7 +23,12 @@ from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import num_clips, without_clips
 from vxp_data.engines.ray.ledger import RayCrashLedger
 from vxp_data.engines.ray.lost_nodes import NodeWatch
-from vxp_data.engines.stage_plan import MAX_START_DEATHS, TASKS_PER_WORKER, StagePlan
+from vxp_data.engines.stage_plan import (
+    CALLS_PER_ENCODER,
+    MAX_START_DEATHS,
+    TASKS_PER_WORKER,
+    StagePlan,
+)
 from vxp_data.errors import UserError
 
 _MAX_BLOCK_BYTES: Final = 64 << 20
@@ -126,7 +132,10 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
             num_gpus=plan.embed.num_gpus or None,
             memory=plan.embed.memory_bytes,
             compute=ray.data.ActorPoolStrategy(
-                size=plan.embed.workers, max_tasks_in_flight_per_actor=2
+                size=plan.embed.workers,
+                max_tasks_in_flight_per_actor=CALLS_PER_ENCODER,
+                max_concurrent_calls_per_actor=CALLS_PER_ENCODER - 1,
+                enable_true_multi_threading=True,
             ),
         )
     return dataset
@@ -138,10 +147,14 @@ def _decode(files: pa.Table, decode: Decode, ledger: RayCrashLedger) -> Iterator
 
 
 class _EncoderActor:
-    """Runs the embed stage in a Ray actor."""
+    """Runs the embed stage in a Ray actor: while one call embeds, the last one's parts are written.
+
+    Two calls are in threads of their own, a third waits with its clips at hand.
+    """
 
     def __init__(self, start_encoder: Callable[[], Embed], ledger: RayCrashLedger) -> None:
         self._ledger = ledger
+        self._embedding, self._storing = threading.Lock(), threading.Lock()
         ledger.add_this_encoder()
         self._embed: Embed | None = None
         self._failure: UserError | None = None
@@ -154,7 +167,14 @@ class _EncoderActor:
         if self._embed is None:
             assert self._failure is not None
             raise self._failure
-        return self._embed(clips, Attempt(self._ledger, f"embed {clips['clip'][0]}"))
+        with self._embedding:
+            attempt = Attempt(self._ledger, f"embed {clips['clip'][0]}")
+            if attempt.again:  # if this process dies now, it is of nothing else
+                with self._storing:
+                    return self._embed(clips, attempt)()
+            store = self._embed(clips, attempt)
+        with self._storing:
+            return store()
 
 
 def _first_clip(files: pa.Table) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import clip_mean
 from vxp_data.core.similarity import Measure, score_videos
-from vxp_data.pipeline.embed.work_items import CURRENT_COLUMNS, WantedMedia, is_current
+from vxp_data.pipeline.embed.wanted_media import CURRENT_COLUMNS, WantedMedia
+from vxp_data.pipeline.embed.work_items import gathered
 from vxp_data.pipeline.run_dir.clip_means import write_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, read_tables, write_batches
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
@@ -28,14 +29,12 @@ _ABSENT: Final = 3
 """Worse than any rank."""
 
 
-def score_clips(
-    run: RunDirectory, sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
-) -> int:
+def score_clips(run: RunDirectory, wanted: WantedMedia, *, encoder: str, sampler: str) -> int:
     """Score every wanted clip with every measure; write media, scores and means.
 
     Args:
         run: with embeddings parts.
-        sources: what samples name; parts hold other clips too (earlier settings, files since
+        wanted: what samples name; parts hold other clips too (earlier settings, files since
             changed). Of several rows of a clip, one that succeeded counts, else the first of a file
             that could be fetched.
         encoder: fingerprint of the embeddings to score.
@@ -48,7 +47,7 @@ def score_clips(
     score_schema = _score_schema([measure.name for measure in measures])
     scores_only = [field for field in score_schema if field.name not in EMBEDDING_FACTS.names]
     files = run.part_files()
-    part_C, row_C = _chosen_rows(files, sources, encoder=encoder, sampler=sampler)
+    part_C, row_C = _chosen_rows(files, wanted, encoder=encoder, sampler=sampler)
     by_part = np.lexsort((row_C, part_C))
     numbers, firsts = np.unique(part_C[by_part], return_index=True)
     indices = np.split(by_part, firsts[1:])
@@ -101,29 +100,32 @@ class _Means(ExitStack):
 
 
 def _chosen_rows(
-    files: Sequence[File], sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
+    files: Sequence[File], wanted: WantedMedia, *, encoder: str, sampler: str
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the part and the row of every clip, by URI and then by start and end."""
-    first_of: dict[str, int] = {}
-    num_clips = 0
-    for uri in sorted(sources):
-        first_of[uri] = num_clips
-        num_clips += len(sources[uri].clips_s)
-    rank_C = np.full(num_clips, _ABSENT, dtype=np.int8)
-    part_C, row_C = (np.zeros(num_clips, dtype=np.int32) for _ in range(2))
-    for number, part in enumerate(read_tables(files, columns=CURRENT_COLUMNS)):
-        for index, row in enumerate(part.to_pylist()):
-            if not is_current(row, sources, encoder=encoder, sampler=sampler):
-                continue
-            clips_s = sources[row["uri"]].clips_s
-            clip_s = (row["clip_start_s"], row["clip_end_s"])
-            if clip_s not in clips_s:
-                continue
-            clip = first_of[row["uri"]] + clips_s.index(clip_s)
-            if (rank := _rank(row["reason"])) < rank_C[clip]:
-                rank_C[clip], part_C[clip], row_C[clip] = rank, number, index
+    rank_C = np.full(wanted.num_clips, _ABSENT, dtype=np.int8)
+    part_C, row_C = (np.zeros(wanted.num_clips, dtype=np.int32) for _ in range(2))
+    for rows in gathered(map(_numbered, enumerate(read_tables(files, columns=CURRENT_COLUMNS)))):
+        clip_R = wanted.current_clips(rows, encoder=encoder, sampler=sampler)
+        rank_R = _ranks(rows["reason"])
+        is_better_R = (clip_R >= 0) & (rank_R < rank_C[clip_R])
+        better_B = np.flatnonzero(is_better_R)
+        better_B = better_B[np.lexsort((better_B, rank_R[better_B], clip_R[better_B]))]
+        clip_B = clip_R[better_B]
+        best_B = better_B[np.append(True, clip_B[1:] != clip_B[:-1])[: len(clip_B)]]
+        clip_B = clip_R[best_B]
+        rank_C[clip_B] = rank_R[best_B]
+        part_C[clip_B] = rows["part"].to_numpy()[best_B]
+        row_C[clip_B] = rows["row"].to_numpy()[best_B]
     found_C = rank_C < _ABSENT
     return part_C[found_C], row_C[found_C]
+
+
+def _numbered(part: tuple[int, pa.Table]) -> pa.Table:
+    """Add the part's number to its rows, and their own."""
+    number, rows = part
+    rows = rows.append_column("part", pa.array(np.full(len(rows), number, dtype=np.int32)))
+    return rows.append_column("row", pa.array(np.arange(len(rows), dtype=np.int32)))
 
 
 def _scores(clips: pa.Table, measures: Sequence[Measure]) -> list[NDArray[np.float64]]:
@@ -156,11 +158,12 @@ def changed_files(before: pa.Table, now: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(other["uri"].to_pylist()))
 
 
-def _rank(reason: str) -> int:
-    """Rank what there is of a clip, the best lowest: a retry may have mended an earlier failure."""
-    if reason == Reason.FETCH_FAILED:  # says nothing about the file
-        return 2
-    return 1 if reason else 0
+def _ranks(reason: pa.ChunkedArray) -> NDArray[np.int8]:
+    """Rank what there is of clips, the best lowest: a retry may have mended an earlier failure."""
+    failed_R = pc.not_equal(reason, "").to_numpy().astype(np.int8)
+    not_fetched = pc.equal(reason, Reason.FETCH_FAILED.value)  # says nothing about the file
+    ranks: NDArray[np.int8] = failed_R + not_fetched.to_numpy().astype(np.int8)
+    return ranks
 
 
 def _score_schema(measures: list[str]) -> pa.Schema:
