@@ -98,6 +98,11 @@ EMBEDDING_FACTS: Final = pa.schema(
 """One row a clip in `embeddings/part-*.parquet`, but for the embedding; `uri` and the clip's limits
 are its key."""
 
+CURRENT_COLUMNS: Final = (
+    "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason",
+)  # fmt: skip
+"""Those that tell whether a row of a part counts: of a file as it is, made as it would be."""
+
 EMBEDDING_SCHEMA: Final = EMBEDDING_FACTS.append(pa.field("embedding", pa.large_binary()))
 """The same with the embedding: float16 [F, D] unit rows, little-endian, row after row; null where
 the clip failed. F is the length of `frame_index`, D the rest."""

@@ -30,7 +30,8 @@ from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stages import decode_files
 from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.embed.work_items import WorkList
-from vxp_data.pipeline.run_dir.directory import open_run, write_part
+from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.pipeline.run_dir.samples import write_samples
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.registry import ENCODERS

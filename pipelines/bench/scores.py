@@ -33,8 +33,9 @@ from synthetic_run import synthetic_media, write_synthetic_run
 
 from vxp_data.pipeline.curate.score import score_clips
 from vxp_data.pipeline.embed.wanted_media import WantedMedia, wanted_media
-from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_part
+from vxp_data.pipeline.run_dir.directory import open_run, read_table
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, embedding_matrix
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.storage.folder import open_folder
 

@@ -19,8 +19,9 @@ from vxp_data.pipeline.curate.score import score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.redecide import redecide
-from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_part
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
 from vxp_data.schemas import EMBEDDING_BESIDE_SCHEMA, EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.settings.prune import PruneConfig

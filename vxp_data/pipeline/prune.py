@@ -49,14 +49,11 @@ from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
 from vxp_data.pipeline.embed.run_encoder import settle_encoder
 from vxp_data.pipeline.embed.stages import encoder_needs
-from vxp_data.pipeline.embed.wanted_media import (
-    CURRENT_COLUMNS,
-    WantedMedia,
-    read_wanted_media,
-)
+from vxp_data.pipeline.embed.wanted_media import WantedMedia, read_wanted_media
 from vxp_data.pipeline.embed.work_items import WorkList, done_clips
-from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table, read_tables
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.part_index import read_part_index
 from vxp_data.pipeline.run_dir.samples import write_samples
 from vxp_data.pipeline.run_record import (
     PruneResult,
@@ -247,8 +244,7 @@ def _missing(
     run: RunDirectory, wanted: WantedMedia, *, encoder: str, sampler: str, but: Collection[str]
 ) -> WorkList:
     """Find what has no embeddings yet, or failed for one of the reasons `but`."""
-    rows = read_tables(run.part_files(), columns=CURRENT_COLUMNS)
-    is_done_C = done_clips(rows, wanted, encoder=encoder, sampler=sampler, but=but)
+    is_done_C = done_clips(read_part_index(run), wanted, encoder=encoder, sampler=sampler, but=but)
     return WorkList(wanted, is_done_C)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import clip_mean
 from vxp_data.core.similarity import Measure, score_videos
-from vxp_data.pipeline.embed.wanted_media import CURRENT_COLUMNS, WantedMedia
+from vxp_data.pipeline.embed.wanted_media import WantedMedia
 from vxp_data.pipeline.embed.work_items import gathered
 from vxp_data.pipeline.run_dir.clip_means import write_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, read_tables, write_batches
@@ -22,7 +22,7 @@ from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
 from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer
 from vxp_data.records import Reason
 from vxp_data.registry import MEASURES
-from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
+from vxp_data.schemas import CURRENT_COLUMNS, EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.storage.folder import File
 
 _ABSENT: Final = 3

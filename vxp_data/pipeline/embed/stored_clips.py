@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vxp_data.encoders.beside import beside_fingerprint
 from vxp_data.pipeline.embed.clip_tables import REPORT_SCHEMA
 from vxp_data.pipeline.embed.job_settings import JobSettings
-from vxp_data.pipeline.run_dir.directory import write_part
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.schemas import (
     EMBEDDING_BESIDE_SCHEMA,
     EMBEDDING_FACTS,

@@ -22,11 +22,6 @@ from vxp_data.records import Modality
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.storage.file_versions import file_versions
 
-CURRENT_COLUMNS: Final = (
-    "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason",
-)  # fmt: skip
-"""Of a part's rows, what says whether they are of a wanted clip, made as it would be."""
-
 Versions = Callable[[Sequence[str]], Mapping[str, str]]
 """Takes URIs, ascending, and gives the version of each; see `file_versions`."""
 

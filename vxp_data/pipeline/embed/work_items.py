@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vxp_data.engines.files import FILE_SCHEMA
 from vxp_data.pipeline.embed.wanted_media import WantedMedia
+from vxp_data.schemas import CURRENT_COLUMNS
 
 FILES_PER_JOB: Final = 500_000
 """Files that an engine is given at a time: what it keeps of each on the driver is bounded so."""
@@ -35,7 +36,7 @@ def done_clips(
     """Find the clips that have embeddings, or a reason why not, of files as they are now.
 
     Args:
-        rows: of embeddings parts, CURRENT_COLUMNS.
+        rows: of embeddings parts, with CURRENT_COLUMNS.
         wanted: what samples name; a file that has changed since is not done.
         encoder: fingerprint of the embeddings.
         sampler: fingerprint of their frame sampling.
@@ -45,7 +46,7 @@ def done_clips(
         is_done_C: by the clip's number.
     """
     is_done_C = np.zeros(wanted.num_clips, dtype=np.bool_)
-    for many in gathered(rows):
+    for many in gathered(table.select(CURRENT_COLUMNS) for table in rows):
         clip_R = wanted.current_clips(many, encoder=encoder, sampler=sampler)
         tried_again = pc.is_in(many["reason"], value_set=pa.array([*but], pa.string()))
         is_done_C[clip_R[(clip_R >= 0) & ~tried_again.to_numpy()]] = True

@@ -12,10 +12,10 @@ import pytest
 from support.wanted import wanted_of
 from vxp_data.engines.files import FILE_SCHEMA, num_clips
 from vxp_data.pipeline.embed import wanted_media as module
-from vxp_data.pipeline.embed.wanted_media import CURRENT_COLUMNS, read_wanted_media
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.embed.work_items import WorkList, done_clips, gathered
 from vxp_data.pipeline.run_dir.directory import open_run, write_batches
-from vxp_data.schemas import SAMPLE_SCHEMA
+from vxp_data.schemas import CURRENT_COLUMNS, SAMPLE_SCHEMA
 
 WHOLE = (0.0, math.inf)
 CLIPS = (WHOLE, (0.0, 1.5), (1.5, 3.0), (1.5, 9.0), (7.25, math.inf))
