@@ -63,8 +63,8 @@ class StagePlan:
 
 
 CALLS_PER_ENCODER: Final = 3
-"""Calls that an encoder has at a time: one is embedded, of the last one the parts are written, of the
-next one the clips are brought."""
+"""Calls that an encoder has at a time: one is embedded, of the last one the parts are written, the
+next one's clips are brought."""
 
 TASKS_PER_WORKER: Final = 4
 """Into how many tasks the work of one decoding worker is cut, at least; see core.task_packing."""
