@@ -141,8 +141,10 @@ def _profiled() -> Iterator[None]:
 
 def driver(small: int, large: int) -> dict[str, Any]:
     """Run both sizes on Ray; lay a line through what the driver takes."""
-    with tempfile.TemporaryDirectory(prefix="vxp-bench-") as folder:
-        runs = [_apart(number, f"{folder}/{number}", "ray", {}) for number in (small, large)]
+    runs = []
+    for number in (small, large):
+        with tempfile.TemporaryDirectory(prefix="vxp-bench-") as folder:
+            runs.append(_apart(number, folder, "ray", {}))
     one, two = runs
     slope_s = (two["driver_cpu_s"] - one["driver_cpu_s"]) / (large - small)
     return {

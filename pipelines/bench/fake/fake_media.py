@@ -3,7 +3,8 @@
 The environment says more: VXP_BENCH_DECODE_S and VXP_BENCH_EMBED_S are seconds that each waits a
 file, without using a core, half to one and a half times as long by chance; VXP_BENCH_FRAME_PX is
 the side of a frame; with VXP_BENCH_ONE_TASK=1 the encoder works where frames are decoded. With
-VXP_BENCH_LOG the encoder waits as long every time, and appends to that file when it began and ended.
+VXP_BENCH_LOG the encoder waits as long every time, and appends to that file when it began and
+ended.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import random
 import time
 from functools import cache
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -85,7 +87,7 @@ class FakeEncoder:
         emb_FD = frames_FHWC.reshape(len(frames_FHWC), -1)[:, :DIM].astype(np.float32) + 1
         emb_FD /= np.linalg.norm(emb_FD, axis=1, keepdims=True)
         if LOG:
-            with open(LOG, "a", encoding="utf-8") as log:
+            with Path(LOG).open("a", encoding="utf-8") as log:
                 log.write(f"{os.getpid()} {began_s} {time.time()}\n")
         return emb_FD
 

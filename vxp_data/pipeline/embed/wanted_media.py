@@ -27,7 +27,7 @@ Versions = Callable[[Sequence[str]], Mapping[str, str]]
 
 _FILES_ASKED: Final = 200_000
 """Whose versions are asked for at a time."""
-_ROWS_HELD: Final = 1 << 20
+ROWS_HELD: Final = 1 << 20
 """Rows of samples that are held, at least, before those of one clip are made one."""
 _CLIP_SCHEMA: Final = pa.schema(
     [
@@ -176,7 +176,7 @@ def _distinct(tables: Iterable[pa.Table]) -> pa.Table:
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)
-        if sum(map(len, waiting)) >= max(_ROWS_HELD, len(held)):
+        if sum(map(len, waiting)) >= max(ROWS_HELD, len(held)):
             held, waiting = _each_once([held, *waiting]), []
     return _each_once([held, *waiting])
 

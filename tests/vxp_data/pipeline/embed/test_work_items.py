@@ -43,7 +43,7 @@ def sample_row(rng: np.random.Generator, number: int) -> dict:
 def test_wanted_media_are_what_plain_python_finds(
     rows_held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ROWS_HELD", rows_held)
+    monkeypatch.setattr(module, "ROWS_HELD", rows_held)
     rng = np.random.default_rng(rows_held)
     rows = [sample_row(rng, number) for number in range(300)]
     run = open_run(tmp_path)
