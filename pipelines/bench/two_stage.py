@@ -60,7 +60,7 @@ def run_job(number: int, out: str, engine_name: str) -> dict[str, Any]:
     stages = EmbedStages(
         decode=partial(fake_stages.decode, settings=settings),
         start_encoder=partial(EmbedClips, settings),
-        needs=encoder_needs(settings, "cpu"),
+        needs=encoder_needs(settings),
     )
     job.embed_stages = lambda *_: stages
     uris = pa.array([f"/videos/{i:08d}.mp4" for i in range(number)])
@@ -74,7 +74,7 @@ def run_job(number: int, out: str, engine_name: str) -> dict[str, Any]:
         engine.plan(stages.needs)  # starts Ray
         started_s, before = time.monotonic(), psutil.Process().cpu_times()
         with _profiled():
-            totals = job.embed_media(work, engine, "cpu", settings, lambda _: None)
+            totals = job.embed_media(work, engine, settings, lambda _: None)
         wall_s, after = time.monotonic() - started_s, psutil.Process().cpu_times()
     if totals.clips != number or totals.failed:
         raise SystemExit(f"{totals.clips} of {number} clips came back, {totals.failed} failed")
@@ -89,6 +89,7 @@ def _job_settings(out: str) -> Any:
     from vxp_data.settings.prune import load_config
 
     overrides = {"encoder.name": "fake", "decode.decoder": "fake", "decode.fallback": None}
+    overrides["encoder.device"] = "cpu"
     loaded = load_config(None, [(name, value, "bench") for name, value in overrides.items()])
     config, run = loaded.config, open_run(out)
     return JobSettings(

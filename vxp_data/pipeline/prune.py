@@ -12,7 +12,7 @@ import pyarrow as pa
 from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.encoders.choose import Choice
-from vxp_data.engines.base import Engine
+from vxp_data.engines.base import Engine, Shortage
 from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
 from vxp_data.pipeline.curate.decide import (
@@ -39,6 +39,7 @@ from vxp_data.pipeline.embed.preflight import (
     check_room,
     require,
     sampled,
+    shortage_check,
 )
 from vxp_data.pipeline.embed.preflight_extras import (
     require_installed,
@@ -47,7 +48,7 @@ from vxp_data.pipeline.embed.preflight_extras import (
 )
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
-from vxp_data.pipeline.embed.run_encoder import settle_encoder
+from vxp_data.pipeline.embed.run_encoder import settle_device, settle_encoder
 from vxp_data.pipeline.embed.stages import encoder_needs
 from vxp_data.pipeline.embed.wanted_media import WantedMedia, read_wanted_media
 from vxp_data.pipeline.embed.work_items import WorkList, done_clips
@@ -129,6 +130,8 @@ def _prune(
     started = time.monotonic()
     config = loaded.config
     observer.warned(require(check_machine(config, run.root)))
+    hear_shortages(engine, observer)
+    config = settle_device(config, engine)
     spec = prepare_encoder(config)
     prepare_text_encoder(config)
     run.check_format()
@@ -187,6 +190,15 @@ def _prune(
     return result
 
 
+def hear_shortages(engine: Engine, observer: Observer) -> None:
+    """Have an observer warned of what a job of an engine waits for, when it does."""
+
+    def tell(short: Shortage) -> None:
+        observer.warned([shortage_check(short)])
+
+    engine.on_shortage = tell
+
+
 def prepare_encoder(config: PruneConfig) -> EncoderSpec:
     """Make sure that the encoder's weights are here, and return what it gives.
 
@@ -226,14 +238,12 @@ def embed_missing(
             if engine.spans_machines
             else [check_media(media)]
         )
-        found += check_room(engine, encoder_needs(settings, config.encoder.device))
+        found += check_room(engine, encoder_needs(settings))
         observer.warned(require(found))
     observer.started(work.num_clips, wanted.num_clips - work.num_clips)
     try:
         totals = (
-            embed_media(work, engine, config.encoder.device, settings, observer.progressed)
-            if len(work)
-            else EmbedTotals()
+            embed_media(work, engine, settings, observer.progressed) if len(work) else EmbedTotals()
         )
     finally:
         observer.ended()
@@ -274,7 +284,7 @@ def score_and_decide(
     score_clips(run, wanted, **fingerprints)
     write_row_scores(run, **fingerprints)
     if wants_similarity(config):
-        measure_similarities(run, settings, config.encoder.device, engine)
+        measure_similarities(run, settings, engine)
     decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))
     return decided, changed_files(before, media_ids(run))
 

@@ -123,7 +123,6 @@ def test_the_seconds_of_a_job_begin_with_its_first_clip(clock, monkeypatch):
     job.embed_media(
         WorkList(wanted_of({"a": [(0.0, 1.0)]}), np.zeros(1, dtype=bool)),
         Engine(clock),
-        "cpu",
         None,
         lambda totals: heard.append((totals.clips, totals.reading_s)),
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vxp_data.encoders.base import Encoder
+from vxp_data.encoders.base import Encoder, require_spec
 from vxp_data.engines.base import Store
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.errors import MediaError
@@ -33,12 +33,12 @@ class EmbedClips:
     """Holds one encoder, and embeds clips after clips.
 
     Raises:
-        UserError: the encoder cannot be loaded here.
+        UserError: the encoder cannot be loaded here, or is another here than the job's.
     """
 
     def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
-        self._encoder = loaded_encoder(settings.encoder)
+        self._encoder = job_encoder(settings)
 
     def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
         """Embed clips (FRAMES_SCHEMA); return what writes them as parts and gives their reports.
@@ -94,7 +94,11 @@ def store_all(embedded: Sequence[EmbeddedClips], settings: JobSettings) -> pa.Ta
 
 
 def _embed(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> EmbeddedClips:
+    """Embed clips in one go; they carry the fingerprint of the encoder that did it."""
     started_s = time.thread_time()
+    index = clips.schema.get_field_index("encoder")
+    made_by = pa.array([encoder.spec.fingerprint] * len(clips), pa.string())
+    clips = clips.set_column(index, clips.schema.field(index), made_by)
     embeddings = embeddings_of(clips, encoder, settings)
     cpu_s = time.thread_time() - started_s
     return EmbeddedClips(clips=clips, embeddings=embeddings, cpu_s=cpu_s)
@@ -144,8 +148,19 @@ def embeddings_of(
     return [None if f is None else next(vectors) for f in frames]
 
 
+def job_encoder(settings: JobSettings) -> Encoder:
+    """Return this process's encoder, if it is the job's.
+
+    Raises:
+        UserError: it cannot be loaded here; or it is another here.
+    """
+    encoder = _loaded_encoder(settings.encoder)
+    require_spec(encoder.spec, settings.spec)
+    return encoder
+
+
 @cache
-def loaded_encoder(settings: EncoderConfig) -> Encoder:
+def _loaded_encoder(settings: EncoderConfig) -> Encoder:
     """Keep one encoder for the life of a worker."""
     encoder: Encoder = ENCODERS.load(settings.name).load(settings)
     return encoder

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vxp_data.engines.base import Engine
-from vxp_data.engines.stage_plan import Device
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stages import embed_stages
 from vxp_data.pipeline.embed.work_items import WorkList
@@ -57,7 +56,6 @@ def total(report: pa.Table, column: str) -> Any:
 def embed_media(
     work: WorkList,
     engine: Engine,
-    device: Device,
     settings: JobSettings,
     on_progress: Callable[[EmbedTotals], None],
 ) -> EmbedTotals:
@@ -66,7 +64,6 @@ def embed_media(
     Args:
         work: 1 or more files.
         engine: what runs the stages.
-        device: the encoder's.
         settings: what the workers must know.
         on_progress: told the totals so far, on the driver, every few clips.
 
@@ -75,7 +72,7 @@ def embed_media(
             the user can fix.
         RuntimeError: clips have not come back however often they were handed out.
     """
-    stages = embed_stages(settings, device)
+    stages = embed_stages(settings)
     plan = engine.plan(stages.needs)
     began_s: float | None = None
     totals = EmbedTotals(

@@ -19,14 +19,14 @@ from vxp_data.core.frame_statistics import frame_statistics
 from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, packed
 from vxp_data.engines.base import EmbedStages
 from vxp_data.engines.crash_ledger import Attempt
-from vxp_data.engines.stage_plan import Device, EncoderNeeds
+from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError
 from vxp_data.images.contact_sheet import contact_sheet
 from vxp_data.pipeline.embed.clip_tables import FRAMES_SCHEMA, TIMINGS
 from vxp_data.pipeline.embed.encoder_stage import (
     EmbedClips,
     embed_all,
-    loaded_encoder,
+    job_encoder,
     store_all,
 )
 from vxp_data.pipeline.embed.job_settings import JobSettings
@@ -35,22 +35,23 @@ from vxp_data.records import Reason
 from vxp_data.settings.prune import DecodeConfig, FetchConfig, FramesConfig
 
 
-def embed_stages(settings: JobSettings, device: Device) -> EmbedStages:
-    """Return what an engine runs over files; `device` is the encoder's."""
+def embed_stages(settings: JobSettings) -> EmbedStages:
+    """Return what an engine runs over files."""
     alone = settings.spec.in_decode_task
     return EmbedStages(
         decode=partial(decode_and_embed_files if alone else decode_files, settings=settings),
         start_encoder=None if alone else partial(EmbedClips, settings),
-        needs=encoder_needs(settings, device),
+        needs=encoder_needs(settings),
     )
 
 
-def encoder_needs(settings: JobSettings, device: Device) -> EncoderNeeds:
-    """Return where the encoder can run, and what a clip takes on its way to it."""
+def encoder_needs(settings: JobSettings) -> EncoderNeeds:
+    """Return where the encoder runs, and what a clip takes on its way to it."""
+    assert settings.encoder.device != "auto", "settle_device has not been called"
     frame_bytes = settings.spec.frame_px**2 * 3 + (BESIDE_DIM if settings.beside else 0)
     return EncoderNeeds(
         in_decode_task=settings.spec.in_decode_task,
-        device=device,
+        device=settings.encoder.device,
         clip_bytes=settings.frames.num_frames * frame_bytes + settings.sheet_bytes,
     )
 
@@ -64,7 +65,7 @@ def decode_and_embed_files(
     files: pa.Table, attempt: Attempt, settings: JobSettings
 ) -> Iterator[pa.Table]:
     """Decode and embed in one worker, for cheap encoders: frames never leave the process."""
-    encoder = loaded_encoder(settings.encoder)
+    encoder = job_encoder(settings)
     clips = _decode(files, attempt, settings)
     if not attempt.again:
         clips = iter([pa.concat_tables(clips)])
@@ -134,7 +135,7 @@ def _frames_table(
         "contrast": None if statistics is None else statistics.contrast_F,
         "decoder": clip.decoder,
         "decoder_note": clip.decoder_note,
-        "encoder": settings.spec.fingerprint,
+        "encoder": "",  # who embeds it says
         "sampler": settings.sampler,
         "reason": clip.reason or "",
         "message": clip.message,
