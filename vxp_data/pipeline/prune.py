@@ -31,6 +31,7 @@ from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
 from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.merging import merging
 from vxp_data.pipeline.embed.preflight import (
     Check,
     check_children,
@@ -242,9 +243,12 @@ def embed_missing(
         observer.warned(require(found))
     observer.started(work.num_clips, wanted.num_clips - work.num_clips)
     try:
-        totals = (
-            embed_media(work, engine, settings, observer.progressed) if len(work) else EmbedTotals()
-        )
+        with merging(run, engine):
+            totals = (
+                embed_media(work, engine, settings, observer.progressed)
+                if len(work)
+                else EmbedTotals()
+            )
     finally:
         observer.ended()
     return totals, len(work)

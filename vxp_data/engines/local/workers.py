@@ -218,10 +218,16 @@ class WorkerPool:
         num_wanted = num_waiting if self.workers else min(1, num_waiting)
         while self._free and num_open < num_wanted:
             environment = self._free.pop()
-            worker = self._spare.pop() if self._spare else Worker(environment)
+            worker = self._taken_over() or Worker(environment)
             self.workers[worker] = environment
             worker.start(self._start)
             num_open += 1
+
+    def _taken_over(self) -> Worker | None:
+        """Take a spare worker; a job of another thread may do the same at this moment."""
+        with suppress(IndexError):
+            return self._spare.pop() if self._spare else None
+        return None
 
     def _is_worth_it(self, num_waiting: int) -> bool:
         """Whether those that are there would take long over tasks of the kind that is done."""

@@ -233,7 +233,7 @@ def _parts_in(folder: Folder, prefix: str = "part-") -> list[File]:
     try:
         names = folder.names()
     except OSError as error:
-        raise _cannot_read(str(folder), error) from error
+        raise cannot_read(str(folder), error) from error
     parts = (name for name in names if name.startswith(prefix) and name.endswith(".parquet"))
     return list(map(folder.file, parts))
 
@@ -286,13 +286,13 @@ def read_table(
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             wanted = None if columns is None else list(columns)
             return pq.read_table(source, columns=wanted, filters=filters)
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
         if isinstance(error, pa.ArrowInvalid) and columns is not None:
             _refuse_older(file, columns)
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
 def _refuse_older(file: File, columns: Sequence[str]) -> None:
@@ -330,10 +330,10 @@ def read_schema(file: File) -> pa.Schema:
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             return pq.read_schema(source)
     except (OSError, pa.ArrowException) as error:
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
 def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -343,10 +343,10 @@ def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBat
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             yield from pq.ParquetFile(source).iter_batches(columns=list(columns))
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
 def read_row_groups(file: File) -> Iterator[pa.Table]:
@@ -356,14 +356,14 @@ def read_row_groups(file: File) -> Iterator[pa.Table]:
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             stored = pq.ParquetFile(source)
             yield from map(stored.read_row_group, range(stored.num_row_groups))
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
-def _arrow_source(file: File) -> BinaryIO | pa.OSFile:
+def arrow_source(file: File) -> BinaryIO | pa.OSFile:
     """Open a file for Arrow's threads.
 
     A local one without Python: a thread that still holds a Python file when the process ends would
@@ -387,7 +387,8 @@ def read_tables(
     return each_file(read, files)
 
 
-def _cannot_read(where: str, error: Exception) -> UserError:
+def cannot_read(where: str, error: Exception) -> UserError:
+    """Build the error for a file of a run that cannot be read."""
     return UserError(
         f"cannot read {where}: {getattr(error, 'strerror', None) or error}. "
         "Check that the run directory is whole and readable (`vxp-data verify`), remove what is "

@@ -85,18 +85,24 @@ def part_rows(name: str, part: pa.Table) -> pa.Table:
     )
 
 
-def write_index(run: RunDirectory, parts: Collection[str], rows: Iterable[pa.Table]) -> File:
-    """Write a file of the index, whole; return it.
+def index_part(run: RunDirectory, part: File) -> None:
+    """Write the index of one part, unless it is there."""
+    file = run.part_index.file(f"index-of-{part.name}")
+    if not file.is_file():
+        rows = part_rows(part.name, read_table(part, columns=CURRENT_COLUMNS))
+        write_index(file, [part.name], [rows])
+
+
+def write_index(file: File, parts: Collection[str], rows: Iterable[pa.Table]) -> None:
+    """Write a file of the index, whole.
 
     Args:
-        run: its directory.
+        file: one of the folder `part_index`.
         parts: the names of the parts that it tells of.
         rows: INDEX_SCHEMA, all of these parts.
     """
-    file = run.part_index.file(f"index-{secrets.token_hex(12)}.parquet")
     schema = INDEX_SCHEMA.with_metadata({_PARTS: json.dumps(sorted(parts))})
     write_batches(file, schema, (table.replace_schema_metadata(schema.metadata) for table in rows))
-    return file
 
 
 def write_whole_index(run: RunDirectory) -> None:
@@ -107,7 +113,8 @@ def write_whole_index(run: RunDirectory) -> None:
     if len(told) == 1 and told[0][1] == parts:
         return
     if parts:
-        write_index(run, parts, read_part_index(run))
+        whole = run.part_index.file(f"index-{secrets.token_hex(12)}.parquet")
+        write_index(whole, parts, read_part_index(run))
     for file in before:  # once the new one is there
         file.folder.remove(file.name)
 

@@ -44,7 +44,8 @@ def write_parts(run: RunDirectory, names: list[str]) -> None:
 
 def index(run: RunDirectory, names: list[str]) -> None:
     parts = [part_rows(name, read_table(run.parts.file(name))) for name in names]
-    write_index(run, names, parts)
+    number = len(run.index_files())
+    write_index(run.part_index.file(f"index-{number}.parquet"), names, parts)
 
 
 def told(run: RunDirectory) -> list[dict]:
