@@ -191,7 +191,8 @@ def busy(engine_name: str, batches: int) -> dict[str, Any]:
 
 def _apart(number: int, out: str, engine_name: str, environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", str(number), out, engine_name]
-    own = os.environ | {"VXP_BENCH_FRAME_PX": str(FRAME_PX)} | environment
+    own = os.environ | {"VXP_BENCH_FRAME_PX": str(FRAME_PX), "RAY_worker_niceness": "0"}
+    own |= environment
     done = subprocess.run(command, env=own, stdout=subprocess.PIPE, text=True, check=True)
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(engine_name, facts, file=sys.stderr, flush=True)

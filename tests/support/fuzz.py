@@ -38,6 +38,7 @@ from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.engines.files import FILE_SCHEMA
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stages import decode_files
 from vxp_data.pipeline.run_dir.samples import sample_table
@@ -247,7 +248,9 @@ def read_manifest(path: Path, _: JobSettings) -> tuple[str, str]:
     dataset = Dataset(name="fuzz", manifest=path, format=kind, media_root=path.parent)
     with alarm(60):
         try:
-            samples = list(read_samples(dataset, TaskRules(field="task"), ManifestCounts(), {}))
+            samples = list(
+                read_samples(dataset, TaskRules(field="task"), ManifestCounts(), SeenIds())
+            )
         except UserError as error:
             return f"{kind}: one error", "" if str(path) in str(error) else "no path in the error"
         bad = [reason for reason in sample_table(samples)["reason"].to_pylist() if reason]

@@ -57,6 +57,7 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_tab
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
 from vxp_data.pipeline.run_dir.part_index import read_part_index
 from vxp_data.pipeline.run_dir.samples import write_samples
+from vxp_data.pipeline.run_dir.samples_read import forget_counts
 from vxp_data.pipeline.run_record import (
     PruneResult,
     check_expectations,
@@ -184,6 +185,7 @@ def _prune(
         measure=decided.decided_by,
     )
     lock.check()
+    forget_counts(run)
     run.write_run(run_record(result, loaded, datasets, spec, settings.sampler, embed_s))
     if config.expect is not None:
         speed = {"videos_per_s": speed_per_s(totals.clips, embed_s)}
