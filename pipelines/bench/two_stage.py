@@ -56,7 +56,7 @@ def run_job(number: int, out: str, engine_name: str) -> dict[str, Any]:
     from vxp_data.pipeline.embed.wanted_media import wanted_media
     from vxp_data.pipeline.embed.work_items import WorkList
 
-    settings = _job_settings(out)
+    settings = job_settings(out)
     stages = EmbedStages(
         decode=partial(fake_stages.decode, settings=settings),
         start_encoder=partial(EmbedClips, settings),
@@ -70,7 +70,7 @@ def run_job(number: int, out: str, engine_name: str) -> dict[str, Any]:
         pa.table([uris, *whole], names=columns), lambda some: dict.fromkeys(some, "1-1")
     )
     work = WorkList(wanted, np.zeros(number, dtype=np.bool_))
-    with open_engine(_cluster(engine_name)) as engine:
+    with open_engine(cluster_of(engine_name)) as engine:
         engine.plan(stages.needs)  # starts Ray
         started_s, before = time.monotonic(), psutil.Process().cpu_times()
         with _profiled():
@@ -82,7 +82,8 @@ def run_job(number: int, out: str, engine_name: str) -> dict[str, Any]:
     return {"files": number, "driver_cpu_s": round(cpu_s, 3), "wall_s": round(wall_s, 2)}
 
 
-def _job_settings(out: str) -> Any:
+def job_settings(out: str) -> Any:
+    """Return the settings of a job with the fake encoder; its parts go below `out`."""
     from vxp_data.pipeline.embed.job_settings import JobSettings
     from vxp_data.pipeline.run_dir.directory import open_run
     from vxp_data.registry import ENCODERS
@@ -105,7 +106,8 @@ def _job_settings(out: str) -> Any:
     )
 
 
-def _cluster(engine_name: str) -> Any:
+def cluster_of(engine_name: str) -> Any:
+    """Return two cores of this machine, and little shared memory."""
     from vxp_data.settings.cluster import ClusterConfig
 
     store = {"object_store_mib": STORE_MIB} if engine_name == "ray" else {}

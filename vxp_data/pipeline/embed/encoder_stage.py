@@ -89,8 +89,8 @@ def embed_all(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> list[
 
 
 def store_all(embedded: Sequence[EmbeddedClips], settings: JobSettings) -> pa.Table:
-    """Write parts of clips; return a report a clip (REPORT_SCHEMA)."""
-    return pa.concat_tables([_store(some, settings) for some in embedded])
+    """Write parts of clips; return a report a clip (REPORT_SCHEMA), each column in one piece."""
+    return pa.concat_tables([_store(some, settings) for some in embedded]).combine_chunks()
 
 
 def _embed(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> EmbeddedClips:
