@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vxp_data.engines.base import EmbedStages
+from vxp_data.engines.base import EmbedStages, Store
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import FILE_SCHEMA
 from vxp_data.engines.stage_plan import EncoderNeeds
@@ -62,8 +62,8 @@ def decode(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:
 class Encoder:
     """Takes clips to reports."""
 
-    def __call__(self, clips: pa.Table, attempt: Attempt) -> pa.Table:
-        """Report the mean of each clip's pixels."""
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
+        """Report the mean of each clip's pixels, once that is asked for."""
         reasons = []
         for uri, reason in zip(clips["uri"].to_pylist(), clips["reason"].to_pylist(), strict=True):
             told = reason
@@ -75,17 +75,18 @@ class Encoder:
             reasons.append(told)
         attempt.leave()
         means = [np.frombuffer(p.as_buffer(), dtype=np.uint8).mean() for p in clips["pixels"]]
-        return pa.table(
+        report = pa.table(
             {"clip": clips["clip"], "mean": means, "reason": reasons,
              "decoder_pid": clips["decoder_pid"], "encoder_pid": [os.getpid()] * len(clips),
              "batch": [len(clips)] * len(clips),
              "threads": [os.environ.get("OMP_NUM_THREADS")] * len(clips)}
         )  # fmt: skip
+        return lambda: report
 
 
 def decode_and_embed(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:
     """Do both in one worker."""
-    yield Encoder()(pa.concat_tables(decode(files, attempt)), attempt)
+    yield Encoder()(pa.concat_tables(decode(files, attempt)), attempt)()
 
 
 def misbehave(stage: str, uri: str) -> None:

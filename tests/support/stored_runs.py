@@ -17,7 +17,7 @@ from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
-from vxp_data.pipeline.embed.work_items import read_wanted_media
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.part_columns import part_of
@@ -63,7 +63,7 @@ def stored_run(
     run = open_run(folder / "run")
     Path(str(run.root)).mkdir()
     write_samples(run, datasets, TaskRules(field=None, mapping={}))
-    sources = read_wanted_media(run)
+    wanted = read_wanted_media(run)
     table = []
     for name, clip in clips.items():
         num_frames = len(clip.emb_FD)
@@ -98,7 +98,7 @@ def stored_run(
         part = part.append_column("beside", pa.array(beside, pa.large_binary()))
         part = part.append_column("beside_encoder", pa.array(made_by, pa.string()))
     write_part(run.parts.file("part-0.parquet"), part)
-    score_clips(run, sources, encoder=encoder, sampler=SAMPLER)
+    score_clips(run, wanted, encoder=encoder, sampler=SAMPLER)
     write_row_scores(run, encoder=encoder, sampler=SAMPLER)
     run.write_run(
         {

@@ -30,11 +30,10 @@ from support.s3 import Bucket
 from vxp_data.api.run import open_run as open_from_python
 from vxp_data.errors import UserError
 from vxp_data.pipeline import prune as prune_module
-from vxp_data.pipeline.embed.work_items import done_clips
 from vxp_data.pipeline.prune import sampler_fingerprint
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run
-from vxp_data.pipeline.run_dir.part_index import indexed_parts
+from vxp_data.pipeline.run_dir.part_index import indexed_parts, read_part_index
 from vxp_data.pipeline.upgrade import Upgraded, upgrade
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.storage.folder import Folder
@@ -42,7 +41,7 @@ from vxp_data.storage.folder import Folder
 REFUSED = r"is of run format 4, this version reads 7. Run `vxp-data upgrade \S+run`"
 KILLED = """
 import os, signal, sys
-from vxp_data.pipeline.run_dir.part_index import indexed_parts
+from vxp_data.pipeline.run_dir.part_index import indexed_parts, read_part_index
 from vxp_data.pipeline.upgrade import upgrade
 from vxp_data.storage.folder import Folder
 
@@ -219,9 +218,8 @@ def test_killed_it_goes_on(old: Path, upgraded: dict[str, bytes], num_done: int)
 
 def test_a_run_that_had_not_ended_is_converted_too(old: Path, upgraded: dict[str, bytes]) -> None:
     (old / "run.json").unlink()
-    parts = open_run(old).part_files()
     with pytest.raises(UserError, match=r"older run format. Run `vxp-data upgrade \S+/run`: it"):
-        done_clips(parts, {}, encoder="", sampler="")
+        list(read_part_index(open_run(old)))
     assert upgrade(old).num_parts == 4
     assert run_files(old) == {n: data for n, data in upgraded.items() if n != "run.json"}
     assert upgrade(old) == Upgraded(was_current=True)

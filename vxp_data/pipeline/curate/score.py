@@ -6,7 +6,7 @@ the vectors, which are read for that alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.similarity import Measure
-from vxp_data.pipeline.embed.work_items import WantedMedia, is_current
+from vxp_data.pipeline.embed.wanted_media import WantedMedia
+from vxp_data.pipeline.embed.work_items import gathered
 from vxp_data.pipeline.run_dir.clip_means import write_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_batches
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
@@ -34,21 +35,22 @@ from vxp_data.pipeline.run_dir.part_table import read_groups, read_rows
 from vxp_data.pipeline.run_dir.read_ahead import each_file
 from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer
 from vxp_data.records import Reason
-from vxp_data.schemas import EMBEDDING_FACTS
+from vxp_data.schemas import CURRENT_COLUMNS, EMBEDDING_FACTS
 from vxp_data.storage.folder import File
 
-_ABSENT: Final = 3
-"""Worse than any rank."""
+_ROW_BITS: Final = 31
+_RANK_BITS: Final = 56
+"""Rows of a clip are put in order by one number: its rank, its part's number, its row in it."""
+_ABSENT: Final = 3 << _RANK_BITS
+"""Behind all of them."""
 
 
-def score_clips(
-    run: RunDirectory, sources: Mapping[str, WantedMedia], *, encoder: str, sampler: str
-) -> int:
+def score_clips(run: RunDirectory, wanted: WantedMedia, *, encoder: str, sampler: str) -> int:
     """Score every wanted clip with every measure; write media, scores and means.
 
     Args:
         run: with embeddings parts.
-        sources: what samples name; parts hold other clips too (earlier settings, files since
+        wanted: what samples name; parts hold other clips too (earlier settings, files since
             changed). Of several rows of a clip, one that succeeded counts, else the first of a file
             that could be fetched.
         encoder: fingerprint of the embeddings to score.
@@ -61,7 +63,7 @@ def score_clips(
     score_schema = _score_schema([measure.name for measure in measures])
     scores_only = [field for field in score_schema if field.name not in EMBEDDING_FACTS.names]
     files = run.part_files()
-    part_C, row_C = _chosen_rows(run, files, sources, encoder=encoder, sampler=sampler)
+    part_C, row_C = _chosen_rows(run, files, wanted, encoder=encoder, sampler=sampler)
     by_part = np.lexsort((row_C, part_C))
     numbers, firsts = np.unique(part_C[by_part], return_index=True)
     indices = np.split(by_part, firsts[1:])
@@ -164,36 +166,27 @@ class _Means(ExitStack):
 
 
 def _chosen_rows(
-    run: RunDirectory,
-    files: Sequence[File],
-    sources: Mapping[str, WantedMedia],
-    *,
-    encoder: str,
-    sampler: str,
+    run: RunDirectory, files: Sequence[File], wanted: WantedMedia, *, encoder: str, sampler: str
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the part and the row of every clip, by URI and then by start and end."""
-    first_of: dict[str, int] = {}
-    num_clips = 0
-    for uri in sorted(sources):
-        first_of[uri] = num_clips
-        num_clips += len(sources[uri].clips_s)
-    rank_C = np.full(num_clips, _ABSENT, dtype=np.int8)
-    part_C, row_C = (np.zeros(num_clips, dtype=np.int32) for _ in range(2))
-    order = [(row["part"], row["row"], row) for t in read_part_index(run) for row in t.to_pylist()]
-    numbers = {file.name: number for number, file in enumerate(files)}
-    for name, index, row in sorted(order, key=lambda one: one[:2]):
-        number = numbers[name]
-        if not is_current(row, sources, encoder=encoder, sampler=sampler):
-            continue
-        clips_s = sources[row["uri"]].clips_s
-        clip_s = (row["clip_start_s"], row["clip_end_s"])
-        if clip_s not in clips_s:
-            continue
-        clip = first_of[row["uri"]] + clips_s.index(clip_s)
-        if (rank := _rank(row["reason"])) < rank_C[clip]:
-            rank_C[clip], part_C[clip], row_C[clip] = rank, number, index
-    found_C = rank_C < _ABSENT
-    return part_C[found_C], row_C[found_C]
+    names = pa.array([file.name for file in files], pa.string())
+    best_C = np.full(wanted.num_clips, _ABSENT, dtype=np.int64)
+    for rows in gathered(_numbered(table, names) for table in read_part_index(run)):
+        clip_R = wanted.current_clips(rows, encoder=encoder, sampler=sampler)
+        is_wanted_R = clip_R >= 0
+        order_R = _ranks(rows["reason"]) << _RANK_BITS
+        order_R |= rows["part"].to_numpy() << _ROW_BITS | rows["row"].to_numpy()
+        np.minimum.at(best_C, clip_R[is_wanted_R], order_R[is_wanted_R])
+    best_C = best_C[best_C < _ABSENT]
+    part_C = best_C >> _ROW_BITS & (1 << _RANK_BITS - _ROW_BITS) - 1
+    return part_C.astype(np.int32), (best_C & (1 << _ROW_BITS) - 1).astype(np.int32)
+
+
+def _numbered(rows: pa.Table, names: pa.Array) -> pa.Table:
+    """Keep of rows of the index what is looked at, with the number of their part, by its name."""
+    part = pc.index_in(rows["part"].cast(pa.string()), value_set=names).cast(pa.int64())
+    kept = rows.select([*CURRENT_COLUMNS, "row"])
+    return kept.append_column("part", part)
 
 
 def media_ids(run: RunDirectory) -> pa.Table:
@@ -212,11 +205,12 @@ def changed_files(before: pa.Table, now: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(other["uri"].to_pylist()))
 
 
-def _rank(reason: str) -> int:
-    """Rank what there is of a clip, the best lowest: a retry may have mended an earlier failure."""
-    if reason == Reason.FETCH_FAILED:  # says nothing about the file
-        return 2
-    return 1 if reason else 0
+def _ranks(reason: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Rank what there is of clips, the best lowest: a retry may have mended an earlier failure."""
+    failed_R = pc.not_equal(reason, "").to_numpy().astype(np.int64)
+    not_fetched = pc.equal(reason, Reason.FETCH_FAILED.value)  # says nothing about the file
+    ranks: NDArray[np.int64] = failed_R + not_fetched.to_numpy()
+    return ranks
 
 
 def _score_schema(measures: list[str]) -> pa.Schema:
