@@ -41,7 +41,6 @@ from vxp_data.storage.folder import Folder
 REFUSED = r"is of run format 4, this version reads 7. Run `vxp-data upgrade \S+run`"
 KILLED = """
 import os, signal, sys
-from vxp_data.pipeline.run_dir.part_index import indexed_parts, read_part_index
 from vxp_data.pipeline.upgrade import upgrade
 from vxp_data.storage.folder import Folder
 
