@@ -90,7 +90,7 @@ def job_settings(out: str) -> Any:
     from vxp_data.settings.prune import load_config
 
     overrides = {"encoder.name": "fake", "decode.decoder": "fake", "decode.fallback": None}
-    overrides["encoder.device"] = "cpu"
+    overrides["encoder.device"] = "cuda"  # which nobody uses: encoders plan as on GPUs
     loaded = load_config(None, [(name, value, "bench") for name, value in overrides.items()])
     config, run = loaded.config, open_run(out)
     return JobSettings(
@@ -110,8 +110,9 @@ def cluster_of(engine_name: str) -> Any:
     """Return two cores of this machine, and little shared memory."""
     from vxp_data.settings.cluster import ClusterConfig
 
-    store = {"object_store_mib": STORE_MIB} if engine_name == "ray" else {}
-    return ClusterConfig(engine=engine_name, num_cpus=2, **store)
+    if engine_name == "local":
+        return ClusterConfig(engine="local", num_cpus=2)
+    return ClusterConfig(engine="ray", num_cpus=2, num_gpus=1, object_store_mib=STORE_MIB)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,41 @@ class Encoder:
              "threads": [os.environ.get("OMP_NUM_THREADS")] * len(clips)}
         )  # fmt: skip
         return lambda: report
+
+
+class SlowStore:
+    """Takes some time to embed clips and to store them; notes when it did what.
+
+    Args:
+        log: file for the notes: what, the process, when it began and ended.
+        dies: the first time that anything is stored, the worker is killed instead.
+    """
+
+    def __init__(self, log: Path, *, dies: bool = False) -> None:
+        self._embed, self._log, self._dies = Encoder(), log, dies
+
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
+        """Embed for a while; return what stores for a while."""
+        with self._noted("again" if attempt.again else "embed"):
+            report = self._embed(clips, attempt)
+
+        def store() -> pa.Table:
+            mark = self._log.with_suffix(".died")
+            if self._dies and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            with self._noted("store"):
+                return report()
+
+        return store
+
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        began_s = time.monotonic()
+        time.sleep(0.25)
+        yield
+        with self._log.open("a") as log:
+            log.write(f"{what} {os.getpid()} {began_s} {time.monotonic()}\n")
 
 
 def decode_and_embed(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:

@@ -64,6 +64,7 @@ class EmbedJob:
             workers=plan.decode.workers,
             files_per_task=plan.decode.rows,
             tasks_per_worker=TASKS_PER_WORKER,
+            cheap_files_per_task=plan.decode.cheap_rows,
         )
         self._files = deque(
             WorkerTask(key=f"{_DECODE} {i}", tables=[files.slice(i, j - i)])

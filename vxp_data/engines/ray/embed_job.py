@@ -35,8 +35,8 @@ from vxp_data.engines.stage_plan import (
 )
 from vxp_data.errors import UserError
 
-_MAX_BLOCK_BYTES: Final = 64 << 20
-"""Frames that travel together from decoding to embedding: about 7 videos at 384 px."""
+_MAX_BLOCK_BYTES: Final = 128 << 20
+"""Frames that travel together from decoding to embedding: about 14 videos at 384 px."""
 
 _MAX_ROUNDS_IN_VAIN: Final = 3
 """How often in a row files are handed out and not one result comes back before the run ends."""
@@ -164,6 +164,7 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
         workers=plan.decode.workers,
         files_per_task=plan.decode.rows,
         tasks_per_worker=TASKS_PER_WORKER,
+        cheap_files_per_task=plan.decode.cheap_rows,
     )
     blocks = [files.slice(i, j - i) for i, j in pairwise(starts.tolist())]
     dataset: Any = ray.data.from_arrow(blocks)

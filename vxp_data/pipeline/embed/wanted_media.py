@@ -27,8 +27,8 @@ Versions = Callable[[Sequence[str]], Mapping[str, str]]
 
 _FILES_ASKED: Final = 200_000
 """Whose versions are asked for at a time."""
-ROWS_HELD: Final = 1 << 20
-"""Rows of samples that are held, at least, before those of one clip are made one."""
+ROWS_HELD: Final = 1 << 23
+"""Rows of samples, of 100 bytes or so, that are held before those of one clip are made one."""
 _CLIP_SCHEMA: Final = pa.schema(
     [
         ("uri", pa.large_string()),
@@ -129,34 +129,41 @@ def read_wanted_media(run: RunDirectory, versions: Versions = file_versions) -> 
     """
     columns = [*SAMPLE_CLIP_KEY, "clips", "modality", "reason"]
     batches = read_batches(run.samples, columns=columns)
-    return wanted_media(_distinct(_usable_clips(batch) for batch in batches), versions)
+    return wanted_media(_gathered(_usable_clips(batch) for batch in batches), versions)
 
 
 def wanted_media(clips: pa.Table, versions: Versions = file_versions) -> WantedMedia:
     """Order clips by file, and look how the files are now.
 
     Args:
-        clips: CLIP_KEY and whether the file `is_video`; each clip once.
+        clips: CLIP_KEY and whether the file `is_video`; a clip may come several times.
         versions: says how files are now.
     """
-    clips = _ordered(clips.select(_CLIP_SCHEMA.names).cast(_CLIP_SCHEMA).combine_chunks())
-    uri_C = _one_array(clips["uri"])
-    is_first_C = np.ones(len(clips), dtype=np.bool_)
-    if len(clips) > 1:
-        is_first_C[1:] = pc.not_equal(uri_C[1:], uri_C[:-1]).to_numpy(zero_copy_only=False)
-    first_N = np.flatnonzero(is_first_C)
-    uri = uri_C if len(first_N) == len(clips) else uri_C.take(pa.array(first_N))
-    is_video_C = _one_array(clips["is_video"]).to_numpy(zero_copy_only=False)
+    clips = clips.select(_CLIP_SCHEMA.names).cast(_CLIP_SCHEMA)
+    clips = clips.combine_chunks()  # step by step: two copies at a time, not three
+    order = _order(clips)
+    if order is not None:
+        clips = clips.take(order)
+        del order
+        clips = _one_row_each(clips)
+    first_N = np.flatnonzero(_differs(clips["uri"]))
+    uri = _one_array(clips["uri"])
+    if len(first_N) < len(uri):
+        uri = uri.take(pa.array(first_N))
+    is_video_C = clips["is_video"].to_numpy()
     is_image_N = ~np.logical_or.reduceat(is_video_C, first_N) if len(clips) else ~is_video_C
+    start_s_C, end_s_C = (clips[name].to_numpy() for name in CLIP_KEY[1:])
+    first_clip = np.append(first_N, len(clips))
+    del clips
     file_version, num_bytes_N = _versions_of(uri, versions)
     return WantedMedia(
         uri=uri,
         file_version=file_version,
         num_bytes_N=num_bytes_N,
         is_image_N=is_image_N,
-        first_clip=np.append(first_N, len(clips)),
-        start_s_C=clips["clip_start_s"].to_numpy(),
-        end_s_C=clips["clip_end_s"].to_numpy(),
+        first_clip=first_clip,
+        start_s_C=start_s_C,
+        end_s_C=end_s_C,
     )
 
 
@@ -170,15 +177,18 @@ def _usable_clips(samples: pa.RecordBatch) -> pa.Table:
     return pa.table(columns, names=_CLIP_SCHEMA.names).cast(_CLIP_SCHEMA)
 
 
-def _distinct(tables: Iterable[pa.Table]) -> pa.Table:
-    """Make of the rows of each clip one; twice as many as there are clips are held at most."""
-    held = _CLIP_SCHEMA.empty_table()
+def _gathered(tables: Iterable[pa.Table]) -> pa.Table:
+    """Put rows together; those of one clip are made one where they are very many."""
     waiting: list[pa.Table] = []
+    num_rows, most = 0, ROWS_HELD
     for table in tables:
         waiting.append(table)
-        if sum(map(len, waiting)) >= max(ROWS_HELD, len(held)):
-            held, waiting = _each_once([held, *waiting]), []
-    return _each_once([held, *waiting])
+        num_rows += len(table)
+        if num_rows >= most:
+            waiting = [_each_once(waiting)]
+            num_rows = len(waiting[0])
+            most = max(ROWS_HELD, 2 * num_rows)
+    return pa.concat_tables([_CLIP_SCHEMA.empty_table(), *waiting])
 
 
 def _each_once(tables: Sequence[pa.Table]) -> pa.Table:
@@ -187,12 +197,35 @@ def _each_once(tables: Sequence[pa.Table]) -> pa.Table:
     return found.rename_columns([*CLIP_KEY, "is_video"]).cast(_CLIP_SCHEMA)
 
 
-def _ordered(clips: pa.Table) -> pa.Table:
-    """Sort clips by URI, start and end, unless they are."""
+def _order(clips: pa.Table) -> pa.Array | None:
+    """Return the order of clips by URI, start and end; None where they are in it, each once."""
     uri_C = clips["uri"]
     if len(clips) < 2 or pc.all(pc.less(uri_C[:-1], uri_C[1:])).as_py():
+        return None
+    columns = [clips[name].to_numpy() for name in CLIP_KEY[1:]]
+    if all((column == column[0]).all() for column in columns):
+        return pc.sort_indices(_one_array(uri_C))  # by one column it is much faster
+    return pc.sort_indices(clips, [(name, "ascending") for name in CLIP_KEY])
+
+
+def _one_row_each(clips: pa.Table) -> pa.Table:
+    """Make the rows of a clip one, which come one after the other: a video if one of them is."""
+    is_new_C = np.logical_or.reduce([_differs(clips[name]) for name in CLIP_KEY])
+    if is_new_C.all():
         return clips
-    return clips.take(pc.sort_indices(clips, [(name, "ascending") for name in CLIP_KEY]))
+    first = np.flatnonzero(is_new_C)
+    is_video = np.logical_or.reduceat(clips["is_video"].to_numpy(), first)
+    clips = clips.take(pa.array(first)).drop_columns(["is_video"])
+    return clips.append_column("is_video", pa.array(is_video)).combine_chunks()
+
+
+def _differs(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Whether each value is another than the one before it, or the first."""
+    values = _one_array(column)
+    differs = np.ones(len(values), dtype=np.bool_)
+    if len(values) > 1:
+        differs[1:] = pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    return differs
 
 
 def _versions_of(

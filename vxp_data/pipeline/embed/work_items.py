@@ -22,7 +22,7 @@ FILES_PER_JOB: Final = 500_000
 
 _ROWS_AT_ONCE: Final = 4_000_000
 """Rows of parts that are looked up at a time, 0.5 GB with long names: each look-up begins with all
-wanted files, which takes 3 seconds of ten million."""
+wanted files, which takes 3 seconds for ten million."""
 
 
 def done_clips(

@@ -67,7 +67,9 @@ def keep_counts(
     """
     if made is None or any(each.stems for each in counts):
         return
-    kept = {"made_of": made, "counts": [dataclasses.asdict(each) for each in counts]}
+    fields = [field.name for field in dataclasses.fields(ManifestCounts)]
+    values = [{name: getattr(each, name) for name in fields} for each in counts]
+    kept = {"made_of": made, "counts": values}
     run.root.write_text(_NAME, json.dumps(kept) + "\n")
 
 
