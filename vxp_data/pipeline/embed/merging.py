@@ -26,7 +26,7 @@ LOOK_S: Final = 30.0
 """How often the thread looks for parts to merge."""
 _PATIENCE_S: Final = 10.0
 """How long a run that was interrupted waits for merges that go on."""
-_HERE_PARTS: Final = 256
+HERE_PARTS: Final = 256
 """Parts that are merged in the driver at the end: sooner done than workers are started."""
 
 
@@ -56,7 +56,7 @@ def merging(run: RunDirectory, engine: Engine) -> Iterator[None]:
 def merge_rest(run: RunDirectory, engine: Engine) -> None:
     """Merge all small parts, then index all parts in one file; see `merging`."""
     end_merges(run)
-    while (tasks := last_merges(run)) and sum(len(task.sources) for task in tasks) > _HERE_PARTS:
+    while (tasks := last_merges(run)) and sum(len(task.sources) for task in tasks) > HERE_PARTS:
         for _ in engine.run_tasks(merge, tasks):
             pass
     merge_here(run)
