@@ -91,12 +91,12 @@ def test_in_the_end_there_is_one_part_with_all_that_scoring_needs(
     assert verify_run(run, media=True).problems == []
 
 
-def test_killed_in_any_step_of_merging_the_same_prune_gives_the_same_bytes(
+def test_killed_while_it_merges_the_same_prune_gives_the_same_bytes(
     stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = copied(stopped, tmp_path / "whole")
     prune(stopped, whole)
-    for num_done in range(100):
+    for num_done in range(0, 100, 2):  # every step by itself: see test_part_merging
         out = copied(stopped, tmp_path / str(num_done))
         with monkeypatch.context() as patch:
             stop_in_merging(num_done, patch)
