@@ -314,6 +314,8 @@ def test_a_run_of_format_6_has_all_that_ours_has(tmp_path: Path) -> None:
             assert row[f"score:{measure}@1"] == score[measure]
         assert (row["beside"] is None) == bool(row["reason"])
     assert indexed_parts(open_run(run)) == {path.name for path in (run / "embeddings").iterdir()}
+    (index,) = open_run(run).index_files()
+    assert "part-" not in index.name  # of all parts, not of a merged one
     assert len(pq.read_table(run / "thumbnails")) == sheets == 5
     redecide(run, measure=None, thresholds={}, default=None)
 

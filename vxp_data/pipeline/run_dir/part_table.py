@@ -1,7 +1,7 @@
 """How a part lies in its file: small columns packed, vectors and images plain, in row groups.
 
 Vectors are noise to a compressor: packed with zstd they take nearly as much room, and are read at a
-fifth of the speed.
+third of the speed.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 
 from support.flat_videos import BLUE, GREEN, RED, WHITE, write_flat_video
 from support.runs import caption_row, run_prune, table, write_rows
+from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
 from vxp_data.pipeline.embed import merging as merging_module
@@ -156,17 +157,28 @@ def test_full_parts_are_merged_while_a_run_goes_on(
     monkeypatch.setattr(merging_module, "LOOK_S", 0.05)
     monkeypatch.setattr(merging_module, "full_merges", partial(full_merges, part_bytes=1))
     cluster = ClusterConfig(engine=engine_name, num_cpus=2, object_store_mib=100)
-    with open_engine(cluster) as engine, merging(run, engine):
+    asked: list[object] = []
+    with open_engine(cluster) as engine:
+        run_tasks = engine.run_tasks
+        monkeypatch.setattr(engine, "run_tasks", lambda *of: asked.append(of) or run_tasks(*of))
+        merge_what_comes(run, engine, asked, late.name, data)
+    assert uris(run) == wanted
+    assert indexed_parts(run) == {file.name for file in run.part_files()}
+
+
+def merge_what_comes(
+    run: RunDirectory, engine: Engine, asked: list[object], name: str, data: bytes
+) -> None:
+    """Write a part after a while, and wait until it is merged with those that were there."""
+    with merging(run, engine):
         time.sleep(0.5)
-        assert not any(is_merged(file.name) for file in run.part_files())  # it may not run yet
-        run.parts.write_bytes(late.name, data)
+        assert asked == []  # the engine may not be running yet
+        run.parts.write_bytes(name, data)
         deadline_s = time.monotonic() + 120
         while not all(is_merged(file.name) for file in run.part_files()):
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
         assert len(run.part_files()) > 1
-    assert uris(run) == wanted
-    assert indexed_parts(run) == {file.name for file in run.part_files()}
 
 
 def test_many_parts_are_merged_by_the_engine_in_the_end(

@@ -140,6 +140,7 @@ def test_merged_parts_are_of_the_size_that_is_wanted(stored: Path) -> None:
     tasks = full_merges(run, part_bytes=3 * one)
     assert [len(task.sources) for task in tasks] == [3, 3]
     merge(tasks[0])
+    assert indexed_parts(run) == {file.name for file in run.part_files() if is_merged(file.name)}
     assert [len(task.sources) for task in full_merges(run, part_bytes=3 * one)] == [3]
     merge_all(run, 3 * one)
     assert len(run.part_files()) == 2
