@@ -24,8 +24,11 @@ R = TypeVar("R")
 Decode = Callable[[pa.Table, Attempt], Iterator[pa.Table]]
 """Takes files (FILE_SCHEMA), gives tables with a column `clip`: a clip each with its frames, or,
 where no encoder follows, reports."""
-Embed = Callable[[pa.Table, Attempt], pa.Table]
-"""Takes clips with their frames, gives their reports: a table with a column `clip`."""
+Store = Callable[[], pa.Table]
+"""Stores clips that are embedded, gives their reports: a table with a column `clip`."""
+Embed = Callable[[pa.Table, Attempt], Store]
+"""Takes clips with their frames, embeds them, and gives what stores them: that is called once, in
+another thread perhaps, and while it runs the next clips are embedded."""
 MapTable = Callable[[pa.Table], pa.Table]
 
 

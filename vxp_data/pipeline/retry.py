@@ -21,7 +21,7 @@ from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
 from vxp_data.pipeline.embed.run_encoder import settle_device
-from vxp_data.pipeline.embed.work_items import read_wanted_media
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.prune import (
     Observer,
     check_decoders,
@@ -154,16 +154,16 @@ def _retry(
         check_decoders(config)
         settings = _job_settings(run, config, spec, record)
         before = _failed_clips(run)
-        sources = read_wanted_media(run)
-        require_neighbours(kept_config.duplicates, sources)
+        wanted = read_wanted_media(run)
+        require_neighbours(kept_config.duplicates, wanted)
         run.remove_unfinished()
         totals, num_files = embed_missing(
-            run, sources, config, settings, engine, observer, but=reasons
+            run, wanted, config, settings, engine, observer, but=reasons
         )
         lock.check()
         run.begin_change(record, "vxp-data retry")
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-        decided, changed = score_and_decide(run, datasets, kept_config, settings, sources, engine)
+        decided, changed = score_and_decide(run, datasets, kept_config, settings, wanted, engine)
     after = _failed_clips(run)
     tried = {key: reason for key, reason in before.items() if reason in reasons}
     result = RetryResult(

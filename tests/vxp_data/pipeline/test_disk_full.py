@@ -39,10 +39,10 @@ def undisturbed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of our own: a tmpfs of 2 MiB."""
+    """A small disk of our own: a tmpfs of 4 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount(folder, "-t", "tmpfs", "-o", "size=2m", "none")
+    mount(folder, "-t", "tmpfs", "-o", "size=4m", "none")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 

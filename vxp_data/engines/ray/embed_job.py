@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +27,7 @@ from vxp_data.engines.ray.capacity import Limits
 from vxp_data.engines.ray.cluster_watch import ClusterWatch
 from vxp_data.engines.ray.ledger import PlannedAnewError, RayCrashLedger
 from vxp_data.engines.stage_plan import (
+    CALLS_PER_ENCODER,
     MAX_START_DEATHS,
     TASKS_PER_WORKER,
     StagePlan,
@@ -33,8 +35,8 @@ from vxp_data.engines.stage_plan import (
 )
 from vxp_data.errors import UserError
 
-_MAX_BLOCK_BYTES: Final = 64 << 20
-"""Frames that travel together from decoding to embedding: about 7 videos at 384 px."""
+_MAX_BLOCK_BYTES: Final = 128 << 20
+"""Frames that travel together from decoding to embedding: about 14 videos at 384 px."""
 
 _MAX_ROUNDS_IN_VAIN: Final = 3
 """How often in a row files are handed out and not one result comes back before the run ends."""
@@ -45,6 +47,10 @@ last video takes longer; what one decode may take is limited by `decode.timeout_
 
 _MANY_ENCODERS: Final = 10_000
 """More than any cluster has GPUs."""
+
+_BUSY_ENCODERS: Final = 1.3
+"""From how many calls, for each that they have in work, encoders are busy, so that more are started
+where there is a GPU; they have CALLS_PER_ENCODER / 2 at most."""
 
 _KEEP_ENCODERS: Final = -1.0
 """How idle encoders must be to be ended: never, the next one would have to load the weights."""
@@ -133,6 +139,7 @@ def _reports(
     context.raise_original_map_exception = True  # a worker's UserError, not a wrapping of it
     context.max_consecutive_actor_init_deaths = MAX_START_DEATHS
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = _BUSY_ENCODERS
     context.autoscaling_config.actor_pool_util_downscaling_threshold = _KEEP_ENCODERS
     set_limits(plan.limits)
     dataset = _dataset(files, stages, plan.stages, ledger)
@@ -155,6 +162,7 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
         workers=plan.decode.workers,
         files_per_task=plan.decode.rows,
         tasks_per_worker=TASKS_PER_WORKER,
+        cheap_files_per_task=plan.decode.cheap_rows,
     )
     blocks = [files.slice(i, j - i) for i, j in pairwise(starts.tolist())]
     dataset: Any = ray.data.from_arrow(blocks)
@@ -177,7 +185,7 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
             num_cpus=plan.embed.num_cpus,
             num_gpus=plan.embed.num_gpus or None,
             memory=plan.embed.memory_bytes,
-            compute=encoder_pool(plan.embed),
+            compute=encoder_pool(plan.embed, in_halves=True),
         )
     return dataset
 
@@ -191,15 +199,24 @@ def _num_decoders(plan: StagePlan, num_tasks: int) -> int | None:
     return min(plan.decode.workers, num_tasks) if is_beside else None
 
 
-def encoder_pool(stage: WorkerStage) -> Any:
-    """Return the actors of a stage: on GPUs as many as there are at any time, on cores a number."""
+def encoder_pool(stage: WorkerStage, *, in_halves: bool = False) -> Any:
+    """Return the actors of a stage: on GPUs as many as there are at any time, on cores a number.
+
+    Args:
+        stage: of the plan.
+        in_halves: they let a call begin while another one ends, each in a thread of its own.
+    """
+    calls: dict[str, Any] = {"max_tasks_in_flight_per_actor": 2}
+    if in_halves:
+        calls = {
+            "max_tasks_in_flight_per_actor": CALLS_PER_ENCODER,
+            "max_concurrent_calls_per_actor": CALLS_PER_ENCODER - 1,
+            "enable_true_multi_threading": True,
+        }
     if not stage.num_gpus:
-        return ray.data.ActorPoolStrategy(size=stage.workers, max_tasks_in_flight_per_actor=2)
+        return ray.data.ActorPoolStrategy(size=stage.workers, **calls)
     return ray.data.ActorPoolStrategy(
-        min_size=1,
-        max_size=_MANY_ENCODERS,
-        initial_size=stage.workers,
-        max_tasks_in_flight_per_actor=2,
+        min_size=1, max_size=_MANY_ENCODERS, initial_size=stage.workers, **calls
     )
 
 
@@ -210,10 +227,14 @@ def _decode(files: pa.Table, decode: Decode, ledger: RayCrashLedger) -> Iterator
 
 
 class _EncoderActor:
-    """Runs the embed stage in a Ray actor."""
+    """Runs the embed stage in a Ray actor: while one call embeds, the last one's parts are written.
+
+    Two calls are in threads of their own, a third waits with its clips at hand.
+    """
 
     def __init__(self, start_encoder: Callable[[], Embed], ledger: RayCrashLedger) -> None:
         self._ledger = ledger
+        self._embedding, self._storing = threading.Lock(), threading.Lock()
         ledger.add_this_encoder()
         self._embed: Embed | None = None
         self._failure: UserError | None = None
@@ -226,7 +247,14 @@ class _EncoderActor:
         if self._embed is None:
             assert self._failure is not None
             raise self._failure
-        return self._embed(clips, Attempt(self._ledger, f"embed {clips['clip'][0]}"))
+        with self._embedding:
+            attempt = Attempt(self._ledger, f"embed {clips['clip'][0]}")
+            if attempt.again:  # if this process dies now, it is of nothing else
+                with self._storing:
+                    return self._embed(clips, attempt)()
+            store = self._embed(clips, attempt)
+        with self._storing:
+            return store()
 
 
 def _first_clip(files: pa.Table) -> int:
