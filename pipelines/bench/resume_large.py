@@ -145,7 +145,7 @@ def resume(folder: Path) -> dict[str, Any]:
     from vxp_data.pipeline.run_dir.part_index import read_part_index
     from vxp_data.pipeline.run_dir.samples import write_samples
 
-    run, settings = open_run(folder / "run"), job_settings(str(folder / "out"))
+    run, settings = open_run(folder / "run"), job_settings(str(folder / "out"), "cpu")
     (folder / "out").mkdir()
     datasets, empty_bytes = [dataset_of(folder)], resident_bytes()
     at_s = [time.monotonic()]
