@@ -1,4 +1,4 @@
-"""Batches on their way to a device: each whole, filled up with black, none overwritten by the next."""
+"""Batches on their way to a device: whole, filled up with black, not overwritten by the next."""
 
 from __future__ import annotations
 
