@@ -16,4 +16,4 @@ def test_a_gpu_is_given_more_small_clips_at_once(device: str, frame_px: int, cli
     plan = plan_stages([Machine(num_cpus=8, num_gpus=2)], needs)
     assert plan.embed is not None
     assert plan.embed.rows == clips
-    assert plan.waiting_bytes(needs) == plan.embed.workers * 3 * clips * needs.clip_bytes
+    assert plan.waiting_bytes(needs) == plan.embed.workers * 4 * clips * needs.clip_bytes
