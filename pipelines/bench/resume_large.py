@@ -8,6 +8,9 @@ until the first file is in a worker's hands: it sees that the manifest is as it 
 wanted videos, looks in the index which are done, puts the others in order, starts a worker. Not
 measured: the imports, and asking how the videos are now (the versions are those of the index): on a
 disk that is a `stat` each, in a store a listing. No video is there, no part has anything in it.
+
+Each size is written to the record when it is measured; those that are not asked for stay there.
+With a folder, the runs stay in it for another time.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -145,7 +149,8 @@ def resume(folder: Path) -> dict[str, Any]:
     from vxp_data.pipeline.run_dir.part_index import read_part_index
     from vxp_data.pipeline.run_dir.samples import write_samples
 
-    run, settings = open_run(folder / "run"), job_settings(str(folder / "out"))
+    run, settings = open_run(folder / "run"), job_settings(str(folder / "out"), "cpu")
+    shutil.rmtree(folder / "out", ignore_errors=True)
     (folder / "out").mkdir()
     datasets, empty_bytes = [dataset_of(folder)], resident_bytes()
     at_s = [time.monotonic()]
@@ -161,7 +166,7 @@ def resume(folder: Path) -> dict[str, Any]:
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - empty_bytes
     assert counts.rows == len(wanted), (counts.rows, len(wanted))
     assert len(work) == NUM_MISSING, len(work)
-    log = folder / "first"
+    log = folder / "out" / "first"
     job.embed_stages = lambda *_: EmbedStages(
         decode=partial(fake_stages.decode_noting, settings=settings, log=str(log)),
         start_encoder=partial(EmbedClips, settings),
@@ -205,6 +210,7 @@ def figures(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     more = max(1, two["clips"] - one["clips"])
     return {
         "missing": NUM_MISSING,
+        "most": two,
         "seconds_a_further_million": round(
             1e6 * (two["seconds_to_first_task"] - one["seconds_to_first_task"]) / more, 2
         ),
@@ -219,12 +225,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Make the runs, begin each again in a process of its own, write the record after each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--clips", default="2500000,10000000")
-    parser.add_argument("--folder", type=Path, help="for the runs; none: a temporary one")
+    parser.add_argument("--folder", type=Path, help="keeps the runs; none: a temporary one")
     parser.add_argument("--out", type=Path, default=records.RUNS / "resume-large.json")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    runs: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="vxp-bench-", dir=options.folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         folder = Path(temporary)
         if options.one:
             what, of = options.one
@@ -235,15 +240,21 @@ def main(argv: Sequence[str] | None = None) -> None:
                 make_run(Path(of), int(what))
             return
         for number in map(int, options.clips.split(",")):
-            own = folder / str(number)
-            own.mkdir()
-            _apart(str(number), own)
-            runs.append(json.loads(_apart("resume", own).splitlines()[-1]))
-            print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
-            command = ["pipelines/bench/resume_large.py", "--clips", options.clips]
-            records.write_record(
-                options.out.stem, figures(runs), argv=command, folder=options.out.parent
-            )
+            own = (options.folder or folder) / str(number)
+            if not own.exists():
+                own.mkdir(parents=True)
+                _apart(str(number), own)
+            _record(options, json.loads(_apart("resume", own).splitlines()[-1]))
+
+
+def _record(options: argparse.Namespace, run: dict[str, Any]) -> None:
+    print(json.dumps(run), file=sys.stderr, flush=True)
+    out: Path = options.out
+    before = json.loads(out.read_text())["figures"]["runs"] if out.exists() else []
+    by_size = {one["clips"]: one for one in [*before, run]}
+    runs = [by_size[number] for number in sorted(by_size)]
+    command = ["pipelines/bench/resume_large.py", "--clips", ",".join(map(str, sorted(by_size)))]
+    records.write_record(out.stem, figures(runs), argv=command, folder=out.parent)
 
 
 def _apart(what: str, folder: Path) -> str:

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,38 +85,45 @@ class Encoder:
 
 
 class SlowStore:
-    """Takes some time to embed clips and to store them; notes when it did what.
+    """Stores clips only once the next ones are being embedded, or all are; notes what it did.
 
     Args:
-        log: file for the notes: what, the process, when it began and ended.
+        log: file for the notes: a line each, what and when it began and ended.
+        num_clips: of the job, which one encoder embeds alone.
         dies: the first time that anything is stored, the worker is killed instead.
     """
 
-    def __init__(self, log: Path, *, dies: bool = False) -> None:
+    def __init__(self, log: Path, num_clips: int, *, dies: bool = False) -> None:
         self._embed, self._log, self._dies = Encoder(), log, dies
+        self._num_left, self._num_begun = num_clips, 0
 
     def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
-        """Embed for a while; return what stores for a while."""
-        with self._noted("again" if attempt.again else "embed"):
-            report = self._embed(clips, attempt)
+        """Embed; return what stores."""
+        began_s = time.monotonic()
+        self._num_begun += 1
+        begun = self._num_begun
+        report = self._embed(clips, attempt)()
+        self._num_left -= len(clips)
+        self._note("again" if attempt.again else "embed", began_s)
 
         def store() -> pa.Table:
+            began_s = time.monotonic()
             mark = self._log.with_suffix(".died")
             if self._dies and not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            with self._noted("store"):
-                return report()
+            while (is_alone := self._num_begun == begun) and self._num_left > 0:
+                if self._dies or time.monotonic() > began_s + 30:
+                    break
+                time.sleep(0.01)
+            self._note("alone" if is_alone else "beside", began_s)
+            return report
 
         return store
 
-    @contextmanager
-    def _noted(self, what: str) -> Iterator[None]:
-        began_s = time.monotonic()
-        time.sleep(0.25)
-        yield
+    def _note(self, what: str, began_s: float) -> None:
         with self._log.open("a") as log:
-            log.write(f"{what} {os.getpid()} {began_s} {time.monotonic()}\n")
+            log.write(f"{what} {began_s} {time.monotonic()}\n")
 
 
 def decode_and_embed(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:

@@ -66,9 +66,9 @@ class StagePlan:
         return self.embed.workers * CALLS_PER_ENCODER * self.embed.rows * needs.clip_bytes
 
 
-CALLS_PER_ENCODER: Final = 3
-"""Calls that an encoder has at a time: one is embedded, of the last one the parts are written, the
-next one's clips are brought."""
+CALLS_PER_ENCODER: Final = 4
+"""Calls that an encoder has at a time: one is embedded, of the last one the parts are written,
+another may wait for that, and the next one's clips are brought."""
 
 TASKS_PER_WORKER: Final = 4
 """Into how many tasks the work of one decoding worker is cut, at least; see core.task_packing."""

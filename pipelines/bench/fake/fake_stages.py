@@ -25,7 +25,7 @@ def decode(files: pa.Table, attempt: Attempt, settings: JobSettings) -> Iterator
     """Return noise as the frames of every clip, one clip a table (FRAMES_SCHEMA)."""
     del attempt
     with suppress(PermissionError):  # its turn on a core that others use, too, should come
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, os.getppid()))
     template = _clip(settings.spec.frame_px, settings.spec.fingerprint, settings.sampler)
     places = {name: FRAMES_SCHEMA.get_field_index(name) for name in ("clip", "uri")}
     for uri, numbers in zip(files["uri"].to_pylist(), files["clip"].to_pylist(), strict=True):

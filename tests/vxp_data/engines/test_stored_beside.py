@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,19 +21,18 @@ NUM_FILES = 16 * 6
 
 def run_job(engine_name: str, log: Path, *, dies: bool = False) -> list[tuple[float, pa.Table]]:
     """Run a job; return its reports and when each came."""
-    stages = replace(fakes.stages(), start_encoder=partial(fakes.SlowStore, log, dies=dies))
+    stages = replace(
+        fakes.stages(), start_encoder=partial(fakes.SlowStore, log, NUM_FILES, dies=dies)
+    )
     files = fakes.file_rows([f"fine-{i}" for i in range(NUM_FILES)])
     with open_engine(ClusterConfig(engine=engine_name, num_cpus=2)) as engine:
         return [(time.monotonic(), report) for report in engine.embed_files(files, stages)]
 
 
-def noted(log: Path) -> dict[str, list[tuple[float, float]]]:
-    """Return when what was begun and ended."""
-    found: dict[str, list[tuple[float, float]]] = {"embed": [], "store": [], "again": []}
-    for line in log.read_text().splitlines():
-        what, _, began_s, ended_s = line.split()
-        found[what].append((float(began_s), float(ended_s)))
-    return found
+def noted(log: Path) -> list[tuple[str, float, float]]:
+    """Return what was done, when it was begun and when it ended."""
+    lines = (line.split() for line in log.read_text().splitlines())
+    return [(what, float(began_s), float(ended_s)) for what, began_s, ended_s in lines]
 
 
 def test_the_next_batch_is_embedded_while_the_last_is_stored(
@@ -41,16 +41,13 @@ def test_the_next_batch_is_embedded_while_the_last_is_stored(
     reports = run_job(engine_name, tmp_path / "log")
     rows = pa.concat_tables(report for _, report in reports)
     assert sorted(rows["clip"].to_pylist()) == list(range(NUM_FILES))
-    times = noted(tmp_path / "log")
-    embeds, stores = sorted(times["embed"]), sorted(times["store"])
-    assert len(embeds) == len(stores) > 3
-    beside = [any(e[0] < s[1] and s[0] < e[1] for e in embeds) for s in stores[:-1]]
-    assert sum(beside) >= len(beside) - 1  # all but where clips were not there yet
-    for one, other in ((embeds, embeds), (stores, stores)):  # each by itself one at a time
-        assert all(a[1] <= b[0] for a, b in zip(one, other[1:], strict=False))
-    ends = sorted(ended_s for _, ended_s in stores)
-    heard = sorted(at_s for at_s, _ in reports)
-    assert all(ended_s <= at_s for ended_s, at_s in zip(ends, heard, strict=True))
+    notes = noted(tmp_path / "log")
+    stored = sorted((n for n in notes if n[0] in ("beside", "alone")), key=lambda note: note[2])
+    assert [what for what, *_ in stored].count("beside") >= len(stored) * 2 // 3 >= 4
+    for number, (at_s, _) in enumerate(reports, 1):  # each only when it was stored
+        assert sum(ended_s <= at_s for _, _, ended_s in stored) >= number
+    embedded = sorted(note[1:] for note in notes if note[0] == "embed")
+    assert all(a[1] <= b[0] for a, b in pairwise(embedded))  # one at a time
 
 
 def test_a_worker_that_dies_while_it_stores_costs_no_clip(engine_name: str, tmp_path: Path) -> None:
@@ -58,8 +55,8 @@ def test_a_worker_that_dies_while_it_stores_costs_no_clip(engine_name: str, tmp_
     rows = pa.concat_tables(report for _, report in reports)
     assert sorted(rows["clip"].to_pylist()) == list(range(NUM_FILES))
     assert set(rows["reason"].to_pylist()) == {""}  # nobody is to blame
-    again = noted(tmp_path / "log")["again"]
-    assert 1 <= len(again) <= 2  # the batch that was stored, and the one that was embedded
+    again = [what for what, *_ in noted(tmp_path / "log") if what == "again"]
+    assert 1 <= len(again) <= 3  # the batch that was stored, and those embedded meanwhile
 
 
 @pytest.mark.parametrize("name", ["embed-kill"])

@@ -6,7 +6,7 @@ and torch start with is read when they are imported.
 The worker hears ('start', pickled stage), ('task', key, value) with tables, ('begun', answer) and
 ('go',). It says ('ready',), ('begin', key), ('name', key, thing), ('result', value) with tables,
 ('done',) and ('failed', error, words). Where a task's result comes later it says ('later',), is
-given another task, and says ('late result',) with tables when it has it, before the next 'later'.
+given another task, and says ('late result',) with tables when it has it, in the tasks' order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vxp_data.lean_start import import_pyarrow_alone
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from vxp_data.engines.local.stages import Later, Stage
+
+
+_UNFINISHED: Final = 2
+"""Tasks of which a worker has yet to give the result when it begins another."""
 
 
 class _ParentGoneError(BaseException):
@@ -100,26 +104,30 @@ class _Parent:
 
 
 class _Background:
-    """Finishes the last task while the next one is worked on: one at a time."""
+    """Finishes the last tasks while the next one is worked on: one at a time, another may wait."""
 
     def __init__(self, parent: _Parent) -> None:
         self._parent = parent
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self, finish: Later) -> None:
-        """Finish a task beside what comes, once the one before is finished."""
-        self.wait()
+        """Finish a task beside what comes, after those before."""
+        before = self._threads[-1] if self._threads else None
+        thread = threading.Thread(target=self._run, args=(finish, before), name="vxp-background")
         self._parent.say(("later",))
-        self._thread = threading.Thread(target=self._run, args=(finish,), name="vxp-background")
-        self._thread.start()
+        thread.start()
+        self._threads.append(thread)
+        while len(self._threads) > _UNFINISHED:
+            self._threads.pop(0).join()
 
     def wait(self) -> None:
         """Wait until nothing is left to finish."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        while self._threads:
+            self._threads.pop().join()
 
-    def _run(self, finish: Later) -> None:
+    def _run(self, finish: Later, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
         try:
             try:
                 tables = finish()

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,14 +70,14 @@ class Worker:
         theirs.close()
         self.is_ready = False
         self.task: WorkerTask | None = None
-        self.unfinished: WorkerTask | None = None
-        """The one before, whose result comes later."""
+        self.unfinished: deque[WorkerTask] = deque()
+        """Those before, whose results come later, in this order."""
         self.killed_for_memory = False
 
     @property
     def tasks(self) -> list[WorkerTask]:
         """What it has in hand."""
-        return [task for task in (self.unfinished, self.task) if task is not None]
+        return [*self.unfinished, *([self.task] if self.task else [])]
 
     @property
     def num_bytes(self) -> int:
@@ -263,10 +264,11 @@ class WorkerPool:
                 assert worker.task is not None
                 return [Result(worker=worker, task=worker.task, value=value, tables=tables)]
             case ("later",):
-                worker.task, worker.unfinished = None, worker.task
+                assert worker.task is not None
+                worker.unfinished.append(worker.task)
+                worker.task = None
             case ("late result",):
-                assert worker.unfinished is not None
-                task, worker.unfinished = worker.unfinished, None
+                task = worker.unfinished.popleft()
                 self._finish(task)
                 return [LateResult(task=task, tables=tables)]
             case ("done",):

@@ -48,9 +48,9 @@ last video takes longer; what one decode may take is limited by `decode.timeout_
 _MANY_ENCODERS: Final = 10_000
 """More than any cluster has GPUs."""
 
-_BUSY_ENCODERS: Final = 1.3
+_BUSY_ENCODERS: Final = 1.15
 """From how many calls, for each that they have in work, encoders are busy, so that more are started
-where there is a GPU; they have CALLS_PER_ENCODER / 2 at most."""
+where there is a GPU; they have CALLS_PER_ENCODER / (CALLS_PER_ENCODER - 1) at most."""
 
 _KEEP_ENCODERS: Final = -1.0
 """How idle encoders must be to be ended: never, the next one would have to load the weights."""
@@ -229,7 +229,7 @@ def _decode(files: pa.Table, decode: Decode, ledger: RayCrashLedger) -> Iterator
 class _EncoderActor:
     """Runs the embed stage in a Ray actor: while one call embeds, the last one's parts are written.
 
-    Two calls are in threads of their own, a third waits with its clips at hand.
+    Three calls are in threads of their own: one embeds, one stores, one waits for one of the two.
     """
 
     def __init__(self, start_encoder: Callable[[], Embed], ledger: RayCrashLedger) -> None:

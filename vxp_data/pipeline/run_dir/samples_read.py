@@ -13,7 +13,8 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from vxp_data.manifests.samples import ManifestCounts, TaskRules
-from vxp_data.pipeline.run_dir.directory import RUN_FORMAT_VERSION, RunDirectory
+from vxp_data.pipeline.run_dir.directory import RunDirectory
+from vxp_data.schemas import RUN_FORMAT_VERSION
 from vxp_data.storage.file_versions import file_versions
 
 _NAME: Final = "samples_read.json"
