@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from synthetic_run import synthetic_media, write_synthetic_run
 
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import WantedMedia
-from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_part
+from vxp_data.pipeline.embed.wanted_media import WantedMedia, wanted_media
+from vxp_data.pipeline.run_dir.directory import open_run, read_table
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, embedding_matrix
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
 from vxp_data.storage.folder import open_folder
 
@@ -145,23 +146,24 @@ def work(task: str, folder: Path) -> None:
         for file in run.part_files():
             read_table(file, columns=["embedding"])
     elif task == "score":
-        sources = _sources(folder)
-        found = score_clips(run, sources, encoder=MADE_BY, sampler=MADE_BY)
-        if found != len(sources):
-            raise SystemExit(f"scored {found} of {len(sources)} clips")
+        wanted = _wanted(folder)
+        found = score_clips(run, wanted, encoder=MADE_BY, sampler=MADE_BY)
+        if found != len(wanted):
+            raise SystemExit(f"scored {found} of {len(wanted)} clips")
     else:
         from vxp_data.cli import app
 
         app(["decide", str(folder), "--keep", "0.5"], standalone_mode=False)
 
 
-def _sources(folder: Path) -> dict[str, WantedMedia]:
-    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_version"])
-    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_version")), strict=True)
-    return {
-        uri: WantedMedia(file_version=file_version, is_image=False, clips_s=((0.0, float("inf")),))
-        for uri, file_version in versions
-    }
+def _wanted(folder: Path) -> WantedMedia:
+    files = pq.read_table(folder / "media.parquet", columns=["uri", "file_version"])
+    versions = dict(zip(*(files[name].to_pylist() for name in files.column_names), strict=True))
+    whole = {"clip_start_s": 0.0, "clip_end_s": float("inf"), "is_video": True}
+    clips = files.select(["uri"])
+    for name, value in whole.items():
+        clips = clips.append_column(name, pa.repeat(value, len(files)))
+    return wanted_media(clips, lambda uris: {uri: versions[uri] for uri in uris})
 
 
 def measured(task: str, folder: Path) -> dict[str, float]:

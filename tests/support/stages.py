@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from vxp_data.engines.base import EmbedStages
+from vxp_data.engines.base import EmbedStages, Store
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import FILE_SCHEMA
 from vxp_data.engines.stage_plan import EncoderNeeds
@@ -62,8 +63,8 @@ def decode(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:
 class Encoder:
     """Takes clips to reports."""
 
-    def __call__(self, clips: pa.Table, attempt: Attempt) -> pa.Table:
-        """Report the mean of each clip's pixels."""
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
+        """Report the mean of each clip's pixels, once that is asked for."""
         reasons = []
         for uri, reason in zip(clips["uri"].to_pylist(), clips["reason"].to_pylist(), strict=True):
             told = reason
@@ -75,17 +76,53 @@ class Encoder:
             reasons.append(told)
         attempt.leave()
         means = [np.frombuffer(p.as_buffer(), dtype=np.uint8).mean() for p in clips["pixels"]]
-        return pa.table(
+        report = pa.table(
             {"clip": clips["clip"], "mean": means, "reason": reasons,
              "decoder_pid": clips["decoder_pid"], "encoder_pid": [os.getpid()] * len(clips),
              "batch": [len(clips)] * len(clips),
              "threads": [os.environ.get("OMP_NUM_THREADS")] * len(clips)}
         )  # fmt: skip
+        return lambda: report
+
+
+class SlowStore:
+    """Takes some time to embed clips and to store them; notes when it did what.
+
+    Args:
+        log: file for the notes: what, the process, when it began and ended.
+        dies: the first time that anything is stored, the worker is killed instead.
+    """
+
+    def __init__(self, log: Path, *, dies: bool = False) -> None:
+        self._embed, self._log, self._dies = Encoder(), log, dies
+
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
+        """Embed for a while; return what stores for a while."""
+        with self._noted("again" if attempt.again else "embed"):
+            report = self._embed(clips, attempt)
+
+        def store() -> pa.Table:
+            mark = self._log.with_suffix(".died")
+            if self._dies and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            with self._noted("store"):
+                return report()
+
+        return store
+
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        began_s = time.monotonic()
+        time.sleep(0.25)
+        yield
+        with self._log.open("a") as log:
+            log.write(f"{what} {os.getpid()} {began_s} {time.monotonic()}\n")
 
 
 def decode_and_embed(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:
     """Do both in one worker."""
-    yield Encoder()(pa.concat_tables(decode(files, attempt)), attempt)
+    yield Encoder()(pa.concat_tables(decode(files, attempt)), attempt)()
 
 
 def misbehave(stage: str, uri: str) -> None:

@@ -263,6 +263,7 @@ def model_spec(
         dim=dim,
         fingerprint=fingerprint(numbers),
         in_decode_task=False,
+        precision=str(numbers["precision"]),
     )
 
 

@@ -36,10 +36,10 @@ from vxp_data.pipeline.run_dir.directory import (
     read_row_groups,
     read_table,
     write_batches,
-    write_part,
 )
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.pipeline.run_dir.read_ahead import each_file
 from vxp_data.records import Modality
 from vxp_data.registry import DECODERS, FRAME_SAMPLERS

@@ -23,10 +23,10 @@ from support.s3 import Bucket
 from vxp_data.api.run import open_run as open_from_python
 from vxp_data.errors import UserError
 from vxp_data.pipeline import prune as prune_module
-from vxp_data.pipeline.embed.work_items import done_clips
 from vxp_data.pipeline.prune import sampler_fingerprint
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.run_dir.part_index import read_part_index
 from vxp_data.pipeline.upgrade import Upgraded, upgrade
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.storage.folder import Folder
@@ -206,9 +206,8 @@ def test_killed_it_goes_on(old: Path, upgraded: dict[str, bytes], num_done: int)
 
 def test_a_run_that_had_not_ended_is_converted_too(old: Path, upgraded: dict[str, bytes]) -> None:
     (old / "run.json").unlink()
-    parts = open_run(old).part_files()
     with pytest.raises(UserError, match=r"older run format. Run `vxp-data upgrade \S+/run`: it"):
-        done_clips(parts, {}, encoder="", sampler="")
+        list(read_part_index(open_run(old)))
     assert upgrade(old).num_parts == 4
     assert run_files(old) == {n: data for n, data in upgraded.items() if n != "run.json"}
     assert upgrade(old) == Upgraded(was_current=True)

@@ -14,14 +14,21 @@ from typing import Final, Self, TypeVar
 import pyarrow as pa
 
 from vxp_data.cuda import visible_devices
-from vxp_data.engines.base import EmbedStages, MapTable, Shortage
+from vxp_data.engines.base import EmbedStages, MapTable, Shortage, no_word
 from vxp_data.engines.local.embed_job import EmbedJob
 from vxp_data.engines.local.machine import this_machine
 from vxp_data.engines.local.shared_table import whole
 from vxp_data.engines.local.stages import call_stage, decode_stage, embed_stage, table_stage
 from vxp_data.engines.local.tasks import results
 from vxp_data.engines.local.workers import Crew, Start, Worker, WorkerPool, WorkerTask
-from vxp_data.engines.stage_plan import EncoderNeeds, StagePlan, WorkerStage, plan_stages
+from vxp_data.engines.stage_plan import (
+    AskedDevice,
+    Device,
+    EncoderNeeds,
+    StagePlan,
+    WorkerStage,
+    plan_stages,
+)
 from vxp_data.errors import UserError
 from vxp_data.settings.cluster import ClusterConfig
 
@@ -30,6 +37,10 @@ R = TypeVar("R")
 
 _NO_GPU: Final[Mapping[str, str]] = {"CUDA_VISIBLE_DEVICES": ""}
 """Of encoders that are to run on cores."""
+_NO_GPU_HERE: Final = (
+    "encoder.device is 'cuda', and this machine has no GPU that CUDA can use. Use "
+    "--set encoder.device=cpu, or look at nvidia-smi and CUDA_VISIBLE_DEVICES."
+)
 
 
 class LocalEngine:
@@ -39,6 +50,7 @@ class LocalEngine:
 
     def __init__(self, cluster: ClusterConfig) -> None:
         self._cluster = cluster
+        self.on_shortage: Callable[[Shortage], None] = no_word
         self._spare: list[Worker] = []
         """Workers of earlier stages, which the next one takes over."""
 
@@ -49,6 +61,11 @@ class LocalEngine:
             raise UserError(
                 f"the engine 'local' runs on this machine, and the address {cluster.address!r} is "
                 "one of a Ray cluster. Leave --address out, or take --engine ray."
+            )
+        if cluster.share < 1:
+            raise UserError(
+                f"cluster.share is {cluster.share:g}, and the engine 'local' runs on this machine "
+                "alone. Say what it may take of it: --set cluster.num_cpus=2"
             )
         here = this_machine(cluster)
         return f"processes of this machine: {here.num_cpus:g} cores, {here.num_gpus:g} GPUs"
@@ -62,14 +79,19 @@ class LocalEngine:
         while self._spare:
             self._spare.pop().wait()
 
+    def encoder_device(self, asked: AskedDevice) -> Device:
+        """Return whether there are GPUs here, and they may be used; see `Engine.encoder_device`."""
+        if asked != "cpu" and this_machine(self._cluster).num_gpus:
+            return "cuda"
+        if asked == "cuda":
+            raise UserError(_NO_GPU_HERE)
+        return "cpu"
+
     def plan(self, needs: EncoderNeeds) -> StagePlan:
         """Share out this machine; see `Engine.plan`."""
         here = this_machine(self._cluster)
         if needs.device == "cuda" and not here.num_gpus:
-            raise UserError(
-                "encoder.device is 'cuda', and this machine has no GPU that CUDA can use. Use "
-                "--set encoder.device=cpu, or look at nvidia-smi and CUDA_VISIBLE_DEVICES."
-            )
+            raise UserError(_NO_GPU_HERE)
         return plan_stages([here], needs)
 
     def shortages(self, needs: EncoderNeeds) -> list[Shortage]:

@@ -5,7 +5,8 @@ and torch start with is read when they are imported.
 
 The worker hears ('start', pickled stage), ('task', key, value) with tables, ('begun', answer) and
 ('go',). It says ('ready',), ('begin', key), ('name', key, thing), ('result', value) with tables,
-('done',) and ('failed', error, words).
+('done',) and ('failed', error, words). Where a task's result comes later it says ('later',), is
+given another task, and says ('late result',) with tables when it has it, before the next 'later'.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from vxp_data.lean_start import import_pyarrow_alone
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vxp_data.engines.local.stages import Stage
+    from vxp_data.engines.local.stages import Later, Stage
 
 
 class _ParentGoneError(BaseException):
@@ -39,6 +40,7 @@ def serve(connection: Connection, parent_pid: int, environment: Mapping[str, str
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import_pyarrow_alone()
     parent = _Parent(connection, parent_pid)
+    background = _Background(parent)
     stage: Stage | None = None
     try:
         while True:
@@ -50,9 +52,9 @@ def serve(connection: Connection, parent_pid: int, environment: Mapping[str, str
                 else:
                     assert stage is not None
                     key, value = given
-                    _work(stage, key, value, tables, parent)
+                    _work(stage, key, value, tables, parent, background)
             except Exception as error:  # noqa: BLE001 - the parent raises it
-                parent.say(("failed", _picklable(error), traceback.format_exc()))
+                parent.fail(error)
     except _ParentGoneError:
         return
 
@@ -64,14 +66,19 @@ class _Parent:
 
     def __init__(self, connection: Connection, pid: int) -> None:
         self._connection, self._pid = connection, pid
+        self._speaking = threading.Lock()
 
     def say(self, message: tuple[Any, ...], *tables: pa.Table) -> None:
         from vxp_data.engines.local.shared_table import send_message
 
         try:
-            send_message(self._connection, self._pid, message, tables)
+            with self._speaking:
+                send_message(self._connection, self._pid, message, tables)
         except OSError as error:
             raise _ParentGoneError from error
+
+    def fail(self, error: Exception) -> None:
+        self.say(("failed", _picklable(error), "".join(traceback.format_exception(error))))
 
     def hear(self) -> tuple[Any, list[pa.Table]]:
         from vxp_data.engines.local.shared_table import receive_message, whole
@@ -92,11 +99,57 @@ class _Parent:
         self.say(("name", task, thing))
 
 
-def _work(stage: Stage, key: str, value: Any, tables: list[pa.Table], parent: _Parent) -> None:
+class _Background:
+    """Finishes the last task while the next one is worked on: one at a time."""
+
+    def __init__(self, parent: _Parent) -> None:
+        self._parent = parent
+        self._thread: threading.Thread | None = None
+
+    def start(self, finish: Later) -> None:
+        """Finish a task beside what comes, once the one before is finished."""
+        self.wait()
+        self._parent.say(("later",))
+        self._thread = threading.Thread(target=self._run, args=(finish,), name="vxp-background")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is left to finish."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self, finish: Later) -> None:
+        try:
+            try:
+                tables = finish()
+            except Exception as error:  # noqa: BLE001 - the parent raises it
+                self._parent.fail(error)
+            else:
+                self._parent.say(("late result",), *tables)
+        except _ParentGoneError:
+            return
+
+
+def _work(
+    stage: Stage,
+    key: str,
+    value: Any,
+    tables: list[pa.Table],
+    parent: _Parent,
+    background: _Background,
+) -> None:
     from vxp_data.engines.crash_ledger import Attempt
 
-    for result, results in stage(value, tables, Attempt(parent, key)):
-        parent.say(("result", result), *results)
+    attempt = Attempt(parent, key)
+    if attempt.again:  # if this process dies now, it is of nothing else
+        background.wait()
+    for result in stage(value, tables, attempt):
+        if callable(result):
+            background.start(result)
+            return
+        own, results = result
+        parent.say(("result", own), *results)
         parent.hear()  # 'go': there is room for more
     parent.say(("done",))
 

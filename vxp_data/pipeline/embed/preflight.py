@@ -21,7 +21,7 @@ from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.child_process import child_isolation
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder
-from vxp_data.engines.base import Engine
+from vxp_data.engines.base import Engine, Shortage
 from vxp_data.engines.choose import engine_class
 from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError, UserError
@@ -130,10 +130,14 @@ def check_engine(cluster: ClusterConfig) -> Check:
 
 def check_room(engine: Engine, needs: EncoderNeeds) -> list[Check]:
     """Check whether the engine has room for frames on their way to the encoders."""
-    return [
-        Check(name=short.name, verdict=Verdict.WARNING, message=short.message, remedy=short.remedy)
-        for short in engine.shortages(needs)
-    ]
+    return [shortage_check(short) for short in engine.shortages(needs)]
+
+
+def shortage_check(short: Shortage) -> Check:
+    """Return what there is too little of as a warning."""
+    return Check(
+        name=short.name, verdict=Verdict.WARNING, message=short.message, remedy=short.remedy
+    )
 
 
 def check_encoder(encoder: EncoderConfig) -> Check:
@@ -182,7 +186,12 @@ def check_scratch() -> Check:
 def sample_of(media: Iterable[str]) -> list[str]:
     """Draw up to SAMPLED_ROWS media, the same ones every time."""
     distinct = sorted(set(media))
-    return random.Random(0).sample(distinct, min(SAMPLED_ROWS, len(distinct)))
+    return [distinct[index] for index in sampled(len(distinct))]
+
+
+def sampled(number: int) -> list[int]:
+    """Draw which of so many media, ascending, `sample_of` draws."""
+    return random.Random(0).sample(range(number), min(SAMPLED_ROWS, number))
 
 
 def check_media(media: Sequence[str]) -> Check:

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from support.wanted import wanted_of
 from vxp_data.core.similarity import score_videos
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.pipeline.run_dir import ordered_rows as placed_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table, write_table
 from vxp_data.registry import MEASURES
@@ -74,12 +74,11 @@ def write_parts(run: RunDirectory, rng: np.random.Generator) -> list[list[dict]]
     return parts
 
 
-def expected(parts: list[list[dict]], sources: dict[str, WantedMedia]) -> dict[tuple, dict]:
+def expected(parts: list[list[dict]], uris: set[str]) -> dict[tuple, dict]:
     best: dict[tuple, dict] = {}
     for row in (row for part in parts for row in part):
         key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
-        source = sources.get(row["uri"])
-        if source is None or key[1:] not in source.clips_s:
+        if row["uri"] not in uris or key[1:] not in CLIPS:
             continue
         if (row["encoder"], row["sampler"], row["file_version"]) != ("e", "s", "10-1"):
             continue
@@ -96,13 +95,11 @@ def test_the_best_row_of_each_clip_is_scored_in_order(
     monkeypatch.setattr(placed_rows.PlacedRows.__init__, "__defaults__", (group_rows,))
     run = open_run(tmp_path)
     parts = write_parts(run, np.random.default_rng(0))
-    sources = {
-        f"/videos/{number:03}.mp4": WantedMedia(file_version="10-1", is_image=False, clips_s=CLIPS)
-        for number in range(60)
-    }
-    best = expected(parts, sources)
+    uris = {f"/videos/{number:03}.mp4" for number in range(60)}
+    wanted_clips = wanted_of(dict.fromkeys(uris, CLIPS))
+    best = expected(parts, uris)
     assert {row["reason"] for row in best.values()} == {"", "crashed", "fetch_failed"}
-    assert score_clips(run, sources, encoder="e", sampler="s") == len(best)
+    assert score_clips(run, wanted_clips, encoder="e", sampler="s") == len(best)
     media = read_table(run.media)
     assert media.schema.equals(EMBEDDING_FACTS)
     facts = [{name: row[name] for name in EMBEDDING_FACTS.names} for row in best.values()]
@@ -123,5 +120,5 @@ def test_the_best_row_of_each_clip_is_scored_in_order(
 def test_a_run_without_parts_has_empty_tables(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     (tmp_path / "embeddings").mkdir()
-    assert score_clips(run, {}, encoder="e", sampler="s") == 0
+    assert score_clips(run, wanted_of({}), encoder="e", sampler="s") == 0
     assert len(read_table(run.media)) == len(read_table(run.scores)) == 0
