@@ -31,7 +31,7 @@ class ObjectFacts:
 class Page:
     """Objects that follow each other in a bucket."""
 
-    facts: Mapping[str, ObjectFacts]
+    facts: dict[str, ObjectFacts]
     """By key, in the order in which they came."""
     is_last: bool
     """Nothing follows below the prefix."""
