@@ -14,7 +14,7 @@ from vxp_data.errors import StoppedError, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vxp_data.pipeline.inspect.watch import RunState
+    from vxp_data.core.run_state import RunState
     from vxp_data.pipeline.run_dir.directory import RunDirectory
 
 

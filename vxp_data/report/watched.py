@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from vxp_data.core.run_state import RunState
 from vxp_data.report.terminal import aligned, time_words
 
 
-class Watched(Protocol):
-    """A run's state; see pipeline.inspect.watch.RunState."""
-
-    @property
-    def run(self) -> str: ...
-    @property
-    def phase(self) -> str: ...
-    @property
-    def holder(self) -> str: ...
-    @property
-    def is_killed(self) -> bool: ...
-    @property
-    def silent_s(self) -> float | None: ...
-    @property
-    def eta_s(self) -> float | None: ...
-    @property
-    def metrics(self) -> Mapping[str, Any] | None: ...
-
-
-def run_lines(state: Watched) -> list[str]:
+def run_lines(state: RunState) -> list[str]:
     """Return some lines about one run."""
     lines = [f"{state.run}: {phase_words(state)}"]
     if state.holder:
@@ -48,7 +30,7 @@ def run_lines(state: Watched) -> list[str]:
     return lines
 
 
-def runs_table(states: Sequence[Watched]) -> str:
+def runs_table(states: Sequence[RunState]) -> str:
     """Draw a table: a row a run."""
     rows: list[tuple[str, ...]] = [
         ("run", "phase", "videos", "of", "videos/s", "left", "quarantined", "bound by", "nodes")
@@ -75,7 +57,7 @@ def runs_table(states: Sequence[Watched]) -> str:
     return aligned(rows)
 
 
-def phase_words(state: Watched) -> str:
+def phase_words(state: RunState) -> str:
     """Return where a run is, in words."""
     if state.phase == "stopped" and state.is_killed:
         return "stopped: its process is gone"
@@ -95,7 +77,7 @@ def _percent(clips: Mapping[str, int]) -> str:
     return f"{clips['done'] / max(1, clips['todo']):.0%}"
 
 
-def _rate_words(state: Watched) -> str:
+def _rate_words(state: RunState) -> str:
     line = state.metrics
     assert line is not None
     words = f"{time_words(line['elapsed_s'])} so far"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
+from vxp_data.core.run_state import Phase, RunState
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.lock import Holder, find_holder, is_dead
@@ -17,48 +16,6 @@ from vxp_data.pipeline.run_dir.metrics_segments import EMBEDDED, read_last_line
 _LATE_LINES: Final = 3
 """So many lines may be late before it is said that a run is silent: a store, or clocks."""
 _LATE_S: Final = 15.0
-
-
-class Phase(StrEnum):
-    """Where a run is."""
-
-    NONE = "none"
-    """Nothing has run here yet."""
-    CHECKING = "checking"
-    """Rows are read, files looked at, what is done already found."""
-    EMBEDDING = "embedding"
-    DECIDING = "deciding"
-    """All is embedded; scores and decisions are written."""
-    ENDED = "ended"
-    STOPPED = "stopped"
-    """It has no run.json, and nobody works on it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """What `vxp-data watch` shows of a run."""
-
-    run: str
-    phase: Phase
-    holder: str
-    """Who works on it, or died of it; '' where nobody does."""
-    is_killed: bool
-    """The holder is known to be dead, or its lease has run out."""
-    silent_s: float | None
-    """How long its next line is overdue; None: it is not."""
-    eta_s: float | None
-    """Until all is embedded, at the rate of the last minute."""
-    metrics: Mapping[str, Any] | None
-    """The last line; None: there is none."""
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether more is to come."""
-        return self.phase in (Phase.CHECKING, Phase.EMBEDDING, Phase.DECIDING)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for scripts."""
-        return asdict(self)
 
 
 def look_at(run: RunDirectory) -> RunState:
