@@ -61,15 +61,7 @@ def _follow(runs: Sequence[RunDirectory], as_json: bool, every_s: float) -> list
     """Show states until nothing is under way, on a terminal in place, else as they change."""
     screen = console()
     if as_json or not screen.is_terminal:
-        shown: list[RunState] = []
-        while True:
-            states = _look(runs)
-            if states != shown:
-                _print(states, as_json)
-            shown = states
-            if not any(state.is_under_way for state in states):
-                return states
-            time.sleep(every_s)
+        return _log(runs, as_json, every_s)
     from rich.live import Live
     from rich.text import Text
 
@@ -81,6 +73,26 @@ def _follow(runs: Sequence[RunDirectory], as_json: bool, every_s: float) -> list
             states = _look(runs)
     _print(states, as_json)
     return states
+
+
+def _log(runs: Sequence[RunDirectory], as_json: bool, every_s: float) -> list[RunState]:
+    """Print a line a run when something has changed, and all of it at the end."""
+    from vxp_data.report.watched import short_line
+
+    shown: dict[str, str] = {}
+    while True:
+        states = _look(runs)
+        is_over = not any(state.is_under_way for state in states)
+        for state in states:
+            line = json.dumps(state.as_json()) if as_json else short_line(state)
+            if shown.get(state.run) != line and (as_json or not is_over):
+                say(line)
+            shown[state.run] = line
+        if is_over:
+            if not as_json:
+                say(_text(states))
+            return states
+        time.sleep(every_s)
 
 
 def _look(runs: Sequence[RunDirectory]) -> list[RunState]:

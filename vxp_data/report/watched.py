@@ -30,6 +30,19 @@ def run_lines(state: RunState) -> list[str]:
     return lines
 
 
+def short_line(state: RunState) -> str:
+    """Return one line about one run, for a log."""
+    line = state.metrics
+    words = f"{state.run}: {phase_words(state)}"
+    if line is None:
+        return words
+    clips = line["clips"]
+    words += f", {clips['done']}/{clips['todo']} videos, {clips['failed']} quarantined"
+    if state.eta_s is not None:
+        words += f", {line['clips_per_s']:.1f} videos/s, about {time_words(state.eta_s)} left"
+    return words
+
+
 def runs_table(states: Sequence[RunState]) -> str:
     """Draw a table: a row a run."""
     rows: list[tuple[str, ...]] = [
@@ -108,6 +121,8 @@ def _work_lines(line: Mapping[str, Any]) -> list[str]:
     seconds = ", ".join(
         f"{stage} {own['cpu_s']:.1f}" for stage, own in stages.items() if "cpu_s" in own
     )
+    if not workers["decode"]:  # nothing has come back yet
+        return [f"{len(line['nodes'])} nodes: {nodes}{more}"]
     return [
         "; ".join(words),
         f"{workers['decode']} decoding workers{beside}; CPU-s: {seconds}",

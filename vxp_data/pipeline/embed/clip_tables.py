@@ -35,7 +35,7 @@ REPORT_SCHEMA: Final = pa.schema(
         ("duration_s", pa.float64()),
         ("bytes_fetched", pa.int64()),
         *((name, pa.float64()) for name in TIMINGS),
-        ("num_frames", pa.int64()),
+        ("frames_embedded", pa.int64()),
         *((name, pa.float64()) for name in ENCODER_TIMINGS),
     ]
 )

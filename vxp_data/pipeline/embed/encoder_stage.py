@@ -149,8 +149,8 @@ def _store(some: EmbeddedClips, settings: JobSettings) -> pa.Table:
         "write_cpu_s": write_cpu_s,
         "write_wall_s": time.monotonic() - began_s,
     }
-    num_frames = [0 if embedding is None else len(embedding) for embedding in embeddings]
-    stored = stored.append_column("num_frames", pa.array(num_frames, pa.int64()))
+    num_embedded = [0 if embedding is None else len(embedding) for embedding in embeddings]
+    stored = stored.append_column("frames_embedded", pa.array(num_embedded, pa.int64()))
     for name in ENCODER_TIMINGS:
         column = pa.array([took_s[name] / max(1, len(clips))] * len(clips), pa.float64())
         stored = stored.append_column(name, column)

@@ -55,7 +55,7 @@ class EmbedTotals:
         """Count the clips of one report (REPORT_SCHEMA)."""
         self.clips += report.num_rows
         self.bytes_fetched += total(report, "bytes_fetched")
-        self.frames += total(report, "num_frames")
+        self.frames += total(report, "frames_embedded")
         failed = pc.sum(pc.not_equal(report["reason"], "")).as_py() or 0
         if failed:
             self.failed += failed
