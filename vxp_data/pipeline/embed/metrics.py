@@ -18,7 +18,7 @@ from vxp_data.errors import UserError
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.metrics_endpoint import metrics_endpoint
 from vxp_data.pipeline.run_dir.directory import RunDirectory
-from vxp_data.pipeline.run_dir.metrics_segments import EMBEDDED, MetricsSegments
+from vxp_data.pipeline.run_dir.metrics_segments import EMBEDDED, MetricsSegments, metrics_folder
 
 _EVERY_S: Final = 5.0
 _EVERY_IN_STORE_S: Final = 30.0
@@ -87,7 +87,7 @@ class RunMetrics:
 
     def _keep_writing(self) -> None:
         with suppress(OSError, UserError):
-            self._segments = MetricsSegments(self._run.metrics)
+            self._segments = MetricsSegments(metrics_folder(self._run.root))
         self._write("embedding")
         while not self._ended.wait(self._interval_s()):
             self._write("embedding")

@@ -11,7 +11,7 @@ from vxp_data.core.run_state import Phase, RunState
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.lock import Holder, find_holder, is_dead
-from vxp_data.pipeline.run_dir.metrics_segments import EMBEDDED, read_last_line
+from vxp_data.pipeline.run_dir.metrics_segments import EMBEDDED, metrics_folder, read_last_line
 
 _LATE_LINES: Final = 3
 """So many lines may be late before it is said that a run is silent: a store, or clocks."""
@@ -27,7 +27,7 @@ def look_at(run: RunDirectory) -> RunState:
     holder = find_holder(run.root)
     killed = holder is not None and is_dead(holder)
     try:
-        line = read_last_line(run.metrics)
+        line = read_last_line(metrics_folder(run.root))
         has_ended = run.root.exists(run.run_json.name)
     except OSError as error:
         raise UserError(f"cannot read {run.root}: {error.strerror or error}.") from error

@@ -61,11 +61,6 @@ class RunDirectory:
         return self.root.child(_PART_INDEX)
 
     @property
-    def metrics(self) -> Folder:
-        """Folder of what was measured while the run embedded; see `metrics_segments`."""
-        return self.root.child("metrics")
-
-    @property
     def scores(self) -> File:
         """One row a clip, one column a measure."""
         return self.root.file("scores.parquet")

@@ -26,6 +26,11 @@ _LINES_A_SEGMENT: Final = 200
 _MOST_SEGMENTS: Final = 100
 
 
+def metrics_folder(root: Folder) -> Folder:
+    """Return where the segments of a run lie."""
+    return root.child("metrics")
+
+
 class MetricsSegments:
     """Writes lines.
 

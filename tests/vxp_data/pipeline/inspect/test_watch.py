@@ -19,7 +19,7 @@ from vxp_data.core.run_state import Phase, RunState
 from vxp_data.pipeline.inspect.watch import look_at
 from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.run_dir.lock import run_lock
-from vxp_data.pipeline.run_dir.metrics_segments import MetricsSegments
+from vxp_data.pipeline.run_dir.metrics_segments import MetricsSegments, metrics_folder
 from vxp_data.report.watched import run_lines, runs_table, short_line
 from vxp_data.storage.folder import open_folder
 
@@ -73,7 +73,7 @@ def test_each_phase_of_a_run_is_told(tmp_path: Path) -> None:
     assert phase_of(tmp_path) == Phase.NONE
     with run_lock(run.root, "vxp-data prune"):
         assert phase_of(tmp_path) == Phase.CHECKING
-        segments = MetricsSegments(run.metrics)
+        segments = MetricsSegments(metrics_folder(run.root))
         segments.write(line())
         assert phase_of(tmp_path) == Phase.EMBEDDING
         segments.write(line("embedded"))
@@ -89,7 +89,7 @@ def test_each_phase_of_a_run_is_told(tmp_path: Path) -> None:
 def test_a_killed_run_has_stopped_and_a_silent_one_is_said_to_be_silent(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     with holder(tmp_path) as process:
-        segments = MetricsSegments(run.metrics)
+        segments = MetricsSegments(metrics_folder(run.root))
         segments.write(line())
         state = look_at(run)
         assert (state.phase, state.is_killed, state.silent_s) == (Phase.EMBEDDING, False, None)
@@ -141,7 +141,7 @@ def test_several_runs_are_shown_a_line_each() -> None:
 def test_the_time_left_and_silence_are_worked_out_from_the_last_line(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     with run_lock(run.root, "vxp-data prune"):
-        segments = MetricsSegments(run.metrics)
+        segments = MetricsSegments(metrics_folder(run.root))
         segments.write(line(time_s=time.time() + 1))
         assert look_at(run).eta_s == 30.0
         segments.write(line(clips_per_s=None, time_s=time.time() + 1))
@@ -153,7 +153,7 @@ def test_the_time_left_and_silence_are_worked_out_from_the_last_line(tmp_path: P
 def test_a_run_in_a_store_is_watched_as_well(s3: Bucket) -> None:
     run = open_run(f"{s3.uri}/run")
     with run_lock(run.root, "vxp-data prune"):
-        MetricsSegments(run.metrics).write(line(time_s=time.time() + 1))
+        MetricsSegments(metrics_folder(run.root)).write(line(time_s=time.time() + 1))
         state = look_at(run)
     assert (state.phase, state.eta_s) == (Phase.EMBEDDING, 30.0)
     assert phase_of(run.root.uri) == Phase.STOPPED
