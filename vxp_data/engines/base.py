@@ -6,7 +6,7 @@ processes, so they can be pickled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -51,6 +51,29 @@ class Shortage:
     """Of what there is too little."""
     message: str
     remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeActivity:
+    """A machine that a job runs on."""
+
+    name: str
+    num_cpus: float
+    num_gpus: float
+    decoders: int | None = None
+    """Decoding workers there; None: it is not known here, as the next."""
+    encoders: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What an engine does at a moment."""
+
+    nodes: tuple[NodeActivity, ...]
+    clips_waiting: int | None = None
+    """Decoded ones that no encoder has taken; None: it is not known."""
+    decoders_paused: int | None = None
+    """Decoding workers that wait until an encoder takes clips; None: it is not known."""
 
 
 def no_word(shortage: Shortage) -> None:
@@ -119,6 +142,12 @@ class Engine(Protocol):
         Raises:
             UserError: there is no cluster, or no GPU here that is asked for.
         """
+
+    def activity(self) -> Activity:
+        """Return what goes on now; may be called from any thread while a job runs."""
+
+    def publish(self, figures: Mapping[str, float]) -> None:
+        """Show figures of a run, by name, to what watches over this engine's machines, if any."""
 
     def shortages(self, needs: EncoderNeeds) -> list[Shortage]:
         """Return what there is too little of for an embedding job.

@@ -32,6 +32,7 @@ from vxp_data.pipeline.curate.score_rows import write_row_scores
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.merging import merging
+from vxp_data.pipeline.embed.metrics import run_metrics
 from vxp_data.pipeline.embed.preflight import (
     Check,
     check_children,
@@ -244,16 +245,39 @@ def embed_missing(
         found += check_room(engine, encoder_needs(settings))
         observer.warned(require(found))
     observer.started(work.num_clips, wanted.num_clips - work.num_clips)
+    totals = EmbedTotals()
     try:
         with merging(run, engine):
-            totals = (
-                embed_media(work, engine, settings, observer.progressed)
-                if len(work)
-                else EmbedTotals()
-            )
+            if len(work):
+                totals = _embed_measured(run, work, wanted, config, settings, engine, observer)
     finally:
         observer.ended()
     return totals, len(work)
+
+
+def _embed_measured(
+    run: RunDirectory,
+    work: WorkList,
+    wanted: WantedMedia,
+    config: PruneConfig,
+    settings: JobSettings,
+    engine: Engine,
+    observer: Observer,
+) -> EmbedTotals:
+    with run_metrics(
+        run,
+        engine,
+        num_clips=work.num_clips,
+        num_before=wanted.num_clips - work.num_clips,
+        num_files=len(work),
+        port=config.cluster.metrics_port,
+    ) as metrics:
+
+        def progressed(totals: EmbedTotals) -> None:
+            metrics.heard(totals)
+            observer.progressed(totals)
+
+        return embed_media(work, engine, settings, progressed)
 
 
 def _missing(

@@ -35,6 +35,9 @@ class ClusterConfig(Settings):
     but what its encoder had in hand; then that is given to others."""
     gpu_wait_s: float = Field(600.0, ge=0)
     """For 'ray': how long a run waits for a GPU that is to come, or that others use."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Where this process shows a run's figures to Prometheus while it embeds, on all interfaces;
+    0: any free port. None: nowhere. With 'ray' they are at Ray's own endpoint in any case."""
 
     @field_validator("engine")
     @classmethod

@@ -99,6 +99,10 @@ class EmbedJob:
                         self._num_deaths.pop(event.task.key, None)
         self._hear_last_words()
 
+    def activity(self) -> tuple[int, int]:
+        """Return how many clips wait for an encoder, and how many decoders wait for that."""
+        return len(self._clips), len(self._paused)
+
     def close(self) -> None:
         """Free the clips that wait."""
         for task in self._batches:

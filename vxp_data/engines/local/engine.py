@@ -6,6 +6,7 @@ them, however it ends.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,7 +15,14 @@ from typing import Final, Self, TypeVar
 import pyarrow as pa
 
 from vxp_data.cuda import visible_devices
-from vxp_data.engines.base import EmbedStages, MapTable, Shortage, no_word
+from vxp_data.engines.base import (
+    Activity,
+    EmbedStages,
+    MapTable,
+    NodeActivity,
+    Shortage,
+    no_word,
+)
 from vxp_data.engines.local.embed_job import EmbedJob
 from vxp_data.engines.local.machine import this_machine
 from vxp_data.engines.local.shared_table import whole
@@ -53,6 +61,9 @@ class LocalEngine:
         self.on_shortage: Callable[[Shortage], None] = no_word
         self._spare: list[Worker] = []
         """Workers of earlier stages, which the next one takes over."""
+        self._job: EmbedJob | None = None
+        self._pools: tuple[WorkerPool, ...] = ()
+        """Of that job: decoders, and encoders if there are any."""
 
     @classmethod
     def check(cls, cluster: ClusterConfig) -> str:
@@ -94,6 +105,24 @@ class LocalEngine:
             raise UserError(_NO_GPU_HERE)
         return plan_stages([here], needs)
 
+    def activity(self) -> Activity:
+        """Count workers and what waits; see `Engine.activity`."""
+        here = this_machine(self._cluster)
+        num_workers = [len(pool.workers) for pool in self._pools]
+        decoders, encoders = [*num_workers, 0, 0][:2]
+        waiting, paused = self._job.activity() if self._job else (0, 0)
+        node = NodeActivity(
+            name=platform.node(),
+            num_cpus=here.num_cpus,
+            num_gpus=here.num_gpus,
+            decoders=decoders,
+            encoders=encoders,
+        )
+        return Activity(nodes=(node,), clips_waiting=waiting, decoders_paused=paused)
+
+    def publish(self, figures: Mapping[str, float]) -> None:
+        """Do nothing: nothing watches over processes; see `Engine.publish`."""
+
     def shortages(self, needs: EncoderNeeds) -> list[Shortage]:
         """Return none: frames on their way take memory as they come; see `Engine.shortages`."""
         del needs
@@ -111,9 +140,13 @@ class LocalEngine:
             start = partial(embed_stage, stages.start_encoder)
             encoders = self._encoders("encoder", start, plan.embed)
         with self._crew(decoders, *([encoders] if encoders else [])) as crew:
-            job = EmbedJob(files, plan, decoders, encoders, crew)
-            with closing(job):
-                yield from job.reports()
+            job = self._job = EmbedJob(files, plan, decoders, encoders, crew)
+            self._pools = (decoders, *([encoders] if encoders else []))
+            try:
+                with closing(job):
+                    yield from job.reports()
+            finally:
+                self._job, self._pools = None, ()
 
     def run_tasks(
         self, function: Callable[[T], R], tasks: Sequence[T]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any, Final, Self, TypeVar
 import pyarrow as pa
 import ray
 
-from vxp_data.engines.base import EmbedStages, MapTable, Shortage, no_word
+from vxp_data.engines.base import Activity, EmbedStages, MapTable, Shortage, no_word
 from vxp_data.engines.local.machine import this_machine
 from vxp_data.engines.ray.capacity import (
     alive_nodes,
@@ -25,6 +25,7 @@ from vxp_data.engines.ray.capacity import (
     limits_of,
 )
 from vxp_data.engines.ray.embed_job import JobPlan, embed_files
+from vxp_data.engines.ray.gauges import Gauges, node_activity
 from vxp_data.engines.ray.session import ray_session, refuse_client
 from vxp_data.engines.ray.tasks import map_tables, run_tasks
 from vxp_data.engines.ray.waiting import wait_for_gpu, wait_for_room
@@ -68,6 +69,7 @@ class RayEngine:
         self._ray = ExitStack()
         self._is_there = False
         self.spans_machines = cluster.address is not None
+        self._gauges = Gauges()
         self.on_shortage: Callable[[Shortage], None] = no_word
 
     @classmethod
@@ -136,6 +138,19 @@ class RayEngine:
             limits=limits_of(self._cluster),
             size=None if follows else partial(_size, self._cluster),
         )
+
+    def activity(self) -> Activity:
+        """Name the nodes; Ray's own metrics tell what waits where; see `Engine.activity`."""
+        if not ray.is_initialized():
+            return Activity(nodes=())
+        try:
+            return Activity(nodes=tuple(map(node_activity, alive_nodes())))
+        except ray.exceptions.RayError:  # its head does not answer: the job will say so
+            return Activity(nodes=())
+
+    def publish(self, figures: Mapping[str, float]) -> None:
+        """Show figures at the Prometheus endpoint of Ray; see `Engine.publish`."""
+        self._gauges.show(figures)
 
     def shortages(self, needs: EncoderNeeds) -> list[Shortage]:
         """Look at the shared memory, which holds frames on their way; see `Engine.shortages`."""

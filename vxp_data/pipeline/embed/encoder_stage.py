@@ -19,7 +19,7 @@ from vxp_data.encoders.base import Encoder, require_spec
 from vxp_data.engines.base import Store
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.errors import MediaError
-from vxp_data.pipeline.embed.clip_tables import REPORT_SCHEMA
+from vxp_data.pipeline.embed.clip_tables import ENCODER_TIMINGS, REPORT_SCHEMA
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stored_clips import store_clips
 from vxp_data.records import Reason
@@ -39,6 +39,7 @@ class EmbedClips:
     def __init__(self, settings: JobSettings) -> None:
         self._settings = settings
         self._encoder = job_encoder(settings)
+        self._free_since_s = time.monotonic()
 
     def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
         """Embed clips (FRAMES_SCHEMA); return what writes them as parts and gives their reports.
@@ -46,8 +47,10 @@ class EmbedClips:
         What killed its workers before is embedded and written clip by clip, at once.
         """
         if not attempt.again:
+            waited_s = time.monotonic() - self._free_since_s
             embedded = embed_all(clips, self._encoder, self._settings)
-            return partial(store_all, embedded, self._settings)
+            self._free_since_s = time.monotonic()
+            return partial(store_all, embedded, self._settings, waited_s)
         keys = zip(clips["uri"].to_pylist(), clips["clip_start_s"].to_pylist(), strict=True)
         reports = []
         for i, (uri, start_s) in enumerate(keys):
@@ -71,6 +74,7 @@ class EmbeddedClips:
     """float16 [F, D] of each; None for one that failed."""
     cpu_s: float
     """What that took of the thread that did it."""
+    wall_s: float
 
 
 def embed_all(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> list[EmbeddedClips]:
@@ -88,40 +92,69 @@ def embed_all(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> list[
     return [_embed(_without_frames(clips, _NO_MEMORY), encoder, settings)]
 
 
-def store_all(embedded: Sequence[EmbeddedClips], settings: JobSettings) -> pa.Table:
-    """Write parts of clips; return a report a clip (REPORT_SCHEMA), each column in one piece."""
-    return pa.concat_tables([_store(some, settings) for some in embedded]).combine_chunks()
+def store_all(
+    embedded: Sequence[EmbeddedClips], settings: JobSettings, waited_s: float = 0.0
+) -> pa.Table:
+    """Write parts of clips; return a report a clip (REPORT_SCHEMA), each column in one piece.
+
+    Args:
+        embedded: 1 or more times 1 or more clips.
+        settings: where to.
+        waited_s: how long their encoder had nothing to do before.
+    """
+    reports = pa.concat_tables([_store(some, settings) for some in embedded])
+    index = reports.schema.get_field_index("embed_wait_s")
+    waited = pa.array([waited_s / max(1, len(reports))] * len(reports), pa.float64())
+    return reports.set_column(index, "embed_wait_s", waited).combine_chunks()
 
 
 def _embed(clips: pa.Table, encoder: Encoder, settings: JobSettings) -> EmbeddedClips:
     """Embed clips in one go; they carry the fingerprint of the encoder that did it."""
-    started_s = time.thread_time()
+    started_s, began_s = time.thread_time(), time.monotonic()
     index = clips.schema.get_field_index("encoder")
     made_by = pa.array([encoder.spec.fingerprint] * len(clips), pa.string())
     clips = clips.set_column(index, clips.schema.field(index), made_by)
     embeddings = embeddings_of(clips, encoder, settings)
-    cpu_s = time.thread_time() - started_s
-    return EmbeddedClips(clips=clips, embeddings=embeddings, cpu_s=cpu_s)
+    return EmbeddedClips(
+        clips=clips,
+        embeddings=embeddings,
+        cpu_s=time.thread_time() - started_s,
+        wall_s=time.monotonic() - began_s,
+    )
 
 
 def _store(some: EmbeddedClips, settings: JobSettings) -> pa.Table:
     """Write a part, or one for each clip where memory does not suffice for that."""
     clips, embeddings = some.clips, some.embeddings
-    started_s = time.thread_time()
+    started_s, began_s = time.thread_time(), time.monotonic()
     try:
         stored = store_clips(clips, embeddings, settings)
     except MemoryError:
-        cpu_s = some.cpu_s / len(clips)
+        cpu_s, wall_s = some.cpu_s / len(clips), some.wall_s / len(clips)
         if len(clips) > 1:
             alone = (
-                EmbeddedClips(clips=clips.slice(i, 1), embeddings=[embedding], cpu_s=cpu_s)
+                EmbeddedClips(
+                    clips=clips.slice(i, 1), embeddings=[embedding], cpu_s=cpu_s, wall_s=wall_s
+                )
                 for i, embedding in enumerate(embeddings)
             )
             return store_all(list(alone), settings)
         stored = store_clips(_without_frames(clips, _NO_MEMORY), [None], settings)
-    cpu_s = (some.cpu_s + time.thread_time() - started_s) / max(1, len(clips))
-    column = pa.array([cpu_s] * len(clips), pa.float64())
-    return stored.append_column("embed_cpu_s", column).cast(REPORT_SCHEMA)
+        embeddings = [None]
+    write_cpu_s = time.thread_time() - started_s
+    took_s = {
+        "embed_cpu_s": some.cpu_s + write_cpu_s,
+        "embed_wall_s": some.wall_s,
+        "embed_wait_s": 0.0,
+        "write_cpu_s": write_cpu_s,
+        "write_wall_s": time.monotonic() - began_s,
+    }
+    num_embedded = [0 if embedding is None else len(embedding) for embedding in embeddings]
+    stored = stored.append_column("frames_embedded", pa.array(num_embedded, pa.int64()))
+    for name in ENCODER_TIMINGS:
+        column = pa.array([took_s[name] / max(1, len(clips))] * len(clips), pa.float64())
+        stored = stored.append_column(name, column)
+    return stored.cast(REPORT_SCHEMA)
 
 
 def _without_frames(clip: pa.Table, failure: MediaError) -> pa.Table:

@@ -6,14 +6,16 @@ The driver hears a few numbers a clip, no frames, no embeddings.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vxp_data.engines.base import Engine
+from vxp_data.pipeline.embed.clip_tables import ENCODER_TIMINGS
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stages import embed_stages
 from vxp_data.pipeline.embed.work_items import WorkList
@@ -25,9 +27,20 @@ class EmbedTotals:
 
     clips: int = 0
     failed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Failed ones by reason."""
+    frames: int = 0
     probe_cpu_s: float = 0.0
     decode_cpu_s: float = 0.0
     embed_cpu_s: float = 0.0
+    """Writing is counted in."""
+    write_cpu_s: float = 0.0
+    read_wall_s: float = 0.0
+    """Workers fetched, probed and decoded."""
+    embed_wall_s: float = 0.0
+    embed_wait_s: float = 0.0
+    """Encoders had nothing to do."""
+    write_wall_s: float = 0.0
     reading_s: float = 0.0
     """Since the first clip began to be read, not since workers and encoders began to start."""
     bytes_fetched: int = 0
@@ -42,10 +55,14 @@ class EmbedTotals:
         """Count the clips of one report (REPORT_SCHEMA)."""
         self.clips += report.num_rows
         self.bytes_fetched += total(report, "bytes_fetched")
-        self.failed += pc.sum(pc.not_equal(report["reason"], "")).as_py() or 0
-        self.probe_cpu_s += total(report, "probe_cpu_s")
-        self.decode_cpu_s += total(report, "decode_cpu_s")
-        self.embed_cpu_s += total(report, "embed_cpu_s")
+        self.frames += total(report, "frames_embedded")
+        failed = pc.sum(pc.not_equal(report["reason"], "")).as_py() or 0
+        if failed:
+            self.failed += failed
+            self.reasons.update(filter(None, report["reason"].to_pylist()))
+        self.read_wall_s += total(report, "wall_s")
+        for name in ("probe_cpu_s", "decode_cpu_s", *ENCODER_TIMINGS):
+            setattr(self, name, getattr(self, name) + total(report, name))
 
 
 def total(report: pa.Table, column: str) -> Any:

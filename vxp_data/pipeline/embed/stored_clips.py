@@ -28,7 +28,7 @@ def store_clips(
         settings: where to.
 
     Returns:
-        REPORT_SCHEMA but for `embed_cpu_s`: a clip is reported once it is stored.
+        REPORT_SCHEMA but for what is known of it since: a clip is reported once it is stored.
     """
     facts = clips.select(EMBEDDING_FACTS.names).replace_schema_metadata(None)
     part = part_of(facts.cast(EMBEDDING_FACTS), embeddings)
@@ -40,4 +40,4 @@ def store_clips(
     if settings.thumbnails is not None:  # first: clips with embeddings are never read again
         write_part(settings.thumbnails.file(name), clips.select(THUMBNAIL_SCHEMA.names))
     write_part(settings.parts.file(name), part)
-    return clips.select([name for name in REPORT_SCHEMA.names if name != "embed_cpu_s"])
+    return clips.select([name for name in REPORT_SCHEMA.names if name in clips.column_names])
