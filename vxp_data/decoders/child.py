@@ -50,8 +50,18 @@ def check_decoder(name: str) -> None:
     _decoder(name).check()
 
 
-def decode_file(name: str, path: str, media: Media, plan: FramePlan, size: FrameSize) -> Decoded:
+def decode_file(
+    name: str, path: str, media: Media, plan: FramePlan, size: FrameSize, *, offset: int = 0
+) -> Decoded:
     """Decode a plan into the sandbox's arena.
+
+    Args:
+        name: of the decoder.
+        path: of a local file.
+        media: what the gate found out about it.
+        plan: the frames.
+        size: to scale to.
+        offset: where in the arena the frames begin.
 
     Raises:
         MediaError: `unsupported` where the decoder does not claim such media; else as
@@ -61,13 +71,14 @@ def decode_file(name: str, path: str, media: Media, plan: FramePlan, size: Frame
     if not decoder.supports(media):
         raise MediaError(
             Reason.UNSUPPORTED,
-            f"{name} does not claim {media.container}/{media.codec} of this kind",
+            f"{name} does not claim {media.container}/{media.codec}/{media.pixel_format} of this "
+            "kind",
         )
     cap_memory()
     with failures_as_reasons(Reason.DECODE_FAILED):
         decoded = decoder.decode(path, media, plan, size)
         geometry = decoded.geometry or displayed_geometry(path, media)
-    put_frames(decoded.frames_FHWC)
+    put_frames(decoded.frames_FHWC, offset)
     num_frames, height_px, width_px, channels = decoded.frames_FHWC.shape
     return Decoded(
         shape=(num_frames, height_px, width_px, channels),
