@@ -9,11 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.decoders.base import Decoder, FramePlan, FrameSize, Geometry
+from vxp_data.decoders.base import Decoder, FramePlan, FrameSize, Geometry, decodes_on_gpu
+from vxp_data.decoders.child_process import child_memory_bytes
 from vxp_data.decoders.failures import failures_as_reasons
 from vxp_data.decoders.probe import Probe, probe
 from vxp_data.decoders.pyav_decoder import displayed_geometry
-from vxp_data.decoders.sandbox import cap_memory, put_frames
+from vxp_data.decoders.sandbox import NO_LIMIT, cap_memory, put_frames
 from vxp_data.errors import MediaError
 from vxp_data.records import Media, MediaLimits, Reason
 from vxp_data.registry import DECODERS
@@ -68,6 +69,8 @@ def decode_file(
             `Decoder.decode`.
     """
     decoder = _decoder(name)
+    if decodes_on_gpu(name) and child_memory_bytes() != NO_LIMIT:
+        raise MediaError(Reason.UNSUPPORTED, f"{name} decodes in the child of a GPU alone")
     if not decoder.supports(media):
         raise MediaError(
             Reason.UNSUPPORTED,

@@ -96,7 +96,7 @@ def _send(connection: Connection, answer: Answer) -> None:
         connection.send(answer)
         return
     connection.send(answer.result)
-    connection.send_bytes(memoryview(answer.frames_FHWC).cast("B"))
+    connection.send_bytes(answer.frames_FHWC.data.cast("B"))
 
 
 def main(path: str, memory_bytes: int) -> None:

@@ -18,8 +18,7 @@ _10_BIT: Final = _8_BIT | {"yuv420p10le", "p010le"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a card decodes of one codec: 4:2:0 only, as other layouts are rare and differ by card.
-    """
+    """What a card decodes of one codec: 4:2:0 only; other layouts are rare and differ by card."""
 
     pixel_formats: frozenset[str]
     """As FFmpeg names them."""

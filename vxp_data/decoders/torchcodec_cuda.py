@@ -30,7 +30,7 @@ from vxp_data.records import Media, Reason
 
 _SAME_TIME_S: Final = 5e-5
 """Times this near are the same: a tick is longer, and seconds as floats are nearer."""
-_PIXELS_AT_ONCE: Final = 1 << 25
+PIXELS_AT_ONCE: Final = 1 << 25
 """Of frames that are decoded together: with their floats 0.6 GB of the card's memory."""
 
 _BT601, _BT709, _BT2020 = "BT.601", "BT.709", "BT.2020"
@@ -115,7 +115,7 @@ class TorchcodecCudaDecoder:
     ) -> NDArray[np.uint8]:
         """Decode, check the times and scale, a few frames at once, so that 8K fits, too."""
         metadata = decoder.metadata
-        step = max(1, _PIXELS_AT_ONCE // max(1, (metadata.height or 1) * (metadata.width or 1)))
+        step = max(1, PIXELS_AT_ONCE // max(1, (metadata.height or 1) * (metadata.width or 1)))
         parts = []
         for start in range(0, len(plan), step):
             index_F = plan.frame_index_F[start : start + step]
@@ -147,7 +147,7 @@ class TorchcodecCudaDecoder:
         from torchcodec.decoders import VideoDecoder
 
         try:
-            status = str(VideoDecoder(_tiny_video(), device=self.device).cpu_fallback)
+            status = str(VideoDecoder(tiny_video(), device=self.device).cpu_fallback)
         except (RuntimeError, ValueError) as error:
             raise _no_gpu(
                 f"torchcodec does not open a video on CUDA ({first_line(error)}): install its "
@@ -251,7 +251,7 @@ def _colours(frame: VideoFrame) -> tuple[str, bool]:
     return _MATRICES.get(int(frame.colorspace), _BT601), is_full
 
 
-def _tiny_video() -> bytes:
+def tiny_video() -> bytes:
     """Return one frame of MPEG-4 part 2, which every FFmpeg can write."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:

@@ -281,7 +281,8 @@ def check_decoders(config: PruneConfig) -> None:
     Raises:
         UserError: one does not work.
     """
-    require(check_children(config.decode))
+    elsewhere = config.cluster.address is not None
+    require(check_children(config.decode, gpu_elsewhere=elsewhere))
 
 
 def sampler_fingerprint(config: PruneConfig, selection_version: int = SELECTION_VERSION) -> str:

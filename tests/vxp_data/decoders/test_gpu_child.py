@@ -61,9 +61,7 @@ def named(clip, tmp_path):
 
 
 def read(reader: ClipReader, path: Path) -> ClipFrames:
-    item = MediaItem(
-        uri=str(path), is_image=False, file_version="1-2", clips_s=((0.0, math.inf),)
-    )
+    item = MediaItem(uri=str(path), is_image=False, file_version="1-2", clips_s=((0.0, math.inf),))
     (only,) = reader.read(item)
     return only
 
@@ -172,4 +170,4 @@ def test_a_clip_that_gains_little_stays_on_a_core_and_says_so(new_reader, named)
     stays = read(new_reader(nvdec_gain=1.5), named("good.mp4"))
     assert stays.decoder == "pyav"
     assert stays.decoder_note.startswith("misbehaving-on-gpu: NVDEC would do the work of 0.")
-    assert stays.decoder_note.endswith("cores, and decode.nvdec_gain is 1.5")
+    assert stays.decoder_note.endswith("cores, decode.nvdec_gain is 1.5")

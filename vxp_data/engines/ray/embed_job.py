@@ -112,6 +112,7 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
         batch_format="pyarrow",
         fn_kwargs={"decode": stages.decode, "ledger": ledger},
         num_cpus=plan.decode.num_cpus,
+        num_gpus=plan.decode.num_gpus or None,
         memory=plan.decode.memory_bytes,
         compute=ray.data.TaskPoolStrategy(size=min(plan.decode.workers, len(blocks))),
     )

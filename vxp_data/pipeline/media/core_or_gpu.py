@@ -1,4 +1,4 @@
-"""Whether a file is for a core or for the GPU, by what the probe found: the same on every machine."""
+"""Whether a clip is for a core or for the GPU, by what the probe found: on every machine alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def why_on_core(media: Media, plan: FramePlan, least_gain: float) -> str:
     if gain == 0:
         return f"NVDEC has no {media.codec}"
     if gain < least_gain:
-        return f"NVDEC would do the work of {gain:.1f} cores, and decode.nvdec_gain is {least_gain:g}"
+        return f"NVDEC would do the work of {gain:.2g} cores, decode.nvdec_gain is {least_gain:g}"
     return ""
 
 

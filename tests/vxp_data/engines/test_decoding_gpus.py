@@ -1,0 +1,37 @@
+"""How GPUs are shared out between encoders and decoding workers."""
+
+from __future__ import annotations
+
+import pytest
+
+from vxp_data.engines.stage_plan import EncoderNeeds, Machine, plan_stages
+
+NEEDS = EncoderNeeds(in_decode_task=False, device="cuda", clip_bytes=1, decodes_on_gpu=True)
+
+
+@pytest.mark.parametrize(
+    "machines",
+    [
+        [Machine(num_cpus=16, num_gpus=2)],
+        [Machine(num_cpus=13, num_gpus=1), Machine(num_cpus=64, num_gpus=8)],
+        [Machine(num_cpus=4, num_gpus=8)],
+        [Machine(num_cpus=16, num_gpus=2), Machine(num_cpus=96, num_gpus=0)],
+    ],
+)
+def test_all_cores_of_a_machine_with_gpus_can_decode_beside_the_encoders(machines):
+    plan = plan_stages(machines, NEEDS)
+    for machine in machines:
+        if machine.num_gpus:
+            for_decoding = machine.num_gpus - machine.num_gpus * plan.embed.num_gpus
+            assert plan.decode.num_gpus * machine.num_cpus <= for_decoding + 1e-9
+    assert plan.decode.num_gpus * 10_000 == pytest.approx(round(plan.decode.num_gpus * 10_000))
+    assert plan.decode.num_gpus > 0
+    assert plan.embed.num_gpus == 0.75
+    with_gpus = sum(machine.num_cpus for machine in machines if machine.num_gpus)
+    assert 1 <= plan.decode.workers <= with_gpus
+
+
+def test_without_such_a_decoder_the_encoders_have_the_gpus():
+    needs = EncoderNeeds(in_decode_task=False, device="cuda", clip_bytes=1)
+    plan = plan_stages([Machine(num_cpus=16, num_gpus=2)], needs)
+    assert (plan.decode.num_gpus, plan.embed.num_gpus) == (0, 1)
