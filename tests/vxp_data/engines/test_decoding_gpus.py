@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
+from support.repo import ROOT
 from vxp_data.engines.stage_plan import EncoderNeeds, Machine, plan_stages
 
 NEEDS = EncoderNeeds(in_decode_task=False, device="cuda", clip_bytes=1, decodes_on_gpu=True)
@@ -35,3 +41,17 @@ def test_without_such_a_decoder_the_encoders_have_the_gpus():
     needs = EncoderNeeds(in_decode_task=False, device="cuda", clip_bytes=1)
     plan = plan_stages([Machine(num_cpus=16, num_gpus=2)], needs)
     assert (plan.decode.num_gpus, plan.embed.num_gpus) == (0, 1)
+
+
+@pytest.mark.slow
+def test_ray_gives_each_decoding_task_its_share_and_shows_it_the_gpu():
+    done = subprocess.run(
+        [sys.executable, "-m", "support.gpu_shares"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert sorted(row["clip"] for row in found) == [0, 1, 2]
+    assert {(row["share"], row["seen"]) for row in found} == {(0.125, "0")}

@@ -106,7 +106,8 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
     )
     blocks = [files.slice(i, j - i) for i, j in pairwise(starts.tolist())]
     dataset: Any = ray.data.from_arrow(blocks)
-    dataset = dataset.map_batches(
+    # `map_batches` wants a batch size where there are GPUs, and would put blocks together for it.
+    dataset = dataset.map_batches_internal(
         _decode,
         batch_size=None,
         batch_format="pyarrow",
