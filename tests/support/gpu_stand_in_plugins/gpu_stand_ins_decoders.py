@@ -41,10 +41,10 @@ class MisbehavingOnGpu(MisbehavingDecoder):
     def decode(
         self, path: str, media: Media, plan: FramePlan, size: FrameSize | None
     ) -> DecodedFrames:
-        """Hoard memory until killed, or misbehave, or decode."""
+        """Hoard 2 GiB, or misbehave, or decode."""
         if "hoards" in Path(media.uri).name:
             hoard = [np.ones(1 << 22, dtype=np.uint8)]
-            while len(hoard) < 1 << 12:
+            while len(hoard) < 1 << 9:
                 hoard.append(np.ones(1 << 22, dtype=np.uint8))
         decoded = super().decode(path, media, plan, size)
         frames = decoded.frames_FHWC

@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 
 from support.gpu_stand_ins import offer_stand_ins
-from vxp_data.errors import UserError
+from vxp_data.decoders.base import FrameSize
+from vxp_data.decoders.child import decode_file
+from vxp_data.decoders.probe import probe
+from vxp_data.decoders.sandbox import Sandbox
+from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem
 from vxp_data.settings.prune import DecodeConfig, FramesConfig
 
@@ -117,7 +121,11 @@ def test_frames_are_those_that_the_same_decoder_gives_elsewhere(new_reader, name
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("hangs.mp4", "timeout"), ("crashes.mp4", "crashed"), ("hoards.mp4", "out_of_memory")],
+    [
+        pytest.param("hangs.mp4", "timeout", marks=pytest.mark.slow),
+        ("crashes.mp4", "crashed"),
+        ("hoards.mp4", "out_of_memory"),
+    ],
 )
 def test_a_file_that_takes_the_child_down_is_decoded_on_a_core_and_the_next_has_a_new_child(
     name, reason, new_reader, named
@@ -131,6 +139,7 @@ def test_a_file_that_takes_the_child_down_is_decoded_on_a_core_and_the_next_has_
     assert not is_there(before)
 
 
+@pytest.mark.slow
 def test_files_that_were_decoded_beside_the_one_to_blame_are_done_again_on_the_gpu(
     new_reader, named
 ):
@@ -151,6 +160,19 @@ def test_a_server_that_is_killed_is_replaced(new_reader, named):
     os.kill(parent_of(child), signal.SIGKILL)
     assert gone_within(child, 10)
     assert child_of(read(reader, named("good.mp4"))) != child
+
+
+@pytest.mark.usefixtures("new_reader")
+def test_a_child_whose_memory_is_limited_from_inside_decodes_nothing_for_a_gpu(named):
+    path = named("good.mp4")
+    found = probe(str(path), path.name)
+    plan = found.timeline.plan(np.array([0]))
+    size = FrameSize(width_px=32, height_px=32)
+    sandbox = Sandbox(1 << 30)
+    call = (decode_file, "misbehaving-on-gpu", str(path), found.media, plan, size)
+    with pytest.raises(MediaError, match="decodes in the child of a GPU alone"):
+        sandbox.call(*call, timeout_s=60)
+    sandbox.close()
 
 
 def test_a_bug_in_the_decoder_is_no_reason_of_a_clip(new_reader, named):

@@ -7,10 +7,16 @@ import os
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
+from support.gpu_shares import STAGES
 from support.repo import ROOT
+from support.stages import file_rows
+from vxp_data.engines.choose import open_engine
+from vxp_data.engines.local import engine
 from vxp_data.engines.stage_plan import EncoderNeeds, Machine, plan_stages
+from vxp_data.settings.cluster import ClusterConfig
 
 NEEDS = EncoderNeeds(in_decode_task=False, device="cuda", clip_bytes=1, decodes_on_gpu=True)
 
@@ -41,6 +47,15 @@ def test_without_such_a_decoder_the_encoders_have_the_gpus():
     needs = EncoderNeeds(in_decode_task=False, device="cuda", clip_bytes=1)
     plan = plan_stages([Machine(num_cpus=16, num_gpus=2)], needs)
     assert (plan.decode.num_gpus, plan.embed.num_gpus) == (0, 1)
+
+
+def test_decoding_workers_of_one_machine_take_its_gpus_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "visible_devices", lambda: ["4", "GPU-7"])
+    cluster = ClusterConfig(engine="local", num_cpus=3, num_gpus=2)
+    files = file_rows([str(tmp_path / f"{i}") for i in range(30)])
+    with open_engine(cluster) as local:
+        reports = pa.concat_tables(local.embed_files(files, STAGES))
+    assert set(reports["seen"].to_pylist()) == {"4", "GPU-7"}
 
 
 @pytest.mark.slow
