@@ -18,6 +18,7 @@ from support.nvdec_kernel import nvdec_rgb
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import torchcodec_cuda
 from vxp_data.decoders.base import FrameSize
+from vxp_data.decoders.image import Image, Orientation
 from vxp_data.decoders.nvdec_claims import Card, claims_of, why_not_claimed
 from vxp_data.decoders.probe import open_video, probe
 from vxp_data.decoders.pyav_decoder import PyavDecoder
@@ -169,6 +170,21 @@ def test_pixels_by_the_arithmetic_of_the_cuda_kernel_are_within_a_level_of_ours(
         frames = [nvdec_rgb(frame, tags) for frame in container.decode(video=0)]
     theirs = scaled(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2), SIZE)
     assert np.abs(theirs.astype(np.int16) - ours).mean() < 1.0
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (768, 432), (320, 240)])
+def test_the_filter_takes_fine_detail_as_ours_does(size):
+    """Grey noise: a filter that does not widen with the reduction is several levels off."""
+    import torch
+
+    width, height = size
+    grey = np.random.default_rng(0).integers(16, 236, (height, width), dtype=np.uint8)
+    no_colour = np.full((height // 2, width), 128, dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(np.concatenate([grey, no_colour]), format="yuv420p")
+    ours = np.empty((384, 384, 3), dtype=np.uint8)
+    Image(SIZE).draw(frame, Orientation(), ours)
+    theirs = scaled(torch.from_numpy(nvdec_rgb(frame, {})[None]).permute(0, 3, 1, 2), SIZE)[0]
+    assert np.abs(theirs.astype(np.int16) - ours).mean() < 2
 
 
 def test_colours_that_only_the_container_names_are_refused(tmp_path):
