@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Device = Literal["cpu", "cuda"]
@@ -21,6 +21,8 @@ class EncoderNeeds:
     """The same for every encoder of a job: their vectors must be comparable."""
     clip_bytes: int
     """What a clip with its frames takes on its way to the encoder, at most."""
+    decodes_on_gpu: bool = False
+    """Decoding workers want a GPU beside a core each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,12 @@ _EMBED_CPUS: Final = 1.0
 """Cores left free for an encoder, which runs on one thread: results must not depend on their
 number. Ray is told of none: should machines be lost, encoders must not hold the last cores."""
 
+_DECODING_GPU: Final = 0.25
+"""Part of a GPU that its decoding workers have together: one child of theirs, with its context and
+frames. The rest is the encoder's, which runs on the card's other units than NVDEC does."""
+_GPU_UNIT: Final = 10_000
+"""Ray counts GPUs in ten thousandths."""
+
 
 def plan_stages(machines: Sequence[Machine], needs: EncoderNeeds) -> StagePlan:
     """Share out a cluster, or one machine.
@@ -135,9 +143,23 @@ def plan_stages(machines: Sequence[Machine], needs: EncoderNeeds) -> StagePlan:
         rows=_FILES_PER_TASK,
         cheap_rows=_CHEAP_FILES_PER_TASK,
     )
-    return StagePlan(decode=decode, embed=embed)
+    plan = StagePlan(decode=decode, embed=embed)
+    return _sharing_gpus(plan, machines) if needs.decodes_on_gpu else plan
 
 
 def _clips_per_embed(needs: EncoderNeeds) -> int:
     """Return how many clips a GPU takes at once: of small ones more, they are soon embedded."""
     return max(_CLIPS_PER_EMBED, min(_SMALL_CLIPS_PER_EMBED, _EMBED_BYTES // needs.clip_bytes))
+
+
+def _sharing_gpus(plan: StagePlan, machines: Sequence[Machine]) -> StagePlan:
+    """Give each decoding worker its share of a GPU of its machine; other machines have none."""
+    with_gpus = [machine for machine in machines if machine.num_gpus]
+    workers_a_gpu = max((m.num_cpus / m.num_gpus for m in with_gpus), default=1.0)
+    share = int(_DECODING_GPU / workers_a_gpu * _GPU_UNIT) / _GPU_UNIT
+    num_cpus = int(sum(machine.num_cpus for machine in with_gpus))
+    workers = min(plan.decode.workers, max(1, num_cpus))
+    embed = plan.embed
+    if embed is not None and embed.num_gpus:
+        embed = replace(embed, num_gpus=embed.num_gpus - _DECODING_GPU)
+    return StagePlan(decode=replace(plan.decode, num_gpus=share, workers=workers), embed=embed)

@@ -29,6 +29,7 @@ from vxp_data.pipeline.curate.image_text import (
 )
 from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
+from vxp_data.pipeline.decoders_used import decoders_used
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.merging import merging
@@ -86,6 +87,9 @@ class Observer:
 
     def read(self, checks: Sequence[Check]) -> None:
         """Called with what was found in each manifest."""
+
+    def decoded(self, check: Check) -> None:
+        """Called with what decoded the clips, where they were for a GPU."""
 
     def started(self, num_clips: int, num_done: int) -> None:
         """Called with how many clips are to be embedded, and how many already are."""
@@ -174,6 +178,8 @@ def _prune(
     embed_s = time.monotonic() - started
     lock.check()
     decided, changed = score_and_decide(run, datasets, config, settings, wanted, engine)
+    if (used := decoders_used(run, config.decode.decoder)) is not None:
+        observer.decoded(used)
     wall_s = time.monotonic() - started
     result = PruneResult(
         out=out,
@@ -325,7 +331,8 @@ def check_decoders(config: PruneConfig) -> None:
     Raises:
         UserError: one does not work.
     """
-    require(check_children(config.decode))
+    elsewhere = config.cluster.address is not None
+    require(check_children(config.decode, gpu_elsewhere=elsewhere))
 
 
 def sampler_fingerprint(config: PruneConfig, selection_version: int = SELECTION_VERSION) -> str:

@@ -132,7 +132,7 @@ class LocalEngine:
         """Run decoding and encoder workers beside each other; see `Engine.embed_files`."""
         plan = self.plan(stages.needs)
         decoders = self._pool(
-            "decoding worker", partial(decode_stage, stages.decode), [{}] * plan.decode.workers
+            "decoding worker", partial(decode_stage, stages.decode), _decoding_places(plan.decode)
         )
         encoders = None
         if plan.embed is not None:
@@ -193,3 +193,11 @@ class LocalEngine:
             yield crew
         finally:
             crew.release()
+
+
+def _decoding_places(stage: WorkerStage) -> list[Mapping[str, str]]:
+    """Return each decoding worker's environment: the GPUs go round, where they decode."""
+    gpus = visible_devices() if stage.num_gpus else []
+    if not gpus:
+        return [{}] * stage.workers
+    return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(stage.workers)]

@@ -166,12 +166,14 @@ def _dataset(files: pa.Table, stages: EmbedStages, plan: StagePlan, ledger: RayC
     )
     blocks = [files.slice(i, j - i) for i, j in pairwise(starts.tolist())]
     dataset: Any = ray.data.from_arrow(blocks)
-    dataset = dataset.map_batches(
+    # `map_batches` wants a batch size where there are GPUs, and would put blocks together for it.
+    dataset = dataset.map_batches_internal(
         _decode,
         batch_size=None,
         batch_format="pyarrow",
         fn_kwargs={"decode": stages.decode, "ledger": ledger},
         num_cpus=plan.decode.num_cpus,
+        num_gpus=plan.decode.num_gpus or None,
         memory=plan.decode.memory_bytes,
         compute=ray.data.TaskPoolStrategy(size=_num_decoders(plan, len(blocks))),
     )

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vxp_data.core.frame_statistics import frame_statistics
+from vxp_data.decoders.base import decodes_on_gpu
 from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, packed
 from vxp_data.engines.base import EmbedStages
 from vxp_data.engines.crash_ledger import Attempt
@@ -53,6 +54,7 @@ def encoder_needs(settings: JobSettings) -> EncoderNeeds:
         in_decode_task=settings.spec.in_decode_task,
         device=settings.encoder.device,
         clip_bytes=settings.frames.num_frames * frame_bytes + settings.sheet_bytes,
+        decodes_on_gpu=decodes_on_gpu(settings.decode.decoder),
     )
 
 
