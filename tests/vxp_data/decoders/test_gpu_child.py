@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -18,6 +17,8 @@ import pytest
 from support.gpu_stand_ins import offer_stand_ins
 from vxp_data.decoders.base import FrameSize
 from vxp_data.decoders.child import decode_file
+from vxp_data.decoders.gpu_child import GpuJob
+from vxp_data.decoders.gpu_sandbox import GpuFrames, GpuSandbox
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.errors import MediaError, UserError
@@ -68,6 +69,19 @@ def read(reader: ClipReader, path: Path) -> ClipFrames:
     item = MediaItem(uri=str(path), is_image=False, file_version="1-2", clips_s=((0.0, math.inf),))
     (only,) = reader.read(item)
     return only
+
+
+def job_of(path: Path) -> GpuJob:
+    """Ask for the first and the last of a clip's 25 images."""
+    found = probe(str(path), str(path))
+    return GpuJob(
+        decoder="misbehaving-on-gpu",
+        path=str(path),
+        media=found.media,
+        plan=found.timeline.plan(np.array([0, 24])),
+        size=FrameSize(width_px=32, height_px=32),
+        timeout_s=4,
+    )
 
 
 def child_of(read_clip: ClipFrames) -> int:
@@ -140,18 +154,19 @@ def test_a_file_that_takes_the_child_down_is_decoded_on_a_core_and_the_next_has_
 
 
 @pytest.mark.slow
-def test_files_that_were_decoded_beside_the_one_to_blame_are_done_again_on_the_gpu(
-    new_reader, named
-):
-    readers = [new_reader() for _ in range(4)]
-    warm = child_of(read(readers[0], named("good.mp4")))
-    paths = [named("hangs.mp4"), *(named(f"good_{i}.mp4") for i in range(3))]
-    with ThreadPoolExecutor(len(paths)) as threads:
-        blamed, *others = threads.map(read, readers, paths)
-    assert blamed.decoder == "pyav"
-    assert "timeout" in blamed.decoder_note
-    assert {child_of(other) for other in others} - {warm, 0}
-    assert all(other.decoder_note == "" for other in others)
+@pytest.mark.usefixtures("new_reader")
+def test_files_that_were_decoded_beside_the_one_to_blame_are_done_again_on_the_gpu(named):
+    jobs = [job_of(named(name)) for name in ("good_0.mp4", "hangs.mp4", "good_1.mp4", "good_2.mp4")]
+    sandbox = GpuSandbox(128 << 20)
+    try:
+        first, blamed, *others = sandbox.decode(jobs)
+    finally:
+        sandbox.close()
+    assert isinstance(blamed, MediaError)
+    assert blamed.reason.value == "timeout"
+    for other in (first, *others):
+        assert isinstance(other, GpuFrames)
+        assert other.frames_FHWC[:, 1:].mean(axis=(1, 2, 3)) == pytest.approx([0, 240], abs=3)
 
 
 def test_a_server_that_is_killed_is_replaced(new_reader, named):
@@ -164,12 +179,9 @@ def test_a_server_that_is_killed_is_replaced(new_reader, named):
 
 @pytest.mark.usefixtures("new_reader")
 def test_a_child_whose_memory_is_limited_from_inside_decodes_nothing_for_a_gpu(named):
-    path = named("good.mp4")
-    found = probe(str(path), path.name)
-    plan = found.timeline.plan(np.array([0]))
-    size = FrameSize(width_px=32, height_px=32)
+    job = job_of(named("good.mp4"))
     sandbox = Sandbox(1 << 30)
-    call = (decode_file, "misbehaving-on-gpu", str(path), found.media, plan, size)
+    call = (decode_file, job.decoder, job.path, job.media, job.plan, job.size)
     with pytest.raises(MediaError, match="decodes in the child of a GPU alone"):
         sandbox.call(*call, timeout_s=60)
     sandbox.close()
