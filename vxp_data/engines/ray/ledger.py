@@ -59,7 +59,6 @@ class _LedgerActor(CrashLedger):
     def next_job(self, job: int) -> None:
         """Have the tasks of earlier jobs end."""
         self._job = job
-        self._encoders.clear()
 
     def add_encoder(self, place: EncoderPlace) -> None:
         """Record where an encoder actor has started; one that starts again is recorded anew."""
@@ -68,6 +67,10 @@ class _LedgerActor(CrashLedger):
     def encoders(self) -> list[EncoderPlace]:
         """Return where every encoder actor of the job is, or was."""
         return list(self._encoders.values())
+
+    def forget_encoders(self) -> None:
+        """Forget them: the job has ended."""
+        self._encoders.clear()
 
 
 class RayCrashLedger:
@@ -142,3 +145,11 @@ class RayCrashLedger:
 
         result: list[EncoderPlace] = ray.get(self._actor.encoders.remote())
         return result
+
+    def end_encoders(self) -> None:
+        """End the encoders of a job that has failed: they would keep their GPUs for a while."""
+        import ray
+
+        for place in self.encoders():
+            ray.kill(place.actor)
+        ray.get(self._actor.forget_encoders.remote())
