@@ -24,7 +24,7 @@ class EncoderPlace:
     actor_id: str
     node_id: str
     actor: Any
-    """Its handle: a weak one, since it should end when Ray Data lets go of it."""
+    """Its handle of itself, which does not keep it alive when Ray Data lets go of it."""
 
 
 class _LedgerActor(CrashLedger):

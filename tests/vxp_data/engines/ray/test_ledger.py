@@ -80,8 +80,10 @@ def until_all_cores_are_free() -> None:
 
 def test_an_encoder_ends_when_ray_data_lets_go_of_it(ledger) -> None:
     actor = started_encoder(ledger)
-    del actor  # the ledger's own handle does not hold it
+    (place,) = ledger.encoders()
+    del actor  # whoever knows where it is does not hold it
     until_all_cores_are_free()
+    assert place.actor_id
 
 
 def test_the_encoders_of_a_failed_job_give_back_what_they_hold(ledger) -> None:
