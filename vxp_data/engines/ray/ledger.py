@@ -132,11 +132,8 @@ class RayCrashLedger:
         import ray
 
         here = ray.get_runtime_context()
-        actor = here.current_actor
-        actor._ray_weak_ref = True
-        place = EncoderPlace(
-            actor_id=str(here.get_actor_id()), node_id=here.get_node_id(), actor=actor
-        )
+        actor_id, node_id = str(here.get_actor_id()), here.get_node_id()
+        place = EncoderPlace(actor_id=actor_id, node_id=node_id, actor=here.current_actor)
         ray.get(self._actor.add_encoder.remote(place))
 
     def encoders(self) -> list[EncoderPlace]:
