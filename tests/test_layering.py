@@ -195,7 +195,6 @@ PRIVATE = {
     "vxp_data/decoders/child_process.py: _config": "whether a process is a daemon, to be hidden",
     "vxp_data/storage/object_store.py: _call_s3": "a range with a condition; s3fs's own has none",
     "vxp_data/engines/ray/capacity.py: _private": "Ray's public ones ask a dashboard, or tell less",
-    "vxp_data/engines/ray/ledger.py: _ray_weak_ref": "else an actor lives as long as its handle",
     "vxp_model/data/loader.py: _iterator": "torch ends persistent workers by this alone",
     "tests/pipelines/test_cluster_files.py: ray.autoscaler._private.util": "Ray's own check",
 }

@@ -139,14 +139,9 @@ class ClusterArena:
         marks = [float(path.read_text() or 0) for path in self._marks.glob(f"{name} *")]
         return round(min(marks) - self._joined_s[name], 1) if marks else None
 
-    def start(self, out: Path, **settings: Any) -> Prune:
-        """Start a run; a setting's name has '__' for its dots."""
-        more = {name.replace("__", "."): value for name, value in settings.items()}
-        return Prune(self._cluster, self.manifest, out, {**SETTINGS, **more}, self._work)
-
-    def embedded_on(self) -> set[str]:
-        """Return the machines that have embedded."""
-        return {path.name.partition(" ")[0] for path in self._marks.glob("* embed")}
+    def start(self, out: Path) -> Prune:
+        """Start a run."""
+        return Prune(self._cluster, self.manifest, out, SETTINGS, self._work)
 
 
 @contextmanager

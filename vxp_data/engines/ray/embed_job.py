@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -102,6 +103,9 @@ def embed_files(
                     yield new
             except ray.exceptions.RayError as error:
                 failure = _planned_for(error)
+        if failure is not None:
+            ledger.end_encoders()
+            gc.collect()  # what Ray Data has left of the job: actors that have not started yet
         in_vain = is_back_C.sum() == num_back and not watch.has_ended_job
         rounds_in_vain = rounds_in_vain + 1 if in_vain else 0
         if rounds_in_vain == _MAX_ROUNDS_IN_VAIN:
@@ -124,7 +128,8 @@ def _planned_for(error: ray.exceptions.RayError) -> Exception:
         raise user_error from None
     if isinstance(error, ray.exceptions.RayTaskError) and not _inside(error, PlannedAnewError):
         raise error
-    return error
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)  # whose frames hold the job, and so its actors
 
 
 def _reports(

@@ -24,7 +24,7 @@ class EncoderPlace:
     actor_id: str
     node_id: str
     actor: Any
-    """Its handle: a weak one, since it should end when Ray Data lets go of it."""
+    """Its handle of itself, which does not keep it alive when Ray Data lets go of it."""
 
 
 class _LedgerActor(CrashLedger):
@@ -59,7 +59,6 @@ class _LedgerActor(CrashLedger):
     def next_job(self, job: int) -> None:
         """Have the tasks of earlier jobs end."""
         self._job = job
-        self._encoders.clear()
 
     def add_encoder(self, place: EncoderPlace) -> None:
         """Record where an encoder actor has started; one that starts again is recorded anew."""
@@ -68,6 +67,10 @@ class _LedgerActor(CrashLedger):
     def encoders(self) -> list[EncoderPlace]:
         """Return where every encoder actor of the job is, or was."""
         return list(self._encoders.values())
+
+    def forget_encoders(self) -> None:
+        """Forget them: the job has ended."""
+        self._encoders.clear()
 
 
 class RayCrashLedger:
@@ -129,11 +132,8 @@ class RayCrashLedger:
         import ray
 
         here = ray.get_runtime_context()
-        actor = here.current_actor
-        actor._ray_weak_ref = True
-        place = EncoderPlace(
-            actor_id=str(here.get_actor_id()), node_id=here.get_node_id(), actor=actor
-        )
+        actor_id, node_id = str(here.get_actor_id()), here.get_node_id()
+        place = EncoderPlace(actor_id=actor_id, node_id=node_id, actor=here.current_actor)
         ray.get(self._actor.add_encoder.remote(place))
 
     def encoders(self) -> list[EncoderPlace]:
@@ -142,3 +142,11 @@ class RayCrashLedger:
 
         result: list[EncoderPlace] = ray.get(self._actor.encoders.remote())
         return result
+
+    def end_encoders(self) -> None:
+        """End the encoders of a job that has failed: they would keep their GPUs for a while."""
+        import ray
+
+        for place in self.encoders():
+            ray.kill(place.actor)
+        ray.get(self._actor.forget_encoders.remote())
