@@ -27,7 +27,7 @@ Versions = Callable[[Sequence[str]], Mapping[str, str]]
 
 _FILES_ASKED: Final = 200_000
 """Whose versions are asked for at a time."""
-ROWS_HELD: Final = 1 << 23
+ROWS_HELD: Final = 1 << 24
 """Rows of samples, of 100 bytes or so, that are held before those of one clip are made one."""
 _CLIP_SCHEMA: Final = pa.schema(
     [
