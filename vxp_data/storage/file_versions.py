@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import takewhile
+from queue import SimpleQueue
 from typing import Final
 
 from vxp_data.errors import UserError
@@ -69,6 +70,7 @@ class _Lookup:
         self._pool = pool
         self._bucket_of: dict[Future[_Followed], str] = {}
         """Of each request that goes on, or waits for a thread."""
+        self._done: SimpleQueue[Future[_Followed]] = SimpleQueue()
         self._unlisted: set[str] = set()
         """Prefixes that we may not list, or that are listed in no order."""
 
@@ -78,26 +80,30 @@ class _Lookup:
         for bucket, keys in buckets.items():
             self._start(bucket, Stretch(sorted(set(keys))))
         while self._bucket_of:
-            for future in wait(self._bucket_of, return_when=FIRST_COMPLETED).done:
-                bucket = self._bucket_of.pop(future)
-                found, singly, stretches = future.result()
-                versions |= {f"{bucket}/{key}": version for key, version in found.items()}
-                for stretch in stretches:  # first, as more follows from them
-                    self._start(bucket, stretch)
-                self._start_singly(bucket, singly)
+            future = self._done.get()
+            bucket = self._bucket_of.pop(future)
+            found, singly, stretches = future.result()
+            versions |= {f"{bucket}/{key}": version for key, version in found.items()}
+            for stretch in stretches:  # first, as more follows from them
+                self._start(bucket, stretch)
+            self._start_singly(bucket, singly)
         return versions
 
     def _start(self, bucket: str, stretch: Stretch) -> None:
         if stretch.is_singly or f"{bucket}/{stretch.prefix}" in self._unlisted:
             self._start_singly(bucket, stretch.keys)
         else:
-            self._bucket_of[self._pool.submit(self._list_page, bucket, stretch)] = bucket
+            self._follow(bucket, self._pool.submit(self._list_page, bucket, stretch))
 
     def _start_singly(self, bucket: str, keys: Sequence[str]) -> None:
         keys_a_call = max(1, min(HEADS_A_PAGE, len(keys) // _ASKED_AT_ONCE))
         for i in range(0, len(keys), keys_a_call):
             asked = self._pool.submit(_asked_singly, bucket, keys[i : i + keys_a_call])
-            self._bucket_of[asked] = bucket
+            self._follow(bucket, asked)
+
+    def _follow(self, bucket: str, future: Future[_Followed]) -> None:
+        self._bucket_of[future] = bucket
+        future.add_done_callback(self._done.put)
 
     def _list_page(self, bucket: str, stretch: Stretch) -> _Followed:
         keys, where = stretch.keys, f"{bucket}/{stretch.prefix}"

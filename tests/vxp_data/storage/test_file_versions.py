@@ -143,11 +143,13 @@ def objects(s3_running: Proxy) -> Iterator[ManyObjects]:
         (range(0, 1_000_000, 50_000), 19, 1),
         (range(0, 1_000_000, 10_000), 96, 4),
         (range(5000, 9000), 0, 4),
+        (range(11_500), 0, 12),
         ([*range(2000), *range(900_000, 900_500)], 0, 3),
         (range(0, 5000, 50), 0, 5),
         (range(999_500, 1_000_500), 0, 1),
     ],
     ids=["few", "eleven together", "ten apart", "twenty apart", "a hundred apart", "in the middle",
+         "in several pieces",
          "a gap", "one of fifty", "half of them missing"],
 )  # fmt: skip
 def test_what_lies_far_apart_is_asked_for_and_what_lies_close_is_listed(
