@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from support.chaos import COMPARED, make_media
+from support.chaos import make_media
+from support.compared_runs import COMPARED
 from support.runs import run_prune
 from vxp_data.errors import UserError
 from vxp_data.manifests.datasets import resolve_datasets

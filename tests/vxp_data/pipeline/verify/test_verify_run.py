@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from support.chaos import COMPARED, make_media
+from support.chaos import make_media
+from support.compared_runs import COMPARED
 from support.runs import run_prune
 from vxp_data.errors import UserError
 from vxp_data.pipeline.redecide import redecide
