@@ -63,8 +63,9 @@ fuzz: $(STAMP) ## read N=2000 damaged media, manifests and shards; needs VIDEOS=
 	@test -n "$(FUZZ_VIDEOS)" || { echo 'error: no videos to damage. Run: make fuzz VIDEOS=DIR (or set VXP_CORPUS=DIR).' >&2; exit 2; }
 	PYTHONPATH=$(TESTS_PATH) $(BIN)/python -m support.fuzz "$(FUZZ_VIDEOS)" -n $(or $(N),2000) --out manifests/runs/fuzz.json
 
-chaos: $(STAMP) ## kill prune N=25 times on each engine, compare the bytes, write the record
+chaos: $(STAMP) ## kill prune N=25 times on each engine, replace machines in RUNS=3, write the record
 	PYTHONPATH=$(TESTS_PATH) $(BIN)/python -m support.chaos --kills $(or $(N),25) $(if $(APPEND),--append)
+	PYTHONPATH=$(TESTS_PATH) $(BIN)/python -m support.chaos_cluster --runs $(or $(RUNS),3)
 
 # PYTHON=python3 takes an image's own packages instead of .venv; see tests/gpu/conftest.py.
 gpu-test: $(if $(PYTHON),,$(STAMP)) ## run the GPU tests, write their record; fails without a CUDA device

@@ -153,12 +153,21 @@ NUMBERS: Final[Mapping[str, str]] = {
         "align {stages[align][accelerate_to_vxp][cpu_s][median]}; estimate of memory off by "
         "{memory[sft][off]:+.1%}"
     ),
+    "two-stage": (
+        "{driver[driver_cpu_ms_a_further_file]} ms of the driver a file; an encoder embeds "
+        "{encoder_local[busy_share]:.1%} of its time, on Ray {encoder_ray[busy_share]:.1%}"
+    ),
     "recot-tiny-cpu": "{samples_per_s} samples/s, {step_s:.2f} s a step",
     "report": "{rows:,} rows: {report[wall_s]} s, {page_bytes:,} bytes",
+    "resume-large": (
+        "{most[clips]:,} videos, all but 20,000 done: {most[seconds_to_first_task]} s to the first "
+        "task, {most[driver_cpu_s]} CPU-s; {held_bytes_a_further_clip} bytes a video held"
+    ),
     "scaling": (
         "{most_workers_at_90_percent} workers at 90 % or more; {most_files_per_s:.1f} files/s at "
         "most"
     ),
+    "sharing": "one run {one[cpu_s]} CPU-s, two at once {two[cpu_s]}",
     "scores": (
         "score {score[gb_per_cpu_s]} GB a CPU-s, read alone {read[gb_per_cpu_s]}; a million media: "
         "{score[peak_resident_mb_of_a_million]:,.0f} MB"

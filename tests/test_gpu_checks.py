@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.gpu_checks.packages import require_packages
+from support.gpu_checks.packages import DECODING, require_packages
 from support.repo import ROOT
 
 if TYPE_CHECKING:
@@ -226,3 +226,27 @@ def test_without_a_card_where_one_is_required_the_run_fails_and_says_what_is_nee
     assert "VXP_REQUIRE_CUDA=1, and torch" in said
     assert "need one NVIDIA card" in said
     assert not (tmp_path / "gpu.json").exists()
+
+
+def test_decoding_beside_ours_and_its_speed_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_packages(*DECODING)
+    from support.gpu_checks.decoding import KINDS, NEVER_CLAIMED, beside_ours, speed, write_clip
+    from support.gpu_stand_ins import offer_stand_ins
+    from vxp_data.registry import DECODERS
+
+    offer_stand_ins(tmp_path / "installed", monkeypatch)
+    decoder = DECODERS.load("nvdec-on-cpu")()
+    for name in ("h264_rotated.mp4", "hevc.mp4", "h264_444.mp4"):
+        assert write_clip(tmp_path / name, size_px=(320, 240), num_frames=12, **KINDS[name])
+        found = beside_ours(decoder, tmp_path / name, 4)
+        assert found["claimed"] == (name not in NEVER_CLAIMED)
+        if found["claimed"]:
+            assert found["refused"] == ""
+            assert found["difference"] < 2
+            assert (found["others_nearer"], found["same_geometry"]) == (0, True)
+    measured = speed("nvdec-on-cpu", tmp_path / "hevc.mp4", workers=2, rounds=1)
+    assert measured["num_decoded"] in (11, 12)
+    assert measured["start_s"] > measured["alone_s"] > 0
+    assert measured["clips_per_s"] > 0

@@ -194,6 +194,7 @@ PRIVATE = {
     "os._exit": "documented, and ends a process without its parent's clean-up",
     "vxp_data/decoders/child_process.py: _config": "whether a process is a daemon, to be hidden",
     "vxp_data/storage/object_store.py: _call_s3": "a range with a condition; s3fs's own has none",
+    "vxp_data/engines/ray/capacity.py: _private": "Ray's public ones ask a dashboard, or tell less",
     "vxp_model/data/loader.py: _iterator": "torch ends persistent workers by this alone",
     "tests/pipelines/test_cluster_files.py: ray.autoscaler._private.util": "Ray's own check",
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from vxp_data.commands import checks, datasets, prune, recipe, reports, runs, shards
+from vxp_data.commands import checks, datasets, prune, recipe, reports, runs, shards, watch
 from vxp_data.commands.options import say
 from vxp_data.errors import VxpError
 from vxp_data.lean_start import import_pyarrow_alone
@@ -24,7 +24,7 @@ app = typer.Typer(
 _PANELS: Final[dict[str, tuple[Callable[..., None], ...]]] = {
     "Start here": (prune.prune, recipe.run, datasets.ingest),
     "Choose": (prune.decide, reports.plan),
-    "Look": (reports.report, reports.compare, reports.score_template),
+    "Look": (watch.watch, reports.report, reports.compare, reports.score_template),
     "Write": (shards.sample, shards.shard, shards.export),
     "Check": (checks.doctor, runs.retry, runs.verify, runs.upgrade, checks.show_config),
 }

@@ -85,6 +85,7 @@ DECODERS: Final = Registry(
         "pyav": "vxp_data.decoders.pyav_decoder:PyavDecoder",
         "decord": "vxp_data.decoders.decord_decoder:DecordDecoder",
         "torchcodec": "vxp_data.decoders.torchcodec_decoder:TorchcodecDecoder",
+        "torchcodec-cuda": "vxp_data.decoders.torchcodec_cuda:TorchcodecCudaDecoder",
     },
 )
 

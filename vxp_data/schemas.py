@@ -6,10 +6,10 @@ from typing import Final
 
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 6
+RUN_FORMAT_VERSION: Final = 7
 """Version of the run directory; raised when the meaning of a file or column changes. See
 UPGRADED_FORMAT_VERSIONS."""
-UPGRADED_FORMAT_VERSIONS: Final = (4, 5)
+UPGRADED_FORMAT_VERSIONS: Final = (4, 5, 6)
 """Those that `vxp-data upgrade` converts to ours."""
 
 CLIP_KEY: Final = ("uri", "clip_start_s", "clip_end_s")
@@ -98,17 +98,21 @@ EMBEDDING_FACTS: Final = pa.schema(
 """One row a clip in `embeddings/part-*.parquet`, but for the embedding; `uri` and the clip's limits
 are its key."""
 
+CURRENT_COLUMNS: Final = (
+    "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason",
+)  # fmt: skip
+"""Those that tell whether a row of a part counts: of a file as it is, made as it would be."""
+
 EMBEDDING_SCHEMA: Final = EMBEDDING_FACTS.append(pa.field("embedding", pa.large_binary()))
 """The same with the embedding: float16 [F, D] unit rows, little-endian, row after row; null where
-the clip failed. F is the length of `frame_index`, D the rest."""
+the clip failed. F is the length of `frame_index`, D the rest. Between facts and embedding lie what
+was worked out of it, in parts that were written where it was known: a float64 `score:NAME@VERSION`
+for each measure, null where the clip failed, and `mean`, as in MEAN_SCHEMA."""
 
 BESIDE_COLUMNS: Final = ("beside", "beside_encoder")
-"""Columns that parts may have besides: `thumbnail`'s vectors of the same frames, int8 [F, 960] in
-steps of 1/1270, frame after frame, and their fingerprint; null and '' where a clip has none."""
-EMBEDDING_BESIDE_SCHEMA: Final = EMBEDDING_SCHEMA.append(
-    pa.field("beside", pa.large_binary())
-).append(pa.field("beside_encoder", pa.string()))
-"""EMBEDDING_SCHEMA with them. Parts without are read all the same: they say less."""
+"""Columns that parts may have besides, large_binary and string: `thumbnail`'s vectors of the same
+frames, int8 [F, 960] in steps of 1/1270, frame after frame, and their fingerprint; null and ''
+where a clip has none."""
 
 MEAN_SCHEMA: Final = pa.schema(
     [

@@ -27,9 +27,11 @@ from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.embed.job_settings import JobSettings
-from vxp_data.pipeline.embed.stages import decode_files, file_table
-from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
-from vxp_data.pipeline.run_dir.directory import open_run, write_part
+from vxp_data.pipeline.embed.stages import decode_files
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
+from vxp_data.pipeline.embed.work_items import WorkList
+from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.pipeline.run_dir.samples import write_samples
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.registry import ENCODERS
@@ -121,7 +123,9 @@ def _embed(videos: Path, kinds: Mapping[str, str], out: Path) -> Embedded:
     )
     spent_s = dict.fromkeys(ENCODERS_TRIED, 0.0)
     clips = []
-    files = file_table(media_items(read_wanted_media(run), ()))
+    wanted = read_wanted_media(run)
+    work = WorkList(wanted, np.zeros(wanted.num_clips, dtype=np.bool_))
+    (files,) = work.jobs()
     for row, frames_FHWC in _frames(files, job):
         emb_FD = {}
         for name, embed in ((TRAINED, encoder.embed), (BESIDE, _as_stored)):

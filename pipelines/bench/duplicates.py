@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from duplicate_copies import (
     TRANSFORMATIONS,
@@ -41,10 +42,11 @@ from vxp_data.engines.choose import open_engine
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
-from vxp_data.pipeline.embed.encoder_stage import embed_clips
+from vxp_data.pipeline.embed.encoder_stage import embed_all, store_all
 from vxp_data.pipeline.embed.job_settings import JobSettings
-from vxp_data.pipeline.embed.stages import decode_files, file_table
-from vxp_data.pipeline.embed.work_items import media_items, read_wanted_media
+from vxp_data.pipeline.embed.stages import decode_files
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
+from vxp_data.pipeline.embed.work_items import WorkList
 from vxp_data.pipeline.prune import score_and_decide
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run, read_table
@@ -137,7 +139,7 @@ class Run:
         self.run = open_run(out)
         self.datasets = resolve_datasets([videos], None)
         write_samples(self.run, self.datasets, TaskRules(field=None, mapping={}))
-        self.sources = read_wanted_media(self.run)
+        self.wanted = read_wanted_media(self.run)
         self.encoder: Encoder = ENCODERS.load(self.config.encoder.name).load(self.config.encoder)
         self.job = JobSettings(
             frames=self.config.frames,
@@ -153,12 +155,13 @@ class Run:
         """Embed the frames of some clips."""
         position = clips.schema.get_field_index("encoder")
         own = pa.repeat(self.encoder.spec.fingerprint, len(clips))
-        embed_clips(clips.set_column(position, "encoder", own), self.encoder, self.job)
+        clips = clips.set_column(position, "encoder", own)
+        store_all(embed_all(clips, self.encoder, self.job), self.job)
 
     def duplicates(self, threshold: float) -> dict[str, str]:
         """Return the representative of each duplicate, by their stems."""
         with open_engine(self.config.cluster) as engine:
-            score_and_decide(self.run, self.datasets, self.config, self.job, self.sources, engine)
+            score_and_decide(self.run, self.datasets, self.config, self.job, self.wanted, engine)
         record = {
             "config": self.config.model_dump(mode="json"),
             "datasets": [dataset_facts(dataset) for dataset in self.datasets],
@@ -181,11 +184,13 @@ class Run:
 def embed(runs: list[Run]) -> None:
     """Decode each video once, for all runs: their encoders take frames of the same size."""
     assert len({run.encoder.spec.frame_px for run in runs}) == 1
-    items = media_items(runs[0].sources, ())
+    wanted = runs[0].wanted
+    work = WorkList(wanted, np.zeros(wanted.num_clips, dtype=np.bool_))
     attempt = Attempt(CrashLedger(), "bench")
-    for clips in decode_files(file_table(items), attempt, runs[0].job):
-        for run in runs:
-            run.embed(clips)
+    for files in work.jobs():
+        for clips in decode_files(files, attempt, runs[0].job):
+            for run in runs:
+                run.embed(clips)
 
 
 def _counted(

@@ -1,12 +1,14 @@
-"""Time scores and decisions from stored embeddings against reading them alone.
+"""Time the driver's pass over a run's parts, and decisions, against reading vectors alone.
 
     python pipelines/bench/scores.py [--few 25000 --many 100000]
 
-The parts of a run are made of numbers: 20 x 1152 float16 unit rows a clip, 46 KB. Reading the
-embedding columns alone, scoring as `prune` does in its end (all measures, media.parquet and
-scores.parquet) and deciding run over few and over many clips, each in a process of its own. What is
-said of a million media is the line through the two, not a measurement. Beside it, the column alone,
-built and written and read back, as it is and as run format 4 had it: a list of lists.
+The parts of a run are made of numbers: 20 x 1152 float16 unit rows a clip, 46 KB, 8 clips a part,
+as workers write them. Merging and indexing them, reading the vectors alone, scoring as `prune` does
+in its end (media, scores and means, of what the parts hold) and deciding run over few and over many
+clips, each in a process of its own. What is said of a million media is the line through the two,
+not a measurement. Beside it, over the few and over one part: parts as run format 6 had them, 8
+clips each, vectors packed with zstd and no scores, so that all is worked out on the driver. And the
+column of vectors alone, built and written and read back, as formats 4 and 6 had it and as it is.
 """
 
 from __future__ import annotations
@@ -32,26 +34,31 @@ from numpy.typing import NDArray
 from synthetic_run import synthetic_media, write_synthetic_run
 
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import WantedMedia
-from vxp_data.pipeline.run_dir.directory import open_run, read_table, write_part
+from vxp_data.pipeline.embed.wanted_media import WantedMedia, wanted_media
+from vxp_data.pipeline.run_dir.directory import open_run, read_table
 from vxp_data.pipeline.run_dir.embedding_column import embedding_column, embedding_matrix
-from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
-from vxp_data.storage.folder import open_folder
+from vxp_data.pipeline.run_dir.part_columns import part_of
+from vxp_data.pipeline.run_dir.part_index import write_whole_index
+from vxp_data.pipeline.run_dir.part_merging import merge_here
+from vxp_data.pipeline.run_dir.part_table import read_groups, write_part
+from vxp_data.schemas import EMBEDDING_FACTS
+from vxp_data.storage.folder import File, open_folder
 
 NUM_FRAMES: Final = 20
 DIM: Final = 1152
 CLIP_BYTES: Final = NUM_FRAMES * DIM * 2
-CLIPS_IN_PART: Final = 256
+CLIPS_IN_PART: Final = 8
+CLIPS_IN_COLUMN: Final = 256
 MADE_BY: Final = "synthetic"
 """Fingerprint of the encoder and of the sampler."""
 MILLION: Final = 1_000_000
 LIMIT_BYTES: Final = 4_000_000_000
 ROUNDS: Final = 5
-TASKS: Final = ("read", "score", "decide")
+TASKS: Final = ("merge", "read", "score", "decide")
 
 
-def make_run(folder: Path, num_clips: int) -> None:
-    """Write a run with the embeddings of so many clips."""
+def make_run(folder: Path, num_clips: int, *, as_format_6: bool = False) -> None:
+    """Write a run with the embeddings of so many clips, in parts of a few."""
     write_synthetic_run(folder, num_rows=num_clips, num_videos=num_clips, seed=0)
     run = open_run(folder)
     rng = np.random.default_rng(1)
@@ -63,9 +70,19 @@ def make_run(folder: Path, num_clips: int) -> None:
         facts = media.slice(first, CLIPS_IN_PART).cast(EMBEDDING_FACTS)
         index = pa.array([list(range(NUM_FRAMES))] * facts.num_rows, pa.list_(pa.int64()))
         facts = facts.set_column(facts.schema.get_field_index("frame_index"), "frame_index", index)
-        column = embedding_column(list(_embeddings(facts.num_rows, rng)))
-        part = facts.append_column("embedding", column).cast(EMBEDDING_SCHEMA)
-        write_part(run.parts.file(f"part-{first:08d}.parquet"), part)
+        emb_CFD = _embeddings(facts.num_rows, rng)
+        file = run.parts.file(f"part-{first:08d}.parquet")
+        if as_format_6:
+            packed = facts.append_column("embedding", embedding_column(list(emb_CFD)))
+            write_packed(file, packed)
+        else:
+            write_part(file, part_of(facts, list(emb_CFD)))
+
+
+def write_packed(file: File, part: pa.Table) -> None:
+    """Write a part as run format 6 did."""
+    with file.folder.write_path(file.name) as path:
+        pq.write_table(part, path, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def _embeddings(num_clips: int, rng: np.random.Generator) -> NDArray[np.float16]:
@@ -78,12 +95,16 @@ def _embeddings(num_clips: int, rng: np.random.Generator) -> NDArray[np.float16]
 
 
 def column_speeds(folder: Path) -> dict[str, Any]:
-    """Write and read the column in both ways, by turns; MB a CPU second, the median of the rounds.
+    """Write and read the column in all ways, by turns; MB a CPU second, the median of the rounds.
 
-    A part of CLIPS_IN_PART clips, in the page cache. What is read ends as one matrix a clip.
+    CLIPS_IN_COLUMN clips, in the page cache. What is read ends as one matrix a clip.
     """
-    emb_CFD = _embeddings(CLIPS_IN_PART, np.random.default_rng(1))
-    ways = {"list of lists": (_write_lists, _read_lists), "one value a clip": (_write, _read)}
+    emb_CFD = _embeddings(CLIPS_IN_COLUMN, np.random.default_rng(1))
+    ways = {
+        "list of lists": (_write_lists, _read_lists),
+        "one value a clip, packed": (_write_packed, _read),
+        "one value a clip": (_write, _read),
+    }
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
         for way, (write, read) in ways.items():
@@ -104,14 +125,23 @@ def column_speeds(folder: Path) -> dict[str, Any]:
         }
         for way in ways
     }
-    old, new = speeds.values()
-    ratios = {name.partition("_")[0]: round(new[name] / old[name], 1) for name in new}
-    return {"mb_of_clip": CLIP_BYTES / 1e6, "clips": CLIPS_IN_PART, **speeds, "times": ratios}
+    oldest, old, new = speeds.values()
+    ratios = {
+        f"{name.partition('_')[0]}_to_{way}": round(new[name] / other[name], 1)
+        for name in new
+        for way, other in (("lists", oldest), ("packed", old))
+    }
+    return {"mb_of_clip": CLIP_BYTES / 1e6, "clips": CLIPS_IN_COLUMN, **speeds, "times": ratios}
 
 
 def _write(folder: Path, emb_CFD: NDArray[np.float16]) -> None:
     column = embedding_column(list(emb_CFD))
     write_part(open_folder(folder).file("new.parquet"), pa.table({"embedding": column}))
+
+
+def _write_packed(folder: Path, emb_CFD: NDArray[np.float16]) -> None:
+    column = embedding_column(list(emb_CFD))
+    write_packed(open_folder(folder).file("new.parquet"), pa.table({"embedding": column}))
 
 
 def _read(folder: Path) -> list[NDArray[np.float16]]:
@@ -137,31 +167,36 @@ def _read_lists(folder: Path) -> list[NDArray[np.float16]]:
 
 def work(task: str, folder: Path) -> None:
     """Run one of TASKS on a run, or make it: what a process of its own is measured at."""
-    if task.startswith("make "):
-        make_run(folder, int(task.removeprefix("make ")))
+    if task.startswith("make"):
+        kind, _, number = task.partition(" ")
+        make_run(folder, int(number), as_format_6=kind == "make_6")
         return
     run = open_run(folder)
-    if task == "read":
-        for file in run.part_files():
-            read_table(file, columns=["embedding"])
+    if task == "merge":
+        merge_here(run)
+        write_whole_index(run)
+    elif task == "read":
+        for _ in read_groups(run.part_files(), ["embedding"]):
+            pass
     elif task == "score":
-        sources = _sources(folder)
-        found = score_clips(run, sources, encoder=MADE_BY, sampler=MADE_BY)
-        if found != len(sources):
-            raise SystemExit(f"scored {found} of {len(sources)} clips")
+        wanted = _wanted(folder)
+        found = score_clips(run, wanted, encoder=MADE_BY, sampler=MADE_BY)
+        if found != len(wanted):
+            raise SystemExit(f"scored {found} of {len(wanted)} clips")
     else:
         from vxp_data.cli import app
 
         app(["decide", str(folder), "--keep", "0.5"], standalone_mode=False)
 
 
-def _sources(folder: Path) -> dict[str, WantedMedia]:
-    names = pq.read_table(folder / "media.parquet", columns=["uri", "file_version"])
-    versions = zip(*(names[name].to_pylist() for name in ("uri", "file_version")), strict=True)
-    return {
-        uri: WantedMedia(file_version=file_version, is_image=False, clips_s=((0.0, float("inf")),))
-        for uri, file_version in versions
-    }
+def _wanted(folder: Path) -> WantedMedia:
+    files = pq.read_table(folder / "media.parquet", columns=["uri", "file_version"])
+    versions = dict(zip(*(files[name].to_pylist() for name in files.column_names), strict=True))
+    whole = {"clip_start_s": 0.0, "clip_end_s": float("inf"), "is_video": True}
+    clips = files.select(["uri"])
+    for name, value in whole.items():
+        clips = clips.append_column(name, pa.repeat(value, len(files)))
+    return wanted_media(clips, lambda uris: {uri: versions[uri] for uri in uris})
 
 
 def measured(task: str, folder: Path) -> dict[str, float]:
@@ -203,22 +238,44 @@ def main(argv: Sequence[str] | None = None) -> None:
         work(options.do[0], Path(options.do[1]))
         return
     runs: dict[int, dict[str, Any]] = {}
+    parts: dict[str, Any] = {}
     for number in (options.few, options.many):
         with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
             folder = Path(temporary) / "run"
             measured(f"make {number}", folder)  # elsewhere: a child begins with its parent's memory
+            before = len(open_run(folder).part_files())
             runs[number] = {task: measured(task, folder) for task in TASKS}
+            sizes = list(open_run(folder).parts.sizes().values())
+            index = sum(open_run(folder).part_index.sizes().values())
+            parts[str(number)] = {"before": before, "after": len(sizes)} | {
+                "mb_each": round(sum(sizes) / len(sizes) / 1e6, 1),
+                "index_bytes_a_clip": round(index / number, 1),
+            }
+    packed: dict[int, dict[str, Any]] = {}
+    for number in (CLIPS_IN_PART, options.few):
+        with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
+            folder = Path(temporary) / "run"
+            measured(f"make_6 {number}", folder)
+            packed[number] = {task: measured(task, folder) for task in ("read", "score")}
     with tempfile.TemporaryDirectory(prefix="vxp-bench-") as temporary:
         column = column_speeds(Path(temporary))
     facts: dict[str, Any] = {
         "column": column,
         "clips": [options.few, options.many],
         "clip_bytes": CLIP_BYTES,
+        "parts": parts,
+        "as_format_6": {
+            task: line(task, CLIPS_IN_PART, options.few, packed) for task in ("read", "score")
+        },
         **{task: line(task, options.few, options.many, runs) for task in TASKS},
     }
     facts["score_to_read_cpu"] = round(
         facts["read"]["gb_per_cpu_s"] / facts["score"]["gb_per_cpu_s"], 2
     )
+    facts["times_less_cpu_than_format_6"] = {
+        task: round(old["cpu_s_of_a_million"] / facts[task]["cpu_s_of_a_million"], 1)
+        for task, old in facts["as_format_6"].items()
+    }
     facts["under_4_gb_at_a_million"] = all(
         facts[task]["peak_resident_mb_of_a_million"] * 1e6 < LIMIT_BYTES for task in TASKS
     )

@@ -30,23 +30,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow.parquet as pq
 from demo_videos import make_videos
 
+from support.compared_runs import compare, num_clips
 from support.media_watch import OpenedFiles
 from support.repo import ROOT
 
 PROGRAM: Final = str(Path(sys.executable).with_name("vxp-data"))
 MODES: Final = ("driver", "worker", "machine")
-COMPARED: Final = (
-    "decisions.parquet",
-    "dropped.json",
-    "kept.json",
-    "media.parquet",
-    "quarantine.parquet",
-    "samples.parquet",
-    "scores.parquet",
-)
 MARK: Final = "VXP_CHAOS"
 MOMENTS: Final = ("start", "files", "files", "files", "files", "end")
 """When to kill: before any file is opened, when a random file is, or after the last one."""
@@ -284,7 +275,13 @@ class Chaos:
             if after is None:
                 after = num_clips(out) if kill.mode == "worker" else kill.clips_after
             self.outcome.kills.append(replace(kill, clips_after=after))
-        self._compare(out, encoder)
+        found = compare(out, self._references[encoder])
+        self.outcome.files_in_all_runs += self._arena.num_files
+        self.outcome.rows += found.rows
+        self.outcome.lost += found.lost
+        self.outcome.doubled += found.doubled
+        self.outcome.different += found.different
+        self.outcome.left_behind += found.left_behind
         self.outcome.runs += 1
         self.outcome.seconds += time.monotonic() - began_s
 
@@ -388,55 +385,6 @@ class Chaos:
         self._ending_s = time.monotonic() - self._arena.opened.last_s()
         self._references[encoder] = out
 
-    def _compare(self, out: Path, encoder: str) -> None:
-        reference, outcome = self._references[encoder], self.outcome
-        outcome.files_in_all_runs += self._arena.num_files
-        for name in COMPARED:
-            if (out / name).read_bytes() != (reference / name).read_bytes():
-                outcome.different.append(f"{out.name}/{name}")
-        there, wanted = embeddings(out), embeddings(reference)
-        outcome.different += [
-            f"{out.name}: {key}" for key in wanted if there.get(key) != wanted[key]
-        ]
-        ids, wanted_ids = sample_ids(out), sample_ids(reference)
-        outcome.rows += sum(wanted_ids.values())
-        outcome.lost += sum((wanted_ids - ids).values())
-        outcome.doubled += sum((ids - wanted_ids).values())
-        names = {path.name for path in out.iterdir()} | {
-            p.name for p in (out / "embeddings").iterdir()
-        }
-        outcome.left_behind += sorted(n for n in names if n.startswith(".") or n == "lock.json")
-
-
-def num_clips(out: Path) -> int:
-    """Count the clips that have embeddings."""
-    if not (out / "embeddings").is_dir():
-        return 0
-    parts = (out / "embeddings").glob("part-*.parquet")
-    keys = ["uri", "clip_start_s", "clip_end_s"]
-    rows = [row for part in parts for row in pq.read_table(part, columns=keys).to_pylist()]
-    return len({tuple(row.values()) for row in rows})
-
-
-def embeddings(out: Path) -> dict[tuple[str, float, float], str]:
-    """Return every clip's embedding as text; one that is there twice, with other bits, as 'two'."""
-    found: dict[tuple[str, float, float], str] = {}
-    for part in sorted((out / "embeddings").glob("part-*.parquet")):
-        for row in pq.read_table(part).to_pylist():
-            key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
-            text = repr((row["reason"], row["frame_index"], row["embedding"]))
-            found[key] = text if found.get(key, text) == text else "two"
-    return found
-
-
-def sample_ids(out: Path) -> Counter[str]:
-    """Count the sample ids in the decisions, and with a mark those in the kept and dropped rows."""
-    ids = Counter(pq.read_table(out / "decisions.parquet")["sample_id"].to_pylist())
-    for name in ("kept.json", "dropped.json"):
-        rows = json.loads((out / name).read_text(encoding="utf-8"))
-        ids.update(f"{name} {row['id']}" for row in rows)
-    return ids
-
 
 def chaos(
     arena: Arena,
@@ -515,15 +463,16 @@ def main() -> None:
 
 
 def add_figures(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
-    """Add the figures of two records."""
+    """Add the figures of two records; what only one has stays."""
     if one is None:
         return other
-    total: dict[str, Any] = {}
+    total = dict(one)
     for name, value in other.items():
+        before = one.get(name, type(value)())
         if isinstance(value, dict):
-            total[name] = dict(sorted((Counter(one[name]) + Counter(value)).items()))
+            total[name] = dict(sorted((Counter(before) + Counter(value)).items()))
         else:
-            total[name] = max(one[name], value) if "most" in name else one[name] + value
+            total[name] = max(before, value) if "most" in name else before + value
     return total
 
 

@@ -1,4 +1,4 @@
-"""Runs of formats 4 and 5, which no version writes any more.
+"""Runs of formats 4 to 6, which no version writes any more.
 
 `run_of_format_4.tar.xz` was written by the last version that did: a prune of six rows over four
 small videos, one of them broken and one there twice (thumbnail encoder, two frames a clip, a filter
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 STORED = Path(__file__).with_name("run_of_format_4.tar.xz")
+STORED_6 = Path(__file__).with_name("run_of_format_6.tar.xz")
 FACTS = ("uri", "clip_start_s", "clip_end_s", "file_stamp", "encoder", "sampler")
 OLD_NAMES = {
     "turns": "exchanges",
@@ -42,6 +44,13 @@ def stored_run(folder: Path) -> Path:
     return folder / "run"
 
 
+def stored_run_of_format_6(folder: Path) -> Path:
+    """Unpack the run that the last version of format 6 wrote."""
+    with tarfile.open(STORED_6) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "run"
+
+
 def run_files(run: Path) -> dict[str, bytes]:
     """Return every file of a run."""
     files = (path for path in sorted(run.rglob("*")) if path.is_file())
@@ -52,6 +61,7 @@ def as_format_4(run: Path) -> None:
     """Write a run of ours, in place, as the last version of format 4 did."""
     record = json.loads((run / "run.json").read_text())
     samplers = {record["sampler"]: old_sampler(record["config"])}
+    _unmerge(run)
     for part in sorted((run / "embeddings").iterdir()):
         _part_as_format_4(run, part, samplers)
     for name in ("samples", "media", "duplicates"):
@@ -68,6 +78,7 @@ def as_format_4(run: Path) -> None:
 
 def as_format_5(run: Path) -> None:
     """Write a run of ours, in place, as the last version of format 5 did."""
+    _unmerge(run)
     files = [*sorted((run / "embeddings").iterdir())]
     files += [run / f"{name}.parquet" for name in ("samples", "media", "plans")]
     for path in files:
@@ -80,6 +91,22 @@ def as_format_5(run: Path) -> None:
             pq.write_table(table, path, compression="zstd")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "format_version": 5}, indent=2) + "\n")
+
+
+def _unmerge(run: Path) -> None:
+    """Write a part a clip, without what format 7 added, in the place of those that were merged."""
+    shutil.rmtree(run / "part_index")
+    for folder in ("embeddings", "thumbnails"):
+        for path in sorted((run / folder).glob("*")):
+            stored = pq.read_table(path)
+            path.unlink()
+            new = [name for name in stored.column_names if name == "mean" or "score:" in name]
+            stored = stored.drop_columns(new)
+            for row in range(len(stored)):
+                (facts,) = stored.slice(row, 1).to_pylist()
+                key = [facts[n] for n in ("uri", "clip_start_s", "clip_end_s", "file_version")]
+                name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+                pq.write_table(stored.slice(row, 1), path.with_name(f"part-{name}.parquet"))
 
 
 def _without_new(table: pa.Table) -> pa.Table:

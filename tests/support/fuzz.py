@@ -35,11 +35,12 @@ from support.fuzz_headers import HEADER_MUTATIONS
 from support.shard_fixtures import make_video, media_clip, text_clip, write_shards
 from vxp_data.encoders.thumbnail import ThumbnailEncoder
 from vxp_data.engines.crash_ledger import Attempt, CrashLedger
+from vxp_data.engines.files import FILE_SCHEMA
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.embed.job_settings import JobSettings
-from vxp_data.pipeline.embed.stages import decode_files, file_table
-from vxp_data.pipeline.media.clips import MediaItem
+from vxp_data.pipeline.embed.stages import decode_files
 from vxp_data.pipeline.run_dir.samples import sample_table
 from vxp_data.settings.prune import DecodeConfig, EncoderConfig, FetchConfig, FramesConfig
 from vxp_data.shards.shard_file import read_clips
@@ -204,16 +205,15 @@ def alarm(seconds: float) -> Iterator[None]:
 def read_media(path: Path, settings: JobSettings) -> tuple[str, str]:
     """Read a clip of a file; return the outcome and what is wrong with the row, if anything."""
     is_image = path.suffix.lower() in IMAGES
-    item = MediaItem(
-        uri=str(path),
-        file_version=local_file_version(str(path)),
-        is_image=is_image,
-        clips_s=((0.0, float("inf")),),
-    )
+    file = {
+        "uri": str(path), "file_version": local_file_version(str(path)), "is_image": is_image,
+        "num_bytes": 0, "clip": [0], "clip_start_s": [0.0], "clip_end_s": [float("inf")],
+    }  # fmt: skip
+    files = pa.Table.from_pylist([file], FILE_SCHEMA)
     with alarm(3 * TIMEOUT_S + 400.0):  # many frames may take long; see `limit_s`
         started_s = time.monotonic()
         attempt = Attempt(CrashLedger(), "fuzz")
-        (table,) = list(decode_files(file_table([item]), attempt, settings))
+        (table,) = list(decode_files(files, attempt, settings))
         wall_s = time.monotonic() - started_s
     row = table.to_pylist()[0]
     if wall_s > (limit := limit_s(row["num_frames"])):
@@ -248,7 +248,9 @@ def read_manifest(path: Path, _: JobSettings) -> tuple[str, str]:
     dataset = Dataset(name="fuzz", manifest=path, format=kind, media_root=path.parent)
     with alarm(60):
         try:
-            samples = list(read_samples(dataset, TaskRules(field="task"), ManifestCounts(), {}))
+            samples = list(
+                read_samples(dataset, TaskRules(field="task"), ManifestCounts(), SeenIds())
+            )
         except UserError as error:
             return f"{kind}: one error", "" if str(path) in str(error) else "no path in the error"
         bad = [reason for reason in sample_table(samples)["reason"].to_pylist() if reason]

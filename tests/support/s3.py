@@ -40,7 +40,7 @@ class Fault:
 
     Kinds: 'status' answers with an error; 'cut' ends the body and the connection half-way; 'short'
     sends half of the body as if it were all; 'silent' says nothing for `seconds`; 'lost' does what
-    was asked, and the answer never comes.
+    was asked, and the answer never comes; 'late' does it `seconds` later, and well.
     """
 
     kind: str
@@ -104,6 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.seconds)
             self.close_connection = True
             return
+        if fault and fault.kind == "late":
+            time.sleep(fault.seconds)
+            fault = None
         if fault and fault.kind == "status":
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = _ERROR_BODY.format(code=_CODES[fault.status]).encode()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vxp_data.engines.base import EmbedStages
+from vxp_data.engines.base import EmbedStages, Store
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import FILE_SCHEMA
 from vxp_data.engines.stage_plan import EncoderNeeds
@@ -62,8 +62,8 @@ def decode(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:
 class Encoder:
     """Takes clips to reports."""
 
-    def __call__(self, clips: pa.Table, attempt: Attempt) -> pa.Table:
-        """Report the mean of each clip's pixels."""
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
+        """Report the mean of each clip's pixels, once that is asked for."""
         reasons = []
         for uri, reason in zip(clips["uri"].to_pylist(), clips["reason"].to_pylist(), strict=True):
             told = reason
@@ -75,17 +75,60 @@ class Encoder:
             reasons.append(told)
         attempt.leave()
         means = [np.frombuffer(p.as_buffer(), dtype=np.uint8).mean() for p in clips["pixels"]]
-        return pa.table(
+        report = pa.table(
             {"clip": clips["clip"], "mean": means, "reason": reasons,
              "decoder_pid": clips["decoder_pid"], "encoder_pid": [os.getpid()] * len(clips),
              "batch": [len(clips)] * len(clips),
              "threads": [os.environ.get("OMP_NUM_THREADS")] * len(clips)}
         )  # fmt: skip
+        return lambda: report
+
+
+class SlowStore:
+    """Stores clips only once the next ones are being embedded, or all are; notes what it did.
+
+    Args:
+        log: file for the notes: a line each, what and when it began and ended.
+        num_clips: of the job, which one encoder embeds alone.
+        dies: the first time that anything is stored, the worker is killed instead.
+    """
+
+    def __init__(self, log: Path, num_clips: int, *, dies: bool = False) -> None:
+        self._embed, self._log, self._dies = Encoder(), log, dies
+        self._num_left, self._num_begun = num_clips, 0
+
+    def __call__(self, clips: pa.Table, attempt: Attempt) -> Store:
+        """Embed; return what stores."""
+        began_s = time.monotonic()
+        self._num_begun += 1
+        begun = self._num_begun
+        report = self._embed(clips, attempt)()
+        self._num_left -= len(clips)
+        self._note("again" if attempt.again else "embed", began_s)
+
+        def store() -> pa.Table:
+            began_s = time.monotonic()
+            mark = self._log.with_suffix(".died")
+            if self._dies and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            while (is_alone := self._num_begun == begun) and self._num_left > 0:
+                if self._dies or time.monotonic() > began_s + 30:
+                    break
+                time.sleep(0.01)
+            self._note("alone" if is_alone else "beside", began_s)
+            return report
+
+        return store
+
+    def _note(self, what: str, began_s: float) -> None:
+        with self._log.open("a") as log:
+            log.write(f"{what} {began_s} {time.monotonic()}\n")
 
 
 def decode_and_embed(files: pa.Table, attempt: Attempt) -> Iterator[pa.Table]:
     """Do both in one worker."""
-    yield Encoder()(pa.concat_tables(decode(files, attempt)), attempt)
+    yield Encoder()(pa.concat_tables(decode(files, attempt)), attempt)()
 
 
 def misbehave(stage: str, uri: str) -> None:

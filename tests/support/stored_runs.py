@@ -17,12 +17,13 @@ from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.samples import TaskRules
 from vxp_data.pipeline.curate.score import score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
-from vxp_data.pipeline.embed.work_items import read_wanted_media
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.redecide import redecide
-from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, write_part
-from vxp_data.pipeline.run_dir.embedding_column import embedding_column
+from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
+from vxp_data.pipeline.run_dir.part_columns import part_of
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.pipeline.run_dir.samples import dataset_facts, write_samples
-from vxp_data.schemas import EMBEDDING_BESIDE_SCHEMA, EMBEDDING_FACTS, EMBEDDING_SCHEMA
+from vxp_data.schemas import EMBEDDING_FACTS
 from vxp_data.settings.prune import PruneConfig
 
 ENCODER = "encoder-1"
@@ -62,7 +63,7 @@ def stored_run(
     run = open_run(folder / "run")
     Path(str(run.root)).mkdir()
     write_samples(run, datasets, TaskRules(field=None, mapping={}))
-    sources = read_wanted_media(run)
+    wanted = read_wanted_media(run)
     table = []
     for name, clip in clips.items():
         num_frames = len(clip.emb_FD)
@@ -88,8 +89,7 @@ def stored_run(
         table.append(facts)
     embeddings = [clip.emb_FD.astype(np.float16) for clip in clips.values()]
     part = pa.Table.from_pylist(table, EMBEDDING_FACTS)
-    part = part.append_column("embedding", embedding_column(embeddings))
-    part = part.cast(EMBEDDING_SCHEMA)
+    part = part_of(part, embeddings)
     beside = [
         None if c.beside_FD is None else packed(c.beside_FD).tobytes() for c in clips.values()
     ]
@@ -97,9 +97,8 @@ def stored_run(
         made_by = ["" if vectors is None else beside_fingerprint() for vectors in beside]
         part = part.append_column("beside", pa.array(beside, pa.large_binary()))
         part = part.append_column("beside_encoder", pa.array(made_by, pa.string()))
-        part = part.cast(EMBEDDING_BESIDE_SCHEMA)
     write_part(run.parts.file("part-0.parquet"), part)
-    score_clips(run, sources, encoder=encoder, sampler=SAMPLER)
+    score_clips(run, wanted, encoder=encoder, sampler=SAMPLER)
     write_row_scores(run, encoder=encoder, sampler=SAMPLER)
     run.write_run(
         {

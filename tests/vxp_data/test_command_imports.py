@@ -58,6 +58,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("sample RUN", {"matplotlib", "PIL"}),
         ("export RUN --out OUT", set()),
         ("show-config prune", set()),
+        ("watch RUN --once", set()),
         ("mixture show video_xl_pro_sft", set()),
         ("doctor --encoder thumbnail", {"av", "pebble"}),
     ],

@@ -32,6 +32,14 @@ EngineName = Annotated[
         "[ray with an address, else local]",
     ),
 ]
+Share = Annotated[
+    float | None,
+    typer.Option(
+        "--share",
+        metavar="SHARE",
+        help="Most of a Ray cluster that this takes, for several at once: 0.5. [all that is free]",
+    ),
+]
 ManifestFormatName = Annotated[
     str | None,
     typer.Option(

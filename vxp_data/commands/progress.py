@@ -35,6 +35,10 @@ class PruneProgress(Observer):
         for check in checks:
             say(str(check), err=True)
 
+    def decoded(self, check: Check) -> None:
+        """Print which decoder the clips came from."""
+        say(str(check), err=True)
+
     def started(self, num_clips: int, num_done: int) -> None:
         """Show the bar."""
         if num_done:

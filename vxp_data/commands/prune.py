@@ -14,6 +14,7 @@ from vxp_data.commands.options import (
     Recipe,
     Run,
     Set,
+    Share,
     column_overrides,
     load_settings,
     read_overrides,
@@ -57,13 +58,16 @@ def prune(
     excluded: ExcludeOptions,
     address: Address = None,
     engine: EngineName = None,
+    share: Share = None,
     settings: Set = None,
 ) -> None:
     """Keep the informative videos. Reads manifests and video, writes OUT, deletes nothing.
 
     Example: vxp-data prune train.json --media-root videos --out runs/a --keep 0.5
     """
-    overrides = read_overrides(settings, encoder=encoder, address=address, engine=engine)
+    overrides = read_overrides(
+        settings, encoder=encoder, address=address, engine=engine, share=share
+    )
     overrides += column_overrides(columns)
     loaded = load_settings(recipe, overrides + keep.overrides() + excluded.overrides())
     from vxp_data.commands.progress import PruneProgress

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vxp_data.commands.options import Address, EngineName, Set, read_overrides, say
+from vxp_data.commands.options import Address, EngineName, Set, Share, read_overrides, say
 from vxp_data.errors import StoppedError
 
 
@@ -23,6 +23,7 @@ def run(
     ] = None,
     address: Address = None,
     engine: EngineName = None,
+    share: Share = None,
     settings: Set = None,
 ) -> None:
     """Make shards of annotated video: ingest, prune, near-duplicates, sample, shard.
@@ -37,7 +38,7 @@ def run(
     from vxp_data.settings.data import load_data_recipe
 
     loaded = load_data_recipe(
-        recipe, read_overrides(settings, out=out, address=address, engine=engine)
+        recipe, read_overrides(settings, out=out, address=address, engine=engine, share=share)
     )
 
     class Shown(RecipeObserver):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vxp_data.commands.options import Address, EngineName, Run, Set, read_overrides, say
+from vxp_data.commands.options import Address, EngineName, Run, Set, Share, read_overrides, say
 from vxp_data.errors import StoppedError, UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def retry(
     ] = None,
     address: Address = None,
     engine: EngineName = None,
+    share: Share = None,
     settings: Set = None,
 ) -> None:
     """Try quarantined media of a finished run again; what succeeds is scored and decided.
@@ -63,6 +64,7 @@ def retry(
         memory=memory_mib,
         address=address,
         engine=engine,
+        share=share,
     )
     chosen = frozenset(map(Reason, reasons)) if reasons else RETRIED
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vxp_data.commands.options import Address, EngineName, Run, Set, read_overrides, say
+from vxp_data.commands.options import Address, EngineName, Run, Set, Share, read_overrides, say
 from vxp_data.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def shard(
     ] = None,
     address: Address = None,
     engine: EngineName = None,
+    share: Share = None,
     settings: Set = None,
 ) -> None:
     """Write a run's kept rows as WebDataset shards, with their sampling plans.
@@ -91,6 +92,7 @@ def shard(
         workers=workers,
         address=address,
         engine=engine,
+        share=share,
     )
     directory = open_run(run)
     record = directory.read_run()

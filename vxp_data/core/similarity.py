@@ -61,6 +61,9 @@ class Measure:
     reason: Reason = Reason.REDUNDANT
     """Why rows go that are beyond the threshold."""
 
+    version: int = 1
+    """Raised when scores change: those that a run has stored are worked out anew then."""
+
     def compute(self, emb_VFD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Score videos that have the same number of frames.
 

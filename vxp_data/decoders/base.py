@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vxp_data.records import Media
+from vxp_data.registry import DECODERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,11 @@ class DecodedFrames:
                 f"frames_FHWC has shape {self.frames_FHWC.shape}, is_exact_F {len(self.is_exact_F)}"
                 " entries; want [F, H, W, 3] and F"
             )
+
+
+def decodes_on_gpu(name: str) -> bool:
+    """Whether a decoder's class says `on_gpu = True`: it runs in the one child of a GPU then."""
+    return bool(getattr(DECODERS.load(name), "on_gpu", False))
 
 
 class Decoder(Protocol):

@@ -14,17 +14,21 @@ import signal
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from vxp_data.decoders.isolation import Isolation, isolate
 
 _PR_SET_PDEATHSIG: Final = 1
+_hiding: Final = threading.Lock()
+"""Processes may be started by several threads."""
 
 
 @dataclass(slots=True)
@@ -176,7 +180,11 @@ def start_tracker() -> None:
 
 @contextmanager
 def _main_module_hidden() -> Iterator[None]:
-    main = sys.modules["__main__"]
+    with _hiding:
+        yield from _hidden(sys.modules["__main__"])
+
+
+def _hidden(main: ModuleType) -> Iterator[None]:
     hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
     main.__dict__.update(__spec__=None)
     main.__dict__.pop("__file__", None)

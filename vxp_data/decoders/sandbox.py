@@ -41,6 +41,9 @@ _TASKS_PER_CHILD: Final = 2000
 """A child is replaced after so many calls: decoders leak."""
 
 
+NO_LIMIT: Final = 0
+"""As a child's memory: it is not limited from inside."""
+
 _MOST_BROKEN: Final = 3
 """Children that may die before they take up a call."""
 
@@ -67,10 +70,10 @@ class FrameArena:
             os.ftruncate(self._fd, num_bytes)
             self._num_bytes = num_bytes
 
-    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def take(self, shape: tuple[int, ...], offset: int = 0) -> NDArray[np.uint8]:
         """Copy an array of that shape out, so that the arena can be used again."""
         num_bytes = int(np.prod(shape))
-        with mmap.mmap(self._fd, num_bytes, prot=mmap.PROT_READ) as view:
+        with mmap.mmap(self._fd, num_bytes, prot=mmap.PROT_READ, offset=offset) as view:
             return np.frombuffer(view, dtype=np.uint8).reshape(shape).copy()
 
     def close(self) -> None:
@@ -107,7 +110,8 @@ class Sandbox:
     """One child process, started when first needed.
 
     Args:
-        memory_bytes: what a call may allocate beyond what its libraries take at import.
+        memory_bytes: what a call may allocate beyond what its libraries take at import; NO_LIMIT
+            where its owner watches it instead.
         arena: where the child's `put_frames` puts frames; None where it has none to put.
         buffer: where the child finds a file; None where it opens files by their paths.
         mechanisms: what isolates the child, by names in `isolation.MECHANISMS`; () for all.
@@ -182,9 +186,14 @@ class _BrokenError(Exception):
     """The child died while it had nothing to do: pebble takes its pool for lost then."""
 
 
-def put_frames(frames: NDArray[np.uint8]) -> None:
-    """Write, in the child, an array to the start of the sandbox's arena."""
-    with mmap.mmap(child_arena_fd(), frames.nbytes) as view:
+def put_frames(frames: NDArray[np.uint8], offset: int = 0) -> None:
+    """Write, in the child, an array to the sandbox's arena, to its start if nowhere else.
+
+    Args:
+        frames: of any shape.
+        offset: bytes, a multiple of mmap.ALLOCATIONGRANULARITY.
+    """
+    with mmap.mmap(child_arena_fd(), frames.nbytes, offset=offset) as view:
         np.frombuffer(view, dtype=np.uint8)[:] = frames.reshape(-1)
 
 
@@ -194,6 +203,8 @@ def cap_memory() -> None:
     Called after a decoder's library is loaded; the limit is on writable private memory
     (RLIMIT_DATA), because torchcodec maps gigabytes of address space that it never uses.
     """
+    if child_memory_bytes() == NO_LIMIT:
+        return
     limit = _held_bytes() + child_memory_bytes()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 

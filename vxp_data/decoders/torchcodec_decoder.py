@@ -1,4 +1,4 @@
-"""torchcodec: PyTorch's decoder; on CPU, or on CUDA where there is a GPU and its build has NVDEC.
+"""torchcodec: PyTorch's decoder, on a core; `torchcodec_cuda` has the one on a GPU.
 
 It uses the FFmpeg libraries of the machine (`apt-get install ffmpeg`). Measured: wrong frames for
 MPEG-TS, edit lists and recovery points; it says `unsupported` there.
@@ -23,9 +23,6 @@ class TorchcodecDecoder:
     """Decodes with `torchcodec.decoders.VideoDecoder`, exact seek mode, by frame index."""
 
     name = "torchcodec"
-
-    def __init__(self) -> None:
-        self._device = ""
 
     def check(self) -> None:
         """Refuse to start where FFmpeg's shared libraries are missing; see `Decoder.check`."""
@@ -63,14 +60,16 @@ class TorchcodecDecoder:
         size: FrameSize | None,
     ) -> DecodedFrames:
         """Decode the planned frames; see `Decoder.decode`."""
+        import torch
         from torchcodec.decoders import VideoDecoder
 
+        torch.set_num_threads(1)
         try:
             decoder = VideoDecoder(
                 path,
                 dimension_order="NHWC",
                 num_ffmpeg_threads=1,
-                device=self._pick_device(),
+                device="cpu",
                 transforms=_resize(size),
             )
             if decoder.stream_index != media.stream_index:
@@ -85,19 +84,11 @@ class TorchcodecDecoder:
                 )
             batch = decoder.get_frames_at(plan.frame_index_F.tolist())
         except (RuntimeError, ValueError, IndexError) as error:
-            raise MediaError(Reason.DECODE_FAILED, f"torchcodec: {_first_line(error)}") from error
-        frames: NDArray[np.uint8] = batch.data.cpu().numpy()
+            raise MediaError(Reason.DECODE_FAILED, f"torchcodec: {first_line(error)}") from error
+        frames: NDArray[np.uint8] = batch.data.numpy()
         return DecodedFrames(
             frames_FHWC=frames, is_exact_F=np.ones(len(plan), dtype=np.bool_), geometry=None
         )
-
-    def _pick_device(self) -> str:
-        if not self._device:
-            import torch
-
-            torch.set_num_threads(1)
-            self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        return self._device
 
 
 def _resize(size: FrameSize | None) -> list[Any] | None:
@@ -108,5 +99,6 @@ def _resize(size: FrameSize | None) -> list[Any] | None:
     return [Resize(size=(size.height_px, size.width_px))]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what torchcodec says, without its C++ stack."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class EncoderSettings(Protocol):
 
     @property
     def device(self) -> str:
-        """'auto', 'cpu' or 'cuda'; 'auto' takes CUDA where this machine has it."""
+        """'auto', 'cpu' or 'cuda'; 'auto' takes CUDA where this machine has it. A job names one."""
 
     @property
     def batch_frames(self) -> int:
@@ -69,6 +70,8 @@ class EncoderSpec:
     in_decode_task: bool
     """True: cheap and weight-free; runs in the CPU decode task, so that frames never enter the
     object store."""
+    precision: str = ""
+    """'fp32' or 'bf16', for messages: the fingerprint has it; '' where there is one only."""
 
 
 class Encoder(Protocol):
@@ -178,6 +181,27 @@ def require_modules(encoder: str, extra: str, *modules: str) -> None:
             f"encoder {encoder!r} {needs_extra(extra, *missing)}. Or prune without it, on "
             "low-level similarity: --encoder thumbnail"
         )
+
+
+def require_spec(found: EncoderSpec, wanted: EncoderSpec) -> None:
+    """Refuse an encoder whose vectors cannot stand beside those of the job's others.
+
+    Raises:
+        UserError: it is another; names the machine it runs on, what it is and what was wanted.
+    """
+    if found == wanted:
+        return
+    raise UserError(
+        f"on node {socket.gethostname()} the encoder {wanted.name!r} is {_words(found)}, and the "
+        f"job's is {_words(wanted)}: their vectors cannot be compared. All nodes need the same "
+        "weights, the same version of vxp and a device of the same kind; name the job's, "
+        "--set encoder.device=cuda or cpu, or take the node out."
+    )
+
+
+def _words(spec: EncoderSpec) -> str:
+    precision = f"{spec.precision}, " if spec.precision else ""
+    return f"{precision}{spec.frame_px} px, {spec.dim} numbers, fingerprint {spec.fingerprint}"
 
 
 def fingerprint(facts: Mapping[str, object]) -> str:

@@ -212,5 +212,10 @@ def _spec(*, bf16: bool) -> EncoderSpec:
         "preprocess": {"px": FRAME_PX, "minus": MINUS, "over": OVER},
     }
     return EncoderSpec(
-        name=NAME, frame_px=FRAME_PX, dim=DIM, fingerprint=fingerprint(facts), in_decode_task=False
+        name=NAME,
+        frame_px=FRAME_PX,
+        dim=DIM,
+        fingerprint=fingerprint(facts),
+        in_decode_task=False,
+        precision=str(facts["precision"]),
     )

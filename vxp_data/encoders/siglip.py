@@ -66,8 +66,8 @@ class SiglipEncoder(TorchEncoder):
         """Return the spec; reads model configs and at most 12 MiB of a local weights file.
 
         With device 'auto' the precision class, and so the fingerprint, is that of the machine this
-        runs on: name the device where a job is planned on one machine and run on another. Weights
-        of the hub that are not in this machine's cache count as revision 'main'.
+        runs on: a job names the device of the machines it runs on. Weights of the hub that are not
+        in this machine's cache count as revision 'main'.
 
         Raises:
             UserError: unknown model, tag, device or precision; no such checkpoint; not a SigLIP.
@@ -116,4 +116,5 @@ def _spec(model: SiglipModel, *, bf16: bool) -> EncoderSpec:
         dim=model.embed_dim,
         fingerprint=fingerprint(facts),
         in_decode_task=False,
+        precision=str(facts["precision"]),
     )

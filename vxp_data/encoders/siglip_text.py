@@ -18,7 +18,7 @@ from vxp_data.encoders.siglip_model import (
     find_weights,
 )
 from vxp_data.encoders.siglip_weights import with_weights
-from vxp_data.encoders.torch_encoder import device_type_of, is_bf16
+from vxp_data.encoders.torch_encoder import batch_on, is_bf16, usable_device
 from vxp_data.errors import UserError
 
 _SMALLEST_VISION: Final = {
@@ -64,17 +64,17 @@ class SiglipTextEncoder:
         """Build the text tower and read its weights.
 
         Raises:
-            UserError: no such model; weights or tokenizer cannot be had or do not fit.
+            UserError: no such model; weights or tokenizer cannot be had or do not fit; no CUDA
+                device where one is wanted.
         """
         model = find_model(settings)
-        device_type = device_type_of(settings)
-        device = torch.device(device_type)
+        device = usable_device(settings)
         return cls(
             _load_text(model, device),
             _tokenizer(model),
             device=device,
-            bf16=is_bf16(settings, device_type),
-            batch_texts=settings.batch_frames if device_type == "cuda" else 1,
+            bf16=is_bf16(settings, device.type),
+            batch_texts=batch_on(device, settings),
         )
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

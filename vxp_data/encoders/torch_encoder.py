@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vxp_data.cuda import has_cuda
 from vxp_data.encoders.base import EncoderSettings, EncoderSpec, check_frames, fingerprint
+from vxp_data.encoders.pinned_frames import PinnedFrames
 from vxp_data.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ class TorchEncoder:
 
     On CUDA every pass has one shape: the last batch is filled up with black images. So a call
     costs ceil(F / batch_frames) full passes: give it the frames of several videos, or a
-    batch_frames that divides F. No vector depends on what the other images are; its index in the
-    batch and the batch size (which shrinks when memory runs out) may change its last bits.
+    batch_frames that divides F. While one pass is computed the next one's images are copied from
+    pinned memory, and the vectors come back together. No vector depends on what the other images
+    are; its index in the batch and the batch size (which shrinks when memory runs out) may change
+    its last bits.
 
     On CPU every image goes alone, whatever batch_frames is, so that its vector is the same bit
     for bit wherever it stands. Measured with SigLIP in batches of 8 and 64: the neighbours' content
@@ -64,6 +67,7 @@ class TorchEncoder:
         self._batch_frames = batch_frames
         self._scale = scale_C.to(device).view(1, 3, 1, 1)
         self._shift = shift_C.to(device).view(1, 3, 1, 1)
+        self._pinned: PinnedFrames | None = None
 
     @classmethod
     def of_model(
@@ -122,39 +126,40 @@ class TorchEncoder:
         import torch
 
         check_frames(frames_FHWC, frame_px=self.spec.frame_px)
-        emb_FD = np.empty((len(frames_FHWC), self.spec.dim), np.float32)
+        passes: list[torch.Tensor] = []
         start = 0
         while start < len(frames_FHWC):
             batch_BHWC = frames_FHWC[start : start + self._batch_frames]
             try:
-                emb_FD[start : start + len(batch_BHWC)] = self._forward(batch_BHWC)
+                passes.append(self._forward(batch_BHWC))
             except torch.OutOfMemoryError as error:
                 self._halve(error)
             else:
                 start += len(batch_BHWC)
                 continue
             torch.cuda.empty_cache()  # not in `except`, whose traceback holds the pass's tensors
+        emb_FD = np.empty((len(frames_FHWC), self.spec.dim), np.float32)
+        if passes:
+            emb_FD[:] = torch.cat(passes).cpu().numpy()
         norm_F = np.linalg.norm(emb_FD, axis=1)
         if not (np.abs(norm_F - 1) <= _OFF_UNIT).all():  # NaN is caught too
             raise no_direction(norm_F, str(self.spec))
         return emb_FD
 
-    def _forward(self, frames_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed up to batch_frames images in one pass of fixed shape."""
+    def _forward(self, frames_BHWC: NDArray[np.uint8]) -> torch.Tensor:
+        """Embed up to batch_frames images in one pass of fixed shape; [B, D] on the device."""
         import torch
 
-        # Always the full batch: other shapes may take other kernels, which round otherwise.
-        padded_BHWC = np.zeros((self._batch_frames, *frames_BHWC.shape[1:]), np.uint8)
-        padded_BHWC[: len(frames_BHWC)] = frames_BHWC
+        if self._pinned is None or self._pinned.batch_frames != self._batch_frames:
+            self._pinned = PinnedFrames(self._batch_frames, self.spec.frame_px, self._device)
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16),
         ):
-            pixels_BCHW = torch.from_numpy(padded_BHWC).to(self._device).permute(0, 3, 1, 2)
+            # Always the full batch: other shapes may take other kernels, which round otherwise.
+            pixels_BCHW = self._pinned.to_device(frames_BHWC).permute(0, 3, 1, 2)
             emb_BD = self.visual(pixels_BCHW * self._scale + self._shift)
-            emb_BD = torch.nn.functional.normalize(emb_BD.float(), dim=-1)
-            unit_BD: NDArray[np.float32] = emb_BD[: len(frames_BHWC)].cpu().numpy()
-        return unit_BD
+            return torch.nn.functional.normalize(emb_BD.float(), dim=-1)[: len(frames_BHWC)]
 
     def _halve(self, error: torch.OutOfMemoryError) -> None:
         """Halve the batch, for the life of this encoder.
@@ -263,6 +268,7 @@ def model_spec(
         dim=dim,
         fingerprint=fingerprint(numbers),
         in_decode_task=False,
+        precision=str(numbers["precision"]),
     )
 
 

@@ -6,14 +6,14 @@ processes, so they can be pickled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
 from vxp_data.engines.crash_ledger import Attempt
-from vxp_data.engines.stage_plan import EncoderNeeds, StagePlan
+from vxp_data.engines.stage_plan import AskedDevice, Device, EncoderNeeds, StagePlan
 
 if TYPE_CHECKING:
     from vxp_data.settings.cluster import ClusterConfig
@@ -24,8 +24,11 @@ R = TypeVar("R")
 Decode = Callable[[pa.Table, Attempt], Iterator[pa.Table]]
 """Takes files (FILE_SCHEMA), gives tables with a column `clip`: a clip each with its frames, or,
 where no encoder follows, reports."""
-Embed = Callable[[pa.Table, Attempt], pa.Table]
-"""Takes clips with their frames, gives their reports: a table with a column `clip`."""
+Store = Callable[[], pa.Table]
+"""Stores clips that are embedded, gives their reports: a table with a column `clip`."""
+Embed = Callable[[pa.Table, Attempt], Store]
+"""Takes clips with their frames, embeds them, and gives what stores them: that is called once, in
+another thread perhaps, and while it runs the next clips are embedded."""
 MapTable = Callable[[pa.Table], pa.Table]
 
 
@@ -42,12 +45,39 @@ class EmbedStages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortage:
-    """What would make a job slow."""
+    """What makes a job slow, or wait."""
 
     name: str
     """Of what there is too little."""
     message: str
     remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeActivity:
+    """A machine that a job runs on."""
+
+    name: str
+    num_cpus: float
+    num_gpus: float
+    decoders: int | None = None
+    """Decoding workers there; None: it is not known here, as the next."""
+    encoders: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What an engine does at a moment."""
+
+    nodes: tuple[NodeActivity, ...]
+    clips_waiting: int | None = None
+    """Decoded ones that no encoder has taken; None: it is not known."""
+    decoders_paused: int | None = None
+    """Decoding workers that wait until an encoder takes clips; None: it is not known."""
+
+
+def no_word(shortage: Shortage) -> None:
+    """Tell nobody of a shortage."""
 
 
 class WorkerDiedError(Exception):
@@ -75,9 +105,12 @@ class Engine(Protocol):
 
     Attributes:
         spans_machines: whether a job may run on others than this one.
+        on_shortage: called with what a job waits for, or does without, while it runs; whoever
+            starts jobs may set it.
     """
 
     spans_machines: bool
+    on_shortage: Callable[[Shortage], None]
 
     def __init__(self, cluster: ClusterConfig) -> None: ...
 
@@ -94,12 +127,27 @@ class Engine(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def plan(self, needs: EncoderNeeds) -> StagePlan:
-        """Return how an embedding job would be shared out over what is there now.
+    def encoder_device(self, asked: AskedDevice) -> Device:
+        """Return where encoders run: the same for all of them, asked once for a run.
+
+        May wait for a GPU that is to come; `on_shortage` hears of it.
 
         Raises:
             UserError: there is no cluster, or no GPU that is asked for.
         """
+
+    def plan(self, needs: EncoderNeeds) -> StagePlan:
+        """Return how an embedding job would be shared out over what is free now.
+
+        Raises:
+            UserError: there is no cluster, or no GPU here that is asked for.
+        """
+
+    def activity(self) -> Activity:
+        """Return what goes on now; may be called from any thread while a job runs."""
+
+    def publish(self, figures: Mapping[str, float]) -> None:
+        """Show figures of a run, by name, to what watches over this engine's machines, if any."""
 
     def shortages(self, needs: EncoderNeeds) -> list[Shortage]:
         """Return what there is too little of for an embedding job.
@@ -110,6 +158,9 @@ class Engine(Protocol):
 
     def embed_files(self, files: pa.Table, stages: EmbedStages) -> Iterator[pa.Table]:
         """Decode and embed files; return reports as they come, every clip's once, in any order.
+
+        Machines that come while it runs are used, those that go are done without. It waits where
+        others use all there is; `on_shortage` hears of it.
 
         A worker that dies costs what it worked on; a clip of which MAX_WORKER_DEATHS die is given
         up by the stages themselves, through their `Attempt`.

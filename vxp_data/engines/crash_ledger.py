@@ -58,6 +58,11 @@ class CrashLedger:
         else:
             self._named[task] = thing
 
+    def forgive(self, task: str) -> None:
+        """Undo a task's last beginning: it ended by no fault of what it worked on."""
+        self._named.pop(task, None)
+        self._begun[task] -= 1
+
     def forget(self, task: str) -> None:
         """Drop a task that is done: a job may have millions."""
         self._begun.pop(task, None)

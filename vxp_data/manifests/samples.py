@@ -21,6 +21,7 @@ from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths
 from vxp_data.manifests.row_checks import READ_COLUMNS, check_understood
 from vxp_data.manifests.row_columns import top_of, with_columns
 from vxp_data.manifests.row_media import NamedMedia, find_media
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.media_markers import place_media, shown_order
 from vxp_data.records import Modality, Reason, Sample, SampleClip, Task
 from vxp_data.registry import MANIFEST_FORMATS
@@ -100,6 +101,8 @@ class ManifestCounts:
     """Rows whose id an earlier row has; theirs ends in '#2', '#3' ..."""
     absolute_paths: int = 0
     """Rows that name their media by an absolute path: the set cannot be moved."""
+    stems: int = 0
+    """Media that rows name without a suffix: which files these are, the folder of media says."""
     rows_several_media: int = 0
     """Rows with several media, which stand and fall together."""
     rows_without_question: int = 0
@@ -137,7 +140,7 @@ def total_counts(counts: Sequence[ManifestCounts]) -> ManifestCounts:
 
 
 def read_samples(
-    dataset: Dataset, rules: TaskRules, counts: ManifestCounts, seen_ids: dict[str, int]
+    dataset: Dataset, rules: TaskRules, counts: ManifestCounts, seen_ids: SeenIds
 ) -> Iterator[Sample]:
     """Read a dataset's rows as samples, one at a time: as many samples as rows, in their order.
 
@@ -147,8 +150,7 @@ def read_samples(
         dataset: what to read.
         rules: how rows name their task.
         counts: counted up as rows are read.
-        seen_ids: sample id -> how often it was given; share one dict between the datasets of a
-            run, so that ids are unique in it.
+        seen_ids: what was given; one for all datasets of a run, so that ids are unique in it.
 
     Raises:
         UserError: the manifest cannot be read as its format.
@@ -216,7 +218,7 @@ class _Reader:
         dataset: Dataset,
         rules: TaskRules,
         counts: ManifestCounts,
-        seen_ids: dict[str, int],
+        seen_ids: SeenIds,
     ) -> None:
         self._dataset = dataset
         self._rules = rules
@@ -303,6 +305,7 @@ class _Reader:
     def _clip(self, media: NamedMedia, facts: _Facts, *, is_first: bool) -> SampleClip:
         """Find a medium; the part of a row's only video, or of its only medium, is its own."""
         resolve = self._paths.resolve_stem if media.is_stem else self._paths.resolve
+        self._counts.stems += media.is_stem
         part = (facts.clip_start_s, facts.clip_end_s) if is_first else _WHOLE
         return SampleClip(
             modality=media.modality,
@@ -369,13 +372,6 @@ class _Reader:
         if not name:
             self._counts.ids_missing += 1
             name = hashlib.sha256(row.annotation).hexdigest()[:16]
-        wanted = unique = f"{self._dataset.name}/{name}"
-        if wanted in self._seen_ids:
-            self._counts.ids_repeated += 1
-            times = self._seen_ids[wanted]
-            while unique in self._seen_ids:  # '#2' may itself be somebody's id
-                times += 1
-                unique = f"{wanted}#{times}"
-            self._seen_ids[wanted] = times
-        self._seen_ids[unique] = 1
+        unique, is_repeated = self._seen_ids.unique(f"{self._dataset.name}/{name}")
+        self._counts.ids_repeated += is_repeated
         return unique

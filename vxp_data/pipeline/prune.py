@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
 
 from vxp_data.core.frame_sampling import SELECTION_VERSION
 from vxp_data.encoders.base import Encoder, EncoderSpec, fingerprint
 from vxp_data.encoders.choose import Choice
-from vxp_data.engines.base import Engine
+from vxp_data.engines.base import Engine, Shortage
 from vxp_data.engines.choose import open_engine
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules
 from vxp_data.pipeline.curate.decide import (
@@ -27,8 +29,11 @@ from vxp_data.pipeline.curate.image_text import (
 )
 from vxp_data.pipeline.curate.score import changed_files, media_ids, score_clips
 from vxp_data.pipeline.curate.score_rows import write_row_scores
+from vxp_data.pipeline.decoders_used import decoders_used
 from vxp_data.pipeline.embed.job import EmbedTotals, embed_media
 from vxp_data.pipeline.embed.job_settings import JobSettings
+from vxp_data.pipeline.embed.merging import merging
+from vxp_data.pipeline.embed.metrics import run_metrics
 from vxp_data.pipeline.embed.preflight import (
     Check,
     check_children,
@@ -36,7 +41,8 @@ from vxp_data.pipeline.embed.preflight import (
     check_media,
     check_room,
     require,
-    sample_of,
+    sampled,
+    shortage_check,
 )
 from vxp_data.pipeline.embed.preflight_extras import (
     require_installed,
@@ -45,17 +51,15 @@ from vxp_data.pipeline.embed.preflight_extras import (
 )
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
 from vxp_data.pipeline.embed.preflight_nodes import check_nodes
-from vxp_data.pipeline.embed.run_encoder import settle_encoder
+from vxp_data.pipeline.embed.run_encoder import settle_device, settle_encoder
 from vxp_data.pipeline.embed.stages import encoder_needs
-from vxp_data.pipeline.embed.work_items import (
-    WantedMedia,
-    done_clips,
-    media_items,
-    read_wanted_media,
-)
+from vxp_data.pipeline.embed.wanted_media import WantedMedia, read_wanted_media
+from vxp_data.pipeline.embed.work_items import WorkList, done_clips
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.part_index import read_part_index
 from vxp_data.pipeline.run_dir.samples import write_samples
+from vxp_data.pipeline.run_dir.samples_read import forget_counts
 from vxp_data.pipeline.run_record import (
     PruneResult,
     check_expectations,
@@ -83,6 +87,9 @@ class Observer:
 
     def read(self, checks: Sequence[Check]) -> None:
         """Called with what was found in each manifest."""
+
+    def decoded(self, check: Check) -> None:
+        """Called with what decoded the clips, where they were for a GPU."""
 
     def started(self, num_clips: int, num_done: int) -> None:
         """Called with how many clips are to be embedded, and how many already are."""
@@ -130,6 +137,8 @@ def _prune(
     started = time.monotonic()
     config = loaded.config
     observer.warned(require(check_machine(config, run.root)))
+    hear_shortages(engine, observer)
+    config = settle_device(config, engine)
     spec = prepare_encoder(config)
     prepare_text_encoder(config)
     run.check_format()
@@ -158,17 +167,19 @@ def _prune(
         sheet_bytes=config.thumbnails.max_bytes,
         beside=config.duplicates.kept_beside(config.encoder.name),
     )
-    sources = read_wanted_media(run)
+    wanted = read_wanted_media(run)
     deciding = DecisionSettings.of(config, encoder=spec.fingerprint, sampler=settings.sampler)
     require_tasks(deciding, read_table(run.samples, columns=["task"]))
     require_rows_to_decide(run, datasets, deciding)
-    require_neighbours(config.duplicates, sources)
+    require_neighbours(config.duplicates, wanted)
     totals, num_files = embed_missing(
-        run, sources, config, settings, engine, observer, but=TRIED_AGAIN
+        run, wanted, config, settings, engine, observer, but=TRIED_AGAIN
     )
     embed_s = time.monotonic() - started
     lock.check()
-    decided, changed = score_and_decide(run, datasets, config, settings, sources, engine)
+    decided, changed = score_and_decide(run, datasets, config, settings, wanted, engine)
+    if (used := decoders_used(run, config.decode.decoder)) is not None:
+        observer.decoded(used)
     wall_s = time.monotonic() - started
     result = PruneResult(
         out=out,
@@ -181,11 +192,21 @@ def _prune(
         measure=decided.decided_by,
     )
     lock.check()
+    forget_counts(run)
     run.write_run(run_record(result, loaded, datasets, spec, settings.sampler, embed_s))
     if config.expect is not None:
         speed = {"videos_per_s": speed_per_s(totals.clips, embed_s)}
         check_expectations(config.expect, expected_counts(decided_record(decided)) | speed)
     return result
+
+
+def hear_shortages(engine: Engine, observer: Observer) -> None:
+    """Have an observer warned of what a job of an engine waits for, when it does."""
+
+    def tell(short: Shortage) -> None:
+        observer.warned([shortage_check(short)])
+
+    engine.on_shortage = tell
 
 
 def prepare_encoder(config: PruneConfig) -> EncoderSpec:
@@ -201,7 +222,7 @@ def prepare_encoder(config: PruneConfig) -> EncoderSpec:
 
 def embed_missing(
     run: RunDirectory,
-    sources: Mapping[str, WantedMedia],
+    wanted: WantedMedia,
     config: PruneConfig,
     settings: JobSettings,
     engine: Engine,
@@ -217,39 +238,68 @@ def embed_missing(
     Raises:
         UserError: none of the files can be opened, or a node is not ready; see `embed_media`.
     """
-    parts = run.part_files()
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
-    done = done_clips(parts, sources, **fingerprints, but=but)
-    items = media_items(sources, done)
-    if items:  # files that need not be read are not looked at either
-        media = sample_of(item.uri for item in items)
+    work = _missing(run, wanted, **fingerprints, but=but)
+    if len(work):  # files that need not be read are not looked at either
+        uris = work.uris()
+        media = uris.take(pa.array(sampled(len(uris)))).to_pylist()
         found = (
             check_nodes(config, run.root, media, engine)
             if engine.spans_machines
             else [check_media(media)]
         )
-        found += check_room(engine, encoder_needs(settings, config.encoder.device))
+        found += check_room(engine, encoder_needs(settings))
         observer.warned(require(found))
-    num_todo = sum(len(item.clips_s) for item in items)
-    observer.started(num_todo, len(done))
+    observer.started(work.num_clips, wanted.num_clips - work.num_clips)
+    totals = EmbedTotals()
     try:
-        totals = (
-            embed_media(items, engine, config.encoder.device, settings, observer.progressed)
-            if items
-            else EmbedTotals()
-        )
+        with merging(run, engine):
+            if len(work):
+                totals = _embed_measured(run, work, wanted, config, settings, engine, observer)
     finally:
         observer.ended()
-    return totals, len(items)
+    return totals, len(work)
+
+
+def _embed_measured(
+    run: RunDirectory,
+    work: WorkList,
+    wanted: WantedMedia,
+    config: PruneConfig,
+    settings: JobSettings,
+    engine: Engine,
+    observer: Observer,
+) -> EmbedTotals:
+    with run_metrics(
+        run,
+        engine,
+        num_clips=work.num_clips,
+        num_before=wanted.num_clips - work.num_clips,
+        num_files=len(work),
+        port=config.cluster.metrics_port,
+    ) as metrics:
+
+        def progressed(totals: EmbedTotals) -> None:
+            metrics.heard(totals)
+            observer.progressed(totals)
+
+        return embed_media(work, engine, settings, progressed)
+
+
+def _missing(
+    run: RunDirectory, wanted: WantedMedia, *, encoder: str, sampler: str, but: Collection[str]
+) -> WorkList:
+    """Find what has no embeddings yet, or failed for one of the reasons `but`."""
+    is_done_C = done_clips(read_part_index(run), wanted, encoder=encoder, sampler=sampler, but=but)
+    return WorkList(wanted, is_done_C)
 
 
 def files_to_read(
     run: RunDirectory, *, encoder: str, sampler: str, but: Collection[str] = ()
 ) -> int:
     """Count the files that `embed_missing` would read: new ones, and those that have changed."""
-    sources = read_wanted_media(run)
-    done = done_clips(run.part_files(), sources, encoder=encoder, sampler=sampler, but=but)
-    return len(media_items(sources, done))
+    wanted = read_wanted_media(run)
+    return len(_missing(run, wanted, encoder=encoder, sampler=sampler, but=but))
 
 
 def score_and_decide(
@@ -257,7 +307,7 @@ def score_and_decide(
     datasets: Sequence[Dataset],
     config: PruneConfig,
     settings: JobSettings,
-    sources: Mapping[str, WantedMedia],
+    wanted: WantedMedia,
     engine: Engine,
 ) -> tuple[Decided, tuple[str, ...]]:
     """Write everything of a run that follows from its embeddings, but for run.json.
@@ -267,10 +317,10 @@ def score_and_decide(
     """
     before = media_ids(run)
     fingerprints = {"encoder": settings.spec.fingerprint, "sampler": settings.sampler}
-    score_clips(run, sources, **fingerprints)
+    score_clips(run, wanted, **fingerprints)
     write_row_scores(run, **fingerprints)
     if wants_similarity(config):
-        measure_similarities(run, settings, config.encoder.device, engine)
+        measure_similarities(run, settings, engine)
     decided = decide_run(run, datasets, DecisionSettings.of(config, **fingerprints))
     return decided, changed_files(before, media_ids(run))
 
@@ -281,7 +331,8 @@ def check_decoders(config: PruneConfig) -> None:
     Raises:
         UserError: one does not work.
     """
-    require(check_children(config.decode))
+    elsewhere = config.cluster.address is not None
+    require(check_children(config.decode, gpu_elsewhere=elsewhere))
 
 
 def sampler_fingerprint(config: PruneConfig, selection_version: int = SELECTION_VERSION) -> str:

@@ -20,11 +20,13 @@ from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
-from vxp_data.pipeline.embed.work_items import read_wanted_media
+from vxp_data.pipeline.embed.run_encoder import settle_device
+from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.prune import (
     Observer,
     check_decoders,
     embed_missing,
+    hear_shortages,
     prepare_encoder,
     sampler_fingerprint,
     score_and_decide,
@@ -143,34 +145,25 @@ def _retry(
     config = load_config(
         None, [*_otherwise(kept_config, overrides), *overrides], run_settings=record["config"]
     ).config
-    spec = prepare_encoder(config)
-    _check_same_encoder(spec, record["encoder"])
-    _check_same_frames(kept_config, record["sampler"])
-    check_decoders(config)
-    settings = JobSettings(
-        frames=config.frames,
-        decode=config.decode,
-        fetch=config.fetch,
-        encoder=config.encoder,
-        spec=spec,
-        sampler=record["sampler"],  # the same frames, whichever decoder gives them
-        parts=run.parts,
-        thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
-        sheet_bytes=config.thumbnails.max_bytes,
-        beside=config.duplicates.kept_beside(config.encoder.name),
-    )
-    before = _failed_clips(run)
-    sources = read_wanted_media(run)
-    require_neighbours(kept_config.duplicates, sources)
-    run.remove_unfinished()
     with open_engine(config.cluster) as engine:
+        hear_shortages(engine, observer)
+        config = settle_device(config, engine)
+        spec = prepare_encoder(config)
+        _check_same_encoder(spec, record["encoder"])
+        _check_same_frames(kept_config, record["sampler"])
+        check_decoders(config)
+        settings = _job_settings(run, config, spec, record)
+        before = _failed_clips(run)
+        wanted = read_wanted_media(run)
+        require_neighbours(kept_config.duplicates, wanted)
+        run.remove_unfinished()
         totals, num_files = embed_missing(
-            run, sources, config, settings, engine, observer, but=reasons
+            run, wanted, config, settings, engine, observer, but=reasons
         )
         lock.check()
         run.begin_change(record, "vxp-data retry")
         datasets = [dataset_from_facts(facts) for facts in record["datasets"]]
-        decided, changed = score_and_decide(run, datasets, kept_config, settings, sources, engine)
+        decided, changed = score_and_decide(run, datasets, kept_config, settings, wanted, engine)
     after = _failed_clips(run)
     tried = {key: reason for key, reason in before.items() if reason in reasons}
     result = RetryResult(
@@ -192,6 +185,23 @@ def _retry(
     record = {name: value for name, value in record.items() if name != "sampled"}
     run.write_run(record | {"decided": decided_record(decided), "retries": retries})
     return result
+
+
+def _job_settings(
+    run: RunDirectory, config: PruneConfig, spec: EncoderSpec, record: dict[str, Any]
+) -> JobSettings:
+    return JobSettings(
+        frames=config.frames,
+        decode=config.decode,
+        fetch=config.fetch,
+        encoder=config.encoder,
+        spec=spec,
+        sampler=record["sampler"],  # the same frames, whichever decoder gives them
+        parts=run.parts,
+        thumbnails=run.thumbnails if config.thumbnails.max_bytes else None,
+        sheet_bytes=config.thumbnails.max_bytes,
+        beside=config.duplicates.kept_beside(config.encoder.name),
+    )
 
 
 def _otherwise(

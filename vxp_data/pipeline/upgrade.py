@@ -1,88 +1,54 @@
-"""`vxp-data upgrade`: a run of format 4 or 5 becomes one of ours; no video is read.
+"""`vxp-data upgrade`: a run of format 4, 5 or 6 becomes one of ours; no video is read.
 
-Format 5 had conversations as pairs, one medium a row, and fewer facts about files. Format 4 had
-also embeddings as lists of lists, other names for some columns and settings, and its own number
-among what names the frame sampling. Every file is written anew, beside what it replaces, and
-run.json last. So whatever stops it, the run stays an old one to all other commands, nothing is
-lost, and the same command goes on. Knows these formats by heart: nothing else does any more.
-
-Facts that an old run does not have are unknown: '' and 0.
+Format 6 had vectors packed, no scores and means beside them, parts of a few clips, and no index of
+them. Format 5 had also conversations as pairs, one medium a row, and fewer facts about files.
+Format 4 had also embeddings as lists of lists, other names for some columns and settings, and its
+own number among what names the frame sampling. Every file is written anew, beside what it replaces,
+and run.json last. So whatever stops it, the run stays an old one to all other commands, nothing is
+lost, and the same command goes on.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, Final, get_args
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from vxp_data.conversation import conversation_json, turns_of_pairs
-from vxp_data.core.frame_sampling import Seek
-from vxp_data.encoders.base import fingerprint
 from vxp_data.errors import UserError
-from vxp_data.media_markers import place_media
-from vxp_data.pipeline.prune import sampler_fingerprint
+from vxp_data.pipeline.old_formats import (
+    is_new_part,
+    upgraded_part,
+    upgraded_record,
+    upgraded_table,
+)
 from vxp_data.pipeline.run_dir.directory import (
     RunDirectory,
+    cannot_read,
     column_names,
     open_run,
     read_row_groups,
+    read_schema,
     read_table,
     write_batches,
-    write_part,
 )
-from vxp_data.pipeline.run_dir.embedding_column import embedding_column, part_name
+from vxp_data.pipeline.run_dir.embedding_column import part_name
 from vxp_data.pipeline.run_dir.lock import RunLock, run_lock
+from vxp_data.pipeline.run_dir.part_index import write_whole_index
+from vxp_data.pipeline.run_dir.part_merging import merge_here
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.pipeline.run_dir.read_ahead import each_file
-from vxp_data.records import Modality
-from vxp_data.registry import DECODERS, FRAME_SAMPLERS
+from vxp_data.pipeline.sampler_names import SamplerNames
 from vxp_data.schemas import (
     DUPLICATE_SCHEMA,
-    EMBEDDING_BESIDE_SCHEMA,
     EMBEDDING_FACTS,
-    EMBEDDING_SCHEMA,
     RUN_FORMAT_VERSION,
     SAMPLE_SCHEMA,
     THUMBNAIL_SCHEMA,
     UPGRADED_FORMAT_VERSIONS,
 )
-from vxp_data.settings.prune import DecodeConfig, FramesConfig, PruneConfig
 from vxp_data.storage.folder import File
-
-_COLUMNS: Final[Mapping[str, str]] = {
-    "exchanges": "turns",
-    "file_stamp": "file_version",
-    "keeper_uri": "representative_uri",
-    "keeper_clip_start_s": "representative_clip_start_s",
-    "keeper_clip_end_s": "representative_clip_end_s",
-    "keeper_media_id": "representative_media_id",
-}
-_SETTINGS: Final[Mapping[tuple[str, str], str]] = {
-    ("shard", "picture_format"): "image_format",
-    ("costs", "tokens_per_picture"): "tokens_per_image",
-}
-"""By section and name."""
-_UNKNOWN: Final[Mapping[str, Any]] = {
-    "clips": [],
-    "gradual_refresh": False,
-    "time_note": "",
-    "stream_index": 0,
-    "num_video_streams": 0,
-    "has_crop": False,
-    "found_by": "",
-}
-"""Columns that old runs lack."""
-_SELECTION_VERSION: Final = 1
-"""By which frames were selected then."""
-_MOST_FRAMES: Final = 1000
-"""Most frames a clip that format 4 allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +64,7 @@ class Upgraded:
 
 
 def upgrade(where: str | Path) -> Upgraded:
-    """Convert a run of format 4 or 5, finished or stopped, to ours; one of ours is left as it is.
+    """Convert a run of an older format, finished or stopped, to ours; one of ours is left as it is.
 
     Goes on where an earlier call was stopped.
 
@@ -118,18 +84,23 @@ def upgrade(where: str | Path) -> Upgraded:
 def _upgrade(run: RunDirectory, lock: RunLock) -> Upgraded:
     run.remove_unfinished()
     record = run.read_json() if run.run_json.is_file() else None
-    samplers = _Samplers(record)
+    samplers = SamplerNames(record)
     parts = run.part_files()
     done = list(each_file(partial(_upgrade_part, run, lock, samplers), parts))
     named = {file.name for file in run.part_files()}
     for file in run.thumbnail_files():
         if file.name not in named:  # their clips were not embedded before the run was stopped
             _upgrade_table(file, THUMBNAIL_SCHEMA, samplers)
+    lock.check()
+    merge_here(run)
+    write_whole_index(run)
     for file, schema in _tables(run):
         _upgrade_table(file, schema, samplers)
+    if run.means.is_file():
+        _upgrade_means(run.means, samplers)
     lock.check()
     if record is not None:
-        run.write_run(_upgraded_record(record, samplers))
+        run.write_run(upgraded_record(record, samplers))
     return Upgraded(
         was_current=False,
         num_parts=sum(one is not None for one in done),
@@ -171,144 +142,55 @@ def _is_current(run: RunDirectory) -> bool:
         return False
     parts = each_file(column_names, run.part_files())
     sheets = each_file(column_names, run.thumbnail_files())
-    return all(map(_is_our_part, parts)) and all(
-        names == THUMBNAIL_SCHEMA.names for names in sheets
-    )
+    return all(map(is_new_part, parts)) and all(names == THUMBNAIL_SCHEMA.names for names in sheets)
 
 
-def _is_our_part(names: list[str]) -> bool:
-    return names in (EMBEDDING_SCHEMA.names, EMBEDDING_BESIDE_SCHEMA.names)
-
-
-def _upgrade_part(run: RunDirectory, lock: RunLock, samplers: _Samplers, file: File) -> bool | None:
+def _upgrade_part(
+    run: RunDirectory, lock: RunLock, samplers: SamplerNames, file: File
+) -> bool | None:
     """Write a part anew, under the name that it has in our format, and its contact sheets.
 
     Returns:
         Whether its frame sampling is known; None where it was of our format.
     """
-    part = read_table(file)
-    if _is_our_part(part.column_names):
+    old = read_table(file)
+    if is_new_part(old.column_names):
         return None
-    is_known, column = True, part["embedding"]
-    if _is_of_format_4(part):
-        is_known = all(map(samplers.knows, set(part["sampler"].to_pylist())))
-        column = embedding_column([_matrix(value) for value in part["embedding"]])
-    facts = _renamed(part.drop_columns("embedding"), EMBEDDING_FACTS, samplers)
-    part = facts.append_column("embedding", column).cast(EMBEDDING_SCHEMA)
+    try:
+        part = upgraded_part(old, samplers)
+    except ValueError as error:
+        raise cannot_read(str(file), error) from error
     name, sheets = part_name(part), run.thumbnails.file(file.name)
     if sheets.is_file():
-        table = _renamed(read_table(sheets), THUMBNAIL_SCHEMA, samplers)
+        table = upgraded_table(read_table(sheets), THUMBNAIL_SCHEMA, samplers)
         write_part(run.thumbnails.file(name), table)
     write_part(run.parts.file(name), part)
     if name != file.name:
         lock.check()
         run.thumbnails.remove(file.name)  # first: found without its part, it would stay for ever
         run.parts.remove(file.name)
-    return is_known
+    return all(map(samplers.knows, set(old["sampler"].to_pylist())))
 
 
-def _upgrade_table(file: File, schema: pa.Schema, samplers: _Samplers) -> None:
-    if column_names(file) != schema.names:
-        groups = (_renamed(group, schema, samplers) for group in read_row_groups(file))
+def _upgrade_table(file: File, schema: pa.Schema, samplers: SamplerNames) -> None:
+    """Write a table anew, where it differs."""
+    if column_names(file) != schema.names or _has_old_sampler(file, schema, samplers):
+        groups = (upgraded_table(group, schema, samplers) for group in read_row_groups(file))
         write_batches(file, schema, groups)
 
 
-def _renamed(table: pa.Table, schema: pa.Schema, samplers: _Samplers) -> pa.Table:
-    """Rename a table's columns, and its clips' frame sampling; fill in what was not known."""
-    is_of_format_4 = _is_of_format_4(table)
-    table = table.rename_columns([_COLUMNS.get(name, name) for name in table.column_names])
-    if "turns" in table.column_names:
-        index = table.schema.get_field_index("turns")
-        rows = zip(table["turns"].to_pylist(), table["modality"].to_pylist(), strict=True)
-        turns = [_turns(text, modality) for text, modality in rows]
-        table = table.set_column(index, "turns", pa.array(turns, pa.large_string()))
-    if is_of_format_4 and "sampler" in table.column_names:
-        index = table.schema.get_field_index("sampler")
-        new = {name: samplers.new_name(name) for name in set(table["sampler"].to_pylist())}
-        names = [new[name] for name in table["sampler"].to_pylist()]
-        table = table.set_column(index, "sampler", pa.array(names, pa.string()))
-    for name in set(schema.names) - set(table.column_names):
-        column = pa.array([_UNKNOWN[name]] * len(table), schema.field(name).type)
-        table = table.append_column(name, column)
-    return table.select(schema.names).cast(schema)
+def _has_old_sampler(file: File, schema: pa.Schema, samplers: SamplerNames) -> bool:
+    if "sampler" not in schema.names:
+        return False
+    names = set(read_table(file, columns=["sampler"])["sampler"].to_pylist())
+    return any(samplers.new_name(name) != name for name in names)
 
 
-def _is_of_format_4(table: pa.Table) -> bool:
-    return bool(set(table.column_names) & set(_COLUMNS))
-
-
-def _turns(text: str, modality: str) -> str:
-    """Write a conversation of question and answer pairs as ours are, its medium at its place."""
-    kinds = [] if modality == Modality.TEXT else [modality]
-    return conversation_json(place_media(turns_of_pairs(json.loads(text)), kinds))
-
-
-def _matrix(value: pa.Scalar) -> NDArray[np.float16] | None:
-    """Return a clip's embeddings, float16 [F, D], of a list of fixed-size lists."""
-    if not value.is_valid:
-        return None
-    numbers: NDArray[np.float16] = value.values.flatten().to_numpy(zero_copy_only=False)
-    return numbers.reshape(len(value.values), -1)
-
-
-class _Samplers:
-    """Tells what names a frame sampling now by what named it in format 4.
-
-    A digest does not tell of what it was made. So all settings that there may have been are tried:
-    a stopped run has none on record, and parts may be of earlier settings.
-
-    Args:
-        record: run.json, where the run has ended.
-    """
-
-    def __init__(self, record: Mapping[str, Any] | None) -> None:
-        kinds = product(FRAME_SAMPLERS.names(), range(1, _MOST_FRAMES + 1), get_args(Seek))
-        frames = [{"sampler": name, "num_frames": n, "seek": seek} for name, n, seek in kinds]
-        settings: list[tuple[dict[str, Any], str]] = list(product(frames, DECODERS.names()))
-        if record is not None:  # with plug-ins, perhaps, that are not installed here
-            config = record["config"]
-            settings.append((config["frames"], config["decode"]["decoder"]))
-        self._settings = {_old_name(*one): one for one in settings}
-
-    def knows(self, name: str) -> bool:
-        """Whether any settings give a frame sampling of this name in format 4."""
-        return name in self._settings
-
-    def new_name(self, name: str) -> str:
-        """Return what names it now; the same, where no settings give it."""
-        if name not in self._settings:
-            return name
-        frames, decoder = self._settings[name]
-        return sampler_fingerprint(
-            PruneConfig.model_construct(
-                frames=FramesConfig.model_construct(**frames),
-                decode=DecodeConfig.model_construct(decoder=decoder),
-            ),
-            selection_version=_SELECTION_VERSION,
-        )
-
-
-def _old_name(frames: Mapping[str, Any], decoder: str) -> str:
-    return fingerprint({"frames": frames, "decoder": decoder, "run_format": 4})
-
-
-def _upgraded_record(record: Mapping[str, Any], samplers: _Samplers) -> dict[str, Any]:
-    """Return run.json as our format has it."""
-    config = {
-        section: {_SETTINGS.get((section, name), name): value for name, value in values.items()}
-        if isinstance(values, dict)
-        else values
-        for section, values in record["config"].items()
-    }
-    origins = {_new_key(key): origin for key, origin in record.get("config_origin", {}).items()}
-    sampler = samplers.new_name(record["sampler"])
-    changed = {"config": config, "config_origin": origins, "sampler": sampler}
-    return {
-        name: changed.get(name, value) for name, value in record.items() if name != "format_version"
-    }
-
-
-def _new_key(key: str) -> str:
-    """Return the dotted key of a setting in our format."""
-    section, _, name = key.partition(".")
-    return f"{section}.{_SETTINGS[section, name]}" if (section, name) in _SETTINGS else key
+def _upgrade_means(file: File, samplers: SamplerNames) -> None:
+    """Write the means anew, where they name another frame sampling."""
+    schema = read_schema(file)
+    told = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    new = samplers.new_name(told.get("sampler", ""))
+    if new != told.get("sampler", ""):
+        renamed = schema.with_metadata({**told, "sampler": new})
+        write_batches(file, renamed, read_row_groups(file))

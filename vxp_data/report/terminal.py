@@ -83,7 +83,7 @@ class ClipProgress:
         rate = done / max(1e-9, seconds)
         words = f"{rate:.1f} videos/s, {failed} quarantined"
         if done >= _SHARE_FOR_A_GUESS * self._total:
-            words += f", about {_time_words((self._total - done) / max(1e-9, rate))} left"
+            words += f", about {time_words((self._total - done) / max(1e-9, rate))} left"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, words=words)
         elif (now_s := time.monotonic()) >= self._line_at_s:
@@ -97,7 +97,7 @@ class ClipProgress:
             self._bar = None
 
 
-def _time_words(seconds: float) -> str:
+def time_words(seconds: float) -> str:
     """Return a length of time in the unit in which it is a small number."""
     if seconds < 120:
         return f"{seconds:.0f} s"

@@ -92,6 +92,10 @@ class DecodeConfig(Settings):
     fallback: str | None = Field(default_factory=second_decoder)
     """Tried once where the decoder fails on a file that passed the gate; None: no second try.
     'decord', where that is installed."""
+    nvdec_gain: float = Field(1.5, ge=0)
+    """With a decoder on a GPU: a clip goes there of whose work an NVDEC engine does at least as
+    much as so many cores; the others go to cores. 0: all that the card can decode. See
+    core.decode_costs; docs/performance.md says which gain balances a machine."""
     timeout_s: float = Field(60.0, gt=0)
     """Wall-clock limit of a probe or decode, seconds; a decode gets 20 ms more for each frame that
     the video has."""

@@ -30,6 +30,7 @@ KEY_OF: Final[Mapping[str, str]] = {
     "tokens_per_gpu_hour": "costs.tokens_per_gpu_hour",
     "address": "cluster.address",
     "engine": "cluster.engine",
+    "share": "cluster.share",
     "decoder": "decode.decoder",
     "timeout": "decode.timeout_s",
     "memory": "decode.memory_mib",

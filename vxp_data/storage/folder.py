@@ -78,6 +78,21 @@ class Folder:
             return []
         return sorted(name for name in found if not name.startswith("."))
 
+    def sizes(self) -> dict[str, int]:
+        """List the files directly inside with their sizes in bytes; see `names`.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        if self.is_remote:
+            found = self._store.listing(self.uri).items()
+            return {name: facts.num_bytes for name, facts in found if not name.startswith(".")}
+        sizes: dict[str, int] = {}
+        for name in self.names():
+            with suppress(FileNotFoundError):  # removed by now
+                sizes[name] = self.size_bytes(name)
+        return sizes
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         if not self.is_remote:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 from vxp_data.errors import UserError
 from vxp_data.extras import require_extra
+from vxp_data.storage.listed_page import ObjectFacts, Page, facts_of, gs_page, s3_page
 from vxp_data.storage.store_errors import StoreFailedError, plain_error, words_of
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ _PART_BYTES: Final = 16 << 20
 """A bigger file goes up to S3 in parts of this size or more."""
 _MOST_PARTS: Final = 10_000
 _PARTS_AT_ONCE: Final = 4
+_CONNECTIONS: Final = 64
+"""To one store at a time; the library's own 10 would be all that go on at once."""
 _SLOWEST_BYTES_PER_S: Final = 1 << 17
 """A transfer that is slower than this is given up and tried again."""
 
@@ -64,20 +67,6 @@ class RetryPolicy:
 RETRY_POLICY: Final = RetryPolicy()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectFacts:
-    """What a store says of one object."""
-
-    num_bytes: int
-    etag: str
-    """The store's name of this content; a time of change where it has none."""
-
-    @property
-    def file_version(self) -> str:
-        """Return size and etag as one text, by which a changed object is known."""
-        return f"{self.num_bytes}-{self.etag}"
-
-
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
     """One kind of store; paths are URIs below `scheme://`. Holds no connection, so it pickles."""
@@ -95,7 +84,7 @@ class ObjectStore:
         info = self._ask(uri, lambda fs: fs.info(uri))
         if info["type"] != "file":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
-        return _facts(info)
+        return facts_of(info)
 
     def read(self, uri: str, start: int, stop: int, *, etag: str = "") -> bytes:
         """Read bytes [start, stop) of an object; no fewer.
@@ -131,10 +120,32 @@ class ObjectStore:
             except FileNotFoundError:
                 return {}
             files = (entry for entry in entries if entry["type"] == "file")
-            named = {entry["name"].rpartition("/")[2]: _facts(entry) for entry in files}
+            named = {entry["name"].rpartition("/")[2]: facts_of(entry) for entry in files}
             return {name: named[name] for name in sorted(named) if name}
 
         return self._ask(uri, call)
+
+    def page(self, bucket: str, prefix: str, first: str) -> Page:
+        """List the next thousand objects of a bucket below a prefix, at all depths.
+
+        Args:
+            bucket: without a scheme; S3's and Google's alone.
+            prefix: of the keys, '' or with a slash at its end.
+            first: list keys from this one on, below the prefix.
+
+        Raises:
+            OSError: also where the store lists in another order than that of the keys.
+        """
+        uri = f"{self.scheme}://{bucket}/{prefix}"
+        list_page = s3_page if self.scheme == "s3" else gs_page
+
+        def call(fs: Any) -> Page:
+            return list_page(fs, bucket, prefix, first, self._deadline(fs, 0))
+
+        found = self._ask(uri, call)
+        if not found.is_ordered(first):
+            raise OSError(errno.ENOTSUP, "listed in no order", uri)
+        return found
 
     def is_prefix(self, uri: str) -> bool:
         """Whether it is no object, and objects lie below it."""
@@ -292,11 +303,6 @@ def require_store(uri: str) -> None:
         require_extra(_EXTRA_OF[scheme], f"{scheme}://")
 
 
-def _facts(entry: dict[str, Any]) -> ObjectFacts:
-    etag = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or ""
-    return ObjectFacts(num_bytes=int(entry["size"]), etag=str(etag).strip('"'))
-
-
 @cache
 def _file_system(scheme: str, timeout_s: float, pid: int) -> Any:  # noqa: ARG001 - one a process
     require_store(f"{scheme}://")
@@ -308,6 +314,7 @@ def _file_system(scheme: str, timeout_s: float, pid: int) -> Any:  # noqa: ARG00
             "config_kwargs": {
                 "connect_timeout": timeout_s,
                 "read_timeout": timeout_s,
+                "max_pool_connections": _CONNECTIONS,
                 "retries": {"mode": "standard", "total_max_attempts": 1},
             },
         }

@@ -2,7 +2,9 @@
 
 The environment says more: VXP_BENCH_DECODE_S and VXP_BENCH_EMBED_S are seconds that each waits a
 file, without using a core, half to one and a half times as long by chance; VXP_BENCH_FRAME_PX is
-the side of a frame; with VXP_BENCH_ONE_TASK=1 the encoder works where frames are decoded.
+the side of a frame; with VXP_BENCH_ONE_TASK=1 the encoder works where frames are decoded. With
+VXP_BENCH_LOG the encoder waits as long every time, and appends to that file when it began and
+ended.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import random
 import time
 from functools import cache
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -25,6 +28,7 @@ DIM = 1152
 FRAME_PX = int(os.environ.get("VXP_BENCH_FRAME_PX", "384"))
 DECODE_S = float(os.environ.get("VXP_BENCH_DECODE_S", "0"))
 EMBED_S = float(os.environ.get("VXP_BENCH_EMBED_S", "0"))
+LOG = os.environ.get("VXP_BENCH_LOG")
 ONE_TASK = os.environ.get("VXP_BENCH_ONE_TASK") == "1"
 
 
@@ -78,15 +82,20 @@ class FakeEncoder:
 
     def embed(self, frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return each image's first pixels, as a unit vector."""
+        began_s = time.time()
         wait(EMBED_S)
         emb_FD = frames_FHWC.reshape(len(frames_FHWC), -1)[:, :DIM].astype(np.float32) + 1
-        return emb_FD / np.linalg.norm(emb_FD, axis=1, keepdims=True)
+        emb_FD /= np.linalg.norm(emb_FD, axis=1, keepdims=True)
+        if LOG:
+            with Path(LOG).open("a", encoding="utf-8") as log:
+                log.write(f"{os.getpid()} {began_s} {time.time()}\n")
+        return emb_FD
 
 
 def wait(mean_s: float) -> None:
-    """Wait half to one and a half times so long."""
+    """Wait half to one and a half times so long; always as long where a log is kept."""
     if mean_s:
-        time.sleep(mean_s * random.uniform(0.5, 1.5))
+        time.sleep(mean_s * (1 if LOG else random.uniform(0.5, 1.5)))
 
 
 @cache

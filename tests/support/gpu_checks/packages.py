@@ -15,6 +15,10 @@ ESTIMATE: Final = (*TOWER, "pydantic", "pyarrow", "av", "pebble", "fsspec")
 """Modules that the estimate of a ReCoT training imports."""
 TRAINING: Final = (*ESTIMATE, "deepspeed", "peft", "PIL")
 """Modules that a training imports."""
+DECODING: Final = ("av", "pebble", "pyarrow", "fsspec", "torchcodec")
+"""Modules that decoding on a card imports."""
+PRUNING: Final = (*DECODING, "pydantic", "yaml", "typer", "rich", "PIL")
+"""Modules that a prune imports."""
 _NAMES: Final = {"open_clip": "open_clip_torch", "yaml": "pyyaml", "PIL": "pillow"}
 """Module -> what to install for it, where the names differ."""
 

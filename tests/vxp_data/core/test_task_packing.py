@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vxp_data.core.task_packing import FILE_COST, pack_files
+from vxp_data.core.task_packing import CHEAP_TASK_COST, FILE_COST, pack_files
 
 
 def sizes(seed: int, num_files: int, spread: float = 1.5) -> np.ndarray:
@@ -66,3 +66,16 @@ def test_the_last_tasks_are_single_files() -> None:
     start = pack_files(np.full(1000, 10**7), workers=4, files_per_task=16, tasks_per_worker=4)
     assert np.diff(start)[:10].tolist() == [16] * 10
     assert np.diff(start)[-16:].tolist() == [1] * 16
+
+
+def test_cheap_files_come_in_greater_numbers_where_there_are_many() -> None:
+    num_bytes_N = np.array([300 << 20] * 200 + [1 << 20] * 5000)
+    limits = {"workers": 2, "files_per_task": 16, "tasks_per_worker": 4}
+    start = pack_files(num_bytes_N, **limits, cheap_files_per_task=64)
+    num_T = np.diff(start)
+    assert num_T[0] == 16  # dear ones as before
+    assert num_T[start[:-1] >= 200].max() == 64
+    assert num_T[-1] == 1
+    assert len(num_T) < len(pack_files(num_bytes_N, **limits)) - 1
+    cost_T = np.add.reduceat(num_bytes_N + FILE_COST, start[:-1])
+    assert (cost_T[num_T > 16] <= CHEAP_TASK_COST).all()

@@ -21,6 +21,7 @@ from vxp_data.datasets.ingest import ingest_dataset
 from vxp_data.datasets.layouts.base import Reader
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.recipe.sources import RecipeSources
 from vxp_data.records import Sample
 from vxp_data.registry import ANNOTATION_LAYOUTS
@@ -50,7 +51,7 @@ def samples(manifest: Path, root: Path) -> list[Sample]:
     """What prune makes of a manifest."""
     dataset = Dataset(name="set", manifest=manifest, format="jsonl", media_root=root)
     rules = TaskRules(field="task")
-    return list(read_samples(dataset, rules, ManifestCounts(), {}))
+    return list(read_samples(dataset, rules, ManifestCounts(), SeenIds()))
 
 
 def json_lines(path: str | Path) -> list[dict[str, Any]]:

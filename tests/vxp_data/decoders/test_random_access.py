@@ -17,7 +17,7 @@ import pytest
 
 from vxp_data.core.frame_sampling import uniform
 from vxp_data.decoders import decode_session, packets, pyav_decoder
-from vxp_data.decoders.base import FrameSize
+from vxp_data.decoders.base import FrameSize, decodes_on_gpu
 from vxp_data.decoders.child_process import call_reaches
 from vxp_data.decoders.probe import probe
 from vxp_data.decoders.pyav_decoder import PyavDecoder
@@ -132,7 +132,8 @@ def test_recovery_points_are_no_key_frames_and_open_groups_are(name, made):
 def test_other_decoders_do_not_claim_a_stream_with_recovery_points(decoder, made):
     claims = DECODERS.load(decoder)().supports
     assert not claims(probe(made["refresh.mp4"], "clip").media)
-    assert claims(replace(probe(made["refresh.mp4"], "clip").media, gradual_refresh=False))
+    if not decodes_on_gpu(decoder):  # what such a one claims, the card says, which may not be here
+        assert claims(replace(probe(made["refresh.mp4"], "clip").media, gradual_refresh=False))
 
 
 def test_the_corpus_stream_with_recovery_points_gives_each_picture(corpus):

@@ -110,7 +110,7 @@ def test_tables_are_mapped(engine: Engine) -> None:
 
 def test_a_gpu_that_is_not_there_is_asked_for_in_vain(engine: Engine) -> None:
     with pytest.raises(UserError, match=r"encoder\.device is 'cuda'"):
-        engine.plan(replace(NEEDS, device="cuda"))
+        engine.encoder_device("cuda")
 
 
 def test_every_machine_is_asked(engine: Engine) -> None:

@@ -238,3 +238,17 @@ def test_what_the_machine_has_is_read_from_its_control_group(tmp_path: Path) -> 
     assert memory_in_use(tmp_path) == pytest.approx(0.99)
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_in_use(tmp_path) == pytest.approx(plain, abs=0.1)
+
+
+def test_a_share_is_of_a_cluster() -> None:
+    with (
+        pytest.raises(UserError, match=r"cluster\.share is 0\.5, .*cluster\.num_cpus=2"),
+        open_engine(ClusterConfig(engine="local", share=0.5)),
+    ):
+        pass
+
+
+def test_encoders_run_where_a_gpu_is_or_on_cores() -> None:
+    for num_gpus, asked, device in [(0, "auto", "cpu"), (1, "auto", "cuda"), (1, "cpu", "cpu")]:
+        with open_engine(ClusterConfig(engine="local", num_gpus=num_gpus)) as engine:
+            assert engine.encoder_device(asked) == device

@@ -19,6 +19,7 @@ from vxp_data.manifests.base import ManifestRow, RowError
 from vxp_data.manifests.media_path import MediaPaths, RemoteMediaPaths
 from vxp_data.manifests.mixture import read_mixture
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.records import Reason, Sample
 from vxp_data.registry import MANIFEST_FORMATS
 from vxp_data.schemas import SAMPLE_SCHEMA
@@ -36,7 +37,7 @@ def samples_of(
     """Read a manifest's rows; check that each can be stored."""
     dataset = Dataset(name="set", manifest=path, format=kind, media_root=path.parent)
     rules, counts = TaskRules(field=field), counts or ManifestCounts()
-    samples = list(read_samples(dataset, rules, counts, {}))
+    samples = list(read_samples(dataset, rules, counts, SeenIds()))
     columns = {name: [getattr(s, name) for s in samples] for name in SAMPLE_SCHEMA.names}
     columns["reason"] = [reason or "" for reason in columns["reason"]]
     pa.table(columns, schema=SAMPLE_SCHEMA)

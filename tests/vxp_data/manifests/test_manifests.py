@@ -20,6 +20,7 @@ from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.formats import detect_format, written_format
 from vxp_data.manifests.media_path import VIDEO_SUFFIXES
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.registry import MANIFEST_FORMATS
 
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -88,7 +89,7 @@ def test_rows_of_any_format_are_counted_and_none_is_lost(kind, tmp_path):
     root = source if kind == "folder" else tmp_path
     counts = ManifestCounts()
     dataset = Dataset(name="d", manifest=source, format=kind, media_root=root)
-    samples = list(read_samples(dataset, TaskRules(), counts, {}))
+    samples = list(read_samples(dataset, TaskRules(), counts, SeenIds()))
     assert [sample.row for sample in samples] == [0, 1, 2]
     is_silent = 3 if kind == "folder" else 0  # a file alone says nothing
     assert (counts.rows, counts.num_unusable) == (3, 0)
@@ -97,7 +98,7 @@ def test_rows_of_any_format_are_counted_and_none_is_lost(kind, tmp_path):
         return
     named = replace(dataset, columns={"video": "question"})
     counts = ManifestCounts()
-    assert len(list(read_samples(named, TaskRules(), counts, {}))) == 3
+    assert len(list(read_samples(named, TaskRules(), counts, SeenIds()))) == 3
     assert counts.columns_used == {"video=question": 3}
 
 
@@ -107,7 +108,7 @@ def test_a_row_that_cannot_be_used_is_counted_in_any_format(kind, tmp_path):
     counts = ManifestCounts()
     columns = {"start": "question"}  # no time
     dataset = Dataset(name="d", manifest=source, format=kind, media_root=tmp_path, columns=columns)
-    samples = list(read_samples(dataset, TaskRules(), counts, {}))
+    samples = list(read_samples(dataset, TaskRules(), counts, SeenIds()))
     assert (counts.rows, counts.num_unusable, len(samples)) == (3, 3, 3)
     assert list(counts.problems.values()) == [3]
     (first,) = counts.problem_examples.values()
@@ -123,7 +124,7 @@ def test_a_folder_with_metadata_is_read_by_it(tmp_path):
     path.write_text('{"file_name": "a.mp4", "text": "A man sits."}\n')
     (dataset,) = resolve_datasets([tmp_path / "set"], None)
     assert (dataset.name, dataset.format, dataset.media_root) == ("set", "jsonl", tmp_path / "set")
-    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), {})
+    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), SeenIds())
     assert (sample.media_uri, json.loads(sample.turns)) == (
         str(tmp_path / "set/a.mp4"),
         [
@@ -132,7 +133,7 @@ def test_a_folder_with_metadata_is_read_by_it(tmp_path):
         ],
     )
     (videos,) = resolve_datasets([tmp_path / "set"], None, "folder")
-    assert len(list(read_samples(videos, TaskRules(), ManifestCounts(), {}))) == 2
+    assert len(list(read_samples(videos, TaskRules(), ManifestCounts(), SeenIds()))) == 2
     with pytest.raises(UserError, match=r"described in .*set/metadata\.jsonl.*--format folder"):
         resolve_datasets([tmp_path], None)
     (tmp_path / "mix.yaml").write_text("datasets: [{name: m, manifest: set, media_root: set}]\n")

@@ -20,6 +20,7 @@ from vxp_data.manifests.renamed_media import Renaming, rename_in_json, renamed_f
 from vxp_data.manifests.row_columns import ROLES, with_columns
 from vxp_data.manifests.row_media import find_media
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.records import Modality, Reason
 from vxp_data.settings.columns import COLUMN_KINDS, columns_text, parse_columns
 
@@ -41,7 +42,7 @@ def samples_of(folder, rows, columns="", counts=None):
         columns=parse_columns(columns),
     )
     counts = ManifestCounts() if counts is None else counts
-    return list(read_samples(dataset, TaskRules(), counts, {}))
+    return list(read_samples(dataset, TaskRules(), counts, SeenIds()))
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -122,7 +123,7 @@ def test_webvid_names_a_video_by_two_columns(tmp_path):
     manifest = tmp_path / "results_2M_train.csv"
     manifest.write_text(text.getvalue())
     dataset = Dataset(name="w", manifest=manifest, format="csv", media_root=tmp_path)
-    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), {})
+    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), SeenIds())
     assert (sample.reason, sample.media_uri) == (None, f"{tmp_path}/000001_000050/107.mp4")
     assert said(sample) == [["", "A bar moves."]]
     row = dict(
@@ -340,7 +341,7 @@ def test_the_corpus_odd_rows_have_their_media(corpus):
     for name in ("oai.jsonl", "vid.json"):
         path = folder / name
         dataset = Dataset(name="o", manifest=path, format=detect_format(path), media_root=folder)
-        samples = list(read_samples(dataset, TaskRules(), ManifestCounts(), {}))
+        samples = list(read_samples(dataset, TaskRules(), ManifestCounts(), SeenIds()))
         assert [Path(sample.media_uri).name for sample in samples] == ["base.mp4", "still0.mp4"]
         assert [said(sample)[0][1] for sample in samples] == [
             "A bar moves.",

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from vxp_data.manifests.formats import detect_format
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.records import Modality, Reason, Sample
 
 TURNS = [{"from": "human", "value": "<image>\nWho sits?"}, {"from": "gpt", "value": "He."}]
@@ -34,7 +35,7 @@ def samples_of(tmp_path, rows, *, rules=None, counts=None, task=None):
         name="set", manifest=manifest, format="jsonl", media_root=tmp_path / "media", task=task
     )
     counts = ManifestCounts() if counts is None else counts
-    return list(read_samples(dataset, rules or TaskRules(), counts, {}))
+    return list(read_samples(dataset, rules or TaskRules(), counts, SeenIds()))
 
 
 def test_a_row_becomes_a_sample_with_all_its_fields(tmp_path):
@@ -364,7 +365,7 @@ def test_csv_cells_give_the_same_sample_as_json(tmp_path):
     manifest = tmp_path / "a.csv"
     manifest.write_text(text.getvalue())
     dataset = Dataset(name="d", manifest=manifest, format="csv", media_root=tmp_path)
-    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), {})
+    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), SeenIds())
     assert (sample.reason, sample.task, sample.clip_start_s, sample.clip_end_s) == (
         None,
         "open_ended",
@@ -379,7 +380,7 @@ def test_a_file_name_that_is_not_utf8_is_a_bad_row_and_stops_nothing(tmp_path):
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     dataset = Dataset(name="d", manifest=tmp_path, format="folder", media_root=tmp_path)
-    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), {})
+    (sample,) = read_samples(dataset, TaskRules(), ManifestCounts(), SeenIds())
     assert (sample.reason, sample.annotation) == (
         Reason.BAD_ROW,
         rb'{"id": "caf\udce9.mp4", "video": "caf\udce9.mp4"}',
@@ -398,7 +399,7 @@ def test_the_corpus_is_read_whole_and_classified_as_its_ids_say(corpus, name, ta
     path = corpus / name
     dataset = Dataset(name="c", manifest=path, format=detect_format(path), media_root=corpus)
     counts = ManifestCounts()
-    samples = list(read_samples(dataset, TaskRules(), counts, {}))
+    samples = list(read_samples(dataset, TaskRules(), counts, SeenIds()))
     suffixes = {"mc": "multiple_choice", "oe": "open_ended"}
     named = [suffixes.get(sample.sample_id.rsplit("-", 1)[-1], "caption") for sample in samples]
     assert [sample.task for sample in samples] == named

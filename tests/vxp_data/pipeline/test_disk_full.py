@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from support.chaos import COMPARED, make_media
+from support.chaos import make_media
+from support.compared_runs import COMPARED
 from support.runs import run_prune
 from vxp_data.errors import UserError
 from vxp_data.manifests.datasets import resolve_datasets
@@ -39,10 +40,10 @@ def undisturbed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of our own: a tmpfs of 2 MiB."""
+    """A small disk of our own: a tmpfs of 4 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount(folder, "-t", "tmpfs", "-o", "size=2m", "none")
+    mount(folder, "-t", "tmpfs", "-o", "size=4m", "none")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 

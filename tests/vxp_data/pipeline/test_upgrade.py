@@ -1,4 +1,4 @@
-"""`vxp-data upgrade`: a run of format 4 becomes one of ours, whatever stops it; nothing is lost."""
+"""`vxp-data upgrade`: a run of an older format becomes one of ours, whatever stops it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ import pytest
 
 from support.commands import vxp_data
 from support.flat_videos import BLUE, RED, write_flat_video
-from support.format_4 import as_format_4, as_format_5, old_sampler, run_files, stored_run
+from support.format_4 import (
+    as_format_4,
+    as_format_5,
+    old_sampler,
+    run_files,
+    stored_run,
+    stored_run_of_format_6,
+)
 from support.runs import caption_row, run_prune, table, write_rows
 from support.s3 import Bucket
 from vxp_data.api.run import open_run as open_from_python
 from vxp_data.errors import UserError
 from vxp_data.pipeline import prune as prune_module
-from vxp_data.pipeline.embed.work_items import done_clips
 from vxp_data.pipeline.prune import sampler_fingerprint
 from vxp_data.pipeline.redecide import redecide
 from vxp_data.pipeline.run_dir.directory import open_run
+from vxp_data.pipeline.run_dir.part_index import indexed_parts, read_part_index
 from vxp_data.pipeline.upgrade import Upgraded, upgrade
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.storage.folder import Folder
 
-REFUSED = r"is of run format 4, this version reads 6. Run `vxp-data upgrade \S+run`"
+REFUSED = r"is of run format 4, this version reads 7. Run `vxp-data upgrade \S+run`"
 KILLED = """
 import os, signal, sys
 from vxp_data.pipeline.upgrade import upgrade
@@ -58,7 +65,7 @@ upgrade(sys.argv[1])
 """
 
 
-def embeddings(run: Path) -> dict[str, Any]:
+def embeddings(run: Path) -> dict[tuple[str, float], Any]:
     """Return every clip's embeddings as lists, of whichever format its part is."""
     found = {}
     for path in sorted((run / "embeddings").glob("part-*")):
@@ -66,7 +73,7 @@ def embeddings(run: Path) -> dict[str, Any]:
             value = row["embedding"]
             if isinstance(value, bytes):
                 value = np.frombuffer(value, "<f2").reshape(len(row["frame_index"]), -1).tolist()
-            found[row["uri"]] = value
+            found[row["uri"], row["clip_start_s"]] = value
     return found
 
 
@@ -108,7 +115,7 @@ def test_a_stored_run_keeps_all_it_has_under_new_names(old: Path) -> None:
     ]
     assert table(old, "scores") == before["scores"]
     now = json.loads((old / "run.json").read_text())
-    assert now["format_version"] == 6
+    assert now["format_version"] == 7
     assert now["config"]["shard"]["image_format"] == "webp"
     assert now["config"]["costs"]["tokens_per_image"] == 144.0
     assert "shard.image_format" in now["config_origin"]
@@ -137,17 +144,16 @@ def test_an_upgraded_run_embeds_anew_only_what_is_selected_otherwise(
     with monkeypatch.context() as patch:
         patch.setattr(prune_module, "sampler_fingerprint", as_then)
         run_prune(manifest, out, tmp_path, **settings)
-    wanted = run_files(out)
+    wanted, stored = run_files(out), embeddings(out)
     as_format_4(out)
-    assert not wanted.keys() & {name for name in run_files(out) if "part-" in name}
     with pytest.raises(UserError, match=REFUSED):
         run_prune(manifest, out, tmp_path, **settings)
     upgrade(out)
     # What the old format did not have is unknown now: facts about files, in these two.
     now = run_files(out)
-    assert now.keys() == wanted.keys()
-    changed = {name for name, data in now.items() if data != wanted[name]}
-    assert {name for name in changed if "part-" not in name} == {"media.parquet"}
+    assert top(now) == top(wanted)
+    assert {name for name in top(now) if now[name] != wanted[name]} == {"media.parquet"}
+    assert embeddings(out) == stored
     with monkeypatch.context() as patch:
         patch.setattr(prune_module, "sampler_fingerprint", as_then)
         assert run_prune(manifest, out, tmp_path, **settings).num_files == 0
@@ -174,6 +180,11 @@ def test_stopped_anywhere_it_goes_on_and_nothing_is_lost(
         upgrade(run)
         assert run_files(run) == upgraded
     assert num_done > 16  # parts and sheets written, then removed; tables; run.json
+
+
+def top(files: dict[str, bytes]) -> set[str]:
+    """Return the names of a run's own files, without those of its folders."""
+    return {name for name in files if "/" not in name}
 
 
 def stop_after(num_done: int, patch: pytest.MonkeyPatch) -> None:
@@ -206,9 +217,8 @@ def test_killed_it_goes_on(old: Path, upgraded: dict[str, bytes], num_done: int)
 
 def test_a_run_that_had_not_ended_is_converted_too(old: Path, upgraded: dict[str, bytes]) -> None:
     (old / "run.json").unlink()
-    parts = open_run(old).part_files()
     with pytest.raises(UserError, match=r"older run format. Run `vxp-data upgrade \S+/run`: it"):
-        done_clips(parts, {}, encoder="", sampler="")
+        list(read_part_index(open_run(old)))
     assert upgrade(old).num_parts == 4
     assert run_files(old) == {n: data for n, data in upgraded.items() if n != "run.json"}
     assert upgrade(old) == Upgraded(was_current=True)
@@ -230,10 +240,8 @@ def test_parts_of_a_sampling_that_is_not_known_stay(old: Path) -> None:
     other = stored.set_column(index, "sampler", [["of a plug-in"] * len(stored)])
     pq.write_table(other, part)
     assert upgrade(old) == Upgraded(was_current=False, num_parts=4, num_unknown=1)
-    samplers = [
-        set(pq.read_table(path)["sampler"].to_pylist()) for path in (old / "embeddings").iterdir()
-    ]
-    assert samplers.count({"of a plug-in"}) == 1
+    samplers = pq.read_table(old / "embeddings")["sampler"].to_pylist()
+    assert samplers.count("of a plug-in") == len(stored)
 
 
 def test_parts_of_earlier_settings_are_known_without_a_record(old: Path) -> None:
@@ -269,7 +277,7 @@ def test_a_run_of_format_5_becomes_the_run_that_it_would_be_now(tmp_path: Path) 
     wanted = {name: table(out, name) for name in ("samples", "media", "scores", "decisions")}
     stored = embeddings(out)
     as_format_5(out)
-    with pytest.raises(UserError, match="is of run format 5, this version reads 6"):
+    with pytest.raises(UserError, match="is of run format 5, this version reads 7"):
         redecide(out, measure=None, thresholds={}, default=None)
     assert upgrade(out) == Upgraded(was_current=False, num_parts=3)
     assert table(out, "samples") == wanted["samples"]
@@ -281,18 +289,56 @@ def test_a_run_of_format_5_becomes_the_run_that_it_would_be_now(tmp_path: Path) 
     assert str(table(out, "decisions")) == str(wanted["decisions"])  # NaN is like NaN there
 
 
+def test_a_run_of_format_6_has_all_that_ours_has(tmp_path: Path) -> None:
+    run = stored_run_of_format_6(tmp_path)
+    before = {name: table(run, name) for name in ("samples", "scores")}
+    media, means = table(run, "media"), table(run, "means")
+    stored, sheets = embeddings(run), len(pq.read_table(run / "thumbnails"))
+    with pytest.raises(UserError, match="is of run format 6, this version reads 7"):
+        redecide(run, measure=None, thresholds={}, default=None)
+    assert upgrade(run) == Upgraded(was_current=False, num_parts=1)
+    assert verify_run(open_run(run), media=False).problems == []
+    assert embeddings(run) == stored
+    assert {name: table(run, name) for name in before} == before
+    sampler = json.loads((run / "run.json").read_text())["sampler"]
+    assert table(run, "media") == [row | {"sampler": sampler} for row in media]
+    assert table(run, "means") == means
+    assert (pq.read_schema(run / "means.parquet").metadata or {})[b"sampler"] == sampler.encode()
+    (part,) = (pq.read_table(path) for path in (run / "embeddings").iterdir())
+    key = ["uri", "clip_start_s"]
+    in_parts = {(row["uri"], row["clip_start_s"]): row for row in part.to_pylist()}
+    for score, mean in zip(before["scores"], means, strict=True):
+        row = in_parts[tuple(score[name] for name in key)]
+        assert row["mean"] == mean["mean"]
+        for measure in ("mean_pairwise", "mean_adjacent", "min_pairwise", "effective_frames"):
+            assert row[f"score:{measure}@1"] == score[measure]
+        assert (row["beside"] is None) == bool(row["reason"])
+    assert indexed_parts(open_run(run)) == {path.name for path in (run / "embeddings").iterdir()}
+    (index,) = open_run(run).index_files()
+    assert "part-" not in index.name  # of all parts, not of a merged one
+    assert len(pq.read_table(run / "thumbnails")) == sheets == 5
+    redecide(run, measure=None, thresholds={}, default=None)
+
+
+def test_a_run_of_format_6_that_had_not_ended_is_converted_too(tmp_path: Path) -> None:
+    run = stored_run_of_format_6(tmp_path)
+    (run / "run.json").unlink()
+    assert upgrade(run).num_parts == 1
+    assert upgrade(run) == Upgraded(was_current=True)
+
+
 def test_a_run_of_ours_is_left_as_it_is(old: Path) -> None:
     upgrade(old)
     before = {path: path.stat().st_mtime_ns for path in old.rglob("*")}
     done = vxp_data("upgrade", old)
     assert (done.returncode, done.stdout) == (
         0,
-        f"{old} is of run format 6 already: nothing to do.\n",
+        f"{old} is of run format 7 already: nothing to do.\n",
     )
     assert {path: path.stat().st_mtime_ns for path in old.rglob("*")} == before
 
 
-@pytest.mark.parametrize("version", [3, 7, None])
+@pytest.mark.parametrize("version", [3, 8, None])
 def test_other_formats_are_refused_and_nothing_is_changed(old: Path, version: int | None) -> None:
     record = json.loads((old / "run.json").read_text())
     (old / "run.json").write_text(json.dumps({**record, "format_version": version}))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from support.wanted import wanted_of
 from vxp_data.pipeline.embed import job
 from vxp_data.pipeline.embed.clip_tables import REPORT_SCHEMA
+from vxp_data.pipeline.embed.work_items import WorkList
 from vxp_data.report import terminal
 from vxp_data.report.terminal import ClipProgress
 
@@ -116,12 +119,10 @@ class Engine:
 
 def test_the_seconds_of_a_job_begin_with_its_first_clip(clock, monkeypatch):
     monkeypatch.setattr(job, "embed_stages", lambda *_: type("Stages", (), {"needs": None}))
-    monkeypatch.setattr(job, "file_table", lambda items: items)
     heard = []
     job.embed_media(
-        ["a"],
+        WorkList(wanted_of({"a": [(0.0, 1.0)]}), np.zeros(1, dtype=bool)),
         Engine(clock),
-        "cpu",
         None,
         lambda totals: heard.append((totals.clips, totals.reading_s)),
     )

@@ -19,7 +19,16 @@ import pyarrow as pa
 from vxp_data.core.task_packing import pack_files
 from vxp_data.engines.files import num_clips, without_clips
 from vxp_data.engines.local.shared_table import Parcel, whole
-from vxp_data.engines.local.workers import Crew, Died, Done, Result, Worker, WorkerPool, WorkerTask
+from vxp_data.engines.local.workers import (
+    Crew,
+    Died,
+    Done,
+    LateResult,
+    Result,
+    Worker,
+    WorkerPool,
+    WorkerTask,
+)
 from vxp_data.engines.stage_plan import MAX_WORKER_DEATHS, TASKS_PER_WORKER, StagePlan
 
 _BATCH_WAIT_S: Final = 10.0
@@ -55,6 +64,7 @@ class EmbedJob:
             workers=plan.decode.workers,
             files_per_task=plan.decode.rows,
             tasks_per_worker=TASKS_PER_WORKER,
+            cheap_files_per_task=plan.decode.cheap_rows,
         )
         self._files = deque(
             WorkerTask(key=f"{_DECODE} {i}", tables=[files.slice(i, j - i)])
@@ -79,7 +89,7 @@ class EmbedJob:
                 self._hand_out_clips(self._encoders)
             for event in self._crew.events():
                 match event:
-                    case Result() if event.task.key.startswith(_EMBED):
+                    case LateResult():
                         yield self._report(event)
                     case Result():
                         yield from self._decoded(event)
@@ -88,6 +98,10 @@ class EmbedJob:
                     case Done():
                         self._num_deaths.pop(event.task.key, None)
         self._hear_last_words()
+
+    def activity(self) -> tuple[int, int]:
+        """Return how many clips wait for an encoder, and how many decoders wait for that."""
+        return len(self._clips), len(self._paused)
 
     def close(self) -> None:
         """Free the clips that wait."""
@@ -142,20 +156,16 @@ class EmbedJob:
         self._clips.append((time.monotonic(), result.tables[0]))
         self._paused.append(result.worker)
 
-    def _report(self, result: Result) -> pa.Table:
+    def _report(self, result: LateResult) -> pa.Table:
         report = whole(result.tables[0])
         self._num_embedded += len(report)
-        result.task.is_answered = True
-        result.worker.go_on()
+        self._num_deaths.pop(result.task.key, None)
         return report
 
     def _again(self, died: Died) -> None:
         """Queue what a worker died of again, without what it had handed over."""
         task = died.task
         if task.key.startswith(_EMBED):
-            if task.is_answered:
-                task.close()
-                return
             num_clips_left = len(task.tables)
             self._batches.append(task)
         else:

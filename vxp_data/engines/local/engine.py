@@ -6,6 +6,7 @@ them, however it ends.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,14 +15,28 @@ from typing import Final, Self, TypeVar
 import pyarrow as pa
 
 from vxp_data.cuda import visible_devices
-from vxp_data.engines.base import EmbedStages, MapTable, Shortage
+from vxp_data.engines.base import (
+    Activity,
+    EmbedStages,
+    MapTable,
+    NodeActivity,
+    Shortage,
+    no_word,
+)
 from vxp_data.engines.local.embed_job import EmbedJob
 from vxp_data.engines.local.machine import this_machine
 from vxp_data.engines.local.shared_table import whole
 from vxp_data.engines.local.stages import call_stage, decode_stage, embed_stage, table_stage
 from vxp_data.engines.local.tasks import results
 from vxp_data.engines.local.workers import Crew, Start, Worker, WorkerPool, WorkerTask
-from vxp_data.engines.stage_plan import EncoderNeeds, StagePlan, WorkerStage, plan_stages
+from vxp_data.engines.stage_plan import (
+    AskedDevice,
+    Device,
+    EncoderNeeds,
+    StagePlan,
+    WorkerStage,
+    plan_stages,
+)
 from vxp_data.errors import UserError
 from vxp_data.settings.cluster import ClusterConfig
 
@@ -30,6 +45,10 @@ R = TypeVar("R")
 
 _NO_GPU: Final[Mapping[str, str]] = {"CUDA_VISIBLE_DEVICES": ""}
 """Of encoders that are to run on cores."""
+_NO_GPU_HERE: Final = (
+    "encoder.device is 'cuda', and this machine has no GPU that CUDA can use. Use "
+    "--set encoder.device=cpu, or look at nvidia-smi and CUDA_VISIBLE_DEVICES."
+)
 
 
 class LocalEngine:
@@ -39,8 +58,12 @@ class LocalEngine:
 
     def __init__(self, cluster: ClusterConfig) -> None:
         self._cluster = cluster
+        self.on_shortage: Callable[[Shortage], None] = no_word
         self._spare: list[Worker] = []
         """Workers of earlier stages, which the next one takes over."""
+        self._job: EmbedJob | None = None
+        self._pools: tuple[WorkerPool, ...] = ()
+        """Of that job: decoders, and encoders if there are any."""
 
     @classmethod
     def check(cls, cluster: ClusterConfig) -> str:
@@ -49,6 +72,11 @@ class LocalEngine:
             raise UserError(
                 f"the engine 'local' runs on this machine, and the address {cluster.address!r} is "
                 "one of a Ray cluster. Leave --address out, or take --engine ray."
+            )
+        if cluster.share < 1:
+            raise UserError(
+                f"cluster.share is {cluster.share:g}, and the engine 'local' runs on this machine "
+                "alone. Say what it may take of it: --set cluster.num_cpus=2"
             )
         here = this_machine(cluster)
         return f"processes of this machine: {here.num_cpus:g} cores, {here.num_gpus:g} GPUs"
@@ -62,15 +90,38 @@ class LocalEngine:
         while self._spare:
             self._spare.pop().wait()
 
+    def encoder_device(self, asked: AskedDevice) -> Device:
+        """Return whether there are GPUs here, and they may be used; see `Engine.encoder_device`."""
+        if asked != "cpu" and this_machine(self._cluster).num_gpus:
+            return "cuda"
+        if asked == "cuda":
+            raise UserError(_NO_GPU_HERE)
+        return "cpu"
+
     def plan(self, needs: EncoderNeeds) -> StagePlan:
         """Share out this machine; see `Engine.plan`."""
         here = this_machine(self._cluster)
         if needs.device == "cuda" and not here.num_gpus:
-            raise UserError(
-                "encoder.device is 'cuda', and this machine has no GPU that CUDA can use. Use "
-                "--set encoder.device=cpu, or look at nvidia-smi and CUDA_VISIBLE_DEVICES."
-            )
+            raise UserError(_NO_GPU_HERE)
         return plan_stages([here], needs)
+
+    def activity(self) -> Activity:
+        """Count workers and what waits; see `Engine.activity`."""
+        here = this_machine(self._cluster)
+        num_workers = [len(pool.workers) for pool in self._pools]
+        decoders, encoders = [*num_workers, 0, 0][:2]
+        waiting, paused = self._job.activity() if self._job else (0, 0)
+        node = NodeActivity(
+            name=platform.node(),
+            num_cpus=here.num_cpus,
+            num_gpus=here.num_gpus,
+            decoders=decoders,
+            encoders=encoders,
+        )
+        return Activity(nodes=(node,), clips_waiting=waiting, decoders_paused=paused)
+
+    def publish(self, figures: Mapping[str, float]) -> None:
+        """Do nothing: nothing watches over processes; see `Engine.publish`."""
 
     def shortages(self, needs: EncoderNeeds) -> list[Shortage]:
         """Return none: frames on their way take memory as they come; see `Engine.shortages`."""
@@ -81,7 +132,7 @@ class LocalEngine:
         """Run decoding and encoder workers beside each other; see `Engine.embed_files`."""
         plan = self.plan(stages.needs)
         decoders = self._pool(
-            "decoding worker", partial(decode_stage, stages.decode), [{}] * plan.decode.workers
+            "decoding worker", partial(decode_stage, stages.decode), _decoding_places(plan.decode)
         )
         encoders = None
         if plan.embed is not None:
@@ -89,9 +140,13 @@ class LocalEngine:
             start = partial(embed_stage, stages.start_encoder)
             encoders = self._encoders("encoder", start, plan.embed)
         with self._crew(decoders, *([encoders] if encoders else [])) as crew:
-            job = EmbedJob(files, plan, decoders, encoders, crew)
-            with closing(job):
-                yield from job.reports()
+            job = self._job = EmbedJob(files, plan, decoders, encoders, crew)
+            self._pools = (decoders, *([encoders] if encoders else []))
+            try:
+                with closing(job):
+                    yield from job.reports()
+            finally:
+                self._job, self._pools = None, ()
 
     def run_tasks(
         self, function: Callable[[T], R], tasks: Sequence[T]
@@ -138,3 +193,11 @@ class LocalEngine:
             yield crew
         finally:
             crew.release()
+
+
+def _decoding_places(stage: WorkerStage) -> list[Mapping[str, str]]:
+    """Return each decoding worker's environment: the GPUs go round, where they decode."""
+    gpus = visible_devices() if stage.num_gpus else []
+    if not gpus:
+        return [{}] * stage.workers
+    return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(stage.workers)]

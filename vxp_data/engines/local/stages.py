@@ -10,7 +10,9 @@ import pyarrow as pa
 from vxp_data.engines.base import Decode, Embed, MapTable
 from vxp_data.engines.crash_ledger import Attempt
 
-Results = Iterator[tuple[Any, list[pa.Table]]]
+Later = Callable[[], list[pa.Table]]
+"""Gives a task's only result, in a thread of its own: its worker takes the next task meanwhile."""
+Results = Iterator[tuple[Any, list[pa.Table]] | Later]
 """Values and the tables that go with them."""
 Stage = Callable[[Any, list[pa.Table], Attempt], Results]
 """Takes a task's value and tables."""
@@ -31,7 +33,8 @@ def embed_stage(start_encoder: Callable[[], Embed]) -> Stage:
     embed = start_encoder()
 
     def run(_: Any, tables: list[pa.Table], attempt: Attempt) -> Results:
-        yield None, [embed(pa.concat_tables(tables), attempt)]
+        store = embed(pa.concat_tables(tables), attempt)
+        yield lambda: [store()]
 
     return run
 

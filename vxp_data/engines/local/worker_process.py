@@ -5,7 +5,8 @@ and torch start with is read when they are imported.
 
 The worker hears ('start', pickled stage), ('task', key, value) with tables, ('begun', answer) and
 ('go',). It says ('ready',), ('begin', key), ('name', key, thing), ('result', value) with tables,
-('done',) and ('failed', error, words).
+('done',) and ('failed', error, words). Where a task's result comes later it says ('later',), is
+given another task, and says ('late result',) with tables when it has it, in the tasks' order.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ import threading
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vxp_data.lean_start import import_pyarrow_alone
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vxp_data.engines.local.stages import Stage
+    from vxp_data.engines.local.stages import Later, Stage
+
+
+_UNFINISHED: Final = 2
+"""Tasks of which a worker has yet to give the result when it begins another."""
 
 
 class _ParentGoneError(BaseException):
@@ -39,6 +44,7 @@ def serve(connection: Connection, parent_pid: int, environment: Mapping[str, str
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import_pyarrow_alone()
     parent = _Parent(connection, parent_pid)
+    background = _Background(parent)
     stage: Stage | None = None
     try:
         while True:
@@ -50,9 +56,9 @@ def serve(connection: Connection, parent_pid: int, environment: Mapping[str, str
                 else:
                     assert stage is not None
                     key, value = given
-                    _work(stage, key, value, tables, parent)
+                    _work(stage, key, value, tables, parent, background)
             except Exception as error:  # noqa: BLE001 - the parent raises it
-                parent.say(("failed", _picklable(error), traceback.format_exc()))
+                parent.fail(error)
     except _ParentGoneError:
         return
 
@@ -64,14 +70,19 @@ class _Parent:
 
     def __init__(self, connection: Connection, pid: int) -> None:
         self._connection, self._pid = connection, pid
+        self._speaking = threading.Lock()
 
     def say(self, message: tuple[Any, ...], *tables: pa.Table) -> None:
         from vxp_data.engines.local.shared_table import send_message
 
         try:
-            send_message(self._connection, self._pid, message, tables)
+            with self._speaking:
+                send_message(self._connection, self._pid, message, tables)
         except OSError as error:
             raise _ParentGoneError from error
+
+    def fail(self, error: Exception) -> None:
+        self.say(("failed", _picklable(error), "".join(traceback.format_exception(error))))
 
     def hear(self) -> tuple[Any, list[pa.Table]]:
         from vxp_data.engines.local.shared_table import receive_message, whole
@@ -92,11 +103,61 @@ class _Parent:
         self.say(("name", task, thing))
 
 
-def _work(stage: Stage, key: str, value: Any, tables: list[pa.Table], parent: _Parent) -> None:
+class _Background:
+    """Finishes the last tasks while the next one is worked on: one at a time, another may wait."""
+
+    def __init__(self, parent: _Parent) -> None:
+        self._parent = parent
+        self._threads: list[threading.Thread] = []
+
+    def start(self, finish: Later) -> None:
+        """Finish a task beside what comes, after those before."""
+        before = self._threads[-1] if self._threads else None
+        thread = threading.Thread(target=self._run, args=(finish, before), name="vxp-background")
+        self._parent.say(("later",))
+        thread.start()
+        self._threads.append(thread)
+        while len(self._threads) > _UNFINISHED:
+            self._threads.pop(0).join()
+
+    def wait(self) -> None:
+        """Wait until nothing is left to finish."""
+        while self._threads:
+            self._threads.pop().join()
+
+    def _run(self, finish: Later, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+        try:
+            try:
+                tables = finish()
+            except Exception as error:  # noqa: BLE001 - the parent raises it
+                self._parent.fail(error)
+            else:
+                self._parent.say(("late result",), *tables)
+        except _ParentGoneError:
+            return
+
+
+def _work(
+    stage: Stage,
+    key: str,
+    value: Any,
+    tables: list[pa.Table],
+    parent: _Parent,
+    background: _Background,
+) -> None:
     from vxp_data.engines.crash_ledger import Attempt
 
-    for result, results in stage(value, tables, Attempt(parent, key)):
-        parent.say(("result", result), *results)
+    attempt = Attempt(parent, key)
+    if attempt.again:  # if this process dies now, it is of nothing else
+        background.wait()
+    for result in stage(value, tables, attempt):
+        if callable(result):
+            background.start(result)
+            return
+        own, results = result
+        parent.say(("result", own), *results)
         parent.hear()  # 'go': there is room for more
     parent.say(("done",))
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,7 +70,14 @@ class Worker:
         theirs.close()
         self.is_ready = False
         self.task: WorkerTask | None = None
+        self.unfinished: deque[WorkerTask] = deque()
+        """Those before, whose results come later, in this order."""
         self.killed_for_memory = False
+
+    @property
+    def tasks(self) -> list[WorkerTask]:
+        """What it has in hand."""
+        return [*self.unfinished, *([self.task] if self.task else [])]
 
     @property
     def num_bytes(self) -> int:
@@ -155,7 +163,15 @@ class Died:
     how: str
 
 
-Event = Result | Done | Died
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateResult:
+    """A worker has the result of a task, and is done with it."""
+
+    task: WorkerTask
+    tables: list[Parcel]
+
+
+Event = Result | Done | LateResult | Died
 
 
 class WorkerPool:
@@ -193,7 +209,7 @@ class WorkerPool:
 
     def num_working(self) -> int:
         """Count the workers that have a task."""
-        return sum(worker.task is not None for worker in self.workers)
+        return sum(bool(worker.tasks) for worker in self.workers)
 
     def start_for(self, num_waiting: int) -> None:
         """Start workers for tasks that wait: one at first, the others if that is worth it."""
@@ -203,10 +219,16 @@ class WorkerPool:
         num_wanted = num_waiting if self.workers else min(1, num_waiting)
         while self._free and num_open < num_wanted:
             environment = self._free.pop()
-            worker = self._spare.pop() if self._spare else Worker(environment)
+            worker = self._taken_over() or Worker(environment)
             self.workers[worker] = environment
             worker.start(self._start)
             num_open += 1
+
+    def _taken_over(self) -> Worker | None:
+        """Take a spare worker; a job of another thread may do the same at this moment."""
+        with suppress(IndexError):
+            return self._spare.pop() if self._spare else None
+        return None
 
     def _is_worth_it(self, num_waiting: int) -> bool:
         """Whether those that are there would take long over tasks of the kind that is done."""
@@ -219,8 +241,8 @@ class WorkerPool:
         """Send a task to a worker that can take it."""
         next(w for w in self.workers if w.is_ready and w.task is None).give(task)
 
-    def receive(self, worker: Worker) -> Event | None:
-        """Take the next message of a worker; None where it is no event of a job.
+    def receive(self, worker: Worker) -> list[Event]:
+        """Take the next message of a worker; return what it says of a job.
 
         Raises:
             UserError: a stage's own, or workers die while they start.
@@ -240,39 +262,48 @@ class WorkerPool:
                 self._ledger.name(key, thing)
             case ("result", value):
                 assert worker.task is not None
-                return Result(worker=worker, task=worker.task, value=value, tables=tables)
+                return [Result(worker=worker, task=worker.task, value=value, tables=tables)]
+            case ("later",):
+                assert worker.task is not None
+                worker.unfinished.append(worker.task)
+                worker.task = None
+            case ("late result",):
+                task = worker.unfinished.popleft()
+                self._finish(task)
+                return [LateResult(task=task, tables=tables)]
             case ("done",):
                 assert worker.task is not None
                 task, worker.task = worker.task, None
-                self._ledger.forget(task.key)
-                self._num_done += 1
-                self._first_done_s = min(self._first_done_s, time.monotonic())
-                task.close()
-                return Done(task=task)
+                self._finish(task)
+                return [Done(task=task)]
             case ("failed", error, words):
                 if not isinstance(error, UserError):
                     error.add_note(f"In a {self._what}:\n{words}")
                 raise error
-        return None
+        return []
+
+    def _finish(self, task: WorkerTask) -> None:
+        self._ledger.forget(task.key)
+        self._num_done += 1
+        self._first_done_s = min(self._first_done_s, time.monotonic())
+        task.close()
 
     def release(self) -> None:
         """Keep those that are idle as spare, and end the others."""
         for worker in self.workers:
-            if self._spare is not None and worker.is_ready and worker.task is None:
+            if self._spare is not None and worker.is_ready and not worker.tasks:
                 self._spare.append(worker)
                 continue
             worker.kill()
-            if worker.task is not None:
-                worker.task.close()
+            for task in worker.tasks:
+                task.close()
         self.workers.clear()
 
-    def _lose(self, worker: Worker) -> Died | None:
+    def _lose(self, worker: Worker) -> list[Event]:
         """Forget a worker that has died; another is started in its place when one is needed."""
         how = worker.how_it_died()
         worker.kill()
         self._free.append(self.workers.pop(worker))
-        if worker.task is not None:
-            return Died(task=worker.task, how=how)
         if not worker.is_ready:
             self._deaths_at_start += 1
             if self._deaths_at_start == MAX_START_DEATHS:
@@ -281,7 +312,7 @@ class WorkerPool:
                     f"one {how}. Most often memory does not suffice: use fewer (--set "
                     "cluster.num_cpus=N) or a smaller model."
                 )
-        return None
+        return [Died(task=task, how=how) for task in worker.tasks]
 
 
 class Crew:
@@ -302,9 +333,7 @@ class Crew:
         pool_of = {w.connection: (pool, w) for pool in self._pools for w in pool.workers}
         for connection in wait(list(pool_of), timeout=_TICK_S):
             pool, worker = pool_of[connection]  # type: ignore[index]
-            event = pool.receive(worker)
-            if event is not None:
-                yield event
+            yield from pool.receive(worker)
         if time.monotonic() - self._looked_s >= _TICK_S:
             self._looked_s = time.monotonic()
             self._spare_memory()

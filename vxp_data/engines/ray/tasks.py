@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
 
 from vxp_data.engines.base import MapTable, WorkerDiedError
-from vxp_data.engines.ray.embed_job import user_error_inside
+from vxp_data.engines.ray.capacity import Limits
+from vxp_data.engines.ray.embed_job import encoder_pool, set_limits, user_error_inside
 from vxp_data.engines.stage_plan import MAX_TASK_DEATHS, StagePlan
 from vxp_data.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TASKS_PER_CPU: Final = 2
-"""Tasks handed to Ray at a time: one runs, one waits."""
-
 
 def run_tasks(
-    function: Callable[[T], R], tasks: Sequence[T]
+    function: Callable[[T], R], tasks: Sequence[T], num_at_once: Callable[[], int]
 ) -> Generator[tuple[int, R], None, None]:
-    """Call a function with each task; see `Engine.run_tasks`."""
-    num_cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    """Call a function with each task; see `Engine.run_tasks`.
+
+    Args:
+        function: to call.
+        tasks: what with.
+        num_at_once: how many are handed to Ray at a time; asked again and again.
+    """
     remote: Any = ray.remote(num_cpus=1, max_retries=MAX_TASK_DEATHS - 1)(_call)
     waiting = list(enumerate(tasks))[::-1]
     running: dict[Any, int] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < max(1, int(num_cpus * _TASKS_PER_CPU)):
+            while waiting and len(running) < num_at_once():
                 index, task = waiting.pop()
                 running[remote.remote(function, task)] = index
             (ready,), _ = ray.wait(list(running), num_returns=1)
@@ -58,9 +62,10 @@ def _result(reference: Any, index: int) -> Any:
 
 
 def map_tables(
-    start: Callable[[], MapTable], tables: Sequence[pa.Table], plan: StagePlan
+    start: Callable[[], MapTable], tables: Sequence[pa.Table], plan: StagePlan, limits: Limits
 ) -> Iterator[pa.Table]:
     """Return what each table becomes; see `Engine.map_tables`."""
+    set_limits(limits)
     stage = plan.embed or plan.decode  # an encoder cheap enough to decode beside, so its texts
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True
@@ -73,7 +78,7 @@ def map_tables(
         num_cpus=stage.num_cpus,
         num_gpus=stage.num_gpus or None,
         memory=stage.memory_bytes,
-        compute=ray.data.ActorPoolStrategy(size=min(stage.workers, len(tables))),
+        compute=encoder_pool(replace(stage, workers=min(stage.workers, len(tables)))),
     )
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")

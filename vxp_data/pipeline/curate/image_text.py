@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from vxp_data.conversation import conversation_from_json, question_answer_pairs
 from vxp_data.core.filter_rules.texts import IMAGE_TEXT_SIMILARITY
 from vxp_data.core.text_rules import caption
-from vxp_data.encoders.base import TextEncoder
+from vxp_data.encoders.base import Encoder, EncoderSpec, TextEncoder, require_spec
 from vxp_data.engines.base import Engine
-from vxp_data.engines.stage_plan import Device, EncoderNeeds
+from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.pipeline.curate.image_text_table import SIMILARITY_SCHEMA, pair_key, read_similarities
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.embed.stages import encoder_needs
@@ -27,7 +27,7 @@ from vxp_data.pipeline.run_dir.clip_facts import indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table, write_table
 from vxp_data.pipeline.run_dir.stored_frames import stored_frames
 from vxp_data.records import Modality, Task
-from vxp_data.registry import TEXT_ENCODERS
+from vxp_data.registry import ENCODERS, TEXT_ENCODERS
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import EncoderConfig, PruneConfig
 
@@ -67,15 +67,12 @@ def prepare_text_encoder(config: PruneConfig) -> None:
         encoder.prepare(config.encoder)
 
 
-def measure_similarities(
-    run: RunDirectory, settings: JobSettings, device: Device, engine: Engine
-) -> int:
+def measure_similarities(run: RunDirectory, settings: JobSettings, engine: Engine) -> int:
     """Compare those captions with their images that have not been; keep what was measured.
 
     Args:
         run: with samples, media and embeddings.
         settings: the encoder, and fingerprints of the embeddings.
-        device: the encoder's.
         engine: what runs the text encoders.
 
     Returns:
@@ -94,10 +91,10 @@ def measure_similarities(
     pairs = list(todo.values())
     if not pairs:
         return 0
-    needs = encoder_needs(settings, device)
+    needs = encoder_needs(settings)
     for first in range(0, len(pairs), PAIRS_PER_JOB):
         table = with_images(run, media, pairs[first : first + PAIRS_PER_JOB], settings)
-        known |= _measured(table, engine, settings.encoder, needs)
+        known |= _measured(table, engine, settings, needs)
         keys = sorted(known)
         columns = {"pair": keys, "similarity": [known[key] for key in keys]}
         write_table(run.similarities, pa.table(columns, schema=SIMILARITY_SCHEMA))
@@ -107,12 +104,19 @@ def measure_similarities(
 class CompareTexts:
     """Holds one text encoder, and compares table after table of pairs.
 
+    Args:
+        encoder: its settings, the image encoder's.
+        spec: of the image encoder whose vectors it compares texts with.
+
     Raises:
-        UserError: the encoder cannot be loaded here.
+        UserError: the encoder cannot be loaded here, or belongs to another than the job's.
     """
 
-    def __init__(self, settings: EncoderConfig) -> None:
-        self._encoder: TextEncoder = TEXT_ENCODERS.load(settings.name).load(settings)
+    def __init__(self, encoder: EncoderConfig, spec: EncoderSpec) -> None:
+        images: type[Encoder] = ENCODERS.load(encoder.name)
+        require_spec(images.describe(encoder), spec)  # of the same weights
+        encoder_class: type[TextEncoder] = TEXT_ENCODERS.load(encoder.name)
+        self._encoder = encoder_class.load(encoder)
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         """Return SIMILARITY_SCHEMA of a table with pair, text and float16 [D] embedding."""
@@ -168,13 +172,15 @@ def with_images(
 
 
 def _measured(
-    table: pa.Table, engine: Engine, encoder: EncoderConfig, needs: EncoderNeeds
+    table: pa.Table, engine: Engine, settings: JobSettings, needs: EncoderNeeds
 ) -> Mapping[str, float]:
     """Compare pairs, with an encoder on each GPU, or on each core if it needs none."""
     starts = range(0, len(table), _PAIRS_AT_ONCE)
     tables = [table.slice(start, _PAIRS_AT_ONCE) for start in starts]
     measured: dict[str, float] = {}
-    for batch in engine.map_tables(partial(CompareTexts, encoder), tables, needs):
+    for batch in engine.map_tables(
+        partial(CompareTexts, settings.encoder, settings.spec), tables, needs
+    ):
         keys, values = batch["pair"].to_pylist(), batch["similarity"].to_pylist()
         measured |= dict(zip(keys, values, strict=True))
     if lost := set(table["pair"].to_pylist()) - measured.keys():

@@ -9,6 +9,10 @@ import pyarrow as pa
 from vxp_data.schemas import EMBEDDING_FACTS
 
 TIMINGS: Final = ("probe_cpu_s", "decode_cpu_s", "wall_s")
+ENCODER_TIMINGS: Final = (
+    "embed_cpu_s", "embed_wall_s", "embed_wait_s", "write_cpu_s", "write_wall_s",
+)  # fmt: skip
+"""`embed_cpu_s` is of writing, too; `embed_wait_s` is how long its encoder had nothing to do."""
 FRAMES_SCHEMA: Final = pa.schema(
     [
         ("clip", pa.int64()),
@@ -31,7 +35,8 @@ REPORT_SCHEMA: Final = pa.schema(
         ("duration_s", pa.float64()),
         ("bytes_fetched", pa.int64()),
         *((name, pa.float64()) for name in TIMINGS),
-        ("embed_cpu_s", pa.float64()),
+        ("frames_embedded", pa.int64()),
+        *((name, pa.float64()) for name in ENCODER_TIMINGS),
     ]
 )
 """What the driver hears of a clip."""

@@ -17,7 +17,9 @@ class JobSettings:
     decode: DecodeConfig
     fetch: FetchConfig
     encoder: EncoderConfig
+    """Its device is named: 'cpu' or 'cuda'."""
     spec: EncoderSpec
+    """Of the encoder in every process of the job; one with another refuses to run."""
     sampler: str
     """Fingerprint of the frame sampling."""
     parts: Folder

@@ -17,11 +17,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from vxp_data.decoders.base import decodes_on_gpu
 from vxp_data.decoders.child import check_decoder
 from vxp_data.decoders.child_process import child_isolation
 from vxp_data.decoders.sandbox import Sandbox
 from vxp_data.encoders.base import Encoder
-from vxp_data.engines.base import Engine
+from vxp_data.engines.base import Engine, Shortage
 from vxp_data.engines.choose import engine_class
 from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError, UserError
@@ -85,20 +86,31 @@ def check_machine(config: PruneConfig, out: Folder | None) -> Iterator[Check]:
     if out is not None:
         yield check_output(out)
     yield check_scratch()
-    yield from check_children(config.decode)
+    yield from check_children(config.decode, gpu_elsewhere=config.cluster.address is not None)
     yield check_engine(config.cluster)
     yield check_encoder(config.encoder)
 
 
-def check_children(decode: DecodeConfig) -> Iterator[Check]:
-    """Start a decoding child: does each decoder work in it, and what has it given up?"""
+def check_children(decode: DecodeConfig, *, gpu_elsewhere: bool = False) -> Iterator[Check]:
+    """Start a decoding child: does each decoder work in it, and what has it given up?
+
+    Args:
+        decode: the decoders.
+        gpu_elsewhere: a decoder on a GPU may fail here, as other nodes may have one.
+    """
     sandbox = Sandbox(decode.memory_mib << 20)
     try:
+        if decode.fallback is not None and decodes_on_gpu(decode.fallback):
+            yield failed(
+                "decode.fallback",
+                f"{decode.fallback} is on a GPU, and takes over from nobody.",
+                "Name it as decode.decoder; PyAV takes over from it.",
+            )
         for name in dict.fromkeys([decode.decoder, decode.fallback or decode.decoder, "pyav"]):
             try:
                 sandbox.call(check_decoder, name, timeout_s=_CHILD_TIMEOUT_S)
             except (UserError, MediaError, OSError, ImportError) as error:
-                yield failed(f"decoder {name}", str(error))
+                yield _failed_decoder(name, str(error), gpu_elsewhere=gpu_elsewhere)
             else:
                 yield ok(f"decoder {name}", "works in a decoding child")
         isolation = sandbox.call(child_isolation, timeout_s=_CHILD_TIMEOUT_S).value
@@ -120,6 +132,17 @@ def check_children(decode: DecodeConfig) -> Iterator[Check]:
     )
 
 
+def _failed_decoder(name: str, message: str, *, gpu_elsewhere: bool) -> Check:
+    if not (gpu_elsewhere and decodes_on_gpu(name)):
+        return failed(f"decoder {name}", message)
+    return Check(
+        name=f"decoder {name}",
+        verdict=Verdict.WARNING,
+        message=message,
+        remedy="Files are decoded on the nodes of the cluster that have a GPU.",
+    )
+
+
 def check_engine(cluster: ClusterConfig) -> Check:
     """Check that what reads many files at once can run."""
     try:
@@ -130,10 +153,14 @@ def check_engine(cluster: ClusterConfig) -> Check:
 
 def check_room(engine: Engine, needs: EncoderNeeds) -> list[Check]:
     """Check whether the engine has room for frames on their way to the encoders."""
-    return [
-        Check(name=short.name, verdict=Verdict.WARNING, message=short.message, remedy=short.remedy)
-        for short in engine.shortages(needs)
-    ]
+    return [shortage_check(short) for short in engine.shortages(needs)]
+
+
+def shortage_check(short: Shortage) -> Check:
+    """Return what there is too little of as a warning."""
+    return Check(
+        name=short.name, verdict=Verdict.WARNING, message=short.message, remedy=short.remedy
+    )
 
 
 def check_encoder(encoder: EncoderConfig) -> Check:
@@ -182,7 +209,12 @@ def check_scratch() -> Check:
 def sample_of(media: Iterable[str]) -> list[str]:
     """Draw up to SAMPLED_ROWS media, the same ones every time."""
     distinct = sorted(set(media))
-    return random.Random(0).sample(distinct, min(SAMPLED_ROWS, len(distinct)))
+    return [distinct[index] for index in sampled(len(distinct))]
+
+
+def sampled(number: int) -> list[int]:
+    """Draw which of so many media, ascending, `sample_of` draws."""
+    return random.Random(0).sample(range(number), min(SAMPLED_ROWS, number))
 
 
 def check_media(media: Sequence[str]) -> Check:

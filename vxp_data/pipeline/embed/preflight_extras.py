@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vxp_data.core.selectors.base import load_selector
 from vxp_data.encoders.base import Encoder
@@ -11,7 +11,7 @@ from vxp_data.errors import UserError
 from vxp_data.extras import require_extra
 from vxp_data.manifests.samples import Dataset
 from vxp_data.neighbours.base import FLAT_VECTORS
-from vxp_data.pipeline.embed.work_items import WantedMedia
+from vxp_data.pipeline.embed.wanted_media import WantedMedia
 from vxp_data.registry import ENCODERS
 from vxp_data.settings.curation import NO_SELECTOR, DuplicatesConfig
 from vxp_data.settings.prune import PruneConfig
@@ -48,12 +48,11 @@ def require_scores(config: PruneConfig) -> None:
             )
 
 
-def require_neighbours(duplicates: DuplicatesConfig, sources: Mapping[str, WantedMedia]) -> None:
+def require_neighbours(duplicates: DuplicatesConfig, wanted: WantedMedia) -> None:
     """Check, before anything is embedded, that duplicates among the clips can be found.
 
     Raises:
         UserError: FAISS is needed, and not installed.
     """
-    num_clips = sum(len(media.clips_s) for media in sources.values() if not media.is_image)
-    if duplicates.mode != "off" and num_clips > FLAT_VECTORS:
-        require_extra("faiss", f"finding duplicates among {num_clips} clips")
+    if duplicates.mode != "off" and wanted.num_video_clips > FLAT_VECTORS:
+        require_extra("faiss", f"finding duplicates among {wanted.num_video_clips} clips")

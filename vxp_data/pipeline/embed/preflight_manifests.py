@@ -8,6 +8,7 @@ from typing import Final
 
 from vxp_data.errors import UserError
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.embed.preflight import SAMPLED_ROWS, Check, Verdict, failed, ok
 from vxp_data.records import Modality
 
@@ -28,7 +29,7 @@ def check_manifests(
     media: list[str] = []
     drawn = random.Random(0)
     num_seen = 0
-    seen_ids: dict[str, int] = {}
+    seen_ids = SeenIds()
     for dataset in datasets:
         counts = ManifestCounts()
         try:

@@ -14,6 +14,7 @@ from vxp_data.pipeline.embed.preflight import (
     check_encoder,
     check_media,
     check_scratch,
+    failed,
 )
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.folder import Folder
@@ -35,14 +36,14 @@ def check_nodes(
     finally:
         if out is not None:
             out.remove(token)
-    return list(_summed_up(found))
+    return list(_summed_up(_with_a_gpu(found, config.decode.decoder)))
 
 
 def check_here(
     config: PruneConfig, out: Folder | None, token: str, media: list[str]
 ) -> list[Check]:
     """Check the node that this runs on."""
-    checks = [check_scratch(), *check_children(config.decode)]
+    checks = [check_scratch(), *check_children(config.decode, gpu_elsewhere=True)]
     checks += [check_encoder(config.encoder), check_media(media)]
     if out is not None:
         is_there = out.exists(token)
@@ -55,6 +56,18 @@ def check_here(
             )
         )
     return checks
+
+
+def _with_a_gpu(found: Mapping[str, list[Check]], decoder: str) -> Mapping[str, list[Check]]:
+    """Return the findings; a decoder on a GPU that works on none of the nodes has failed on all."""
+    name = f"decoder {decoder}"
+    verdicts = {c.verdict for checks in found.values() for c in checks if c.name == name}
+    if verdicts != {Verdict.WARNING}:
+        return found
+    return {
+        node: [failed(c.name, c.message) if c.name == name else c for c in checks]
+        for node, checks in found.items()
+    }
 
 
 def _summed_up(found: Mapping[str, list[Check]]) -> Iterator[Check]:

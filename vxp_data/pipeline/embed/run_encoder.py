@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from vxp_data.core.filter_rules.texts import IMAGE_TEXT_SIMILARITY
 from vxp_data.encoders.base import Encoder
 from vxp_data.encoders.choose import CHOSEN_FROM, Choice, choose_encoder
+from vxp_data.engines.base import Engine
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.registry import AUTO_ENCODER, ENCODERS
@@ -53,6 +54,27 @@ def settle_encoder(
     return Loaded(config=settled, origins=origins), choice
 
 
+def settle_device(config: ConfigT, engine: Engine) -> ConfigT:
+    """Put a device in the place of 'auto': that of the machines where the encoders will run.
+
+    With it every process resolves `encoder.precision` alike, and none mixes two.
+
+    Args:
+        config: with the encoder's name.
+        engine: what runs the job; may wait for a GPU.
+
+    Raises:
+        UserError: as `Engine.encoder_device`; or the encoder cannot be described.
+    """
+    encoder_class: type[Encoder] = ENCODERS.load(config.encoder.name)
+    on_cores = config.encoder.model_copy(update={"device": "cpu"})
+    if encoder_class.describe(on_cores).in_decode_task:
+        return config.model_copy(update={"encoder": on_cores})
+    device = engine.encoder_device(config.encoder.device)
+    encoder = config.encoder.model_copy(update={"device": device})
+    return config.model_copy(update={"encoder": encoder})
+
+
 def _choose(config: PruneConfig) -> Choice:
     if _names_weights(config.encoder):
         return Choice(name="siglip", why="none is named, and the settings name weights of it")
@@ -92,9 +114,11 @@ def _begun_by_parts(run: RunDirectory, encoder: EncoderConfig) -> EncoderConfig 
     for name in CHOSEN_FROM:
         named = encoder.model_copy(update={"name": name})
         encoder_class: type[Encoder] = ENCODERS.load(name)
-        try:
-            if encoder_class.describe(named).fingerprint == made_by:
-                return named
-        except UserError:  # it is not installed here
-            continue
+        for device in ("cpu", "cuda"):  # the precision is the job's, not this machine's
+            try:
+                there = named.model_copy(update={"device": device})
+                if encoder_class.describe(there).fingerprint == made_by:
+                    return named
+            except UserError:  # it is not installed here
+                continue
     return None

@@ -6,10 +6,9 @@ comes back to the driver is a few numbers a clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache, partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vxp_data.core.frame_statistics import frame_statistics
+from vxp_data.decoders.base import decodes_on_gpu
 from vxp_data.encoders.beside import BESIDE_DIM, embed_beside, packed
 from vxp_data.engines.base import EmbedStages
 from vxp_data.engines.crash_ledger import Attempt
-from vxp_data.engines.files import FILE_SCHEMA
-from vxp_data.engines.stage_plan import Device, EncoderNeeds
+from vxp_data.engines.stage_plan import EncoderNeeds
 from vxp_data.errors import MediaError
 from vxp_data.images.contact_sheet import contact_sheet
 from vxp_data.pipeline.embed.clip_tables import FRAMES_SCHEMA, TIMINGS
 from vxp_data.pipeline.embed.encoder_stage import (
     EmbedClips,
     embed_all,
-    embed_alone,
-    loaded_encoder,
+    job_encoder,
+    store_all,
 )
 from vxp_data.pipeline.embed.job_settings import JobSettings
 from vxp_data.pipeline.media.clips import ClipFrames, ClipReader, MediaItem, failed_clips
@@ -37,40 +36,25 @@ from vxp_data.records import Reason
 from vxp_data.settings.prune import DecodeConfig, FetchConfig, FramesConfig
 
 
-def embed_stages(settings: JobSettings, device: Device) -> EmbedStages:
-    """Return what an engine runs over files; `device` is the encoder's."""
+def embed_stages(settings: JobSettings) -> EmbedStages:
+    """Return what an engine runs over files."""
     alone = settings.spec.in_decode_task
     return EmbedStages(
         decode=partial(decode_and_embed_files if alone else decode_files, settings=settings),
         start_encoder=None if alone else partial(EmbedClips, settings),
-        needs=encoder_needs(settings, device),
+        needs=encoder_needs(settings),
     )
 
 
-def encoder_needs(settings: JobSettings, device: Device) -> EncoderNeeds:
-    """Return where the encoder can run, and what a clip takes on its way to it."""
+def encoder_needs(settings: JobSettings) -> EncoderNeeds:
+    """Return where the encoder runs, and what a clip takes on its way to it."""
+    assert settings.encoder.device != "auto", "settle_device has not been called"
     frame_bytes = settings.spec.frame_px**2 * 3 + (BESIDE_DIM if settings.beside else 0)
     return EncoderNeeds(
         in_decode_task=settings.spec.in_decode_task,
-        device=device,
+        device=settings.encoder.device,
         clip_bytes=settings.frames.num_frames * frame_bytes + settings.sheet_bytes,
-    )
-
-
-def file_table(items: Sequence[MediaItem]) -> pa.Table:
-    """Convert work items to columns (FILE_SCHEMA); their clips are numbered from 0."""
-    first = np.cumsum([0, *(len(item.clips_s) for item in items)]).tolist()
-    return pa.table(
-        {
-            "uri": [item.uri for item in items],
-            "is_image": [item.is_image for item in items],
-            "file_version": [item.file_version for item in items],
-            "num_bytes": [item.num_bytes for item in items],
-            "clip": [range(start, stop) for start, stop in pairwise(first)],
-            "clip_start_s": [[start_s for start_s, _ in item.clips_s] for item in items],
-            "clip_end_s": [[end_s for _, end_s in item.clips_s] for item in items],
-        },
-        schema=FILE_SCHEMA,
+        decodes_on_gpu=decodes_on_gpu(settings.decode.decoder),
     )
 
 
@@ -83,12 +67,12 @@ def decode_and_embed_files(
     files: pa.Table, attempt: Attempt, settings: JobSettings
 ) -> Iterator[pa.Table]:
     """Decode and embed in one worker, for cheap encoders: frames never leave the process."""
-    encoder = loaded_encoder(settings.encoder)
+    encoder = job_encoder(settings)
     clips = _decode(files, attempt, settings)
-    if attempt.again:  # clip by clip, so that the one at which it dies again is known
-        yield from (embed_alone(clip, encoder, settings) for clip in clips)
-    else:
-        yield embed_all(pa.concat_tables(clips), encoder, settings)
+    if not attempt.again:
+        clips = iter([pa.concat_tables(clips)])
+    for some in clips:  # again, clip by clip: so the one at which it dies is known
+        yield store_all(embed_all(some, encoder, settings), settings)
 
 
 def _decode(files: pa.Table, attempt: Attempt, settings: JobSettings) -> Iterator[pa.Table]:
@@ -153,7 +137,7 @@ def _frames_table(
         "contrast": None if statistics is None else statistics.contrast_F,
         "decoder": clip.decoder,
         "decoder_note": clip.decoder_note,
-        "encoder": settings.spec.fingerprint,
+        "encoder": "",  # who embeds it says
         "sampler": settings.sampler,
         "reason": clip.reason or "",
         "message": clip.message,

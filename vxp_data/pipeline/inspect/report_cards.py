@@ -16,8 +16,10 @@ from vxp_data.core.seeds import hash64
 from vxp_data.pipeline.curate.exclude import relinked_samples
 from vxp_data.pipeline.inspect.plan_rows import PlanRows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
+from vxp_data.pipeline.run_dir.part_index import read_part_index
+from vxp_data.pipeline.run_dir.part_table import read_groups
 from vxp_data.records import ClipKey, Reason
-from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
+from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY, THUMBNAIL_SCHEMA
 
 _FACTS: Final = ("width_px", "height_px", "duration_s", "file_version", "frames_expected")
 """Where LLaVA-style rows put the media: the card shows it."""
@@ -199,13 +201,16 @@ def _read_sheets(
 ) -> dict[ClipKey, bytes]:
     """Find the contact sheets of some clips, of their files as they were when embedded."""
     uris = pa.array(sorted({uri for uri, _, _ in media}), pa.string())
-    wanted = pc.field("uri").isin(uris)
+    named = {
+        name
+        for table in read_part_index(run)
+        for name in table.filter(pc.is_in(table["uri"], value_set=uris))["part"].to_pylist()
+    }
+    elsewhere = {file.name for file in run.part_files()} - named
+    files = [file for file in run.thumbnail_files() if file.name not in elsewhere]
     sheets: dict[ClipKey, bytes] = {}
-    for file in run.thumbnail_files():
-        keys = read_table(file, columns=["uri"])["uri"]
-        if not pc.any(pc.is_in(keys, value_set=uris)).as_py():
-            continue
-        for row in read_table(file, filters=wanted).to_pylist():
+    for _, group in read_groups(files, THUMBNAIL_SCHEMA.names):
+        for row in group.filter(pc.is_in(group["uri"], value_set=uris)).to_pylist():
             key = _key(row, "uri")
             if key in media and media[key]["file_version"] == row["file_version"] and row["sheet"]:
                 sheets[key] = row["sheet"]

@@ -34,11 +34,6 @@ class MediaItem:
     file_version: str
     """As the run found the file when it began; what is made of it goes by this version."""
 
-    @property
-    def num_bytes(self) -> int:
-        """Its size, 0 where unknown: what is known of its cost before it is opened."""
-        return int(self.file_version.partition("-")[0] or 0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFrames:

@@ -23,7 +23,8 @@ from vxp_data.errors import MediaError, UserError
 from vxp_data.pipeline.media.near_names import named_nearly, other_spellings
 from vxp_data.records import Reason
 from vxp_data.settings.prune import FetchConfig
-from vxp_data.storage.object_store import ObjectFacts, ObjectStore, RetryPolicy, split_uri
+from vxp_data.storage.listed_page import ObjectFacts
+from vxp_data.storage.object_store import ObjectStore, RetryPolicy, split_uri
 
 T = TypeVar("T")
 

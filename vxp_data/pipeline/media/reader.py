@@ -12,12 +12,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.decoders.base import FramePlan, FrameSize
+from vxp_data.decoders.base import FramePlan, FrameSize, decodes_on_gpu
 from vxp_data.decoders.child import Decoded, decode_file, probe_file
+from vxp_data.decoders.gpu_child import GpuJob
+from vxp_data.decoders.gpu_client import GpuClient
 from vxp_data.decoders.indexed import IndexedProbe, probe_by_index, probe_indexed, ranges_of
 from vxp_data.decoders.probe import Probe
 from vxp_data.decoders.sandbox import FrameArena, Sandbox, Timed
 from vxp_data.errors import MediaError
+from vxp_data.pipeline.media.core_or_gpu import why_on_core
 from vxp_data.pipeline.media.fetch import FetchedFile, Fetcher
 from vxp_data.pipeline.media.mp4_boxes import header_ranges
 from vxp_data.pipeline.media.near_names import named_nearly, near_file
@@ -66,6 +69,9 @@ class MisleadingIndexError(Exception):
 class MediaReader:
     """Holds one child process, in which media after media is probed and decoded.
 
+    Where the decoder is one on a GPU, files that gain by it are decoded in the GPU's child, which
+    all workers of the machine share.
+
     A media in an object store is fetched first, since the child has no network: whole, or if it is
     big and has an index, in those parts that the plan needs. What was fetched stays until the next
     probe or `release`.
@@ -75,6 +81,7 @@ class MediaReader:
         self._decode = decode
         self._arena = FrameArena()
         self._sandbox = Sandbox(decode.memory_mib << 20, self._arena)
+        self._gpu = GpuClient(decode.memory_mib << 20) if decodes_on_gpu(decode.decoder) else None
         self._fetcher = Fetcher(fetch)
         self._file: FetchedFile | None = None
         self._indexed: IndexedProbe | None = None
@@ -96,6 +103,8 @@ class MediaReader:
     def _close(self) -> None:
         self.release()
         self._fetcher.close()
+        if self._gpu is not None:
+            self._gpu.close()
         self._sandbox.close()
         self._arena.close()
 
@@ -137,7 +146,8 @@ class MediaReader:
     def decode(self, media: Media, plan: FramePlan, size: FrameSize) -> PlannedFrames:
         """Decode with the decoder asked for; where it fails or does not claim the media, once more.
 
-        Where a decoder says `unsupported`, PyAV takes its place, since the gate is PyAV's own.
+        Where a decoder says `unsupported`, PyAV takes its place, since the gate is PyAV's own; so
+        it does where a decoder on a GPU fails, or would gain too little by the file.
 
         Raises:
             MediaError: neither gave a frame, or what is needed cannot be fetched.
@@ -153,10 +163,13 @@ class MediaReader:
                 return planned
             plan = self._planned_on_whole(self._file, media, plan)
         first = self._decode.decoder
+        if self._gpu is not None and (why := why_on_core(media, plan, self._decode.nvdec_gain)):
+            return self._frames("pyav", f"{first}: {why}", media, plan, size)
         try:
             return self._frames(first, "", media, plan, size)
         except MediaError as error:
-            second = "pyav" if error.reason is Reason.UNSUPPORTED else self._decode.fallback
+            is_pyavs = error.reason is Reason.UNSUPPORTED or self._gpu is not None
+            second = "pyav" if is_pyavs else self._decode.fallback
             if second is None or second == first:
                 raise
             note = f"{first}: {error}"
@@ -251,11 +264,10 @@ class MediaReader:
     def _frames(
         self, name: str, note: str, media: Media, plan: FramePlan, size: FrameSize
     ) -> PlannedFrames:
-        timed = self._decode_with(name, media, plan, size)
-        decoded = timed.value
+        decoded, frames_FHWC, cpu_s = self._decode_with(name, media, plan, size)
         geometry = decoded.geometry
         return PlannedFrames(
-            frames_FHWC=self._arena.take(decoded.shape),
+            frames_FHWC=frames_FHWC,
             media=replace(
                 media,
                 width_px=geometry.width_px,
@@ -265,22 +277,25 @@ class MediaReader:
             num_exact=int(decoded.is_exact_F.sum()),
             decoder=name,
             note="; ".join(filter(None, (note, decoded.note))),
-            cpu_s=timed.cpu_s,
+            cpu_s=cpu_s,
         )
 
     def _decode_with(
         self, name: str, media: Media, plan: FramePlan, size: FrameSize
-    ) -> Timed[Decoded]:
+    ) -> tuple[Decoded, NDArray[np.uint8], float]:
+        """Return what a decode gave, its pixels and its CPU seconds."""
+        path = self._file.path if self._file is not None else media.uri
+        timeout_s = self._decode.timeout_s + _DECODE_S_PER_FRAME * media.num_frames
+        if self._gpu is not None and name == self._decode.decoder:
+            job = GpuJob(
+                decoder=name, path=path, media=media, plan=plan, size=size, timeout_s=timeout_s
+            )
+            found = self._gpu.decode(job)
+            return found.result.decoded, found.frames_FHWC, found.result.cpu_s
         self._arena.reserve(len(plan) * size.height_px * size.width_px * 3)
-        return self._sandbox.call(
-            decode_file,
-            name,
-            self._file.path if self._file is not None else media.uri,
-            media,
-            plan,
-            size,
-            timeout_s=self._decode.timeout_s + _DECODE_S_PER_FRAME * media.num_frames,
-        )
+        call = (decode_file, name, path, media, plan, size)
+        timed = self._sandbox.call(*call, timeout_s=timeout_s)
+        return timed.value, self._arena.take(timed.value.shape), timed.cpu_s
 
 
 def _has_index(path: str) -> bool:

@@ -17,18 +17,19 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from vxp_data.core.frame_plan_counts import PlanCounts
-from vxp_data.engines.choose import one_engine
+from vxp_data.engines.choose import one_engine, open_engine
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.datasets import resolve_datasets
 from vxp_data.manifests.formats import FOLDER
 from vxp_data.manifests.samples import Dataset
 from vxp_data.pipeline.embed.preflight_extras import require_installed
-from vxp_data.pipeline.embed.run_encoder import settle_encoder
+from vxp_data.pipeline.embed.run_encoder import settle_device, settle_encoder
 from vxp_data.pipeline.prune import (
     TRIED_AGAIN,
     Observer,
     files_to_read,
+    hear_shortages,
     prepare_encoder,
     prune,
     sampler_fingerprint,
@@ -211,7 +212,10 @@ class _RecipeRun:
 
     def prune(self) -> _Step:
         """Embed, score, decide; `vxp-data prune`, but for near-duplicates."""
-        spec, sampler = prepare_encoder(self.config), sampler_fingerprint(self.config)
+        with open_engine(self.config.cluster) as engine:
+            hear_shortages(engine, self.observer.prune)
+            spec = prepare_encoder(settle_device(self.config, engine))
+        sampler = sampler_fingerprint(self.config)
         settings = self.config.model_dump(mode="json", exclude=set(_AFTER_PRUNE))
         has_budget = any(text.startswith("budget ") for text in self.config.thresholds.values())
         if not has_budget and self.config.selection.per != "cost":

@@ -24,6 +24,7 @@ from vxp_data.storage.local import cannot_write
 
 _PARTS: Final = "embeddings"
 _THUMBNAILS: Final = "thumbnails"
+_PART_INDEX: Final = "part_index"
 _CHANGING: Final = "changing"
 """Key of run.json: the command that is changing the run, or was when it was stopped."""
 
@@ -53,6 +54,11 @@ class RunDirectory:
     def thumbnails(self) -> Folder:
         """Folder of the contact sheets' parts, each named as the embeddings part of its clips."""
         return self.root.child(_THUMBNAILS)
+
+    @property
+    def part_index(self) -> Folder:
+        """Folder of the index of the parts; see `part_index`."""
+        return self.root.child(_PART_INDEX)
 
     @property
     def scores(self) -> File:
@@ -135,6 +141,10 @@ class RunDirectory:
         """Return the contact sheets' parts, by name; none where no sheets were kept."""
         return _parts_in(self.thumbnails)
 
+    def index_files(self) -> list[File]:
+        """Return the files of the parts' index, by name."""
+        return _parts_in(self.part_index, "index-")
+
     def read_run(self, *, stopped: bool = False) -> dict[str, Any]:
         """Read run.json.
 
@@ -215,16 +225,16 @@ class RunDirectory:
         Raises:
             UserError: the directory cannot be listed or written to.
         """
-        for folder in (self.root, self.parts, self.thumbnails):
+        for folder in (self.root, self.parts, self.thumbnails, self.part_index):
             folder.remove_unfinished()
 
 
-def _parts_in(folder: Folder) -> list[File]:
+def _parts_in(folder: Folder, prefix: str = "part-") -> list[File]:
     try:
         names = folder.names()
     except OSError as error:
-        raise _cannot_read(str(folder), error) from error
-    parts = (name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+        raise cannot_read(str(folder), error) from error
+    parts = (name for name in names if name.startswith(prefix) and name.endswith(".parquet"))
     return list(map(folder.file, parts))
 
 
@@ -239,28 +249,15 @@ def open_run(uri: str | Path) -> RunDirectory:
 
 def write_table(file: File, table: pa.Table) -> None:
     """Write one Parquet file, whole."""
-    _make_folder(file)
+    make_folder(file)
     with file.folder.write_path(file.name) as path:
         pq.write_table(table, path, compression="zstd")
-
-
-def write_part(file: File, table: pa.Table) -> None:
-    """Write one of a run's many parts, whole.
-
-    Its values come once, or few times: dictionaries of them, and the least and greatest of them,
-    would hold a contact sheet four times.
-    """
-    _make_folder(file)
-    with file.folder.write_path(file.name) as path:
-        pq.write_table(
-            table, path, compression="zstd", use_dictionary=False, write_statistics=False
-        )
 
 
 def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """Write a Parquet file piece by piece, whole in the end; return the number of rows."""
     num_rows = 0
-    _make_folder(file)
+    make_folder(file)
     with (
         file.folder.write_path(file.name) as path,
         pq.ParquetWriter(path, schema, compression="zstd") as writer,
@@ -271,7 +268,7 @@ def write_batches(file: File, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
     return num_rows
 
 
-def _make_folder(file: File) -> None:
+def make_folder(file: File) -> None:
     """Make a file's folder, but none above it: a run directory that is gone is not made again."""
     if not file.folder.is_remote:
         try:
@@ -289,13 +286,13 @@ def read_table(
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             wanted = None if columns is None else list(columns)
             return pq.read_table(source, columns=wanted, filters=filters)
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
         if isinstance(error, pa.ArrowInvalid) and columns is not None:
             _refuse_older(file, columns)
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
 def _refuse_older(file: File, columns: Sequence[str]) -> None:
@@ -333,10 +330,10 @@ def read_schema(file: File) -> pa.Schema:
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             return pq.read_schema(source)
     except (OSError, pa.ArrowException) as error:
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
 def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -346,10 +343,10 @@ def read_batches(file: File, *, columns: Sequence[str]) -> Iterator[pa.RecordBat
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             yield from pq.ParquetFile(source).iter_batches(columns=list(columns))
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
 def read_row_groups(file: File) -> Iterator[pa.Table]:
@@ -359,14 +356,14 @@ def read_row_groups(file: File) -> Iterator[pa.Table]:
         UserError: it cannot be read.
     """
     try:
-        with _arrow_source(file) as source:
+        with arrow_source(file) as source:
             stored = pq.ParquetFile(source)
             yield from map(stored.read_row_group, range(stored.num_row_groups))
     except (OSError, pa.ArrowException) as error:  # Arrow's: it is no Parquet, or cut off
-        raise _cannot_read(str(file), error) from error
+        raise cannot_read(str(file), error) from error
 
 
-def _arrow_source(file: File) -> BinaryIO | pa.OSFile:
+def arrow_source(file: File) -> BinaryIO | pa.OSFile:
     """Open a file for Arrow's threads.
 
     A local one without Python: a thread that still holds a Python file when the process ends would
@@ -390,7 +387,8 @@ def read_tables(
     return each_file(read, files)
 
 
-def _cannot_read(where: str, error: Exception) -> UserError:
+def cannot_read(where: str, error: Exception) -> UserError:
+    """Build the error for a file of a run that cannot be read."""
     return UserError(
         f"cannot read {where}: {getattr(error, 'strerror', None) or error}. "
         "Check that the run directory is whole and readable (`vxp-data verify`), remove what is "

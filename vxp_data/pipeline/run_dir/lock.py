@@ -149,7 +149,7 @@ def _take(folder: Folder, command: str) -> Holder:
     if folder.create(LOCK_NAME, mine.to_bytes()):
         return mine
     found = _read(folder)
-    if found is None or not _is_dead(found):
+    if found is None or not is_dead(found):
         raise _held_by(folder, found)
     folder.write_bytes(LOCK_NAME, mine.to_bytes())
     time.sleep(_SETTLE_S)
@@ -184,7 +184,17 @@ def _read(folder: Folder) -> Holder | None:
         ) from error
 
 
-def _is_dead(holder: Holder) -> bool:
+def find_holder(folder: Folder) -> Holder | None:
+    """Return who works in a run directory, or did when it died; None where nobody does.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return _read(folder)
+
+
+def is_dead(holder: Holder) -> bool:
+    """Whether a holder is known to be gone: by its process on this machine, else by its lease."""
     if holder.machine == _machine():
         return _process_start(holder.pid) != holder.process_start
     return time.time() - holder.renewed_at_s > EXPIRE_S

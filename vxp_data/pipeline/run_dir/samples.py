@@ -15,7 +15,14 @@ from vxp_data.manifests.samples import (
     read_samples,
     total_counts,
 )
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.run_dir.directory import RunDirectory, write_batches
+from vxp_data.pipeline.run_dir.samples_read import (
+    forget_counts,
+    keep_counts,
+    kept_counts,
+    made_of,
+)
 from vxp_data.records import Sample
 from vxp_data.schemas import SAMPLE_SCHEMA
 from vxp_data.settings.columns import columns_text, parse_columns
@@ -33,6 +40,8 @@ def write_samples(
 ) -> ManifestCounts:
     """Read all manifests and write samples.parquet; return what was counted on the way.
 
+    What a stopped prune has read of the same manifests is kept.
+
     Args:
         run: where to.
         datasets: what to read.
@@ -43,8 +52,14 @@ def write_samples(
     Raises:
         UserError: a manifest cannot be read as its format.
     """
+    made = made_of([dataset_facts(dataset) for dataset in datasets], rules)
+    kept = kept_counts(run, made)
+    if kept is not None:
+        accept(kept)
+        return total_counts(kept)
+    forget_counts(run)
     counts = [ManifestCounts() for _ in datasets]
-    seen_ids: dict[str, int] = {}
+    seen_ids = SeenIds()
 
     def samples() -> Iterator[Sample]:
         for dataset, own in zip(datasets, counts, strict=True):
@@ -52,6 +67,7 @@ def write_samples(
         accept(counts)
 
     write_batches(run.samples, SAMPLE_SCHEMA, _tables(samples()))
+    keep_counts(run, made, counts)
     return total_counts(counts)
 
 

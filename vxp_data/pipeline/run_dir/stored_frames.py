@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,15 +15,15 @@ from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.duplicates import ClipTimes
 from vxp_data.encoders.beside import beside_fingerprint, unpacked
-from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_tables
+from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
-from vxp_data.pipeline.run_dir.read_ahead import each_file
+from vxp_data.pipeline.run_dir.part_table import read_groups
 from vxp_data.schemas import BESIDE_COLUMNS
-from vxp_data.storage.folder import File
 from vxp_data.storage.local import cannot_write
 
 _FACTS: Final = (
@@ -66,14 +66,10 @@ def stored_frames(
         for index, key in enumerate(zip(*(clips[n].to_pylist() for n in names), strict=True))
     }
     column = "beside" if beside else "embedding"
-    made_by = beside_fingerprint()
-    for part in _read_beside(run) if beside else _read(run):
-        embeddings = part[column]
-        for row, fact in enumerate(part.drop_columns(column).to_pylist()):
-            if fact["reason"] or (fact["encoder"], fact["sampler"]) != (encoder, sampler):
-                continue
-            if beside and fact["beside_encoder"] != made_by:
-                continue
+    for part in _read(run, BESIDE_COLUMNS if beside else ("embedding",)):
+        ours = _made_by(part, encoder, sampler, beside=beside)
+        embeddings = ours[column]
+        for row, fact in enumerate(ours.drop_columns(column).to_pylist()):
             index = open_indices.pop(tuple(fact[name] for name in names), None)
             if index is None:
                 continue
@@ -92,20 +88,22 @@ def stored_frames(
             )
 
 
-def _read(run: RunDirectory) -> Iterator[pa.Table]:
-    return read_tables(run.part_files(), columns=[*_FACTS, "embedding"])
+def _read(run: RunDirectory, vectors: Sequence[str]) -> Iterator[pa.Table]:
+    """Read the parts, piece by piece, those that have such vectors."""
+    for _, part in read_groups(run.part_files(), _FACTS, optional=vectors):
+        if vectors[0] in part.column_names:
+            yield part
 
 
-def _read_beside(run: RunDirectory) -> Iterator[pa.Table]:
-    """Read the parts that have vectors beside the encoder's: others lack these columns."""
-    wanted = [*_FACTS, *BESIDE_COLUMNS]
-
-    def read(file: File) -> pa.Table | None:
-        batches = list(read_batches(file, columns=wanted))  # columns that are not there stay away
-        table = pa.Table.from_batches(batches) if batches else None
-        return table if table is not None and "beside" in table.column_names else None
-
-    yield from (part for part in each_file(read, run.part_files()) if part is not None)
+def _made_by(part: pa.Table, encoder: str, sampler: str, *, beside: bool) -> pa.Table:
+    """Choose the clips that did not fail and were made so."""
+    wanted = {"reason": "", "encoder": encoder, "sampler": sampler}
+    wanted |= {"beside_encoder": beside_fingerprint()} if beside else {}
+    for name, value in wanted.items():
+        is_so = pc.equal(part[name], value)
+        if not pc.all(is_so, min_count=0).as_py():
+            part = part.filter(is_so)
+    return part
 
 
 class MemmapBuffer:

@@ -6,7 +6,6 @@ decisions from the scores and the recorded thresholds, kept and dropped rows fro
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 
 from vxp_data.core.decisions import decide
 from vxp_data.core.sampling_plans import SamplingRule
-from vxp_data.core.similarity import NORM_TOLERANCE, Measure, score_videos
 from vxp_data.errors import UserError
 from vxp_data.manifests.base import ManifestFormat
 from vxp_data.manifests.formats import written_format
@@ -30,18 +28,19 @@ from vxp_data.pipeline.curate.mixture_rows import cut_datasets, rows_rule
 from vxp_data.pipeline.curate.selection import DecidedBy
 from vxp_data.pipeline.run_dir.clip_facts import few_texts, read_clip_facts, row_costs
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_batches, read_table
-from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.row_clips import named_clips
 from vxp_data.pipeline.run_dir.samples import dataset_from_facts
 from vxp_data.pipeline.verify.beside import check_beside
+from vxp_data.pipeline.verify.clip_names import clip_keys, clip_name
 from vxp_data.pipeline.verify.duplicate_pairs import check_duplicates, renamed_rows, with_own_names
 from vxp_data.pipeline.verify.means import check_means
 from vxp_data.pipeline.verify.media import check_media
-from vxp_data.pipeline.verify.row_scores import SCORE_TOLERANCE, check_row_scores
+from vxp_data.pipeline.verify.parts import check_parts
+from vxp_data.pipeline.verify.row_scores import check_row_scores
 from vxp_data.pipeline.verify.selection import DecidedAgain, check_selection
-from vxp_data.records import ClipKey, Outcome, outcome_of
-from vxp_data.registry import MANIFEST_FORMATS, MEASURES
-from vxp_data.schemas import CLIP_KEY, EMBEDDING_SCHEMA, SAMPLE_CLIP_KEY
+from vxp_data.records import Outcome, outcome_of
+from vxp_data.registry import MANIFEST_FORMATS
+from vxp_data.schemas import SAMPLE_CLIP_KEY
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.folder import File
 
@@ -101,7 +100,7 @@ def verify_run(run: RunDirectory, *, media: bool, selection: bool = False) -> Ve
     _check_samples(samples, decisions, found)
     _check_sums(decisions, quarantine, record, found)
     _check_clips(samples, clips, scores, found)
-    _check_embeddings(run, clips, scores, record, found)
+    found.num_parts, found.num_embeddings = check_parts(run, clips, scores, record, found.add)
     if not found.num_problems:  # else it would say the same again
         check_row_scores(run, record, found.add)
         check_means(run, record, found.add)
@@ -173,82 +172,19 @@ def _check_sums(
 
 def _check_clips(samples: pa.Table, clips: pa.Table, scores: pa.Table, found: VerifiedRun) -> None:
     """Check that every clip that a usable sample names is there once, in media and in scores."""
-    keys = _keys(clips)
+    keys = clip_keys(clips)
     for key, times in Counter(keys).items():
         if times > 1:
-            found.add(f"media.parquet: {_name(key)} is there {times} times")
-    if keys != _keys(scores):
+            found.add(f"media.parquet: {clip_name(key)} is there {times} times")
+    if keys != clip_keys(scores):
         found.add("scores.parquet: its clips are not those of media.parquet")
     named = named_clips(samples)
     usable = zip(*(named[n].to_pylist() for n in (*SAMPLE_CLIP_KEY, "reason")), strict=True)
     wanted = {(uri, start_s, end_s) for uri, start_s, end_s, reason in usable if uri and not reason}
     for key in sorted(wanted - set(keys)):
-        found.add(f"media.parquet: {_name(key)} is missing")
+        found.add(f"media.parquet: {clip_name(key)} is missing")
     for key in sorted(set(keys) - wanted):
-        found.add(f"media.parquet: {_name(key)} is of no sample")
-
-
-def _check_embeddings(
-    run: RunDirectory, clips: pa.Table, scores: pa.Table, record: dict[str, Any], found: VerifiedRun
-) -> None:
-    """Read every part; norms are 1, and the scores are those of the embeddings."""
-    keys = _keys(clips)
-    # Scores of other clips, which was said, are not to be compared with these; and a package that
-    # was installed since the run may have brought a measure that nobody has scored by.
-    names = MEASURES.names() if keys == _keys(scores) else []
-    names = [name for name in names if name in scores.column_names]
-    measures: list[Measure] = [MEASURES.load(name) for name in names]
-    if (decided_by := record["config"]["measure"]) not in scores.column_names:
-        found.add(f"scores.parquet: has no column {decided_by!r}, by which the run was decided")
-    row_of = {key: index for index, key in enumerate(keys)}
-    score_of = {m.name: scores[m.name].to_numpy() for m in measures}
-    reasons, versions = clips["reason"].to_pylist(), clips["file_version"].to_pylist()
-    fingerprints = (record["encoder"]["fingerprint"], record["sampler"])
-    dim = record["encoder"]["dim"]
-    open_rows = {index for index, reason in enumerate(reasons) if not reason}
-    for file in run.part_files():
-        found.num_parts += 1
-        try:
-            part = read_table(file, columns=EMBEDDING_SCHEMA.names)
-        except UserError as error:
-            found.add(str(error))
-            continue
-        for i, row in enumerate(part.drop_columns("embedding").to_pylist()):
-            if row["reason"]:
-                continue
-            found.num_embeddings += 1
-            is_ours = (row["encoder"], row["sampler"]) == fingerprints
-            try:
-                emb_FD = embedding_matrix(part["embedding"][i], len(row["frame_index"]))
-                problem = _problem(emb_FD, row, dim if is_ours else emb_FD.shape[1])
-            except ValueError as error:
-                problem = str(error)
-            if problem:
-                found.add(f"{file}: {row['uri']}: {problem}")
-                continue
-            index = row_of.get((row["uri"], row["clip_start_s"], row["clip_end_s"]))
-            if index not in open_rows or not is_ours or row["file_version"] != versions[index]:
-                continue
-            open_rows.remove(index)
-            for name, column in score_videos([emb_FD], measures).items():
-                if not abs(column[0] - score_of[name][index]) <= SCORE_TOLERANCE:
-                    found.add(
-                        f"scores.parquet: {row['uri']}: {name} is {score_of[name][index]!r}, its "
-                        f"embeddings give {column[0]!r}"
-                    )
-    for index in sorted(open_rows):
-        found.add(f"embeddings: {_name(keys[index])} has none")
-
-
-def _problem(emb_FD: NDArray[np.float16], row: dict[str, Any], dim: int) -> str:
-    """Return what is wrong with a clip's embeddings; '' where nothing is."""
-    if emb_FD.shape[1] != dim:
-        return f"embeddings of width {emb_FD.shape[1]}, the run's encoder gives {dim}"
-    norm_F = np.linalg.norm(emb_FD.astype(np.float64), axis=1)
-    worst = int(np.argmax(np.where(np.isfinite(norm_F), np.abs(norm_F - 1), np.inf)))
-    if abs(norm_F[worst] - 1) <= NORM_TOLERANCE:
-        return ""
-    return f"the embedding of frame {row['frame_index'][worst]} has norm {norm_F[worst]:.4g}, not 1"
+        found.add(f"media.parquet: {clip_name(key)} is of no sample")
 
 
 def _check_decisions(
@@ -371,16 +307,6 @@ def _annotations(run: RunDirectory, wanted_N: NDArray[np.bool_]) -> Iterator[byt
 def _is(decisions: pa.Table, outcome: Outcome) -> NDArray[np.bool_]:
     is_N: NDArray[np.bool_] = np.array(decisions["decision"].to_pylist(), object) == outcome.value
     return is_N
-
-
-def _keys(table: pa.Table, *, uri: str = "uri") -> list[ClipKey]:
-    names = (uri, *CLIP_KEY[1:])
-    return list(zip(*(table[name].to_pylist() for name in names), strict=True))
-
-
-def _name(key: ClipKey) -> str:
-    uri, start_s, end_s = key
-    return uri if (start_s, end_s) == (0, math.inf) else f"{uri} [{start_s:g} s, {end_s:g} s)"
 
 
 def _excerpt(row: bytes | None) -> str:

@@ -9,21 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from support.clusters import cluster_of
 from support.flat_videos import TAKES_LONG, write_flat_video
-from support.later import LATER
 from support.misbehaving import MARKS, offer_misbehaving
 from support.runs import by_sample, caption_row, write_rows
 
-if LATER:
+if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 NUM_VIDEOS = 24
-
 
 NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100 << 20}
 """A machine of one core; its GPU is a number that Ray counts and nobody uses."""
@@ -35,11 +34,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         offer_misbehaving(tmp_path_factory.mktemp("misbehaving"), patch)
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        try:
+        with cluster_of(NODE) as cluster:
             yield cluster
-        finally:
-            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,17 @@ def test_without_a_tokenizer_it_is_said_which_and_how_to_get_it(tiny: Path, tmp_
 
 def test_a_stage_gives_the_cosine_of_each_pair(tiny: Path) -> None:
     given = EncoderConfig(name="siglip", checkpoint=str(tiny), device="cpu")
-    image_TD = ENCODERS.load("siglip").load(given).embed(images(3, 64)).astype(np.float16)
+    encoder = ENCODERS.load("siglip").load(given)
+    image_TD = encoder.embed(images(3, 64)).astype(np.float16)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(image_TD.reshape(-1)), 64)
     table = pa.table({"pair": ["a", "b", "c"], "text": TEXTS[:3], "embedding": vectors})
-    got = CompareTexts(given)(table.slice(1))  # a slice, as Ray gives them
+    got = CompareTexts(given, encoder.spec)(table.slice(1))  # a slice, as Ray gives them
     text_TD = SiglipTextEncoder.load(given).embed_texts(TEXTS[:3])
     wanted_T = (text_TD * image_TD.astype(np.float32)).sum(axis=1)
     assert got["pair"].to_pylist() == ["b", "c"]
     assert got["similarity"].to_numpy() == pytest.approx(wanted_T[1:], abs=1e-3)
+    with pytest.raises(UserError, match=r"is fp32, .* and the job's is bf16, "):
+        CompareTexts(given, replace(encoder.spec, precision="bf16", fingerprint="0" * 16))
 
 
 def pair_row(row_id: str, file: str, caption: str, **more: Any) -> dict[str, Any]:

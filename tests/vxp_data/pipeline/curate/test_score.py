@@ -9,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from support.wanted import wanted_of
 from vxp_data.core.similarity import score_videos
 from vxp_data.pipeline.curate.score import score_clips
-from vxp_data.pipeline.embed.work_items import WantedMedia
 from vxp_data.pipeline.run_dir import ordered_rows as placed_rows
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run, read_table, write_table
+from vxp_data.pipeline.run_dir.part_columns import part_of
+from vxp_data.pipeline.run_dir.part_merging import merge_here
+from vxp_data.pipeline.run_dir.part_table import write_part
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import EMBEDDING_FACTS, EMBEDDING_SCHEMA
 
@@ -74,12 +77,11 @@ def write_parts(run: RunDirectory, rng: np.random.Generator) -> list[list[dict]]
     return parts
 
 
-def expected(parts: list[list[dict]], sources: dict[str, WantedMedia]) -> dict[tuple, dict]:
+def expected(parts: list[list[dict]], uris: set[str]) -> dict[tuple, dict]:
     best: dict[tuple, dict] = {}
     for row in (row for part in parts for row in part):
         key = (row["uri"], row["clip_start_s"], row["clip_end_s"])
-        source = sources.get(row["uri"])
-        if source is None or key[1:] not in source.clips_s:
+        if row["uri"] not in uris or key[1:] not in CLIPS:
             continue
         if (row["encoder"], row["sampler"], row["file_version"]) != ("e", "s", "10-1"):
             continue
@@ -96,13 +98,11 @@ def test_the_best_row_of_each_clip_is_scored_in_order(
     monkeypatch.setattr(placed_rows.PlacedRows.__init__, "__defaults__", (group_rows,))
     run = open_run(tmp_path)
     parts = write_parts(run, np.random.default_rng(0))
-    sources = {
-        f"/videos/{number:03}.mp4": WantedMedia(file_version="10-1", is_image=False, clips_s=CLIPS)
-        for number in range(60)
-    }
-    best = expected(parts, sources)
+    uris = {f"/videos/{number:03}.mp4" for number in range(60)}
+    wanted_clips = wanted_of(dict.fromkeys(uris, CLIPS))
+    best = expected(parts, uris)
     assert {row["reason"] for row in best.values()} == {"", "crashed", "fetch_failed"}
-    assert score_clips(run, sources, encoder="e", sampler="s") == len(best)
+    assert score_clips(run, wanted_clips, encoder="e", sampler="s") == len(best)
     media = read_table(run.media)
     assert media.schema.equals(EMBEDDING_FACTS)
     facts = [{name: row[name] for name in EMBEDDING_FACTS.names} for row in best.values()]
@@ -120,8 +120,76 @@ def test_the_best_row_of_each_clip_is_scored_in_order(
         assert {name: got[name] for name in MEASURES.names()} == wanted
 
 
+def scored(run: RunDirectory) -> dict[str, bytes]:
+    uris = {f"/videos/{number:03}.mp4" for number in range(60)}
+    score_clips(run, wanted_of(dict.fromkeys(uris, CLIPS)), encoder="e", sampler="s")
+    files = (run.media, run.scores, run.means)
+    return {file.name: file.read_bytes() for file in files}
+
+
+def with_scores(part: pa.Table) -> pa.Table:
+    """Return a part as workers write it, of one without scores and means."""
+    embeddings = [
+        value and np.frombuffer(value, np.float16).reshape(-1, DIM)
+        for value in part["embedding"].to_pylist()
+    ]
+    return part_of(part.drop_columns("embedding"), embeddings)
+
+
+def test_what_parts_hold_is_taken_to_the_bit_and_vectors_are_not_read(tmp_path: Path) -> None:
+    run = open_run(tmp_path)
+    write_parts(run, np.random.default_rng(0))
+    from_vectors = scored(run)
+    for file in run.part_files():
+        part = with_scores(read_table(file))
+        nothing = pa.array([value and b"" for value in part["embedding"].to_pylist()])
+        index = part.schema.get_field_index("embedding")
+        write_part(file, part.set_column(index, "embedding", nothing.cast(pa.large_binary())))
+    assert scored(run) == from_vectors
+    merge_here(run)
+    assert len(run.part_files()) == 1
+    assert read_table(run.scores).num_rows > 60
+    stored = scored(run)
+    assert stored[run.scores.name] == from_vectors[run.scores.name]
+    assert stored[run.means.name] == from_vectors[run.means.name]
+
+
+@pytest.mark.parametrize("lacks", ["score:mean_adjacent@1", "mean"])
+def test_what_parts_lack_is_worked_out_of_vectors(tmp_path: Path, lacks: str) -> None:
+    run = open_run(tmp_path)
+    write_parts(run, np.random.default_rng(0))
+    from_vectors = scored(run)
+    for number, file in enumerate(run.part_files()):
+        part = with_scores(read_table(file))
+        if number % 3 == 0:  # of another version
+            names = [f"{name}-before" if name == lacks else name for name in part.column_names]
+            part = part.rename_columns(names)
+        elif number % 3 == 1:  # it could not be told when they were written
+            index = part.schema.get_field_index(lacks)
+            part = part.set_column(index, lacks, pa.nulls(len(part), part.schema.field(lacks).type))
+        write_part(file, part)
+    assert scored(run) == from_vectors
+
+
+def test_vectors_that_are_no_unit_rows_are_stored_and_named_when_they_are_scored(
+    tmp_path: Path,
+) -> None:
+    run = open_run(tmp_path)
+    (row,) = write_parts(run, np.random.default_rng(0))[0][:1]
+    uris = {row["uri"]: ((row["clip_start_s"], row["clip_end_s"]),)}
+    facts = pa.Table.from_pylist([row | {"encoder": "e", "reason": ""}], EMBEDDING_FACTS)
+    num_frames = len(row["frame_index"])
+    part = part_of(facts, [np.full((num_frames, DIM), 2, dtype=np.float16)])
+    assert part["score:mean_pairwise@1"].to_pylist() == [None]
+    for file in run.part_files():
+        run.parts.remove(file.name)
+    write_part(run.parts.file("part-0.parquet"), part)
+    with pytest.raises(ValueError, match="must have rows of unit L2 norm"):
+        score_clips(run, wanted_of(uris), encoder="e", sampler=row["sampler"])
+
+
 def test_a_run_without_parts_has_empty_tables(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     (tmp_path / "embeddings").mkdir()
-    assert score_clips(run, {}, encoder="e", sampler="s") == 0
+    assert score_clips(run, wanted_of({}), encoder="e", sampler="s") == 0
     assert len(read_table(run.media)) == len(read_table(run.scores)) == 0

@@ -17,6 +17,7 @@ from support.repo import ROOT
 from support.runs import shard_bytes, table
 from vxp_data.errors import ExpectationError, UserError
 from vxp_data.manifests.samples import ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.recipe.accounting import RecipeAccounting
 from vxp_data.pipeline.recipe.command import STEPS, RecipeObserver, RecipeResult, run_recipe
 from vxp_data.pipeline.recipe.sources import RecipeSources
@@ -285,7 +286,7 @@ def test_public_datasets_are_ingested_into_the_recipes_folder(tmp_path: Path) ->
     assert told == ["charades: 2 rows, 1 of 2 media missing, 0 broken rows"]
     assert all((tmp_path / "out" / name).is_file() for name in files)
     counts = ManifestCounts()
-    rows = list(read_samples(dataset, TaskRules(field="task"), counts, {}))
+    rows = list(read_samples(dataset, TaskRules(field="task"), counts, SeenIds()))
     assert [row.task for row in rows] == ["caption", "caption"]
     assert Path(rows[0].media_uri) == root / "Charades_v1_480/AAAAA.mp4"
     assert sources.is_stale()  # the missing one may come, with another suffix

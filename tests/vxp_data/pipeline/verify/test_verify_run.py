@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from support.chaos import COMPARED, make_media
+from support.chaos import make_media
+from support.compared_runs import COMPARED
 from support.runs import run_prune
 from vxp_data.errors import UserError
 from vxp_data.pipeline.redecide import redecide
@@ -65,26 +66,27 @@ def repeat_first_row(path: Path) -> None:
     pq.write_table(pa.concat_tables([table.slice(0, 1), table]), path)
 
 
-def good_part(run: Path) -> Path:
-    return next(
-        path
-        for path in sorted((run / "embeddings").iterdir())
-        if not any(pq.read_table(path)["reason"].to_pylist())
-    )
+def only_part(run: Path) -> Path:
+    (part,) = (run / "embeddings").iterdir()
+    return part
+
+
+def only_index(run: Path) -> Path:
+    (index,) = (run / "part_index").iterdir()
+    return index
 
 
 def change_embedding(run: Path, change: Callable[[np.ndarray], None]) -> None:
-    path = good_part(run)
+    path = only_part(run)
     table = pq.read_table(path)
     index = table.schema.get_field_index("embedding")
     field = table.schema.field(index)
-    lengths = [len(frames) for frames in table["frame_index"].to_pylist()]
-    rows = [
-        np.frombuffer(value, np.float16).reshape(length, -1).copy()
-        for value, length in zip(table["embedding"].to_pylist(), lengths, strict=True)
-    ]
-    change(rows[0])
-    values = pa.array([row.tobytes() for row in rows], type=field.type)
+    values = table["embedding"].to_pylist()
+    good = next(i for i, value in enumerate(values) if value is not None)
+    num_frames = len(table["frame_index"][good])
+    rows = np.frombuffer(values[good], np.float16).reshape(num_frames, -1).copy()
+    change(rows)
+    values = pa.array([*values[:good], rows.tobytes(), *values[good + 1 :]], type=field.type)
     pq.write_table(table.set_column(index, field, values), path)
 
 
@@ -145,14 +147,18 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "/no/such.mp4 is of no sample",
     ),
     "a frame without embedding": (
-        lambda run: change(good_part(run), "frame_index", 0, lambda x: [*x, x[-1] + 1]),
+        lambda run: change(only_part(run), "frame_index", 0, lambda x: [*x, x[-1] + 1]),
         "38400 bytes of embeddings for 21 frames",
     ),
     "a norm": (lambda run: change_embedding(run, double_row), "has norm 2, not 1"),
     "an embedding changed": (lambda run: change_embedding(run, swap_a_frame), "embeddings give"),
-    "a part lost": (lambda run: good_part(run).unlink(), "embeddings: .* has none"),
+    "a part lost": (lambda run: only_part(run).unlink(), "embeddings: .* has none"),
+    "an index of something else": (
+        lambda run: change(only_index(run), "row", 0, lambda _: 7),
+        "part_index: what it says of part-.* is not what that holds",
+    ),
     "a part cut": (
-        lambda run: good_part(run).write_bytes(good_part(run).read_bytes()[:-20]),
+        lambda run: only_part(run).write_bytes(only_part(run).read_bytes()[:-20]),
         "cannot read .*embeddings/part-",
     ),
     "a kept row lost": (
@@ -252,7 +258,7 @@ def test_a_damaged_part_is_named_by_prune_too_and_made_again_when_it_is_removed(
     whole: Path, run: Path
 ) -> None:
     manifest = whole.parent / "media" / "annotations.json"
-    part = good_part(run)
+    part = only_part(run)
     num_clips = pq.read_table(part).num_rows
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(UserError, match=f"cannot read {part}"):

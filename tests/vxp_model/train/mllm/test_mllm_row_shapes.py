@@ -15,6 +15,7 @@ from support.row_shapes import SHAPES, unmarked
 from support.runs import by_sample, run_prune, run_shard
 from vxp_data.conversation import Turn, conversation_from_json, question_answer_pairs
 from vxp_data.manifests.samples import Dataset, ManifestCounts, TaskRules, read_samples
+from vxp_data.manifests.seen_ids import SeenIds
 from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.shard.export import export_rows
 from vxp_data.settings.prune import PruneConfig
@@ -83,7 +84,7 @@ def test_an_export_read_back_has_the_same_rows(
     dataset = Dataset(name="rows", manifest=out, format=suffix, media_root=run.parent)
     found = {
         sample.sample_id.partition("/")[2]: sample
-        for sample in read_samples(dataset, TaskRules(), ManifestCounts(), {})
+        for sample in read_samples(dataset, TaskRules(), ManifestCounts(), SeenIds())
     }
     assert {name: sample.message for name, sample in found.items()} == dict.fromkeys(SHAPES, "")
     assert {sample.media_uri for sample in found.values()} == {str(run.parent / "a.mp4")}
