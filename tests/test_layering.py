@@ -193,6 +193,7 @@ ONLY = {
 PRIVATE = {
     "os._exit": "documented, and ends a process without its parent's clean-up",
     "vxp_data/decoders/child_process.py: _config": "whether a process is a daemon, to be hidden",
+    "vxp_data/engines/ray/session.py: _raylet": "what Ray keeps of a session before",
     "vxp_data/storage/object_store.py: _call_s3": "a range with a condition; s3fs's own has none",
     "vxp_data/engines/ray/capacity.py: _private": "Ray's public ones ask a dashboard, or tell less",
     "vxp_model/data/loader.py: _iterator": "torch ends persistent workers by this alone",

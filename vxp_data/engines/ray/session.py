@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +14,9 @@ from typing import Any, Final
 import ray
 import ray.data
 
+from vxp_data.engines.ray.access import MODE, TOKEN, access_to, find_token
 from vxp_data.errors import UserError
 from vxp_data.settings.cluster import ClusterConfig
-
-_CONNECT_TIMEOUT_S: Final = 20.0
 
 _LOCAL: Final = {
     # Its only node may answer late, on a busy machine; Ray would take it for dead, and end.
@@ -37,8 +35,8 @@ def ray_session(cluster: ClusterConfig, store_bytes: int) -> Iterator[None]:
         store_bytes: shared memory of a local Ray.
 
     Raises:
-        UserError: there is no cluster at the address, it wants a token, the address is one of Ray's
-            client, or Ray does not start here.
+        UserError: there is no cluster at the address, it does not let us in, the address is one of
+            Ray's client, or Ray does not start here.
     """
     refuse_client(cluster.address)
     _silence()
@@ -52,64 +50,66 @@ def ray_session(cluster: ClusterConfig, store_bytes: int) -> Iterator[None]:
         "object_store_memory": store_bytes,
         "include_dashboard": False,
     }
-    where = here if cluster.address is None else {"address": cluster.address}
-    if cluster.address is not None:
-        _check_answers(cluster.address)
+    if cluster.address is None:
+        where = here
+        settings = {k: v for k, v in _LOCAL.items() if k not in os.environ} | own_token()
+    else:
+        where, settings = {"address": cluster.address}, access_to(cluster.address)
     try:
         # Ray's C++ core writes past Python's logging
-        with _stderr_closed(), _local_settings(is_local=cluster.address is None):
+        with _stderr_closed(), _environment(settings):
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
-    except ray.exceptions.AuthenticationError as error:
-        raise UserError(
-            f"the Ray cluster at {cluster.address!r} wants a token, and there is none here, or "
-            "another one. Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it, or "
-            "copy the cluster's ~/.ray/auth_token here."
-        ) from error
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no Ray cluster at {cluster.address!r}: {error}. Check the address and, for a cluster "
-            "with token authentication, RAY_AUTH_TOKEN; leave --address out to run on this machine."
-        ) from error
     except Exception as error:  # Ray raises nothing narrower where its own processes do not start
-        raise UserError(
-            f"Ray did not start: {error} This machine may have too much to do, or too little "
-            "memory: try again later, with less beside it."
-        ) from error
+        raise _not_joined(cluster.address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _local_settings(*, is_local: bool) -> Iterator[None]:
-    """Start a local Ray with settings that a cluster must not have."""
-    given = (
-        {k: v for k, v in _LOCAL.items() if k not in os.environ} | own_token() if is_local else {}
+def _not_joined(address: str | None, error: Exception) -> UserError:
+    if address is None:
+        return UserError(
+            f"Ray did not start: {error} This machine may have too much to do, or too little "
+            "memory: try again later, with less beside it."
+        )
+    return UserError(
+        f"the Ray cluster at {address!r} cannot be joined: {error}. It needs the same versions of "
+        "Ray and Python as here, and a head that runs; leave --address out to run on this machine."
     )
-    os.environ.update(given)
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Start Ray with settings that nothing else is to have, and what it sets itself: its mode.
+
+    Ray keeps what it once read of mode and token; of another session it may be.
+    """
+    before = {name: os.environ.get(name) for name in (*settings, MODE)}
+    os.environ.update(settings)
+    core: Any = ray._raylet
+    core.Config.initialize("")
+    core.AuthenticationTokenLoader.instance().reset_cache()
     try:
         yield
     finally:
-        for name in given:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def own_token() -> dict[str, str]:
-    """Return a token for a local Ray where Ray cannot store the one that it would make.
+    """Return a token for a local Ray where there is none, for it alone.
 
-    Ray keeps it in ~/.ray; without a home folder to write to, it does not start.
+    Ray would make one and leave it in ~/.ray, where clusters that are started later find it, and
+    want it from then on; without a home folder to write to, it would not start.
     """
-    if any(f"RAY_AUTH_{name}" in os.environ for name in ("MODE", "TOKEN", "TOKEN_PATH")):
+    mode = os.environ.get(MODE)
+    if (mode is not None and mode.lower() != "token") or find_token() is not None:
         return {}
-    try:
-        folder = Path.home() / ".ray"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: nobody knows where the home folder would be
-        return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    if (folder / "auth_token").is_file() or os.access(folder, os.W_OK):
-        return {}
-    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {TOKEN: secrets.token_hex(32)}
 
 
 def refuse_client(address: str | None) -> None:
@@ -122,20 +122,6 @@ def refuse_client(address: str | None) -> None:
             "vxp-data ... --address auto; or, from a machine in the cluster's network, give the "
             f"cluster's own address: {host}:6379."
         )
-
-
-def _check_answers(address: str) -> None:
-    """Try to reach HOST:PORT; Ray itself tries for minutes before it gives up."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        return  # 'auto', or something that Ray judges
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise UserError(
-            f"no Ray cluster at {address!r}: {error.strerror or error}. Check host, port "
-            "(usually 6379) and firewalls; leave --address out to run on this machine."
-        ) from error
 
 
 @contextmanager
