@@ -66,9 +66,9 @@ class NeighbourIndex(Protocol):
 class RunTasks(Protocol):
     """Calls a function with each task, in any order; see `engines.base.Engine.run_tasks`."""
 
-    def __call__(
-        self, function: Callable[[T], R], tasks: Sequence[T]
-    ) -> Iterator[tuple[int, R]]: ...
+    def __call__(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Return the index of each task, and what it gave."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

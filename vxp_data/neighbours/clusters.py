@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.neighbours.base import Workers
+from vxp_data.neighbours.base import HERE, Workers
 from vxp_data.neighbours.grid import COSINE, ROUNDING, on_grid
 from vxp_data.neighbours.kmeans import gridded_sample, train_centres
 from vxp_data.neighbours.list_tasks import (
@@ -30,6 +30,7 @@ from vxp_data.neighbours.list_tasks import (
     nearest_lists,
     search_lists,
 )
+from vxp_data.neighbours.products import gpu_knn
 from vxp_data.neighbours.row_file import RowFile, Rows
 from vxp_data.neighbours.top_hits import TopHits
 
@@ -37,8 +38,8 @@ _LISTS_PER_ROOT: Final = 2.0
 """Lists, as a multiple of the root of N: what assigning costs grows with it, comparing falls."""
 _TRAINED_ON_PER_LIST: Final = 40
 _REACH: Final = 0.5
-"""Of the way that a vector can be from its neighbour at the least cosine: how far beyond a border
-neighbours are looked for. 1 would miss none, and a way that leads straight to the border is rare."""
+"""How far beyond a border neighbours are looked for, as a share of the way to the farthest one that
+is wanted: 1 would miss none, and few lie straight across."""
 _BLOCK_ROWS: Final = 1 << 13
 _TASK_ROWS: Final = 1 << 15
 """Members, and queries, of a task: 75 MB each at a width of 1152 where they travel."""
@@ -88,6 +89,9 @@ class ClusterIndex:
     ) -> None:
         self._lists, self._min_cosine, self._workers = lists, min_cosine, workers
         self._position_A, self._stack = position_A, stack or ExitStack()
+        self._on_gpu = gpu_knn() is not None
+        # What other processes would compare on cores, one GPU does sooner.
+        self._searchers = HERE if self._on_gpu else workers
         list_A = lists.list_N if position_A is None else lists.list_N[position_A]
         self._start_L = np.searchsorted(list_A, np.arange(len(lists.centre_LD) + 1))
 
@@ -147,7 +151,7 @@ class ClusterIndex:
         for search, query_P in self._tasks(query_QD, place_B, near_BS, num_neighbours, min_cosine):
             tasks.append(search)
             query_of.append(query_P)
-        for index, (query_H, member_H, product_H) in self._workers.run_tasks(search_lists, tasks):
+        for index, (query_H, member_H, product_H) in self._searchers.run_tasks(search_lists, tasks):
             first, query_P = query_of[index]
             top.add((query_P[query_H], self._row_of(first + member_H), product_H))
         (query_H, row_H, product_H), _ = top.ranked()
@@ -169,7 +173,7 @@ class ClusterIndex:
 
     def _members(self, start: int, stop: int) -> Rows:
         taken = slice(start, stop) if self._position_A is None else self._position_A[start:stop]
-        return Rows(self._lists.grid_ND, taken, share_files=self._workers.share_files)
+        return Rows(self._lists.grid_ND, taken, share_files=self._searchers.share_files)
 
     def _tasks(
         self,
@@ -193,7 +197,7 @@ class ClusterIndex:
             first = int(start_G[0])
             search = ListsSearch(
                 members=self._members(first, int(stop_G[-1])),
-                queries=Rows(query_QD, place_B[own_U], share_files=self._workers.share_files),
+                queries=Rows(query_QD, place_B[own_U], share_files=self._searchers.share_files),
                 start_G=start_G - first,
                 stop_G=stop_G - first,
                 query_P=inverse_P,
@@ -201,6 +205,7 @@ class ClusterIndex:
                 # Products are whole numbers.
                 least=math.floor((min_cosine - ROUNDING) * COSINE),
                 most=num_neighbours,
+                on_gpu=self._on_gpu,
             )
             yield search, (first, own_U)
 
@@ -209,9 +214,7 @@ Group = tuple[int, int, int, int]
 """Members [start, stop) to be compared with queries [from, to)."""
 
 
-def _in_tasks(
-    start_L: NDArray[np.int64], first_L: NDArray[np.int64]
-) -> Iterator[list[Group]]:
+def _in_tasks(start_L: NDArray[np.int64], first_L: NDArray[np.int64]) -> Iterator[list[Group]]:
     """Share lists out: small ones together, large ones and those of many queries in pieces."""
     groups: list[Group] = []
     size = 0
@@ -313,5 +316,7 @@ def _cosines(
     for start in range(0, len(order_H), _BLOCK_ROWS):
         block_H = order_H[start : start + _BLOCK_ROWS]
         first_HD = query_QD[query_H[block_H]].astype(np.float64)
-        cosine_H[block_H] = np.einsum("hd,hd->h", first_HD, emb_ND[row_H[block_H]], dtype=np.float64)
+        cosine_H[block_H] = np.einsum(
+            "hd,hd->h", first_HD, emb_ND[row_H[block_H]], dtype=np.float64
+        )
     return cosine_H

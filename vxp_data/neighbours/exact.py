@@ -28,7 +28,8 @@ class ExactIndex(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        del self._given_ND
 
     @abstractmethod
     def search(

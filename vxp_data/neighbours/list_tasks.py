@@ -107,6 +107,8 @@ class ListsSearch:
     """Product."""
     most: int
     """Neighbours of a query in a list."""
+    on_gpu: bool
+    """Of the process that runs it."""
 
 
 def search_lists(task: ListsSearch) -> Hits:
@@ -133,7 +135,7 @@ def _search_list(task: ListsSearch, start: int, stop: int, query_B: NDArray[np.i
     """Compare some queries with one list, a block of its members at a time."""
     given_BD: NDArray[Any] = task.queries.read(query_B)
     query_BD = whole(given_BD if given_BD.dtype == np.int16 else on_grid(given_BD))
-    knn = gpu_knn() if task.most <= MOST_ON_GPU else None
+    knn = gpu_knn() if task.on_gpu and task.most <= MOST_ON_GPU else None
     found: Hits | None = None
     for at in range(start, stop, _BLOCK_MEMBERS):
         member_MD = whole(task.members.read(slice(at, min(stop, at + _BLOCK_MEMBERS))))

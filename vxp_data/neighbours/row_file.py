@@ -41,6 +41,13 @@ class RowFile:
             self._folder.cleanup()
             raise cannot_write(str(path), error) from error
 
+    def head(self, num_rows: int) -> NDArray[Any]:
+        """Return the first rows as a map of their own, which travels by name; see `Rows`."""
+        if not isinstance(self.rows, np.memmap) or not num_rows:
+            return self.rows[:num_rows]
+        shape = (num_rows, self.rows.shape[1])
+        return np.memmap(str(self.rows.filename), dtype=self.rows.dtype, mode="r", shape=shape)
+
     def __enter__(self) -> Self:
         return self
 
@@ -77,7 +84,13 @@ class Rows:
         """Return how to make it again elsewhere."""
         array = self._array
         if self._share_files and isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
-            return _mapped, (str(array.filename), array.dtype, array.offset, array.shape, self._taken)
+            return _mapped, (
+                str(array.filename),
+                array.dtype,
+                array.offset,
+                array.shape,
+                self._taken,
+            )
         return _held, (np.array(self.read()),)
 
 

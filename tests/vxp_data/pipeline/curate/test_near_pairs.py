@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vxp_data.pipeline.curate.near_pairs import ClipOrder
+from vxp_data.pipeline.curate.near_candidates import ClipOrder
 
 
 @pytest.mark.parametrize("others_only", [False, True])
