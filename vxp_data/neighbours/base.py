@@ -7,7 +7,6 @@ an inner product is a cosine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -24,9 +23,15 @@ R = TypeVar("R")
 class NeighbourIndex(Protocol):
     """Vectors that can be asked for the nearest ones; it may hold files until its block ends."""
 
-    kind: str
-    queries_at_once: int
-    """As many queries should come in one call: what is read for one of them serves all."""
+    @property
+    def kind(self) -> str:
+        """'flat' or 'clusters'."""
+        ...
+
+    @property
+    def queries_at_once(self) -> int:
+        """As many queries should come in one call: what is read for one of them serves all."""
+        ...
 
     def __enter__(self) -> Self: ...
 
@@ -54,7 +59,7 @@ class NeighbourIndex(Protocol):
         """Find the nearest vectors of rows of the index, each of which may find itself."""
         ...
 
-    def among(self, row_A: NDArray[np.int64]) -> AbstractContextManager[NeighbourIndex]:
+    def among(self, row_A: NDArray[np.int64]) -> NeighbourIndex:
         """Return an index that finds only some of the rows, by the same numbers.
 
         Args:

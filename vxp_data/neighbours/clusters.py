@@ -148,13 +148,13 @@ class ClusterIndex:
             raise ValueError(f"the index is for cosines from {self._min_cosine}, got {min_cosine}")
         top = TopHits(len(place_B), num_neighbours)
         tasks, query_of = [], []
-        for search, query_P in self._tasks(query_QD, place_B, near_BS, num_neighbours, min_cosine):
+        for search, own in self._tasks(query_QD, place_B, near_BS, num_neighbours, min_cosine):
             tasks.append(search)
-            query_of.append(query_P)
+            query_of.append(own)
         for index, (query_H, member_H, product_H) in self._searchers.run_tasks(search_lists, tasks):
-            first, query_P = query_of[index]
-            top.add((query_P[query_H], self._row_of(first + member_H), product_H))
-        (query_H, row_H, product_H), _ = top.ranked()
+            first, query_U = query_of[index]
+            top.add((query_U[query_H], self._row_of(first + member_H), product_H))
+        query_H, row_H, product_H = top.ranked()
         cosine_H = product_H / np.float32(COSINE)
         given_QD = query_QD if row_B is None else self._lists.emb_ND
         given_B = place_B if row_B is None else row_B

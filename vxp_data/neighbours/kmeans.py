@@ -74,7 +74,8 @@ def _sums(
     # Norms up to GRID * 2**14 have squares that add up exactly.
     size_L = np.diff(np.append(first_L, len(order_S)))
     scale_L = np.exp2(-np.maximum(0, np.ceil(np.log2(size_L)) - 14))
-    return np.rint(sum_LD * scale_L[:, None])
+    scaled_LD: NDArray[np.float64] = np.rint(sum_LD * scale_L[:, None])
+    return scaled_LD
 
 
 def nearest_centres(

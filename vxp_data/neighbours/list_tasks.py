@@ -18,6 +18,7 @@ from vxp_data.neighbours.products import (
     MOST_ON_GPU,
     Hits,
     gpu_knn,
+    joined,
     near_members,
     near_members_by_knn,
 )
@@ -124,11 +125,7 @@ def search_lists(task: ListsSearch) -> Hits:
             hits = _search_list(task, start, stop, query_B)
             if len(hits[0]):
                 found.append(hits)
-    if not found:
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, np.zeros(0, dtype=np.float32)
-    query_H, member_H, product_H = (np.concatenate(c) for c in zip(*found, strict=True))
-    return query_H, member_H, product_H
+    return joined(found)
 
 
 def _search_list(task: ListsSearch, start: int, stop: int, query_B: NDArray[np.int64]) -> Hits:
@@ -145,7 +142,7 @@ def _search_list(task: ListsSearch, start: int, stop: int, query_B: NDArray[np.i
             hits = near_members_by_knn(knn, query_BD, member_MD, task.least, task.most)
         hits = hits[0], hits[1] + at, hits[2]
         if found is not None:
-            query_H, member_H, product_H = map(np.concatenate, zip(found, hits, strict=True))
+            query_H, member_H, product_H = joined([found, hits])
             kept_H, _ = greatest(query_H, member_H, product_H, task.most)
             hits = query_H[kept_H], member_H[kept_H], product_H[kept_H]
         found = hits

@@ -6,7 +6,7 @@ products are exact, and the same on either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, Final
 
@@ -18,10 +18,22 @@ from vxp_data.neighbours.ranking import highest_columns
 
 Hits = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 """Query, member and product of each."""
+NO_HITS: Final[Hits] = (
+    np.zeros(0, dtype=np.int64),
+    np.zeros(0, dtype=np.int64),
+    np.zeros(0, dtype=np.float32),
+)
 Knn = Callable[..., tuple[NDArray[np.float32], NDArray[np.int64]]]
 """As `faiss.knn`: queries, members, K and metric; products, falling, and members."""
 MOST_ON_GPU: Final = 1024
 """Neighbours that FAISS ranks on a GPU, at most half of what it can."""
+
+
+def joined(pieces: Sequence[Hits]) -> Hits:
+    """Return hits one after the other."""
+    columns = zip(NO_HITS, *pieces, strict=True)
+    query_H, member_H, product_H = (np.concatenate(column) for column in columns)
+    return query_H, member_H, product_H
 
 
 def near_members(
@@ -75,11 +87,8 @@ def near_members_by_knn(
     query_H, rank_H = np.nonzero(near_BK)
     query_A = np.flatnonzero(again_B)
     again = near_members(query_BD[query_A], member_MD, least, most)
-    return (
-        np.concatenate([query_H, query_A[again[0]]]),
-        np.concatenate([member_BK[query_H, rank_H], again[1]]),
-        np.concatenate([product_BK[query_H, rank_H], again[2]]),
-    )
+    hits = query_H, member_BK[query_H, rank_H], product_BK[query_H, rank_H]
+    return joined([hits, (query_A[again[0]], again[1], again[2])])
 
 
 @cache

@@ -28,7 +28,7 @@ class RowFile:
 
     def __init__(self, num_rows: int, dim: int, dtype: type[np.generic]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="vxp-rows-")
-        path = Path(self._folder.name) / "rows"
+        self._path = path = Path(self._folder.name) / "rows"
         self.rows: NDArray[Any] = np.zeros((0, dim), dtype=dtype)
         self.num_bytes = num_rows * dim * self.rows.itemsize
         if not self.num_bytes:
@@ -43,10 +43,10 @@ class RowFile:
 
     def head(self, num_rows: int) -> NDArray[Any]:
         """Return the first rows as a map of their own, which travels by name; see `Rows`."""
-        if not isinstance(self.rows, np.memmap) or not num_rows:
-            return self.rows[:num_rows]
         shape = (num_rows, self.rows.shape[1])
-        return np.memmap(str(self.rows.filename), dtype=self.rows.dtype, mode="r", shape=shape)
+        if not self.num_bytes or not num_rows:
+            return np.zeros(shape, dtype=self.rows.dtype)
+        return np.memmap(self._path, dtype=self.rows.dtype, mode="r", shape=shape)
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +82,7 @@ class Rows:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how to make it again elsewhere."""
-        array = self._array
+        array: Any = self._array
         if self._share_files and isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
             return _mapped, (
                 str(array.filename),

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vxp_data.neighbours.products import Hits
+from vxp_data.neighbours.products import Hits, joined
 from vxp_data.neighbours.ranking import greatest
 
 _HITS_AT_ONCE: Final = 1 << 22
@@ -35,17 +35,14 @@ class TopHits:
         self._num_new += len(hits[0])
         # When as much has come as there was: a hit is then ranked a few times, not every time.
         if self._num_new > max(_HITS_AT_ONCE, self._num_kept):
-            self._pieces = [self.ranked()[0]]
+            self._pieces = [self.ranked()]
             self._num_kept, self._num_new = len(self._pieces[0][0]), 0
 
-    def ranked(self) -> tuple[Hits, NDArray[np.int64]]:
-        """Return the nearest, query by query, the nearest first, and the rank of each."""
-        empty = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, np.float32)
-        query_H, row_H, value_H = (
-            np.concatenate(column) for column in zip(empty, *self._pieces, strict=True)
-        )
-        kept_H, rank_H = greatest(query_H, row_H, value_H, self._num_neighbours)
-        return (query_H[kept_H], row_H[kept_H], value_H[kept_H]), rank_H
+    def ranked(self) -> Hits:
+        """Return the nearest, query by query, the nearest first."""
+        query_H, row_H, value_H = joined(self._pieces)
+        kept_H, _ = greatest(query_H, row_H, value_H, self._num_neighbours)
+        return query_H[kept_H], row_H[kept_H], value_H[kept_H]
 
     def table(self, hits: Hits) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return ranked hits as cosine_BK and row_BK, see `NeighbourIndex.search`."""
