@@ -82,7 +82,7 @@ def near_members_by_knn(
     wanted = min(len(member_MD), most + 1)
     product_BK, member_BK = knn(query_BD, member_MD, wanted)
     near_BK = product_BK >= least
-    again_B = near_BK[:, -1] if wanted == most + 1 else np.zeros(len(query_BD), dtype=np.bool_)
+    again_B = near_BK[:, -1] & (wanted == most + 1)
     near_BK[again_B] = False
     query_H, rank_H = np.nonzero(near_BK)
     query_A = np.flatnonzero(again_B)

@@ -83,7 +83,8 @@ class Rows:
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how to make it again elsewhere."""
         array: Any = self._array
-        if self._share_files and isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+        is_map = isinstance(array, np.memmap) and _is_whole_map(array.base)
+        if self._share_files and is_map:
             return _mapped, (
                 str(array.filename),
                 array.dtype,
@@ -92,6 +93,11 @@ class Rows:
                 self._taken,
             )
         return _held, (np.array(self.read()),)
+
+
+def _is_whole_map(base: Any) -> bool:
+    """Whether that is what a map lies upon: of a piece of one, it is the whole."""
+    return isinstance(base, mmap.mmap)
 
 
 def _mapped(
