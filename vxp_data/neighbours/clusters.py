@@ -41,7 +41,7 @@ _REACH: Final = 0.5
 """How far beyond a border neighbours are looked for, as a share of the way to the farthest one that
 is wanted: 1 would miss none, and few lie straight across."""
 _BLOCK_ROWS: Final = 1 << 13
-_TASK_ROWS: Final = 1 << 15
+TASK_ROWS: Final = 1 << 15
 """Members, and queries, of a task: 75 MB each at a width of 1152 where they travel."""
 
 
@@ -223,14 +223,14 @@ def _in_tasks(start_L: NDArray[np.int64], first_L: NDArray[np.int64]) -> Iterato
         first, end = int(first_L[number]), int(first_L[number + 1])
         if start == stop or first == end:
             continue
-        if groups and size + (stop - start) + (end - first) > _TASK_ROWS:
+        if groups and size + (stop - start) + (end - first) > TASK_ROWS:
             yield groups
             groups, size = [], 0
-        if max(stop - start, end - first) > _TASK_ROWS:
-            for member in range(start, stop, _TASK_ROWS):
-                for query in range(first, end, _TASK_ROWS):
-                    piece = (member, min(stop, member + _TASK_ROWS))
-                    yield [(*piece, query, min(end, query + _TASK_ROWS))]
+        if max(stop - start, end - first) > TASK_ROWS:
+            for member in range(start, stop, TASK_ROWS):
+                for query in range(first, end, TASK_ROWS):
+                    piece = (member, min(stop, member + TASK_ROWS))
+                    yield [(*piece, query, min(end, query + TASK_ROWS))]
             continue
         groups.append((start, stop, first, end))
         size += (stop - start) + (end - first)
@@ -287,7 +287,7 @@ def _assign(
 ) -> NDArray[np.int32]:
     """Return the lists in which the neighbours of vectors may be, see `nearest_lists`."""
     # A task begins with comparing the centres with one another: a sixteenth of its work at most.
-    size = max(_TASK_ROWS, 16 * len(centre_LD))
+    size = max(TASK_ROWS, 16 * len(centre_LD))
     starts = range(0, len(emb_ND), size)
     centres = Rows(centre_LD, slice(None), share_files=workers.share_files)
     tasks = [

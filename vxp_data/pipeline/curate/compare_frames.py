@@ -23,7 +23,7 @@ from vxp_data.neighbours.base import Workers
 from vxp_data.neighbours.row_file import RowFile, Rows
 from vxp_data.pipeline.curate.clip_views import ClipSource, Pair, Seen
 
-_TASK_PAIRS: Final = 1 << 11
+TASK_PAIRS: Final = 1 << 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def compare_pairs(
         tasks = list(_tasks(frames, *place_P, clips.view.thresholds, workers.share_files))
         for index, matches in workers.run_tasks(_matches, tasks):
             for position, match in matches:
-                pair = index * _TASK_PAIRS + position
+                pair = index * TASK_PAIRS + position
                 same[int(first_P[pair]), int(second_P[pair])] = match
     return same
 
@@ -126,8 +126,8 @@ def _tasks(
     thresholds: PairThresholds,
     share_files: bool,
 ) -> Iterator[_PairsTask]:
-    for start in range(0, len(first_P), _TASK_PAIRS):
-        block = slice(start, start + _TASK_PAIRS)
+    for start in range(0, len(first_P), TASK_PAIRS):
+        block = slice(start, start + TASK_PAIRS)
         place_U, own_P = np.unique(
             np.concatenate([first_P[block], second_P[block]]), return_inverse=True
         )

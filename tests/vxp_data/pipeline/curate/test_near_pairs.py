@@ -66,7 +66,7 @@ def stored(emb_FD, times, seed, **more):
 def duplicates(folder, clips, monkeypatch, *, in_processes=False, clusters=True):
     monkeypatch.setattr(base, "FLAT_VECTORS", 3 if clusters else 1000)
     monkeypatch.setattr(pair_workers, "IN_PROCESSES_FROM", 1 if in_processes else 1000)
-    monkeypatch.setattr(compare_frames, "_TASK_PAIRS", 7)
+    monkeypatch.setattr(compare_frames, "TASK_PAIRS", 7)
     run = stored_run(folder, clips)
     decide(run, duplicates__mode="report")
     rows = pq.read_table(str(run.duplicates)).to_pylist()
