@@ -67,7 +67,8 @@ NUMBERS: Final[Mapping[str, str]] = {
         "differences smaller than their intervals"
     ),
     "duplicates-index": (
-        "{vectors:,} vectors: {build_cpu_s} + {search_cpu_s} CPU-s, {peak_rss_mib} MiB"
+        "{sizes[2][vectors]:,} vectors: {sizes[2][build_cpu_s]} + {sizes[2][search_cpu_s]} CPU-s, "
+        "{sizes[2][peak_mib_of_the_command]} MiB"
     ),
     "duplicates-lite": (
         "thresholds of one half, real copies of the other found: both "

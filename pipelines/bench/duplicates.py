@@ -2,7 +2,7 @@
 
     python pipelines/bench/duplicates.py planted VIDEOS
     python pipelines/bench/duplicates.py labelled VIDEOS
-    python pipelines/bench/duplicates.py index --vectors 1000000
+    python pipelines/bench/duplicates.py index --vectors 250000 500000 1000000
 
 'planted' makes transformed copies, with ffmpeg, of the short videos in a folder (VXP_CORPUS/real)
 and of the demo's, prunes all of them together, and counts by transformation: with the weight-free
@@ -15,6 +15,7 @@ folder's own videos.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import sys
@@ -246,12 +247,15 @@ def main() -> None:
     parser.add_argument("what", choices=["planted", "labelled", "index"])
     parser.add_argument("videos", type=Path, nargs="?")
     parser.add_argument("--threshold", type=float, default=0.9)
-    parser.add_argument("--vectors", type=int, default=1_000_000)
+    parser.add_argument("--vectors", type=int, nargs="+", default=[250_000, 500_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=1152)
+    parser.add_argument("--processes", type=int)
     given = parser.parse_args()
     if given.what != "index" and given.videos is None:
         parser.error("name the folder of videos")
     name = "duplicates" if given.what == "planted" else f"duplicates-{given.what}"
+    libraries = ("vxp", "numpy", "faiss-gpu", "av", "open_clip_torch")
+    write = functools.partial(write_record, name, argv=sys.argv, libraries=libraries)
     if given.what == "planted":
         figures = planted(given.videos, given.threshold)
         for encoder, by_origin in figures["by_encoder"].items():
@@ -265,10 +269,9 @@ def main() -> None:
         figures = labelled(given.videos, given.threshold)
         print(json.dumps(figures, indent=1))
     else:
-        figures = index(given.vectors, given.dim)
-        print(figures)
-    libraries = ("vxp", "numpy", "faiss-gpu", "av", "open_clip_torch")
-    print(write_record(name, figures, argv=sys.argv, libraries=libraries))
+        index(given.vectors, given.dim, given.processes, write)
+        return
+    print(write(figures))
 
 
 if __name__ == "__main__":

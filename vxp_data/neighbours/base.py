@@ -6,7 +6,9 @@ an inner product is a cosine.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,26 @@ from numpy.typing import NDArray
 FLAT_VECTORS: Final = 20_000
 """Up to so many vectors every one is compared on a CPU: the result is exact."""
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 class NeighbourIndex(Protocol):
-    """Vectors that can be asked for the nearest ones."""
+    """Vectors that can be asked for the nearest ones; it may hold files until its block ends."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """'flat' or 'clusters'."""
+        ...
+
+    @property
+    def queries_at_once(self) -> int:
+        """As many queries should come in one call: what is read for one of them serves all."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
     def search(
         self, emb_BD: NDArray[np.floating[Any]], num_neighbours: int, min_cosine: float
@@ -35,6 +52,45 @@ class NeighbourIndex(Protocol):
             are fewer.
         """
         ...
+
+    def search_rows(
+        self, row_B: NDArray[np.int64], num_neighbours: int, min_cosine: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the nearest vectors of rows of the index, each of which may find itself."""
+        ...
+
+    def among(self, row_A: NDArray[np.int64]) -> NeighbourIndex:
+        """Return an index that finds only some of the rows, by the same numbers.
+
+        Args:
+            row_A: ascending.
+        """
+        ...
+
+
+class RunTasks(Protocol):
+    """Calls a function with each task, in any order; see `engines.base.Engine.run_tasks`."""
+
+    def __call__(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Return the index of each task, and what it gave."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """What compares vectors: this process, or several."""
+
+    run_tasks: RunTasks
+    share_files: bool
+    """They see the files of this machine; else what a task reads travels with it."""
+
+
+def _run_here(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+    return ((index, function(task)) for index, task in enumerate(tasks))
+
+
+HERE: Final = Workers(run_tasks=_run_here, share_files=True)
+"""This process alone."""
 
 
 def float32_rows(emb_BD: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

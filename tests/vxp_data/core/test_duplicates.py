@@ -22,7 +22,7 @@ from vxp_data.core.duplicates import (
     window_means,
 )
 from vxp_data.core.similarity import cross_cosines
-from vxp_data.neighbours import faiss_index
+from vxp_data.neighbours import base
 from vxp_data.neighbours.choose import build_index
 
 
@@ -254,7 +254,7 @@ def unit(rng, num_rows, dim=DIM):
 
 def test_the_flat_index_is_brute_force():
     emb_ND = unit(np.random.default_rng(8), 3000).astype(np.float16)
-    cosine_BK, row_BK = build_index(emb_ND).search(emb_ND[:500], 20, -1.0)
+    cosine_BK, row_BK = build_index(emb_ND, -1.0).search(emb_ND[:500], 20, -1.0)
     wide = emb_ND.astype(np.float64)
     wanted = wide[:500] @ wide.T
     order = np.argsort(-wanted, axis=1, kind="stable")[:, :20]
@@ -263,13 +263,13 @@ def test_the_flat_index_is_brute_force():
 
 
 def test_inverted_lists_find_what_is_near(monkeypatch):
-    monkeypatch.setattr(faiss_index, "FLAT_VECTORS", 100)
+    monkeypatch.setattr(base, "FLAT_VECTORS", 100)
     rng = np.random.default_rng(9)
-    base = unit(rng, 4000)
-    near = base[:1000] + 0.25 * unit(rng, 1000)
+    vectors = unit(rng, 4000)
+    near = vectors[:1000] + 0.25 * unit(rng, 1000)
     near /= np.linalg.norm(near, axis=1, keepdims=True)
-    index = build_index(np.concatenate([base, near]).astype(np.float16))
-    assert index.kind == "ivf"
-    cosine_BK, row_BK = index.search(near, 3, 0.93)
+    with build_index(np.concatenate([vectors, near]).astype(np.float16), 0.93) as index:
+        assert index.kind == "clusters"
+        cosine_BK, row_BK = index.search(near, 3, 0.93)
     assert (np.diff(cosine_BK, axis=1)[row_BK[:, 1:] >= 0] <= 0).all()
     assert (row_BK == np.arange(1000)[:, None]).any(axis=1).mean() >= 0.99

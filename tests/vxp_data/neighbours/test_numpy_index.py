@@ -6,10 +6,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from vxp_data.errors import UserError
-from vxp_data.neighbours import choose
+from vxp_data.neighbours import base
 from vxp_data.neighbours.choose import build_index
-from vxp_data.neighbours.faiss_index import FlatIndex, build_faiss_index
+from vxp_data.neighbours.faiss_index import FlatIndex
 from vxp_data.neighbours.numpy_index import NumpyIndex
 
 
@@ -38,14 +37,14 @@ def test_random_vectors_have_the_pairs_that_faiss_finds(seed):
     near = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float16)
     emb_ND = np.concatenate([base, near])
     found = pairs(NumpyIndex(emb_ND), emb_ND, 33, 0.9)
-    assert found == pairs(FlatIndex(emb_ND, "flat"), emb_ND, 33, 0.9)
+    assert found == pairs(FlatIndex(emb_ND), emb_ND, 33, 0.9)
     assert len(found) > len(emb_ND) + 1500  # each itself, and the near ones both ways
 
 
 def test_tied_vectors_have_the_pairs_that_faiss_finds():
     emb_ND = tied(np.random.default_rng(3), 400)
     found = pairs(NumpyIndex(emb_ND), emb_ND, 400, 0.5)
-    assert found == pairs(FlatIndex(emb_ND, "flat"), emb_ND, 400, 0.5)
+    assert found == pairs(FlatIndex(emb_ND), emb_ND, 400, 0.5)
     assert len(found) > 10_000
 
 
@@ -81,7 +80,7 @@ def test_where_there_are_fewer_than_wanted_the_rest_is_marked():
 
 def test_the_biggest_index_takes_bounded_memory():
     rng = np.random.default_rng(7)
-    index = NumpyIndex(unit(rng, choose.FLAT_VECTORS, dim=16))
+    index = NumpyIndex(unit(rng, base.FLAT_VECTORS, dim=16))
     queries = unit(rng, 2000, dim=16)
     tracemalloc.start()
     index.search(queries, 33, 0.9)
@@ -90,11 +89,23 @@ def test_the_biggest_index_takes_bounded_memory():
     assert peak < 150 << 20  # all cosines at once: 160 MB, and five times as much to rank them
 
 
-def test_numpy_is_taken_without_faiss_and_up_to_a_number(monkeypatch):
+def test_numpy_is_taken_without_faiss_and_clusters_beyond_a_number(monkeypatch):
     emb_ND = unit(np.random.default_rng(8), 101)
-    assert isinstance(build_index(emb_ND), type(build_faiss_index(emb_ND)))
+    assert isinstance(build_index(emb_ND, 0.9), FlatIndex)
     monkeypatch.setitem(sys.modules, "faiss", None)  # as where it is not installed
-    monkeypatch.setattr(choose, "FLAT_VECTORS", 100)
-    assert isinstance(build_index(emb_ND[:100]), NumpyIndex)
-    with pytest.raises(UserError, match=r"among 101 clips needs vxp\[faiss\] .*pip install 'vxp"):
-        build_index(emb_ND)
+    monkeypatch.setattr(base, "FLAT_VECTORS", 100)
+    assert isinstance(build_index(emb_ND[:100], 0.9), NumpyIndex)
+    with build_index(emb_ND, 0.9) as index:
+        assert index.kind == "clusters"
+
+
+@pytest.mark.parametrize("kind", [FlatIndex, NumpyIndex])
+def test_among_some_rows_only_these_are_found_by_their_own_numbers(kind):
+    emb_ND = unit(np.random.default_rng(9), 60)
+    row_A = np.array([3, 7, 20, 41])
+    with kind(emb_ND).among(row_A) as index:
+        cosine_BK, row_BK = index.search_rows(np.array([7, 8]), 5, -1.0)
+    exact = emb_ND[[7, 8]].astype(np.float64) @ emb_ND[row_A].astype(np.float64).T
+    np.testing.assert_array_equal(row_BK[:, :4], row_A[np.argsort(-exact, axis=1)])
+    assert (row_BK[:, 4] == -1).all()
+    np.testing.assert_allclose(cosine_BK[:, :4], -np.sort(-exact, axis=1), atol=1e-5)

@@ -17,9 +17,10 @@ from vxp_data.core.duplicate_groups import SamePairs
 from vxp_data.core.duplicate_thresholds import BESIDE, PairThresholds, thresholds_of
 from vxp_data.core.duplicates import MIN_COVERED, Match, clip_mean
 from vxp_data.errors import UserError
+from vxp_data.neighbours.row_file import RowFile
 from vxp_data.pipeline.run_dir.clip_means import MeanBatch, clip_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory
-from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, StoredFrames, stored_frames
+from vxp_data.pipeline.run_dir.stored_frames import StoredFrames, stored_frames
 from vxp_data.settings.curation import DuplicatesConfig, Vectors
 
 Pair = tuple[int, int]
@@ -76,6 +77,15 @@ class ClipSource:
     encoder: str
     sampler: str
 
+    def only(self, wanted_C: NDArray[np.bool_]) -> ClipSource:
+        """Return where some of its clips lie.
+
+        Args:
+            wanted_C: by index in the order of all clips.
+        """
+        here = np.flatnonzero(wanted_C[self.index_C])
+        return replace(self, clips=self.clips.take(pa.array(here)), index_C=self.index_C[here])
+
     def frames(self, vectors: Vectors) -> Iterator[StoredFrames]:
         """Return the frames of those that have such vectors, with their indices in the order."""
         found = stored_frames(
@@ -121,12 +131,12 @@ def see_clips(
         None where no clip has such vectors.
     """
     num_frames_C = np.zeros(num_clips, dtype=np.int32)
-    buffer: MemmapBuffer | None = None
+    buffer: RowFile | None = None
 
     def rows(dim: int) -> NDArray[np.float16]:
         nonlocal buffer
         if buffer is None:
-            buffer = stack.enter_context(MemmapBuffer(num_clips, dim))
+            buffer = stack.enter_context(RowFile(num_clips, dim, np.float16))
         return buffer.rows
 
     if view.vectors == "encoder":

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from vxp_data.core.duplicate_groups import ClipRank, SamePairs, representative_order
 from vxp_data.pipeline.curate.clip_views import ClipSource, Found, View, same_pairs
-from vxp_data.pipeline.curate.near_pairs import ClipOrder, find_same
+from vxp_data.pipeline.curate.near_candidates import ClipOrder
+from vxp_data.pipeline.curate.near_pairs import find_same
 from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.stored_frames import clip_seconds
 from vxp_data.records import Reason
 from vxp_data.schemas import CLIP_KEY
+from vxp_data.settings.cluster import ClusterConfig
 from vxp_data.settings.curation import DuplicatesConfig
 
 CLIP_COLUMNS: Final = (
@@ -47,6 +49,8 @@ class RunClips:
     sampler: str
     views: Sequence[View]
     """What they are compared by."""
+    cluster: ClusterConfig
+    """Where many are compared."""
 
     def source(self, indices: Sequence[int], order_C: NDArray[np.int64]) -> ClipSource:
         """Return where the frames of some clips lie, and their indices in the order of all."""
@@ -133,7 +137,7 @@ def compare_clips(clips: RunClips, facts: Facts, samples: SampleClips) -> Compar
         others_only=False,
     )
     source = clips.source(shown, np.array([content_of[index] for index in shown], dtype=np.int64))
-    same = find_same([source], order, clips.views)
+    same = find_same([source], order, clips.views, clips.cluster)
     return Compared(
         contents=contents,
         content_of=content_of,

@@ -1,4 +1,7 @@
-"""From samples and scores to decisions and the kept rows. Touches no video, starts no workers."""
+"""From samples and scores to decisions and the kept rows. Touches no video.
+
+Starts workers only where duplicates are looked for among many clips.
+"""
 
 from __future__ import annotations
 

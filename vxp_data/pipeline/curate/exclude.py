@@ -24,6 +24,7 @@ from vxp_data.pipeline.run_dir.clip_facts import few_texts
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table
 from vxp_data.records import ClipKey, Modality, Outcome
 from vxp_data.schemas import CLIP_KEY, SAMPLE_CLIP_KEY
+from vxp_data.settings.cluster import ClusterConfig
 from vxp_data.settings.curation import DuplicatesConfig
 from vxp_data.settings.prune import PruneConfig
 
@@ -76,6 +77,8 @@ class ExclusionRule:
     """Name of what made them."""
     sampler: str
     """Fingerprint of their frame sampling."""
+    cluster: ClusterConfig
+    """Where many clips are compared with one another."""
 
 
 def exclusion_rule(config: PruneConfig, *, encoder: str, sampler: str) -> ExclusionRule:
@@ -86,6 +89,7 @@ def exclusion_rule(config: PruneConfig, *, encoder: str, sampler: str) -> Exclus
         encoder=encoder,
         encoder_name=config.encoder.name,
         sampler=sampler,
+        cluster=config.cluster,
     )
 
 
@@ -152,6 +156,7 @@ def _look(
         encoder=rule.encoder,
         sampler=rule.sampler,
         views=views_of(rule.duplicates, rule.encoder_name),
+        cluster=rule.cluster,
     )
     names = SampleClips(
         sample_id=samples["sample_id"].to_numpy(),

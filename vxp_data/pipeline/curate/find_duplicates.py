@@ -1,7 +1,7 @@
 """Near-duplicates of a run, and what of it is in evaluation sets: duplicates.parquet.
 
 Same content (digest) -> same frames (`near_pairs`) -> groups (`core.duplicate_groups`). Touches no
-video, starts no workers.
+video, and starts workers for many clips only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from vxp_data.pipeline.curate.compared_clips import (
 )
 from vxp_data.pipeline.curate.decontaminate import Decontamination, OtherRun
 from vxp_data.pipeline.curate.doubled_tuples import doubled_tuples
-from vxp_data.pipeline.curate.near_pairs import ClipOrder, find_same
+from vxp_data.pipeline.curate.near_candidates import ClipOrder
+from vxp_data.pipeline.curate.near_pairs import find_same
 from vxp_data.records import Reason
 from vxp_data.schemas import DUPLICATE_SCHEMA
 from vxp_data.settings.curation import DuplicatesConfig
@@ -152,7 +153,7 @@ def _leaked(
         file_C=np.arange(num_all),
         others_only=True,
     )
-    same = find_same(sources, order, clips.views)
+    same = find_same(sources, order, clips.views, clips.cluster)
     best: dict[int, tuple[int, float]] = {}
     for (duplicate_at, at), found in sorted(same.found.items()):
         index = left[at - num_theirs]
