@@ -29,7 +29,7 @@ class ClusterConfig(Settings):
     worker that holds most is ended, and what it did is tried again, in the end alone."""
     object_store_mib: int | None = Field(None, ge=80)
     """For 'ray' without a cluster: its shared memory, MiB. None: what frames on their way to the
-    encoders take, 354 MiB for each encoder of 20 frames at 384 px, and at least 256."""
+    encoders take, 675 MiB for each encoder of 20 frames at 384 px, and at least 256."""
     node_wait_s: float = Field(60.0, ge=0)
     """For 'ray': how long a lost machine may take to be replaced, where nothing comes back any more
     but what its encoder had in hand; then that is given to others."""

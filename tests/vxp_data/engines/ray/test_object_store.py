@@ -24,7 +24,7 @@ def test_too_small_a_store_is_told_before_anything_is_spent() -> None:
     needs = EncoderNeeds(in_decode_task=False, device="cpu", clip_bytes=20 * 384 * 384 * 3)
     with open_engine(ClusterConfig(engine="ray")) as engine:  # the session's Ray: 256 MiB
         (short,) = [s for s in engine.shortages(needs) if s.name == "object store"]
-        assert "holds 268 MB, and frames on their way to the encoders take 283" in short.message
+        assert "holds 268 MB, and frames on their way to the encoders take 566" in short.message
         cheap = replace(needs, in_decode_task=True)
         assert [s for s in engine.shortages(cheap) if s.name == "object store"] == []
 

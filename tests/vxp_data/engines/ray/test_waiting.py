@@ -68,9 +68,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 
 def asks(cluster, home: Path, *asked: dict) -> dict:
+    from vxp_data.engines.ray.access import find_token
+
+    token = find_token()  # in another home it is not found, and the cluster may want it
+    shown = {} if token is None else {"RAY_AUTH_TOKEN": token.value}
     done = subprocess.run(
         [sys.executable, "-c", ASKS, cluster.address, json.dumps(asked)],
-        env=os.environ | {"HOME": str(home)}, capture_output=True, text=True, timeout=200,
+        env=os.environ | shown | {"HOME": str(home)}, capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
