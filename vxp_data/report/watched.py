@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from vxp_data.core.run_state import RunState
 from vxp_data.report.terminal import aligned, time_words
+
+_NODES_NAMED: Final = 8
+"""The others are counted."""
 
 
 def run_lines(state: RunState) -> list[str]:
@@ -106,8 +109,9 @@ def _rate_words(state: RunState) -> str:
 def _work_lines(line: Mapping[str, Any]) -> list[str]:
     workers, queue, stages = line["workers"], line["queue"], line["stages"]
     encoder = "GPU" if workers["on_gpu"] else "encoder"
-    bound = {"decoding": "decode-bound", "encoder": f"{encoder}-bound", None: "not known yet"}
-    words = [f"bound by: {bound[line['bound_by']]}"]
+    unknown = "decode- or encoder-bound: not known yet"
+    bound = {"decoding": "decode-bound", "encoder": f"{encoder}-bound", None: unknown}
+    words = [bound[line["bound_by"]]]
     if line["encoder_busy"] is not None:
         words.append(f"encoders busy {line['encoder_busy']:.0%}")
     if workers["embed"] and queue["clips_waiting"] is not None:
@@ -116,18 +120,22 @@ def _work_lines(line: Mapping[str, Any]) -> list[str]:
             f"{queue['decoders_paused']} of {workers['decode']} decoders with them"
         )
     beside = f", {workers['embed']} encoders" if workers["embed"] else ", which embed, too"
-    nodes = ", ".join(map(_node_words, line["nodes"][:8]))
-    more = f" and {len(line['nodes']) - 8} more" if len(line["nodes"]) > 8 else ""
     seconds = ", ".join(
         f"{stage} {own['cpu_s']:.1f}" for stage, own in stages.items() if "cpu_s" in own
     )
     if not workers["decode"]:  # nothing has come back yet
-        return [f"{len(line['nodes'])} nodes: {nodes}{more}"]
+        return [_nodes_words(line["nodes"])]
     return [
         "; ".join(words),
         f"{workers['decode']} decoding workers{beside}; CPU-s: {seconds}",
-        f"{len(line['nodes'])} nodes: {nodes}{more}",
+        _nodes_words(line["nodes"]),
     ]
+
+
+def _nodes_words(nodes: Sequence[Mapping[str, Any]]) -> str:
+    several = f"{len(nodes)} nodes" if len(nodes) > 1 else "node"
+    more = f" and {len(nodes) - _NODES_NAMED} more" if len(nodes) > _NODES_NAMED else ""
+    return f"{several}: {', '.join(map(_node_words, nodes[:_NODES_NAMED]))}{more}"
 
 
 def _node_words(node: Mapping[str, Any]) -> str:

@@ -115,10 +115,10 @@ def test_a_run_under_way_is_shown_whole() -> None:
         "  by me\n"
         "  30 of 90 videos (33%), 10 before, 2 quarantined; 560 frames, 3.4 MB fetched\n"
         "  20 s so far, 1.5 videos/s since the start, 2.0 of late; about 30 s left\n"
-        "  bound by: decode-bound; encoders busy 80%; 7 videos wait for an encoder, 1 of 4 "
+        "  decode-bound; encoders busy 80%; 7 videos wait for an encoder, 1 of 4 "
         "decoders with them\n"
         "  4 decoding workers, 2 encoders; CPU-s: probe 1.0, decode 9.0, embed 4.0, write 0.5\n"
-        "  1 nodes: n1 (4 cores, 2 GPUs)\n"
+        "  node: n1 (4 cores, 2 GPUs)\n"
         "       2  timeout"
     )
     bound = "\n".join(run_lines(state_of(line(bound_by="encoder"), Phase.EMBEDDING)))
