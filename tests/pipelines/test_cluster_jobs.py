@@ -54,14 +54,13 @@ def test_a_cluster_with_a_token_lets_in_who_has_it_and_tells_others(
         (tmp_path / "token").write_text(TOKEN)
         by_path = environment(tmp_path / "home", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
         assert prune(manifest, tmp_path / "b", address, by_path)[0] == 0
-        for env in (
-            environment(tmp_path / "home"),
-            environment(tmp_path / "home", RAY_AUTH_MODE="token"),
-            environment(tmp_path / "home", RAY_AUTH_TOKEN="f" * 64),
+        for told, env in (
+            ("wants a token", environment(tmp_path / "home")),
+            ("wants another token", environment(tmp_path / "home", RAY_AUTH_TOKEN="f" * 64)),
         ):
             code, output = prune(manifest, tmp_path / "c", address, env)
             assert code == 2, output
-            assert "wants a token" in output
+            assert told in output
             assert "Traceback" not in output
         (tmp_path / "home" / ".ray").mkdir()
         shutil.copy(tmp_path / "token", tmp_path / "home" / ".ray" / "auth_token")
@@ -74,7 +73,7 @@ def test_nothing_at_the_address_is_told_at_once(manifest: Path, tmp_path: Path) 
     code, output = prune(manifest, tmp_path / "run", address, environment(tmp_path / "home"))
     assert code == 2, output
     assert f"no Ray cluster at '{address}'" in output
-    assert time.monotonic() - begun_s < 60
+    assert time.monotonic() - begun_s < 20
 
 
 def test_ray_job_submit_runs_a_prune(manifest: Path, tmp_path: Path) -> None:
