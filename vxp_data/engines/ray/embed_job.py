@@ -24,7 +24,7 @@ from vxp_data.core.task_packing import pack_files
 from vxp_data.engines.base import Decode, Embed, EmbedStages
 from vxp_data.engines.crash_ledger import Attempt
 from vxp_data.engines.files import num_clips, without_clips
-from vxp_data.engines.ray.capacity import Limits
+from vxp_data.engines.ray.capacity import Limits, alive_nodes
 from vxp_data.engines.ray.cluster_watch import ClusterWatch
 from vxp_data.engines.ray.ledger import PlannedAnewError, RayCrashLedger
 from vxp_data.engines.stage_plan import (
@@ -38,6 +38,10 @@ from vxp_data.errors import UserError
 
 _MAX_BLOCK_BYTES: Final = 128 << 20
 """Frames that travel together from decoding to embedding: about 14 videos at 384 px."""
+
+_BLOCKS_IN_STORE: Final = 4
+"""Blocks that the smallest object store has room for at least: with fewer, stages would wait for
+each other for ever."""
 
 _MAX_ROUNDS_IN_VAIN: Final = 3
 """How often in a row files are handed out and not one result comes back before the run ends."""
@@ -140,7 +144,7 @@ def _reports(
     watch: ClusterWatch,
 ) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = _MAX_BLOCK_BYTES
+    context.target_max_block_size = _block_bytes()
     context.raise_original_map_exception = True  # a worker's UserError, not a wrapping of it
     context.max_consecutive_actor_init_deaths = MAX_START_DEATHS
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
@@ -151,6 +155,12 @@ def _reports(
     for report in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         watch.heard()
         yield report
+
+
+def _block_bytes() -> int:
+    stores = (node["Resources"].get("object_store_memory", 0) for node in alive_nodes())
+    smallest = min(filter(None, stores), default=_BLOCKS_IN_STORE * _MAX_BLOCK_BYTES)
+    return min(_MAX_BLOCK_BYTES, int(smallest) // _BLOCKS_IN_STORE)
 
 
 def set_limits(limits: Limits) -> None:
