@@ -76,4 +76,5 @@ class _SomeRows:
         return self.search(self._given_ND[row_B], num_neighbours, min_cosine)
 
     def among(self, row_A: NDArray[np.int64]) -> _SomeRows:
-        return self._index.__class__(self._given_ND).among(np.intersect1d(row_A, self._row_A))
+        rows = np.intersect1d(row_A, self._row_A)
+        return _SomeRows(self._given_ND, type(self._index)(self._given_ND[rows]), rows)

@@ -46,7 +46,6 @@ from vxp_data.pipeline.embed.preflight import (
 )
 from vxp_data.pipeline.embed.preflight_extras import (
     require_installed,
-    require_neighbours,
     require_scores,
 )
 from vxp_data.pipeline.embed.preflight_manifests import check_counts
@@ -171,7 +170,6 @@ def _prune(
     deciding = DecisionSettings.of(config, encoder=spec.fingerprint, sampler=settings.sampler)
     require_tasks(deciding, read_table(run.samples, columns=["task"]))
     require_rows_to_decide(run, datasets, deciding)
-    require_neighbours(config.duplicates, wanted)
     totals, num_files = embed_missing(
         run, wanted, config, settings, engine, observer, but=TRIED_AGAIN
     )

@@ -19,7 +19,7 @@ from vxp_data.errors import UserError
 from vxp_data.pipeline.curate.decide import Decided
 from vxp_data.pipeline.embed.job import EmbedTotals
 from vxp_data.pipeline.embed.job_settings import JobSettings
-from vxp_data.pipeline.embed.preflight_extras import require_installed, require_neighbours
+from vxp_data.pipeline.embed.preflight_extras import require_installed
 from vxp_data.pipeline.embed.run_encoder import settle_device
 from vxp_data.pipeline.embed.wanted_media import read_wanted_media
 from vxp_data.pipeline.prune import (
@@ -155,7 +155,6 @@ def _retry(
         settings = _job_settings(run, config, spec, record)
         before = _failed_clips(run)
         wanted = read_wanted_media(run)
-        require_neighbours(kept_config.duplicates, wanted)
         run.remove_unfinished()
         totals, num_files = embed_missing(
             run, wanted, config, settings, engine, observer, but=reasons

@@ -15,6 +15,7 @@ import pytest
 from demo_videos import make_videos
 
 from support import tiny_models
+from support.compared_runs import COMPARED
 from support.runs import by_sample, caption_row, run_prune, table, write_rows
 from vxp_data.core.thresholds import parse_keep
 from vxp_data.core.timeline import unpack_timeline
@@ -113,15 +114,7 @@ def test_the_same_run_twice_gives_the_same_bytes(
     videos: Path, demo_run: Path, tmp_path: Path
 ) -> None:
     run_prune(videos, tmp_path / "again")
-    for name in (
-        "decisions.parquet",
-        "dropped.json",
-        "kept.json",
-        "media.parquet",
-        "quarantine.parquet",
-        "samples.parquet",
-        "scores.parquet",
-    ):
+    for name in COMPARED:
         assert (tmp_path / "again" / name).read_bytes() == (demo_run / name).read_bytes(), name
 
 

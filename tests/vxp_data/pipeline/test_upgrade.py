@@ -27,6 +27,7 @@ from support.format_4 import (
 )
 from support.runs import caption_row, run_prune, table, write_rows
 from support.s3 import Bucket
+from support.stopped_writes import KILLED, stop_after
 from vxp_data.api.run import open_run as open_from_python
 from vxp_data.errors import UserError
 from vxp_data.pipeline import prune as prune_module
@@ -36,31 +37,10 @@ from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.run_dir.part_index import indexed_parts, read_part_index
 from vxp_data.pipeline.upgrade import Upgraded, upgrade
 from vxp_data.pipeline.verify.run import verify_run
-from vxp_data.storage.folder import Folder
 
 REFUSED = r"is of run format 4, this version reads 7. Run `vxp-data upgrade \S+run`"
-KILLED = """
-import os, signal, sys
+UPGRADES = """
 from vxp_data.pipeline.upgrade import upgrade
-from vxp_data.storage.folder import Folder
-
-left = int(sys.argv[2])
-real = {"write_path": Folder.write_path, "remove": Folder.remove, "write_bytes": Folder.write_bytes}
-
-def dying(name):
-    def call(self, file, *more):
-        global left
-        if file != "lock.json":
-            left -= 1
-            if left < 0:
-                if name == "write_path":  # half-written, too
-                    real[name](self, file).__enter__().write_bytes(b"half")
-                os.kill(os.getpid(), signal.SIGKILL)
-        return real[name](self, file, *more)
-    return call
-
-for name in real:
-    setattr(Folder, name, dying(name))
 upgrade(sys.argv[1])
 """
 
@@ -187,28 +167,9 @@ def top(files: dict[str, bytes]) -> set[str]:
     return {name for name in files if "/" not in name}
 
 
-def stop_after(num_done: int, patch: pytest.MonkeyPatch) -> None:
-    """Let so many files be written or removed, and interrupt what wants to do more."""
-    left = num_done
-
-    def stopping(real: Any) -> Any:
-        def call(folder: Folder, name: str, *more: Any) -> Any:
-            nonlocal left
-            if name != "lock.json":
-                left -= 1
-                if left < 0:
-                    raise KeyboardInterrupt
-            return real(folder, name, *more)
-
-        return call
-
-    for name in ("write_path", "remove", "write_bytes"):
-        patch.setattr(Folder, name, stopping(getattr(Folder, name)))
-
-
 @pytest.mark.parametrize("num_done", [1, 6, 15, 18])
 def test_killed_it_goes_on(old: Path, upgraded: dict[str, bytes], num_done: int) -> None:
-    command = [sys.executable, "-c", KILLED, str(old), str(num_done)]
+    command = [sys.executable, "-c", KILLED + UPGRADES, str(old), str(num_done)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert (old / "lock.json").exists()
     upgrade(old)

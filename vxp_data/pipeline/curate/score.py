@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.similarity import Measure
+from vxp_data.neighbours.row_file import RowFile
 from vxp_data.pipeline.embed.wanted_media import WantedMedia
 from vxp_data.pipeline.embed.work_items import gathered
 from vxp_data.pipeline.run_dir.clip_means import write_means
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_batches
-from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
+from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix, mean_matrix
 from vxp_data.pipeline.run_dir.ordered_rows import PlacedRows
 from vxp_data.pipeline.run_dir.part_columns import (
     MEAN,
@@ -33,7 +34,6 @@ from vxp_data.pipeline.run_dir.part_columns import (
 from vxp_data.pipeline.run_dir.part_index import read_part_index
 from vxp_data.pipeline.run_dir.part_table import read_groups, read_rows
 from vxp_data.pipeline.run_dir.read_ahead import each_file
-from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer
 from vxp_data.records import Reason
 from vxp_data.schemas import CURRENT_COLUMNS, EMBEDDING_FACTS
 from vxp_data.storage.folder import File
@@ -155,10 +155,9 @@ class _Means(ExitStack):
         good_G = np.flatnonzero(clips[MEAN].is_valid().to_numpy())
         if not len(good_G):
             return
-        means = clips[MEAN].drop_null().combine_chunks()
-        mean_GD = np.stack([np.frombuffer(mean.as_buffer(), dtype="<f2") for mean in means])
+        mean_GD = mean_matrix(clips[MEAN].combine_chunks())
         if not self.mean_CD.shape[1]:
-            buffer = MemmapBuffer(len(self.mean_CD), mean_GD.shape[1])
+            buffer = RowFile(len(self.mean_CD), mean_GD.shape[1], np.float16)
             self.mean_CD = self.enter_context(buffer).rows
         self.mean_CD[index_R[good_G]] = mean_GD
         num_frames = pc.list_value_length(clips["frame_index"]).to_numpy()

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vxp_data.core.similarity import Measure, score_videos
+from vxp_data.neighbours.row_file import RowFile
 from vxp_data.pipeline.run_dir.clip_facts import indices
 from vxp_data.pipeline.run_dir.directory import RunDirectory, read_table, write_batches
 from vxp_data.pipeline.run_dir.row_clips import row_clips
-from vxp_data.pipeline.run_dir.stored_frames import MemmapBuffer, stored_frames
+from vxp_data.pipeline.run_dir.stored_frames import stored_frames
 from vxp_data.registry import MEASURES
 from vxp_data.schemas import CLIP_KEY
 
@@ -121,7 +122,7 @@ def _frames(
     with ExitStack() as stack:
         for clip in stored_frames(run, clips, encoder=encoder, sampler=sampler):
             if not len(rows):
-                buffer = MemmapBuffer(int(num_frames_W.sum()), clip.emb_FD.shape[1])
-                rows = stack.enter_context(buffer).rows
+                num_rows, dim = int(num_frames_W.sum()), clip.emb_FD.shape[1]
+                rows = stack.enter_context(RowFile(num_rows, dim, np.float16)).rows
             rows[at_clip[int(clip_W[clip.index])]] = clip.emb_FD
         yield lambda index: rows[at_clip[index]]

@@ -8,12 +8,9 @@ from vxp_data.core.selectors.base import load_selector
 from vxp_data.encoders.base import Encoder
 from vxp_data.engines.choose import engine_class
 from vxp_data.errors import UserError
-from vxp_data.extras import require_extra
 from vxp_data.manifests.samples import Dataset
-from vxp_data.neighbours.base import FLAT_VECTORS
-from vxp_data.pipeline.embed.wanted_media import WantedMedia
 from vxp_data.registry import ENCODERS
-from vxp_data.settings.curation import NO_SELECTOR, DuplicatesConfig
+from vxp_data.settings.curation import NO_SELECTOR
 from vxp_data.settings.prune import PruneConfig
 from vxp_data.storage.object_store import require_store
 
@@ -46,13 +43,3 @@ def require_scores(config: PruneConfig) -> None:
                 "Prune without it; then `vxp-data score-template RUN --out rows.jsonl`, score the "
                 f"rows, and `vxp-data decide RUN --scores FILE --select {name}`."
             )
-
-
-def require_neighbours(duplicates: DuplicatesConfig, wanted: WantedMedia) -> None:
-    """Check, before anything is embedded, that duplicates among the clips can be found.
-
-    Raises:
-        UserError: FAISS is needed, and not installed.
-    """
-    if duplicates.mode != "off" and wanted.num_video_clips > FLAT_VECTORS:
-        require_extra("faiss", f"finding duplicates among {wanted.num_video_clips} clips")

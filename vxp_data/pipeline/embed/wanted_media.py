@@ -62,11 +62,6 @@ class WantedMedia:
         """Count the clips of all files."""
         return len(self.start_s_C)
 
-    @property
-    def num_video_clips(self) -> int:
-        """Count the clips of videos."""
-        return int(np.diff(self.first_clip)[~self.is_image_N].sum())
-
     def current_clips(self, rows: pa.Table, *, encoder: str, sampler: str) -> NDArray[np.int64]:
         """Find the clips of which rows hold what would be made of the files as they are now.
 

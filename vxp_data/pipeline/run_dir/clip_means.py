@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from vxp_data.pipeline.run_dir.directory import (
     read_schema,
     write_batches,
 )
-from vxp_data.pipeline.run_dir.embedding_column import embedding_column
+from vxp_data.pipeline.run_dir.embedding_column import embedding_column, mean_matrix
 from vxp_data.pipeline.run_dir.stored_frames import stored_frames
 from vxp_data.schemas import CLIP_KEY, MEAN_SCHEMA
 
@@ -113,7 +113,7 @@ def _read(run: RunDirectory, clips: pa.Table) -> Iterator[MeanBatch]:
         index_B = np.array([index_of.get(key, -1) for key in keys], dtype=np.int64)
         frames_B = batch["num_frames"].to_numpy()
         there_B = frames_B > 0
-        mean_BD = _matrix(batch["mean"].combine_chunks(), int(there_B.sum()))
+        mean_BD = mean_matrix(batch["mean"].combine_chunks())
         wanted_B = (index_B >= 0) & there_B
         if wanted_B.any():
             yield MeanBatch(
@@ -121,15 +121,3 @@ def _read(run: RunDirectory, clips: pa.Table) -> Iterator[MeanBatch]:
                 mean_BD=mean_BD[wanted_B[there_B]],
                 num_frames_B=frames_B[wanted_B],
             )
-
-
-def _matrix(column: Any, number: int) -> NDArray[np.float16]:
-    """Return the values of a column of binary that are not null, float16 [number, D], no copy."""
-    values = column.drop_null()
-    offsets = np.frombuffer(values.buffers()[1], dtype=np.int64)[
-        values.offset : values.offset + number + 1
-    ]
-    if number == 0:
-        return np.zeros((0, 0), dtype=np.float16)
-    flat = np.frombuffer(values.buffers()[2], dtype="<f2")[offsets[0] // 2 : offsets[-1] // 2]
-    return flat.reshape(number, -1)

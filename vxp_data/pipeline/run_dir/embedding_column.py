@@ -52,6 +52,24 @@ def embedding_matrix(value: pa.Scalar, num_frames: int) -> NDArray[np.float16]:
     return np.frombuffer(buffer, dtype=_FLOAT16).reshape(num_frames, -1)
 
 
+def mean_matrix(column: pa.Array) -> NDArray[np.float16]:
+    """Return a column of means, a vector a clip, without those that are null.
+
+    Args:
+        column: as `embedding_column` builds it, of G vectors and nulls.
+
+    Returns:
+        float16 [G, D], not to be written to; [0, 0] where all are null.
+    """
+    values = column.drop_null()
+    if not len(values):
+        return np.zeros((0, 0), dtype=_FLOAT16)
+    _, offsets, numbers = values.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int64)[values.offset : values.offset + len(values) + 1]
+    first, stop = (int(end) // _FLOAT16.itemsize for end in (ends[0], ends[-1]))
+    return np.frombuffer(numbers, dtype=_FLOAT16)[first:stop].reshape(len(values), -1)
+
+
 def part_name(part: pa.Table) -> str:
     """Name a part by the clips in it and how they were made: written again, it is the same file.
 

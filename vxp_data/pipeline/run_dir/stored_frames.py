@@ -5,13 +5,9 @@ Shapes: C clips, F frames of a clip, D embedding width.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +20,6 @@ from vxp_data.pipeline.run_dir.directory import RunDirectory
 from vxp_data.pipeline.run_dir.embedding_column import embedding_matrix
 from vxp_data.pipeline.run_dir.part_table import read_groups
 from vxp_data.schemas import BESIDE_COLUMNS
-from vxp_data.storage.local import cannot_write
 
 _FACTS: Final = (
     "uri", "clip_start_s", "clip_end_s", "file_version", "encoder", "sampler", "reason", "time_s",
@@ -104,38 +99,3 @@ def _made_by(part: pa.Table, encoder: str, sampler: str, *, beside: bool) -> pa.
         if not pc.all(is_so, min_count=0).as_py():
             part = part.filter(is_so)
     return part
-
-
-class MemmapBuffer:
-    """Rows of float16 in a file for temporary files ($TMPDIR): more of them than memory holds.
-
-    Args:
-        num_rows: how many.
-        dim: their width.
-    """
-
-    def __init__(self, num_rows: int, dim: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="vxp-frames-")
-        path = Path(self._folder.name) / "rows"
-        self.rows: NDArray[np.float16] = np.zeros((0, dim), dtype=np.float16)
-        if num_rows == 0:
-            return  # an empty file cannot be mapped
-        try:
-            with path.open("wb") as file:  # taken now: writing to a map has no error for it
-                os.posix_fallocate(file.fileno(), 0, num_rows * dim * self.rows.itemsize)
-            self.rows = np.memmap(path, dtype=np.float16, mode="r+", shape=(num_rows, dim))
-        except OSError as error:
-            self._folder.cleanup()
-            raise cannot_write(str(path), error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        del self.rows
-        self._folder.cleanup()

@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from support import compared_runs
 from support.flat_videos import BLUE, GREEN, RED, WHITE, write_flat_video
 from support.runs import caption_row, run_prune, table, write_rows
+from support.stopped_writes import stop_after
 from vxp_data.engines.base import Engine
 from vxp_data.engines.choose import open_engine
 from vxp_data.errors import UserError
@@ -24,18 +26,8 @@ from vxp_data.pipeline.run_dir.part_merging import full_merges
 from vxp_data.pipeline.run_dir.part_table import is_merged
 from vxp_data.pipeline.verify.run import verify_run
 from vxp_data.settings.cluster import ClusterConfig
-from vxp_data.storage.folder import Folder
 
-COMPARED = (
-    "samples.parquet",
-    "media.parquet",
-    "scores.parquet",
-    "means.parquet",
-    "decisions.parquet",
-    "quarantine.parquet",
-    "kept.json",
-    "dropped.json",
-)
+COMPARED = (*compared_runs.COMPARED, "means.parquet")
 ENGINES = ["local", pytest.param("ray", marks=pytest.mark.slow)]
 
 
@@ -118,23 +110,11 @@ def test_killed_while_it_merges_the_same_prune_gives_the_same_bytes(
 
 def stop_in_merging(num_done: int, patch: pytest.MonkeyPatch) -> None:
     """Let so many files be written or removed by merging, and interrupt what wants to do more."""
-    left = num_done
     rest = merging_module.merge_rest
-
-    def stopping(real: Any) -> Any:
-        def call(folder: Folder, name: str, *more: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return real(folder, name, *more)
-
-        return call
 
     def merge_rest(*given: Any) -> None:
         with pytest.MonkeyPatch.context() as inside:
-            for name in ("write_path", "remove", "write_bytes"):
-                inside.setattr(Folder, name, stopping(getattr(Folder, name)))
+            stop_after(num_done, inside)
             rest(*given)
 
     patch.setattr(merging_module, "merge_rest", merge_rest)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.s3 import Bucket
+from support.stopped_writes import KILLED, stop_after
 from vxp_data.errors import UserError
 from vxp_data.pipeline.run_dir.directory import RunDirectory, open_run
 from vxp_data.pipeline.run_dir.embedding_column import part_name
@@ -31,31 +32,11 @@ from vxp_data.pipeline.run_dir.part_table import is_merged, write_part
 from vxp_data.schemas import EMBEDDING_FACTS, THUMBNAIL_SCHEMA
 
 DIM = 2048  # vectors are the most of a part
-STEPS = ("write_path", "write_bytes", "remove")
-KILLED = """
-import os, signal, sys
+MERGES = """
 from vxp_data.pipeline.run_dir.directory import open_run
 from vxp_data.pipeline.run_dir.part_merging import last_merges, merge
-from vxp_data.storage.folder import Folder
 
-left = int(sys.argv[2])
-real = {name: getattr(Folder, name) for name in ("write_path", "write_bytes", "remove")}
-
-def dying(name):
-    def call(self, file, *more):
-        global left
-        left -= 1
-        if left < 0:
-            if name == "write_path":  # half-written, too
-                real[name](self, file).__enter__().write_bytes(b"half")
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real[name](self, file, *more)
-    return call
-
-for name in real:
-    setattr(Folder, name, dying(name))
-run = open_run(sys.argv[1])
-for task in last_merges(run, part_bytes=int(sys.argv[3])):
+for task in last_merges(open_run(sys.argv[1]), part_bytes=int(sys.argv[3])):
     merge(task)
 """
 
@@ -208,32 +189,12 @@ def test_killed_at_any_step_nothing_is_lost_and_in_the_end_nothing_is_twice(
     assert num_done > 15
 
 
-def stop_after(num_done: int, patch: pytest.MonkeyPatch) -> None:
-    """Let so many files be written or removed, and interrupt what wants to do more."""
-    from vxp_data.storage.folder import Folder
-
-    left = num_done
-
-    def stopping(real: Any) -> Any:
-        def call(folder: Folder, name: str, *more: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return real(folder, name, *more)
-
-        return call
-
-    for name in STEPS:
-        patch.setattr(Folder, name, stopping(getattr(Folder, name)))
-
-
 @pytest.mark.parametrize("num_done", [0, 1, 2, 3, 8, 16])
 def test_killed_by_a_signal_it_goes_on(stored: Path, tmp_path: Path, num_done: int) -> None:
     wanted = rows_of(stored)
     shutil.copytree(stored, tmp_path / "whole")
     merge_all(open_run(tmp_path / "whole"))
-    command = [sys.executable, "-c", KILLED, str(stored), str(num_done), str(1 << 28)]
+    command = [sys.executable, "-c", KILLED + MERGES, str(stored), str(num_done), str(1 << 28)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     run = open_run(stored)
     run.remove_unfinished()
