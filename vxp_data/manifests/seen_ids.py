@@ -1,8 +1,8 @@
 """Which sample ids were given: 82 bytes for each, however long it is.
 
-Of an id a digest of eight bytes is kept, which a set of Python takes so much for. Two ids in ten million have the same with a probability of
-3 in a million; the later one then ends in '#2' as if it were a repetition, here and on every run.
-No id is given twice for it.
+Of an id a digest of eight bytes is kept, as a Python integer in a set. Two ids in ten million have
+the same with a probability of 3 in a million; the later one then ends in '#2' as if it were a
+repetition, here and on every run. No id is given twice for it.
 """
 
 from __future__ import annotations
