@@ -8,6 +8,7 @@ from support.duplicate_clips import clip, film
 from support.runs import table
 from support.stored_runs import ENCODER, SAMPLER, StoredClip, stored_run
 from vxp_data.pipeline.run_dir.clip_means import clip_means
+from vxp_data.pipeline.run_dir.embedding_column import embedding_column, mean_matrix
 from vxp_data.schemas import CLIP_KEY
 
 
@@ -61,3 +62,12 @@ def test_a_clip_that_failed_has_none(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "run/means.parquet")
     media = pq.read_table(tmp_path / "run/media.parquet")
     assert sorted(read(run, media)) == [1]
+
+
+def test_means_of_a_part_of_a_column_are_its_own() -> None:
+    means = [np.array([i, 2, 3], dtype=np.float16) for i in range(4)]
+    column = embedding_column([means[0], means[1], means[2], means[3]])
+    assert mean_matrix(column.slice(1, 2)).tolist() == [[1, 2, 3], [2, 2, 3]]
+    column = embedding_column([means[0], None, means[2], means[3]])
+    assert mean_matrix(column.slice(1)).tolist() == [[2, 2, 3], [3, 2, 3]]
+    assert mean_matrix(column.slice(1, 1)).shape == (0, 0)
